@@ -1,0 +1,166 @@
+//! SQL against the services' databases: what the host keeps in schema `saga`, and sizes and counters of the server.
+//! The business tables are in `verify::rows`.
+
+use std::str::FromStr;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Row};
+
+use crate::service::SERVICES;
+
+const CONNECTIONS_MAX: u32 = 2;
+
+/// Connections to the five databases, opened when first used.
+pub struct Databases {
+    pools: Vec<(&'static str, PgPool)>,
+}
+
+/// Counters of the server; two of them are subtracted. The server's own figures, up to a second late.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Counters {
+    /// Transactions that ended, committed or not.
+    pub transactions: i64,
+    /// Rows inserted.
+    pub inserted: i64,
+    /// Rows updated.
+    pub updated: i64,
+    /// Rows deleted.
+    pub deleted: i64,
+    /// Bytes of write-ahead log.
+    pub wal_bytes: i64,
+}
+
+impl Counters {
+    /// What was added since `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            transactions: self.transactions - earlier.transactions,
+            inserted: self.inserted - earlier.inserted,
+            updated: self.updated - earlier.updated,
+            deleted: self.deleted - earlier.deleted,
+            wal_bytes: self.wal_bytes - earlier.wal_bytes,
+        }
+    }
+}
+
+impl Databases {
+    /// Prepares connections; none is opened yet.
+    ///
+    /// # Errors
+    /// The URL cannot be understood.
+    pub fn new(url: &str) -> Result<Self> {
+        let server = PgConnectOptions::from_str(url).context("the Postgres URL")?;
+        let pool = |database: &str| {
+            PgPoolOptions::new()
+                .max_connections(CONNECTIONS_MAX)
+                .connect_lazy_with(server.clone().database(database))
+        };
+        Ok(Self {
+            pools: SERVICES
+                .iter()
+                .map(|service| (service.database, pool(service.database)))
+                .collect(),
+        })
+    }
+
+    /// The pool of one service's database.
+    ///
+    /// # Errors
+    /// No service has a database of this name.
+    pub fn of(&self, database: &str) -> Result<&PgPool> {
+        let found = self.pools.iter().find(|(name, _)| *name == database);
+        found
+            .map(|(_, pool)| pool)
+            .with_context(|| format!("no service has the database {database}"))
+    }
+
+    /// One number from one database.
+    ///
+    /// # Errors
+    /// As Postgres reports.
+    pub async fn count(&self, database: &str, statement: &'static str) -> Result<i64> {
+        let row = sqlx::query(statement).fetch_one(self.of(database)?).await;
+        row.and_then(|row| row.try_get(0))
+            .with_context(|| format!("{statement} in {database}"))
+    }
+
+    /// Rows of all business tables, of sagas and of kept answers: what a refused request must not change.
+    ///
+    /// # Errors
+    /// As Postgres reports.
+    pub async fn written_rows(&self, database: &str) -> Result<i64> {
+        let pool = self.of(database)?;
+        let tables = sqlx::query(
+            "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
+             WHERE schemaname = 'public' OR (schemaname, tablename) IN (('saga', 'saga_live'), ('saga', 'outbox'), ('saga', 'request'))
+                OR (schemaname = 'saga' AND tablename LIKE 'saga\\_done\\_%')",
+        );
+        let mut total = 0;
+        for table in tables
+            .fetch_all(pool)
+            .await
+            .with_context(|| format!("the tables of {database}"))?
+        {
+            let statement = format!("SELECT count(*) FROM {}", table.try_get::<String, _>(0)?);
+            total += sqlx::query(AssertSqlSafe(statement))
+                .fetch_one(pool)
+                .await?
+                .try_get::<i64, _>(0)?;
+        }
+        Ok(total)
+    }
+
+    /// The server's counters now, over the five databases; WAL is that of the whole server.
+    ///
+    /// # Errors
+    /// As Postgres reports.
+    pub async fn counters(&self) -> Result<Counters> {
+        let names: Vec<String> = SERVICES
+            .iter()
+            .map(|service| service.database.to_owned())
+            .collect();
+        let row = sqlx::query(
+            "SELECT sum(xact_commit + xact_rollback)::bigint, sum(tup_inserted)::bigint, sum(tup_updated)::bigint,
+                    sum(tup_deleted)::bigint, (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint
+               FROM pg_stat_database WHERE datname = ANY ($1)",
+        )
+        .bind(names)
+        .fetch_one(self.of(SERVICES[0].database)?)
+        .await
+        .context("the server's counters")?;
+        Ok(Counters {
+            transactions: row.try_get(0)?,
+            inserted: row.try_get(1)?,
+            updated: row.try_get(2)?,
+            deleted: row.try_get(3)?,
+            wal_bytes: row.try_get(4)?,
+        })
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        for (_, pool) in &self.pools {
+            pool.close().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Counters;
+
+    #[test]
+    fn counters_are_subtracted() {
+        let at = |n: i64| Counters {
+            transactions: n,
+            inserted: 2 * n,
+            updated: 3 * n,
+            deleted: 4 * n,
+            wal_bytes: 5 * n,
+        };
+        assert_eq!(at(7).since(at(5)), at(2));
+    }
+}

@@ -1,0 +1,28 @@
+//! Looks at a running saga-host from outside only: HTTP, Kafka, SQL and `/proc`. It shares no code with the host, so a
+//! mistake of the host is not repeated here.
+//!
+//! ```text
+//!  load ─┐                      ┌─ caller, connection   HTTP
+//!  crash ┼─▶ target (addresses) ┼─ topic                Kafka
+//!  verify┤                      ├─ database             SQL
+//!  contract                     └─ machine, process     /proc
+//! ```
+
+pub mod caller;
+pub mod connection;
+pub mod contract;
+pub mod crash;
+pub mod database;
+pub mod host_process;
+pub mod latency;
+pub mod load;
+pub mod machine;
+pub mod output;
+pub mod process;
+pub mod quiet;
+pub mod report;
+pub mod sample;
+pub mod service;
+pub mod target;
+pub mod topic;
+pub mod verify;

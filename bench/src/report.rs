@@ -1,0 +1,97 @@
+//! The outcome of named checks: every check runs, and one that fails does not stop the next.
+
+use std::future::Future;
+
+use crate::output;
+
+/// One check that was made.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// The group it belongs to.
+    pub area: String,
+    /// What was expected, as a sentence.
+    pub name: String,
+    /// Why it failed.
+    pub failure: Option<String>,
+}
+
+/// All checks of a run, printed as they are made.
+#[derive(Debug, Default)]
+pub struct Report {
+    area: String,
+    checks: Vec<Check>,
+}
+
+impl Report {
+    /// Checks from now on belong to this group.
+    pub fn area(&mut self, name: &str) {
+        name.clone_into(&mut self.area);
+        output::line(&format!("\n{name}"));
+    }
+
+    /// Notes one check that has been made.
+    pub fn note(&mut self, name: impl Into<String>, outcome: anyhow::Result<()>) {
+        let check = Check {
+            area: self.area.clone(),
+            name: name.into(),
+            failure: outcome.err().map(|error| format!("{error:#}")),
+        };
+        match &check.failure {
+            None => output::line(&format!("  ok      {}", check.name)),
+            Some(reason) => output::line(&format!("  FAILED  {}\n          {reason}", check.name)),
+        }
+        self.checks.push(check);
+    }
+
+    /// Makes one check.
+    pub async fn run(
+        &mut self,
+        name: impl Into<String>,
+        check: impl Future<Output = anyhow::Result<()>>,
+    ) {
+        let outcome = check.await;
+        self.note(name, outcome);
+    }
+
+    /// How many checks were made.
+    #[must_use]
+    pub fn made(&self) -> usize {
+        self.checks.len()
+    }
+
+    /// Those that failed.
+    pub fn failed(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(|check| check.failure.is_some())
+    }
+
+    /// Prints the totals and the failures once more.
+    ///
+    /// # Errors
+    /// Any check failed.
+    pub fn finish(&self) -> anyhow::Result<()> {
+        let failed = self.failed().count();
+        output::line(&format!("\n{} checks, {failed} failed", self.made()));
+        for check in self.failed() {
+            output::line(&format!("  FAILED  {}: {}", check.area, check.name));
+        }
+        anyhow::ensure!(failed == 0, "{failed} of {} checks failed", self.made());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Report;
+
+    #[test]
+    fn one_failure_fails_the_run_but_not_the_next_check() {
+        let mut report = Report::default();
+        report.area("numbers");
+        report.note("one is one", Ok(()));
+        assert!(report.finish().is_ok());
+        report.note("one is two", Err(anyhow::anyhow!("it is one")));
+        report.note("two is two", Ok(()));
+        assert_eq!((report.made(), report.failed().count()), (3, 1));
+        assert!(report.finish().is_err());
+    }
+}
