@@ -1,0 +1,138 @@
+//! Connections: the host's own account for bookkeeping, the plugin's restricted role for units.
+
+use std::{str::FromStr, time::Duration};
+
+use anyhow::Context;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use sqlx::{
+    ConnectOptions, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::provision::PluginRole;
+use crate::plugin::Policy;
+
+/// Connections of the host's own account to one database, at the most.
+const ADMIN_CONNECTIONS_MAX: u32 = 4;
+/// Above the longest plugin call: after it Postgres ends the transaction of a stopped host.
+const IDLE_IN_TRANSACTION_MS: u64 = 5_000;
+const LOCK_TIMEOUT_MS: u64 = 3_000;
+const TCP_USER_TIMEOUT_MS: u64 = 10_000;
+
+/// The Postgres server that the host was told of.
+#[derive(Clone, Debug)]
+pub struct Server {
+    options: PgConnectOptions,
+    secret: Option<String>,
+}
+
+impl Server {
+    /// Reads the address `postgres://user:password@host:port/database`.
+    ///
+    /// # Errors
+    /// When it is not a Postgres address.
+    pub fn new(url: &str) -> anyhow::Result<Self> {
+        let options = PgConnectOptions::from_str(url)
+            .context("the Postgres address is not of the form postgres://user:password@host:port/database")?
+            .application_name("saga-host")
+            .disable_statement_logging();
+        Ok(Self { options, secret: password_of(url) })
+    }
+
+    pub(super) fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    /// The password of a plugin's role: every host derives the same one from the account's own.
+    /// None when the account has none, as on a Unix socket that trusts its users.
+    pub(super) fn role_password(&self, role: &str) -> Option<String> {
+        let secret = self.secret.as_deref()?;
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).ok()?;
+        mac.update(b"saga-host role ");
+        mac.update(role.as_bytes());
+        Some(hex::encode(mac.finalize().into_bytes()))
+    }
+
+    /// A connection to the database named in the address.
+    ///
+    /// # Errors
+    /// When the server cannot be reached or refuses the account.
+    pub async fn connect(&self) -> anyhow::Result<PgConnection> {
+        self.options.connect().await.with_context(|| {
+            format!("cannot connect to Postgres at {}:{}", self.options.get_host(), self.options.get_port())
+        })
+    }
+
+    /// The named database, by the host's own account. Connects when first used.
+    #[must_use]
+    pub fn database(&self, name: &str) -> Database {
+        let options = self.options.clone().database(name);
+        let admin = PgPoolOptions::new()
+            .max_connections(ADMIN_CONNECTIONS_MAX)
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_lazy_with(options);
+        Database { name: name.to_owned(), admin, server: self.clone() }
+    }
+}
+
+fn password_of(url: &str) -> Option<String> {
+    let authority = url.split_once("://")?.1.split(['/', '?']).next()?;
+    let (user, _) = authority.rsplit_once('@')?;
+    let (_, password) = user.split_once(':')?;
+    (!password.is_empty()).then(|| password.to_owned())
+}
+
+/// One service's database.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// Its name, part of every message id that leaves it.
+    pub name: String,
+    /// The host's own account: claims, relay, timers, the host API.
+    pub admin: PgPool,
+    server: Server,
+}
+
+impl Database {
+    /// A connection for a lane: the plugin's restricted role, with the limits that bound how
+    /// long a stopped host can hold up its successor.
+    ///
+    /// # Errors
+    /// What sqlx reports: the server is away, or refuses the role.
+    pub async fn connect_plugin(&self, role: &PluginRole, policy: &Policy) -> Result<PgConnection, sqlx::Error> {
+        let unit_ms = u64::from(policy.limits.unit_ms_max);
+        let mut options = self
+            .server
+            .options
+            .clone()
+            .database(&self.name)
+            .username(&role.name)
+            .application_name(&format!("saga-host {}", role.plugin))
+            .options([
+                ("search_path", "public".to_owned()),
+                ("statement_timeout", unit_ms.to_string()),
+                ("lock_timeout", LOCK_TIMEOUT_MS.min(unit_ms).to_string()),
+                ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MS.max(unit_ms * 2).to_string()),
+                ("tcp_user_timeout", TCP_USER_TIMEOUT_MS.to_string()),
+                ("standard_conforming_strings", "on".to_owned()),
+                ("TimeZone", "UTC".to_owned()),
+            ]);
+        if let Some(password) = self.server.role_password(&role.name) {
+            options = options.password(&password);
+        }
+        options.connect().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::password_of;
+
+    #[test]
+    fn the_password_of_an_address() {
+        assert_eq!(password_of("postgres://u:p@h/db").as_deref(), Some("p"));
+        assert_eq!(password_of("postgres://u:p:q@h").as_deref(), Some("p:q"));
+        assert_eq!(password_of("postgres://u@h/db?host=/tmp"), None);
+        assert_eq!(password_of("postgres:///db?host=/tmp/a:b@c"), None);
+    }
+}

@@ -1,0 +1,34 @@
+//! The host's side of Postgres: each service's database, its schema, roles and connections.
+//!
+//! Never holds a business table: those belong to the plugins' migrations and are reached by
+//! their restricted roles alone.
+
+mod connect;
+mod migrate;
+mod provision;
+
+pub use connect::{Database, Server};
+pub use migrate::Migration;
+pub use provision::{PluginRole, ProvisionError};
+
+/// Quotes an identifier for a statement that cannot take it as a parameter.
+fn quote_ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Quotes a text literal for a statement that cannot take it as a parameter; NUL, which no text
+/// of Postgres can hold, is dropped.
+pub(crate) fn quote_literal(text: &str) -> String {
+    format!("'{}'", text.replace('\0', "").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{quote_ident, quote_literal};
+
+    #[test]
+    fn quotes_are_doubled() {
+        assert_eq!(quote_ident(r#"a"b"#), r#""a""b""#);
+        assert_eq!(quote_literal("it's\0"), "'it''s'");
+    }
+}
