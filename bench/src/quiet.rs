@@ -8,7 +8,8 @@ use anyhow::Result;
 use crate::database::Databases;
 use crate::service::SERVICES;
 use crate::target::Target;
-use crate::topic::{Groups, blocking};
+use crate::topic::blocking;
+use crate::topic::groups::Groups;
 
 const POLL: Duration = Duration::from_millis(300);
 

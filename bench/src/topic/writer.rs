@@ -1,0 +1,82 @@
+//! Writes records as foreign services do.
+
+use anyhow::{Context, Result};
+use rdkafka::config::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+
+use super::{CALL_TIMEOUT, RECORD_BYTES_MAX};
+
+/// Writes records as foreign services do.
+pub struct Writer {
+    producer: FutureProducer,
+}
+
+/// A record to write; nothing but the value unless said.
+#[derive(Debug, Clone, Default)]
+pub struct Draft {
+    /// Key.
+    pub key: Option<String>,
+    /// Value; `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// Partition instead of the partitioner's.
+    pub partition: Option<i32>,
+    /// Milliseconds since 1970 instead of now.
+    pub timestamp_ms: Option<i64>,
+    /// Headers.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Draft {
+    /// A record of this text alone.
+    pub fn text(value: impl Into<String>) -> Self {
+        Self {
+            value: Some(value.into().into_bytes()),
+            ..Self::default()
+        }
+    }
+}
+
+impl Writer {
+    /// A producer.
+    ///
+    /// # Errors
+    /// The client cannot be made.
+    pub fn new(brokers: &str) -> Result<Self> {
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("message.max.bytes", RECORD_BYTES_MAX)
+            .set("linger.ms", "0")
+            .create()
+            .context("a Kafka producer")?;
+        Ok(Self { producer })
+    }
+
+    /// Writes one record; gives its partition and offset.
+    ///
+    /// # Errors
+    /// Kafka refuses it or is away.
+    pub async fn write(&self, topic: &str, draft: &Draft) -> Result<(i32, i64)> {
+        let mut record: FutureRecord<'_, str, [u8]> = FutureRecord::to(topic);
+        record.key = draft.key.as_deref();
+        record.payload = draft.value.as_deref();
+        record.partition = draft.partition;
+        record.timestamp = draft.timestamp_ms;
+        if !draft.headers.is_empty() {
+            let add = |headers: OwnedHeaders, (key, value): &(String, String)| {
+                headers.insert(Header {
+                    key,
+                    value: Some(value),
+                })
+            };
+            record.headers = Some(draft.headers.iter().fold(OwnedHeaders::new(), add));
+        }
+        let delivery = self
+            .producer
+            .send(record, CALL_TIMEOUT)
+            .await
+            .map_err(|(error, _)| error)
+            .with_context(|| format!("write to {topic}"))?;
+        Ok((delivery.partition, delivery.offset))
+    }
+}

@@ -1,0 +1,114 @@
+//! All invariants of the wire contract at a quiet moment, counted from outside: the topics read from their first record by
+//! a consumer of our own, the databases by SQL.
+
+mod invariant;
+mod ledger;
+mod rows;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::database::Databases;
+use crate::output;
+use crate::quiet;
+use crate::report::Report;
+use crate::service::{
+    DEDUCTED, NOTIFICATIONS, ORDER_CREATED, REJECTED, STOCK_CREATED, STOCK_UPDATED,
+};
+use crate::target::{Target, TargetOptions};
+use crate::topic::{blocking, reader};
+
+pub use ledger::Ledger;
+pub use rows::{Order, Rows};
+
+/// Deductions before the stock that they changed: the ledger tells by them what a user has set.
+const READING_ORDER: [&str; 6] = [
+    ORDER_CREATED,
+    DEDUCTED,
+    REJECTED,
+    STOCK_CREATED,
+    STOCK_UPDATED,
+    NOTIFICATIONS,
+];
+
+/// Options of `saga-bench verify`.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    target: TargetOptions,
+    /// Seconds to wait for a quiet moment
+    #[arg(long, default_value_t = 60)]
+    wait_s: u64,
+    /// Held deliveries are no break
+    #[arg(long)]
+    allow_held: bool,
+}
+
+/// Runs `saga-bench verify`.
+///
+/// # Errors
+/// An invariant is broken, or something cannot be asked.
+pub async fn run(options: Options) -> Result<()> {
+    let mut report = Report::default();
+    let target = options.target.target()?;
+    check(
+        &target,
+        Duration::from_secs(options.wait_s),
+        options.allow_held,
+        &mut report,
+    )
+    .await?;
+    report.finish()
+}
+
+/// Waits for a quiet moment and checks every invariant there. Gives what was read, for further checks.
+///
+/// # Errors
+/// Kafka or Postgres cannot be asked. A broken invariant is a failed check in `report`.
+pub async fn check(
+    target: &Target,
+    wait: Duration,
+    allow_held: bool,
+    report: &mut Report,
+) -> Result<(Ledger, Rows)> {
+    let databases = Databases::new(&target.postgres)?;
+    report.area("invariants at a quiet moment");
+    let motion = quiet::wait(target, &databases, wait).await?;
+    report.note(
+        "outboxes are empty, consumer lag is zero, no saga is in flight",
+        motion
+            .is_empty()
+            .then_some(())
+            .ok_or_else(|| anyhow::anyhow!(motion.join("; "))),
+    );
+    let ledger = read_ledger(&target.kafka).await?;
+    let rows = Rows::read(&databases).await?;
+    databases.close().await;
+    output::line(&format!("          {}", ledger.figures()));
+    for (name, outcome) in invariant::all(&ledger, &rows) {
+        report.note(name, outcome);
+    }
+    report.note(
+        format!("{} deliveries are held", rows.held),
+        held(&rows, allow_held),
+    );
+    Ok((ledger, rows))
+}
+
+fn held(rows: &Rows, allowed: bool) -> Result<()> {
+    ensure!(allowed || rows.held == 0, "see `saga-host held`");
+    Ok(())
+}
+
+async fn read_ledger(brokers: &str) -> Result<Ledger> {
+    let brokers = brokers.to_owned();
+    blocking(move || {
+        let mut ledger = Ledger::default();
+        for topic in READING_ORDER {
+            reader::read_all(&brokers, &[topic], |record| ledger.add(&record))?;
+        }
+        Ok(ledger)
+    })
+    .await
+}

@@ -1,0 +1,128 @@
+//! What the five databases say. The statements name the services' own tables, as `migrations/` makes them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context, Result};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Row};
+use uuid::Uuid;
+
+use crate::database::Databases;
+use crate::service::SERVICES;
+
+/// One order, as either side has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The product.
+    pub product: i64,
+    /// How many.
+    pub qty: i64,
+    /// `PENDING_CONFIRMATION`, `CONFIRMED` or `CANCELLED`.
+    pub status: String,
+}
+
+/// Everything that the invariants need.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// `cmd-order`.
+    pub orders: HashMap<Uuid, Order>,
+    /// `query-order`.
+    pub order_views: HashMap<Uuid, Order>,
+    /// `cmd-inventory`: quantity by product.
+    pub stocks: BTreeMap<i64, i64>,
+    /// `query-inventory`: quantity by product.
+    pub stock_views: BTreeMap<i64, i64>,
+    /// `notification`: messages by order.
+    pub notifications: HashMap<Uuid, Vec<String>>,
+    /// Ended sagas by order, with their ending; one that is live ends in an empty text.
+    pub sagas: HashMap<Uuid, Vec<String>>,
+    /// Held deliveries of all databases.
+    pub held: i64,
+}
+
+const ORDERS: &str = "SELECT order_id::text, product_id::bigint, order_qty::bigint, status::text FROM public.customer_order";
+const ORDER_VIEWS: &str = "SELECT order_id::text, product_id::bigint, order_qty::bigint, status::text FROM public.order_view";
+const STOCKS: &str = "SELECT product_id::bigint, current_qty::bigint FROM public.stock";
+const STOCK_VIEWS: &str = "SELECT product_id::bigint, current_qty::bigint FROM public.stock_view";
+const NOTIFICATIONS: &str = "SELECT order_id::text, message::text FROM public.order_notification";
+const SAGAS: &str = "SELECT key, '' FROM saga.saga_live WHERE type = 'order'
+                     UNION ALL SELECT key, ending FROM saga.saga_done WHERE type = 'order'";
+
+impl Rows {
+    /// Reads them all.
+    ///
+    /// # Errors
+    /// As Postgres reports.
+    pub async fn read(databases: &Databases) -> Result<Self> {
+        let mut rows = Self {
+            orders: read(databases, "cmd-order", ORDERS, order)
+                .await?
+                .into_iter()
+                .collect(),
+            order_views: read(databases, "query-order", ORDER_VIEWS, order)
+                .await?
+                .into_iter()
+                .collect(),
+            stocks: read(databases, "cmd-inventory", STOCKS, stock)
+                .await?
+                .into_iter()
+                .collect(),
+            stock_views: read(databases, "query-inventory", STOCK_VIEWS, stock)
+                .await?
+                .into_iter()
+                .collect(),
+            ..Self::default()
+        };
+        for (order, message) in read(databases, "notification", NOTIFICATIONS, keyed_text).await? {
+            rows.notifications.entry(order).or_default().push(message);
+        }
+        for (order, ending) in read(databases, "cmd-order", SAGAS, keyed_text).await? {
+            rows.sagas.entry(order).or_default().push(ending);
+        }
+        for service in SERVICES {
+            rows.held += databases
+                .count(service.database, "SELECT count(*) FROM saga.held")
+                .await?;
+        }
+        Ok(rows)
+    }
+}
+
+async fn read<T>(
+    databases: &Databases,
+    database: &str,
+    statement: &'static str,
+    decode: fn(&PgRow) -> Result<T>,
+) -> Result<Vec<T>> {
+    let rows = sqlx::query(AssertSqlSafe(statement))
+        .fetch_all(databases.of(database)?)
+        .await;
+    let rows = rows.with_context(|| format!("{statement} in {database}"))?;
+    rows.iter()
+        .map(decode)
+        .collect::<Result<_>>()
+        .with_context(|| format!("{statement} in {database}"))
+}
+
+fn id(row: &PgRow) -> Result<Uuid> {
+    Uuid::parse_str(row.try_get(0)?).context("an order id")
+}
+
+fn order(row: &PgRow) -> Result<(Uuid, Order)> {
+    Ok((
+        id(row)?,
+        Order {
+            product: row.try_get(1)?,
+            qty: row.try_get(2)?,
+            status: row.try_get(3)?,
+        },
+    ))
+}
+
+fn stock(row: &PgRow) -> Result<(i64, i64)> {
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
+fn keyed_text(row: &PgRow) -> Result<(Uuid, String)> {
+    Ok((id(row)?, row.try_get(1)?))
+}
