@@ -1,0 +1,67 @@
+//! W3C Trace Context: every record and answer continues the trace of what caused it.
+//! <https://www.w3.org/TR/trace-context/>
+
+use serde::{Deserialize, Serialize};
+
+/// The trace id and flags that `traceparent` carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    id: u128,
+    flags: u8,
+}
+
+impl Trace {
+    /// A trace of its own, sampled.
+    #[must_use]
+    pub fn begin() -> Self {
+        Self { id: uuid::Uuid::new_v4().as_u128(), flags: 1 }
+    }
+
+    /// Reads `traceparent`; none when it is not of the form of version 00, as the standard asks.
+    #[must_use]
+    pub fn parse(header: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(header).ok()?;
+        let mut parts = text.trim().split('-');
+        let (version, id, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let lengths = (version.len(), id.len(), span.len(), flags.len());
+        if lengths != (2, 32, 16, 2) || version == "ff" || (version == "00" && parts.next().is_some()) {
+            return None;
+        }
+        let (id, span) = (u128::from_str_radix(id, 16).ok()?, u64::from_str_radix(span, 16).ok()?);
+        (id != 0 && span != 0).then_some(Self { id, flags: u8::from_str_radix(flags, 16).ok()? })
+    }
+
+    /// The `traceparent` of a child with this span id.
+    #[must_use]
+    pub fn child(&self, span: u64) -> String {
+        format!("00-{:032x}-{:016x}-{:02x}", self.id, span.max(1), self.flags)
+    }
+
+    /// The trace id, 32 hex digits: what logs and timelines show.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{:032x}", self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Trace;
+
+    #[test]
+    fn a_trace_goes_on_under_a_new_span() {
+        let parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let child = Trace::parse(parent).map(|trace| trace.child(0xab));
+        assert_eq!(child.as_deref(), Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00000000000000ab-01"));
+    }
+
+    #[test]
+    fn what_is_not_a_traceparent_is_not_continued() {
+        for bad in ["", "00-0-0-0", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+                    "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+                    "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+                    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x"] {
+            assert_eq!(Trace::parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Records as the outbox holds them: every byte that Kafka will get is fixed before the commit.
+
+use serde::{Deserialize, Serialize};
+
+/// One record to be sent, with its partition and headers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Topic.
+    pub topic: String,
+    /// Chosen before the commit, so that a repeat goes where the first one went.
+    pub partition: i32,
+    /// Key.
+    pub key: Option<Vec<u8>>,
+    /// None is a tombstone.
+    pub payload: Option<Vec<u8>>,
+    /// In order; CloudEvents and trace headers included.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+/// The body of an outbox row.
+///
+/// # Errors
+/// Never for records that fit in memory.
+pub fn encode(records: &[Record]) -> Result<Vec<u8>, postcard::Error> {
+    postcard::to_stdvec(records)
+}
+
+/// Reads the body of an outbox row.
+///
+/// # Errors
+/// When the row was written by something else.
+pub fn decode(body: &[u8]) -> Result<Vec<Record>, postcard::Error> {
+    postcard::from_bytes(body)
+}
+
+/// Kafka's own seed of murmur2.
+const MURMUR2_SEED: u32 = 0x9747_b28c;
+
+/// The partition of a key, as the Java client's default partitioner has it.
+/// <https://github.com/apache/kafka/blob/trunk/clients/src/main/java/org/apache/kafka/clients/producer/internals/BuiltInPartitioner.java>
+#[must_use]
+pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
+    let positive = murmur2::murmur2(key, MURMUR2_SEED) & 0x7fff_ffff;
+    i32::try_from(positive).unwrap_or(0) % partitions.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MURMUR2_SEED, Record, decode, encode, partition_of};
+
+    /// The vectors of Kafka's own `UtilsTest.testMurmur2`.
+    #[test]
+    fn murmur2_is_that_of_the_java_client() {
+        for (key, hash) in [
+            ("21", -973_932_308_i32),
+            ("foobar", -790_332_482),
+            ("a-little-bit-long-string", -985_981_536),
+            ("a-little-bit-longer-string", -1_486_304_829),
+            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+            ("abc", 479_470_107),
+        ] {
+            assert_eq!(murmur2::murmur2(key.as_bytes(), MURMUR2_SEED).cast_signed(), hash, "{key}");
+        }
+        assert_eq!(partition_of(b"21", 6), (-973_932_308_i32 & 0x7fff_ffff) % 6);
+    }
+
+    #[test]
+    fn a_body_is_read_back_as_it_was_written() {
+        let records = vec![
+            Record { topic: "t".into(), partition: 3, key: None, payload: None, headers: vec![] },
+            Record {
+                topic: "u".into(),
+                partition: 0,
+                key: Some(b"k".to_vec()),
+                payload: Some(b"{}".to_vec()),
+                headers: vec![("ce_id".into(), b"d:1:2:3:4".to_vec())],
+            },
+        ];
+        let body = encode(&records).expect("encodes");
+        assert_eq!(decode(&body).expect("decodes"), records);
+        assert!(decode(&body[..body.len() - 1]).is_err());
+    }
+}
