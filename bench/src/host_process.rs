@@ -1,1 +1,319 @@
-//! x
+//! Starts and stops `saga-host` as a child process, with its own ports, data folder and log file.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+use crate::caller::Request;
+use crate::target::Target;
+
+const POLL: Duration = Duration::from_millis(100);
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+
+/// What to start, and where.
+#[derive(Debug, Clone, clap::Args)]
+pub struct StartOptions {
+    /// The saga-host to start [default: beside this program]
+    #[arg(long)]
+    pub host_binary: Option<PathBuf>,
+    /// Folder of the plugins
+    #[arg(long, default_value = "plugins/dist")]
+    pub plugins: PathBuf,
+    /// Folder for data and logs; what an earlier run left there is removed
+    #[arg(long, default_value = "target/saga-bench")]
+    pub folder: PathBuf,
+    /// Seconds until everything must be ready
+    #[arg(long, default_value_t = 120)]
+    pub ready_s: u64,
+}
+
+impl StartOptions {
+    fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let binary = match &self.host_binary {
+            Some(binary) => binary.clone(),
+            None => std::env::current_exe()?.with_file_name("saga-host"),
+        };
+        if !binary.is_file() {
+            bail!(
+                "no {}; build it with `cargo build --release -p saga-host`, or name it by --host-binary",
+                binary.display()
+            );
+        }
+        let mut command = Command::new(binary);
+        command.args(arguments);
+        Ok(command)
+    }
+
+    fn limit(&self) -> Duration {
+        Duration::from_secs(self.ready_s)
+    }
+
+    /// Makes the folder, empty.
+    ///
+    /// # Errors
+    /// It cannot be written to, or holds what no run of this program left.
+    pub fn prepare(&self) -> Result<()> {
+        let mark = self.folder.join(".saga-bench");
+        if self.folder.exists() {
+            let empty = std::fs::read_dir(&self.folder)?.next().is_none();
+            if !empty && !mark.exists() {
+                bail!(
+                    "{} holds something else; name another --folder",
+                    self.folder.display()
+                );
+            }
+            std::fs::remove_dir_all(&self.folder)?;
+        }
+        std::fs::create_dir_all(&self.folder)?;
+        std::fs::write(mark, "")?;
+        Ok(())
+    }
+}
+
+/// A running `saga-host`. Dropped without [`HostProcess::stop`], it is asked to end, but not waited for.
+pub struct HostProcess {
+    child: Child,
+    log: PathBuf,
+    stack: Option<Target>,
+}
+
+impl HostProcess {
+    /// `saga-host dev`, ready to serve.
+    ///
+    /// # Errors
+    /// It ended, or was not ready in time; the message shows the end of its log.
+    pub async fn dev(options: &StartOptions) -> Result<(Self, Target)> {
+        let (http, admin) = (free_address()?, free_address()?);
+        let plugins = options.plugins.to_string_lossy();
+        let mut started = Self::stack_command(
+            options,
+            &[
+                "dev",
+                "--http",
+                &http,
+                "--admin",
+                &admin,
+                "--plugins",
+                &plugins,
+            ],
+        )?;
+        let target = started.stack_ready(options).await?;
+        started.ready(target.admin()?, options.limit()).await?;
+        Ok((started, target))
+    }
+
+    /// `saga-host stack`: Postgres and Kafka only.
+    ///
+    /// # Errors
+    /// As [`HostProcess::dev`].
+    pub async fn stack(options: &StartOptions) -> Result<(Self, Target)> {
+        let mut started = Self::stack_command(options, &["stack"])?;
+        let target = started.stack_ready(options).await?;
+        Ok((started, target))
+    }
+
+    fn stack_command(options: &StartOptions, arguments: &[&str]) -> Result<Self> {
+        let mut command = options.command(arguments)?;
+        command
+            .arg("--fresh")
+            .arg("--data")
+            .arg(options.folder.join("stack"));
+        command.args([
+            "--postgres-port",
+            &free_port()?.to_string(),
+            "--kafka-port",
+            &free_port()?.to_string(),
+        ]);
+        Self::spawn(
+            command,
+            options.folder.join(format!("{}.log", arguments[0])),
+        )
+    }
+
+    /// `saga-host run` against the target's Kafka and Postgres; ready to serve.
+    ///
+    /// # Errors
+    /// As [`HostProcess::dev`].
+    pub async fn run(options: &StartOptions, target: &Target) -> Result<Self> {
+        let mut command = options.command(&["run"])?;
+        command
+            .env("SAGA_HOST_POSTGRES", &target.postgres)
+            .env("SAGA_HOST_KAFKA", &target.kafka)
+            .env("SAGA_HOST_KAFKA_PROPERTIES", "session.timeout.ms=6000")
+            .env("SAGA_HOST_HTTP", target.http()?)
+            .env("SAGA_HOST_ADMIN", target.admin()?)
+            .env("SAGA_HOST_PLUGINS", &options.plugins)
+            .env("SAGA_HOST_MIGRATIONS", "apply");
+        let mut started = Self::spawn(command, options.folder.join("run.log"))?;
+        started.ready(target.admin()?, options.limit()).await?;
+        Ok(started)
+    }
+
+    fn spawn(mut command: Command, log: PathBuf) -> Result<Self> {
+        let file: File = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .with_context(|| log.display().to_string())?;
+        command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file);
+        let child = command.spawn().context("start saga-host")?;
+        Ok(Self {
+            child,
+            log,
+            stack: None,
+        })
+    }
+
+    async fn stack_ready(&mut self, options: &StartOptions) -> Result<Target> {
+        let file = options.folder.join("stack/dev.json");
+        let began = Instant::now();
+        while !file.exists() {
+            self.still_up(began, options.limit(), "did not write dev.json")?;
+            tokio::time::sleep(POLL).await;
+        }
+        let target = Target::read(&file)?;
+        self.stack = Some(target.clone());
+        Ok(target)
+    }
+
+    async fn ready(&mut self, admin: &str, limit: Duration) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let reply = Request::get("/readyz").send(admin).await;
+            if reply.as_ref().is_ok_and(|reply| reply.status == 200) {
+                return Ok(());
+            }
+            let said = reply.map_or_else(|error| format!("{error:#}"), |reply| reply.short());
+            self.still_up(began, limit, &format!("is not ready: {said}"))?;
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    fn still_up(&mut self, began: Instant, limit: Duration, what: &str) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("saga-host ended ({status}):\n{}", tail(&self.log));
+        }
+        if began.elapsed() > limit {
+            bail!(
+                "saga-host {what}, after {} s:\n{}",
+                limit.as_secs(),
+                tail(&self.log)
+            );
+        }
+        Ok(())
+    }
+
+    /// Its process id, none once it has ended.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// SIGKILL, and waits for its end.
+    ///
+    /// # Errors
+    /// As the system reports.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.child.kill().await.context("kill saga-host")
+    }
+
+    /// SIGTERM, and waits for its end; after 30 s SIGKILL, also for the Kafka and the Postgres it had started.
+    ///
+    /// # Errors
+    /// It did not end by itself, or not with 0.
+    pub async fn stop(mut self) -> Result<()> {
+        signal(self.child.id(), Signal::TERM);
+        if let Ok(status) = tokio::time::timeout(STOP_WITHIN, self.child.wait()).await {
+            let status = status?;
+            anyhow::ensure!(
+                status.success(),
+                "saga-host stopped with {status}:\n{}",
+                tail(&self.log)
+            );
+            return Ok(());
+        }
+        self.child.kill().await?;
+        if let Some(stack) = &self.stack {
+            signal(stack.pids.kafka, Signal::KILL);
+            signal(stack.pids.postgres, Signal::INT);
+        }
+        bail!(
+            "saga-host did not stop in {} s:\n{}",
+            STOP_WITHIN.as_secs(),
+            tail(&self.log)
+        )
+    }
+}
+
+impl Drop for HostProcess {
+    fn drop(&mut self) {
+        signal(self.child.id(), Signal::TERM);
+    }
+}
+
+fn signal(pid: Option<u32>, signal: Signal) {
+    let pid = pid
+        .and_then(|pid| i32::try_from(pid).ok())
+        .and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        // It may have ended already.
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// A port that was free just now.
+///
+/// # Errors
+/// None is.
+pub fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port())
+}
+
+/// An address on loopback that was free just now.
+///
+/// # Errors
+/// None is.
+pub fn free_address() -> Result<String> {
+    Ok(format!("127.0.0.1:{}", free_port()?))
+}
+
+fn tail(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::StartOptions;
+
+    #[test]
+    fn only_its_own_folder_is_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("bench");
+        let options = StartOptions {
+            host_binary: None,
+            plugins: "p".into(),
+            folder: folder.clone(),
+            ready_s: 1,
+        };
+        options.prepare().unwrap();
+        std::fs::write(folder.join("old"), "").unwrap();
+        options.prepare().unwrap();
+        assert!(!folder.join("old").exists());
+        std::fs::remove_file(folder.join(".saga-bench")).unwrap();
+        std::fs::write(folder.join("mine"), "").unwrap();
+        assert!(options.prepare().is_err());
+        assert!(folder.join("mine").exists());
+    }
+}

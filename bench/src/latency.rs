@@ -30,6 +30,11 @@ impl Latencies {
             .push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
     }
 
+    /// Adds those of another.
+    pub fn join(&mut self, mut other: Self) {
+        self.micros.append(&mut other.micros);
+    }
+
     /// Percentiles by nearest rank; all zero when nothing was measured.
     #[must_use]
     pub fn summary(mut self) -> Summary {

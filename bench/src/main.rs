@@ -1,2 +1,41 @@
-//! x
-fn main() {}
+//! `saga-bench`: one sub-command per module of the library.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use saga_bench::{contract, crash, load, verify};
+
+/// Load and crash runs against a saga-host, with the contract and its invariants checked from outside
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure how many sagas a host ends, and what each costs
+    #[command(
+        after_help = "Example: saga-bench load --clients 1,64 --measure-s 10 --json load.json"
+    )]
+    Load(load::Options),
+    /// Check all invariants of a system at a quiet moment
+    #[command(after_help = "Example: saga-bench verify --wait-s 30")]
+    Verify(verify::Options),
+    /// Kill a host again and again while orders flow, then check all invariants
+    #[command(after_help = "Example: saga-bench crash --orders 2000 --kills 3 --seed 7")]
+    Crash(crash::Options),
+    /// Check HTTP and Kafka of a running host against the wire contract
+    #[command(after_help = "Example: saga-bench contract --dev-json .saga-host/dev.json")]
+    Contract(contract::Options),
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Load(options) => load::run(options).await,
+        Command::Verify(options) => verify::run(options).await,
+        Command::Crash(options) => crash::run(options).await,
+        Command::Contract(options) => contract::run(options).await,
+    }
+}

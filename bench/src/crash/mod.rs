@@ -1,0 +1,203 @@
+//! Kills the host by SIGKILL while orders flow, starts it again, and counts afterwards what became of every order.
+//!
+//! ```text
+//!  stack (Postgres, Kafka) ── stays up all the time
+//!  run ──✗ run ──✗ run ──✗ run ── stays up, until all is quiet
+//!  clients: every order again and again under the same orderId, until a 201
+//! ```
+
+mod clients;
+mod count;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use tokio::task::JoinSet;
+
+use crate::caller::Request;
+use crate::host_process::{HostProcess, StartOptions, free_address};
+use crate::output;
+use crate::report::Report;
+use crate::sample::Sample;
+use crate::target::Target;
+use crate::verify;
+
+use clients::{Flow, Plan};
+
+const POLL: Duration = Duration::from_millis(2);
+const KILL_DELAY_MS_MAX: usize = 60;
+const DOWN_MS_MAX: usize = 800;
+
+/// Options of `saga-bench crash`.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    start: StartOptions,
+    /// Orders to place
+    #[arg(long, default_value_t = 2000)]
+    orders: usize,
+    /// Products that they ask for
+    #[arg(long, default_value_t = 20)]
+    products: usize,
+    /// Pieces of each product; an order asks for 1 to 3
+    #[arg(long, default_value_t = 120)]
+    stock: i64,
+    /// Clients that place the orders
+    #[arg(long, default_value_t = 16)]
+    clients: usize,
+    /// How often the host is killed
+    #[arg(long, default_value_t = 3)]
+    kills: usize,
+    /// Chooses products, quantities and moments; the same seed gives the same choices [default: from the clock]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Seconds until every order must be accepted
+    #[arg(long, default_value_t = 240)]
+    place_s: u64,
+    /// Seconds until all must be quiet after that
+    #[arg(long, default_value_t = 120)]
+    quiet_s: u64,
+}
+
+/// Runs `saga-bench crash`.
+///
+/// # Errors
+/// Something could not be started, an order was refused or lost, or an invariant is broken.
+pub async fn run(options: Options) -> Result<()> {
+    options.start.prepare()?;
+    let (stack, mut target) = HostProcess::stack(&options.start).await?;
+    target.http = Some(free_address()?);
+    target.admin = Some(free_address()?);
+    let outcome = kill_and_count(&options, &target).await;
+    stack.stop().await?;
+    outcome
+}
+
+async fn kill_and_count(options: &Options, target: &Target) -> Result<()> {
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let seed = options.seed.unwrap_or(clock.as_secs());
+    output::line(&format!(
+        "seed {seed}: {} orders, {} products of {}, {} clients, {} kills",
+        options.orders, options.products, options.stock, options.clients, options.kills
+    ));
+    let mut host = HostProcess::run(&options.start, target).await?;
+    let products = create_products(target, options).await?;
+    let plan = Plan {
+        address: target.http()?.to_owned(),
+        products: products.clone(),
+        orders: options.orders,
+        seed,
+    };
+    let flow = Arc::new(Flow::new(
+        plan,
+        Instant::now() + Duration::from_secs(options.place_s),
+    ));
+    let mut running = JoinSet::new();
+    for _ in 0..options.clients {
+        running.spawn(clients::run(Arc::clone(&flow)));
+    }
+    let killed = kill(options, target, &flow, &mut host, seed).await;
+    if killed.is_err() {
+        flow.give_up();
+    }
+    while running.join_next().await.is_some() {}
+    let mut report = Report::default();
+    let outcome = match killed {
+        Ok(()) => count(options, target, &flow, &products, &mut report).await,
+        Err(error) => Err(error),
+    };
+    host.stop().await?;
+    outcome?;
+    report.finish()
+}
+
+async fn create_products(target: &Target, options: &Options) -> Result<Vec<i64>> {
+    let mut products = Vec::new();
+    for _ in 0..options.products {
+        let body = format!(r#"{{"qty":{}}}"#, options.stock);
+        let reply = Request::post("/stocks", body)
+            .send(target.http()?)
+            .await?
+            .expect(201)?;
+        products.extend(reply.member("productId")?.as_i64());
+    }
+    ensure!(
+        products.len() == options.products,
+        "a product without a number"
+    );
+    Ok(products)
+}
+
+/// Kills and restarts, each time when a random part of the orders has been accepted.
+async fn kill(
+    options: &Options,
+    target: &Target,
+    flow: &Flow,
+    host: &mut HostProcess,
+    seed: u64,
+) -> Result<()> {
+    let mut sample = Sample::new(seed ^ 0x6b69_6c6c);
+    let share = options.orders / (options.kills + 1);
+    for number in 1..=options.kills {
+        let after = (number * share).saturating_sub(share / 2) + sample.below(share);
+        while flow.accepted() < after && !flow.over() {
+            tokio::time::sleep(POLL).await;
+        }
+        tokio::time::sleep(milliseconds(sample.below(KILL_DELAY_MS_MAX))).await;
+        let (accepted, open) = (flow.accepted(), flow.open());
+        host.kill().await?;
+        output::line(&format!(
+            "kill {number}: {accepted} orders accepted, {open} requests open"
+        ));
+        ensure!(
+            accepted < options.orders,
+            "the orders were over before kill {number}; raise --orders"
+        );
+        tokio::time::sleep(milliseconds(sample.below(DOWN_MS_MAX))).await;
+        let began = Instant::now();
+        *host = HostProcess::run(&options.start, target).await?;
+        output::line(&format!(
+            "        ready again after {:.1} s",
+            began.elapsed().as_secs_f64()
+        ));
+    }
+    Ok(())
+}
+
+async fn count(
+    options: &Options,
+    target: &Target,
+    flow: &Flow,
+    products: &[i64],
+    report: &mut Report,
+) -> Result<()> {
+    let placed = flow.placed()?;
+    output::line(&format!(
+        "{} orders accepted, {} attempts failed on the way",
+        placed.len(),
+        flow.failed_attempts()
+    ));
+    report.area("orders");
+    report.note(
+        format!("all {} orders were accepted in the end", options.orders),
+        flow.complete(),
+    );
+    let (_, rows) =
+        verify::check(target, Duration::from_secs(options.quiet_s), false, report).await?;
+    report.area("what the clients know");
+    for (name, outcome) in count::all(&placed, &rows, products, options.stock) {
+        report.note(name, outcome);
+    }
+    report
+        .run(
+            "an accepted order that is placed again is answered the same",
+            count::repeat(target.http()?, &placed),
+        )
+        .await;
+    Ok(())
+}
+
+fn milliseconds(count: usize) -> Duration {
+    Duration::from_millis(count as u64)
+}
