@@ -151,10 +151,16 @@ impl Order {
         }
     }
 
-    /// Units in flight.
+    /// The units in flight, lowest first.
     #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+    pub fn in_flight_seqs(&self) -> Vec<i64> {
+        self.in_flight.keys().copied().collect()
+    }
+
+    /// The records of a unit in flight.
+    #[must_use]
+    pub fn in_flight_records(&self, seq: i64) -> Option<Records> {
+        self.in_flight.get(&seq).cloned()
     }
 
     /// True when nothing is left to send or to be acknowledged.

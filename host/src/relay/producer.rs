@@ -160,6 +160,11 @@ impl Producer {
         self.client.send(message).map_err(|(error, _)| error)
     }
 
+    /// Records that Kafka has not acknowledged yet.
+    pub fn in_flight(&self) -> usize {
+        usize::try_from(self.client.in_flight_count()).unwrap_or(0)
+    }
+
     /// What was reported since the last call.
     pub fn reports(&self) -> Reports {
         std::mem::take(&mut self.counts.lock().reports)

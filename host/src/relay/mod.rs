@@ -1,0 +1,293 @@
+//! Publishes what was committed, in order, and forgets it when Kafka has acknowledged it.
+//!
+//! ```text
+//!  lane ── register(seq) ── COMMIT ── committed(seq, records) ──▶ order ──▶ producer ──▶ Kafka
+//!                                                                   ▲           │
+//!  outbox rows of other hosts, and after a restart ── snapshot ─────┘           ▼
+//!                                                              acknowledged: DELETE FROM outbox
+//! ```
+//!
+//! One host leads a database's relay. What the others commit, the leader finds in the outbox.
+//! It never decides what is sent: that is fixed by the commit.
+
+mod lease;
+pub mod order;
+mod outbox;
+mod producer;
+pub mod record;
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    lease::{LEASE, Lease, RENEWAL},
+    order::{Order, Records},
+    producer::Producer,
+};
+use crate::{fault_point, kafka::Brokers, store::Database};
+
+/// Units that are ready to be sent and kept in memory, at the most.
+const READY_UNITS_MAX: usize = 2_000;
+/// Records handed to the producer and not acknowledged, at the most.
+const IN_FLIGHT_RECORDS_MAX: usize = 100_000;
+/// How often acknowledged units are deleted from the outbox.
+const CLEAR_EVERY: Duration = Duration::from_millis(50);
+/// How often the outbox is looked at for what other hosts commit.
+const POLL_WITH_OTHERS: Duration = Duration::from_millis(5);
+/// The same when no other host is there: a safety net.
+const POLL_ALONE: Duration = Duration::from_secs(1);
+/// Before a broken producer is built anew.
+const REBUILD_AFTER: Duration = Duration::from_millis(200);
+
+/// The relay of one database, shared by its lanes.
+#[derive(Debug)]
+pub struct Relay {
+    database: Database,
+    brokers: Brokers,
+    owner: String,
+    order: Mutex<Order>,
+    leading: AtomicBool,
+    changed: Arc<Notify>,
+    /// Records handed to Kafka since the start, for the metrics.
+    pub published: AtomicU64,
+}
+
+impl Relay {
+    /// A relay that [`Relay::run`] starts.
+    #[must_use]
+    pub fn new(database: Database, brokers: Brokers, owner: &str) -> Arc<Self> {
+        Arc::new(Self {
+            database,
+            brokers,
+            owner: owner.to_owned(),
+            order: Mutex::new(Order::new(READY_UNITS_MAX)),
+            leading: AtomicBool::new(false),
+            changed: Arc::default(),
+            published: AtomicU64::new(0),
+        })
+    }
+
+    /// The database whose outbox it empties.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Whether this host leads: it also looks after the database's timers then.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.leading.load(Ordering::Acquire)
+    }
+
+    /// True when nothing that this host knows of waits to be sent or acknowledged.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.order.lock().is_idle()
+    }
+
+    /// Before COMMIT: this number is about to be used.
+    pub fn register(&self, seq: i64) {
+        if self.leads() {
+            self.order.lock().register(seq);
+        }
+    }
+
+    /// After COMMIT.
+    pub fn committed(&self, seq: i64, records: Records) {
+        if self.leads() {
+            self.order.lock().committed(seq, records);
+            self.changed.notify_one();
+        }
+    }
+
+    /// The unit was rolled back.
+    pub fn rolled_back(&self, seq: i64) {
+        self.order.lock().rolled_back(seq);
+        self.changed.notify_one();
+    }
+
+    /// COMMIT had no answer: the outbox will tell.
+    pub fn unknown(&self, seq: i64) {
+        self.order.lock().unknown(seq);
+        self.changed.notify_one();
+    }
+
+    /// Leads whenever it can, until `stop`; then sends what is committed and gives up the lead.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            match Lease::take(&self.database.admin, &self.owner).await {
+                Ok(Some(lease)) => self.lead(lease, &stop).await,
+                Ok(None) => {}
+                Err(error) => tracing::warn!(database = self.database.name, "relay waits: {error:#}"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RENEWAL) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    async fn lead(&self, mut lease: Lease, stop: &CancellationToken) {
+        *self.order.lock() = Order::new(READY_UNITS_MAX);
+        self.leading.store(true, Ordering::Release);
+        tracing::debug!(database = self.database.name, "relay leads");
+        while lease.holds() && !(stop.is_cancelled() && self.is_idle()) {
+            if let Err(error) = Leader::new(self).publish(&mut lease, stop).await {
+                tracing::warn!(database = self.database.name, "relay starts again: {error:#}");
+                self.order.lock().resume();
+                tokio::time::sleep(REBUILD_AFTER).await;
+                match lease.renew(&self.database.admin, &self.owner).await {
+                    Ok(true) | Err(_) => {}
+                    Ok(false) => break,
+                }
+            }
+        }
+        self.leading.store(false, Ordering::Release);
+        if let Err(error) = lease.release(&self.database.admin).await {
+            tracing::debug!(database = self.database.name, "the lead ends by itself in {LEASE:?}: {error:#}");
+        }
+    }
+}
+
+/// One producer's life: from the lowest unacknowledged unit until something breaks.
+struct Leader<'a> {
+    relay: &'a Relay,
+    producer: Option<Producer>,
+    acknowledged: Vec<i64>,
+    held: HashSet<(String, String)>,
+    refused: HashSet<(i64, usize)>,
+    read: bool,
+}
+
+impl<'a> Leader<'a> {
+    fn new(relay: &'a Relay) -> Self {
+        Self { relay, producer: None, acknowledged: Vec::new(), held: HashSet::new(), refused: HashSet::new(), read: false }
+    }
+
+    /// # Errors
+    /// Whatever needs a new producer or a new look at the outbox.
+    async fn publish(mut self, lease: &mut Lease, stop: &CancellationToken) -> anyhow::Result<()> {
+        self.held = outbox::held_keys(&self.relay.database.admin).await?.into_iter().collect();
+        let mut renew_at = Instant::now() + RENEWAL;
+        let mut poll_at = Instant::now();
+        let mut clear_at = Instant::now() + CLEAR_EVERY;
+        while lease.holds() {
+            let now = Instant::now();
+            if now >= renew_at {
+                if !lease.renew(&self.relay.database.admin, &self.relay.owner).await? {
+                    return Ok(());
+                }
+                renew_at = now + RENEWAL;
+            }
+            self.collect_reports().await?;
+            if now >= clear_at {
+                self.clear().await?;
+                clear_at = now + CLEAR_EVERY;
+            }
+            if now >= poll_at || self.relay.order.lock().wants_snapshot() {
+                self.snapshot().await?;
+                poll_at = now + if lease.others { POLL_WITH_OTHERS } else { POLL_ALONE };
+            }
+            self.send(lease).await?;
+            if stop.is_cancelled() {
+                self.clear().await?;
+                if self.read && self.relay.is_idle() {
+                    return Ok(());
+                }
+            }
+            let clearing = if self.acknowledged.is_empty() { renew_at } else { clear_at };
+            tokio::select! {
+                () = self.relay.changed.notified() => {}
+                () = tokio::time::sleep_until(renew_at.min(poll_at).min(clearing)) => {}
+                () = stop.cancelled(), if !stop.is_cancelled() => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn snapshot(&mut self) -> anyhow::Result<()> {
+        let begun_at = self.relay.order.lock().begin_snapshot();
+        let rows = outbox::unpublished(&self.relay.database.admin, &self.relay.order.lock().in_flight_seqs()).await?;
+        let complete = i64::try_from(rows.len()).is_ok_and(|count| count < outbox::SNAPSHOT_ROWS_MAX);
+        self.relay.order.lock().snapshot(begun_at, rows, complete);
+        self.read = true;
+        Ok(())
+    }
+
+    async fn send(&mut self, lease: &Lease) -> anyhow::Result<()> {
+        loop {
+            let full = self.producer.as_ref().is_some_and(|producer| producer.in_flight() >= IN_FLIGHT_RECORDS_MAX);
+            if full || !lease.holds() {
+                return Ok(());
+            }
+            let Some((seq, records)) = self.relay.order.lock().next() else { return Ok(()) };
+            fault_point::reach("after-commit-before-publish");
+            self.queue_behind_held(seq, &records).await?;
+            let producer = match &mut self.producer {
+                Some(producer) => producer,
+                none => none.insert(Producer::new(&self.relay.brokers, self.relay.changed.clone())?),
+            };
+            producer.send(seq, &records, |index| self.refused.contains(&(seq, index)))?;
+            self.relay.published.fetch_add(records.len() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// A record whose key has a held one before it is held too.
+    async fn queue_behind_held(&mut self, seq: i64, records: &Records) -> anyhow::Result<()> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        for (index, record) in records.iter().enumerate() {
+            let Some(key) = &record.key else { continue };
+            let name = (record.topic.clone(), String::from_utf8_lossy(key).into_owned());
+            if self.held.contains(&name) {
+                outbox::hold(&self.relay.database.admin, seq, index, record, "an earlier record of its key is held").await?;
+                self.refused.insert((seq, index));
+            }
+        }
+        Ok(())
+    }
+
+    async fn collect_reports(&mut self) -> anyhow::Result<()> {
+        let Some(producer) = &self.producer else { return Ok(()) };
+        let reports = producer.reports();
+        if !reports.acknowledged.is_empty() {
+            fault_point::reach("after-publish-before-clear");
+        }
+        self.acknowledged.extend(reports.acknowledged);
+        for (seq, index, reason) in &reports.refused {
+            let records = self.relay.order.lock().in_flight_records(*seq);
+            if let Some(record) = records.as_ref().and_then(|records| records.get(*index)) {
+                tracing::error!(database = self.relay.database.name, topic = record.topic, "Kafka refuses a record: {reason}; it is held");
+                outbox::hold(&self.relay.database.admin, *seq, *index, record, reason).await?;
+            }
+        }
+        match reports.broken {
+            Some(reason) => {
+                self.clear().await?;
+                Err(anyhow::anyhow!("Kafka: {reason}"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn clear(&mut self) -> anyhow::Result<()> {
+        if self.acknowledged.is_empty() {
+            return Ok(());
+        }
+        outbox::forget(&self.relay.database.admin, &self.acknowledged).await?;
+        let mut order = self.relay.order.lock();
+        self.acknowledged.drain(..).for_each(|seq| order.cleared(seq));
+        Ok(())
+    }
+}
