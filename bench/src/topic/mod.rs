@@ -129,6 +129,23 @@ fn bounds(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>> 
     partitions.into_iter().map(bound).collect()
 }
 
+/// How many partitions a topic has. Blocks, for a moment.
+///
+/// # Errors
+/// Kafka is away, or the topic does not exist.
+pub fn partitions(brokers: &str, topic: &str) -> Result<i32> {
+    let consumer = consumer(brokers, "saga-bench")?;
+    let metadata = consumer
+        .fetch_metadata(Some(topic), CALL_TIMEOUT)
+        .with_context(|| format!("partitions of {topic}"))?;
+    let count = metadata
+        .topics()
+        .iter()
+        .map(|topic| topic.partitions().len())
+        .sum::<usize>();
+    Ok(i32::try_from(count)?)
+}
+
 /// The partition that Java clients choose for a key.
 #[must_use]
 pub fn partition_of(key: &[u8], partitions: i32) -> i32 {

@@ -1,0 +1,222 @@
+//! What all areas use: addresses, the usual requests, and waiting for an effect.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use crate::caller::{Reply, Request};
+use crate::database::Databases;
+use crate::quiet;
+use crate::service::TOPICS;
+use crate::target::Target;
+use crate::topic::writer::{Draft, Writer};
+use crate::topic::{Record, blocking, reader};
+
+const EFFECT_WITHIN: Duration = Duration::from_secs(15);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+const QUIET_WITHIN: Duration = Duration::from_secs(30);
+
+/// A running system.
+pub struct System {
+    /// Its addresses.
+    pub target: Target,
+    /// Its databases.
+    pub databases: Databases,
+    writer: Writer,
+    http: String,
+    admin: String,
+}
+
+/// Where the six topics ended at some moment.
+pub struct Mark(Vec<(String, i32, i64)>);
+
+impl System {
+    /// Prepares to talk to it.
+    ///
+    /// # Errors
+    /// An address is missing or cannot be understood.
+    pub fn connect(target: Target) -> Result<Self> {
+        let (http, admin) = (target.http()?.to_owned(), target.admin()?.to_owned());
+        let databases = Databases::new(&target.postgres)?;
+        let writer = Writer::new(&target.kafka)?;
+        Ok(Self {
+            target,
+            databases,
+            writer,
+            http,
+            admin,
+        })
+    }
+
+    /// Sends a request to the service routes.
+    pub(super) async fn send(&self, request: Request) -> Result<Reply> {
+        request.send(&self.http).await
+    }
+
+    /// Sends a request to the host API.
+    pub(super) async fn admin(&self, request: Request) -> Result<Reply> {
+        request.send(&self.admin).await
+    }
+
+    /// `GET` of a service route, expecting 200.
+    pub(super) async fn get(&self, path: impl Into<String>) -> Result<Reply> {
+        self.send(Request::get(path)).await?.expect(200)
+    }
+
+    /// Creates a product.
+    pub(super) async fn product(&self, qty: i64) -> Result<i64> {
+        let reply = self
+            .send(Request::post("/stocks", format!(r#"{{"qty":{qty}}}"#)))
+            .await?
+            .expect(201)?;
+        reply
+            .member("productId")?
+            .as_i64()
+            .context("a productId that is no number")
+    }
+
+    /// Places an order and waits for its end; gives its id and status.
+    pub(super) async fn ended_order(&self, product: i64, qty: i64) -> Result<(String, String)> {
+        let reply = self
+            .send(order_request(product, qty).header("Prefer", "wait=25"))
+            .await?
+            .expect(201)?;
+        let member = |name| {
+            Ok::<_, anyhow::Error>(reply.member(name)?.as_str().unwrap_or_default().to_owned())
+        };
+        Ok((member("orderId")?, member("orderStatus")?))
+    }
+
+    /// The quantity that the query side shows.
+    pub(super) async fn shown_quantity(&self, product: i64) -> Result<i64> {
+        self.get(format!("/stocks/{product}"))
+            .await?
+            .member("currentQty")?
+            .as_i64()
+            .context("a currentQty that is no number")
+    }
+
+    /// Waits until the query side shows this quantity.
+    pub(super) async fn await_quantity(&self, product: i64, quantity: i64) -> Result<()> {
+        eventually(async || {
+            let shown = self.shown_quantity(product).await?;
+            ensure!(
+                shown == quantity,
+                "product {product} shows {shown} instead of {quantity}"
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until the query side shows this status.
+    pub(super) async fn await_status(&self, order: &str, status: &str) -> Result<()> {
+        eventually(async || {
+            let shown = self
+                .get(format!("/orders/{order}"))
+                .await?
+                .member("orderStatus")?;
+            ensure!(shown == status, "{order} shows {shown} instead of {status}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until nothing moves any more.
+    pub(super) async fn quiet(&self) -> Result<()> {
+        let motion = quiet::wait(&self.target, &self.databases, QUIET_WITHIN).await?;
+        ensure!(
+            motion.is_empty(),
+            "it does not become quiet: {}",
+            motion.join("; ")
+        );
+        Ok(())
+    }
+
+    /// The ends of all topics now.
+    pub(super) async fn mark(&self) -> Result<Mark> {
+        let brokers = self.target.kafka.clone();
+        blocking(move || Ok(Mark(reader::ends(&brokers, &TOPICS)?))).await
+    }
+
+    /// All records since the mark, after waiting for quiet.
+    pub(super) async fn since(&self, mark: &Mark) -> Result<Vec<Record>> {
+        self.quiet().await?;
+        let (brokers, starts) = (self.target.kafka.clone(), mark.0.clone());
+        blocking(move || {
+            let mut records = Vec::new();
+            reader::read_from(&brokers, &starts, |record| records.push(record))?;
+            Ok(records)
+        })
+        .await
+    }
+
+    /// Writes a record as another service does.
+    pub(super) async fn write(&self, topic: &str, draft: Draft) -> Result<(i32, i64)> {
+        self.writer.write(topic, &draft).await
+    }
+
+    /// How often a delivery of this key was recorded as having changed nothing.
+    pub(super) async fn ignored(&self, database: &str, key: &str) -> Result<i64> {
+        let row: (i64,) = sqlx::query_as("SELECT count(*) FROM saga.ignored WHERE key = $1")
+            .bind(key)
+            .fetch_one(self.databases.of(database)?)
+            .await?;
+        Ok(row.0)
+    }
+}
+
+/// `POST /orders` of this product.
+pub(super) fn order_request(product: i64, qty: i64) -> Request {
+    Request::post(
+        "/orders",
+        format!(r#"{{"productId":{product},"orderQty":{qty}}}"#),
+    )
+}
+
+/// A new order id.
+pub(super) fn new_id() -> String {
+    Uuid::new_v4().to_string()
+}
+
+/// A product number that no user has created: foreign stock records speak of it.
+pub(super) fn foreign_product() -> i64 {
+    let low = u64::try_from(Uuid::new_v4().as_u128() & 0xfff_ffff).unwrap_or_default();
+    1_500_000_000 + i64::try_from(low).unwrap_or_default()
+}
+
+/// Repeats a check until it holds; after 15 s its last failure counts.
+pub(super) async fn eventually<T>(mut check: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let began = Instant::now();
+    loop {
+        match check().await {
+            Err(error) if began.elapsed() > EFFECT_WITHIN => {
+                return Err(error).context("after 15 s");
+            }
+            Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+            done => return done,
+        }
+    }
+}
+
+/// Demands RFC 3339 in UTC, written with `Z`.
+pub(super) fn expect_utc(value: &Value) -> Result<()> {
+    let text = value
+        .as_str()
+        .with_context(|| format!("a time that is no text: {value}"))?;
+    OffsetDateTime::parse(text, &Rfc3339).with_context(|| format!("not RFC 3339: {text}"))?;
+    ensure!(text.ends_with('Z'), "not written in UTC: {text}");
+    Ok(())
+}
+
+/// Records of one topic that speak of this text in key or value.
+pub(super) fn about<'a>(records: &'a [Record], topic: &str, what: &str) -> Vec<&'a Record> {
+    let speaks = |record: &&Record| {
+        record.topic == topic && (record.text().contains(what) || record.key_text() == Some(what))
+    };
+    records.iter().filter(speaks).collect()
+}
