@@ -177,7 +177,10 @@ impl<'a> Leader<'a> {
     /// # Errors
     /// Whatever needs a new producer or a new look at the outbox.
     async fn publish(mut self, lease: &mut Lease, stop: &CancellationToken) -> anyhow::Result<()> {
-        self.held = outbox::held_keys(&self.relay.database.admin).await?.into_iter().collect();
+        for (topic, key, place) in outbox::held(&self.relay.database.admin).await? {
+            self.refused.insert(place);
+            self.held.extend(key.map(|key| (topic, key)));
+        }
         let mut renew_at = Instant::now() + RENEWAL;
         let mut poll_at = Instant::now();
         let mut clear_at = Instant::now() + CLEAR_EVERY;

@@ -62,10 +62,15 @@ pub(super) async fn hold(pool: &PgPool, seq: i64, index: usize, record: &Record,
     .map(drop)
 }
 
-/// Topic and key of every held record of this database.
-pub(super) async fn held_keys(pool: &PgPool) -> anyhow::Result<Vec<(String, String)>> {
-    sqlx::query_as("SELECT DISTINCT topic, key FROM saga.held WHERE direction = 'out' AND key IS NOT NULL")
-        .fetch_all(pool)
-        .await
-        .context("reading the held records")
+/// What is held of this database: topic, key, and (unit, index) of each record.
+pub(super) async fn held(pool: &PgPool) -> anyhow::Result<Vec<(String, Option<String>, (i64, usize))>> {
+    let rows: Vec<(String, Option<String>, i64)> =
+        sqlx::query_as("SELECT topic, key, position FROM saga.held WHERE direction = 'out'")
+            .fetch_all(pool)
+            .await
+            .context("reading the held records")?;
+    Ok(rows
+        .into_iter()
+        .map(|(topic, key, position)| (topic, key, (position >> 16, usize::try_from(position & 0xffff).unwrap_or(0))))
+        .collect())
 }

@@ -1,0 +1,156 @@
+//! Begins a unit in one round trip: RESET, BEGIN, the fences, and the sagas that its deliveries
+//! correlate with.
+
+use std::{collections::HashSet, fmt::Write};
+
+use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
+
+use super::fault::Fault;
+use crate::store::quote_literal;
+
+/// A lane's place in its chain of units.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    /// Row of `saga.lane`.
+    pub slot: i32,
+    /// Raised by every claim.
+    pub epoch: i64,
+    /// Units committed under this epoch.
+    pub unit: i64,
+    /// Only the host knows it, never the guest: `close` asks for it.
+    pub token: Vec<u8>,
+}
+
+/// How a source moves on with this unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceStep {
+    /// Row of `saga.source`.
+    pub id: i32,
+    /// Of the claim.
+    pub epoch: i64,
+    /// Where it must stand.
+    pub expected: i64,
+    /// Where it will stand.
+    pub next: i64,
+    /// The high-water marks afterwards.
+    pub seen: String,
+}
+
+/// A live saga, locked by this unit.
+#[derive(Clone, Debug)]
+pub struct LiveSaga {
+    /// Type.
+    pub saga_type: String,
+    /// Key.
+    pub key: String,
+    /// Digest of the version that began it.
+    pub version: String,
+    /// Transitions so far, from 1.
+    pub revision: i64,
+    /// State.
+    pub state: String,
+    /// JSON.
+    pub data: String,
+    /// Microseconds since 1970.
+    pub began_us: i64,
+    /// Its deadline, microseconds since 1970.
+    pub next_at_us: i64,
+}
+
+/// What the database gave when the unit was opened.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// The sources that are still ours.
+    pub sources: HashSet<i32>,
+    /// The live sagas asked for.
+    pub sagas: Vec<LiveSaga>,
+}
+
+/// Begins the transaction and moves the lane and its sources on.
+///
+/// # Errors
+/// [`Fault::LaneLost`] when another host has the lane; the environment's otherwise.
+pub async fn open(
+    connection: &mut PgConnection,
+    chain: &Chain,
+    lease_ms: u32,
+    sources: &[SourceStep],
+    saga_types: &[String],
+    saga_keys: &[String],
+) -> Result<Opened, Fault> {
+    let statement = statement(chain, lease_ms, sources, saga_types, saga_keys);
+    let rows = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(connection).await.map_err(|error| Fault::of(&error))?;
+    let mut opened = Opened::default();
+    for row in &rows {
+        match row.len() {
+            1 => drop(opened.sources.insert(row.try_get(0).map_err(|error| Fault::of(&error))?)),
+            _ => opened.sagas.push(live_saga(row).map_err(|error| Fault::of(&error))?),
+        }
+    }
+    Ok(opened)
+}
+
+fn live_saga(row: &PgRow) -> Result<LiveSaga, sqlx::Error> {
+    Ok(LiveSaga {
+        saga_type: row.try_get(0)?,
+        key: row.try_get(1)?,
+        version: row.try_get(2)?,
+        revision: row.try_get(3)?,
+        state: row.try_get(4)?,
+        data: row.try_get(5)?,
+        began_us: row.try_get(6)?,
+        next_at_us: row.try_get(7)?,
+    })
+}
+
+/// A simple query takes no parameters; all but the saga keys are numbers of ours, and these are
+/// quoted. The token is not in it: statement text can be seen by other sessions of the role.
+fn statement(chain: &Chain, lease_ms: u32, sources: &[SourceStep], saga_types: &[String], saga_keys: &[String]) -> String {
+    let mut sql = String::with_capacity(256 + sources.len() * 96 + saga_keys.len() * 40);
+    let Chain { slot, epoch, unit, .. } = chain;
+    let _infallible = write!(sql, "RESET ALL; BEGIN; SELECT saga.open({slot},{epoch},{unit},{lease_ms},");
+    array(&mut sql, "int", sources, |s| s.id.to_string());
+    sql.push(',');
+    array(&mut sql, "bigint", sources, |s| s.epoch.to_string());
+    sql.push(',');
+    array(&mut sql, "bigint", sources, |s| s.expected.to_string());
+    sql.push(',');
+    array(&mut sql, "bigint", sources, |s| s.next.to_string());
+    sql.push(',');
+    array(&mut sql, "text", sources, |s| quote_literal(&s.seen));
+    sql.push(')');
+    for saga_type in saga_types.iter().filter(|_| !saga_keys.is_empty()) {
+        let _infallible = write!(sql, "; SELECT * FROM saga.lock_sagas({},", quote_literal(saga_type));
+        array(&mut sql, "text", saga_keys, |key| quote_literal(key));
+        sql.push(')');
+    }
+    sql
+}
+
+fn array<T>(sql: &mut String, element: &str, items: &[T], text: impl Fn(&T) -> String) {
+    sql.push_str("ARRAY[");
+    for (place, item) in items.iter().enumerate() {
+        if place > 0 {
+            sql.push(',');
+        }
+        sql.push_str(&text(item));
+    }
+    let _infallible = write!(sql, "]::{element}[]");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Chain, SourceStep, statement};
+
+    #[test]
+    fn one_trip_opens_a_unit_and_locks_its_sagas() {
+        let chain = Chain { slot: 3, epoch: 70, unit: 12, token: vec![1, 2] };
+        let sources = [SourceStep { id: 5, epoch: 7, expected: 100, next: 102, seen: "d:1:2:3:4".into() }];
+        assert_eq!(
+            statement(&chain, 5000, &sources, &["order".into()], &["it's".into()]),
+            "RESET ALL; BEGIN; SELECT saga.open(3,70,12,5000,ARRAY[5]::int[],ARRAY[7]::bigint[],ARRAY[100]::bigint[],\
+             ARRAY[102]::bigint[],ARRAY['d:1:2:3:4']::text[]); \
+             SELECT * FROM saga.lock_sagas('order',ARRAY['it''s']::text[])"
+        );
+    }
+}
