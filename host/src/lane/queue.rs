@@ -1,0 +1,143 @@
+//! A lane's queue: in order, bounded in bytes. One lane takes, many may offer.
+
+use std::collections::VecDeque;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+
+#[derive(Debug)]
+struct Inner<T> {
+    items: VecDeque<(T, usize)>,
+    bytes: usize,
+    closed: bool,
+}
+
+/// What waits for a lane's next unit.
+#[derive(Debug)]
+pub struct Queue<T> {
+    inner: Mutex<Inner<T>>,
+    bytes_max: usize,
+    arrived: Notify,
+    room: Condvar,
+}
+
+impl<T> Queue<T> {
+    /// Holds items of `bytes_max` in all; one that is larger alone still passes.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Self {
+        Self {
+            inner: Mutex::new(Inner { items: VecDeque::new(), bytes: 0, closed: false }),
+            bytes_max,
+            arrived: Notify::new(),
+            room: Condvar::new(),
+        }
+    }
+
+    /// Adds an item, or gives it back when the queue is full or closed.
+    ///
+    /// # Errors
+    /// The item itself.
+    pub fn offer(&self, item: T, bytes: usize) -> Result<(), T> {
+        let mut inner = self.inner.lock();
+        if inner.closed || inner.bytes >= self.bytes_max {
+            return Err(item);
+        }
+        inner.push(item, bytes);
+        drop(inner);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Adds an item however full the queue is: for what must not be lost and is small.
+    pub fn push(&self, item: T, bytes: usize) {
+        self.inner.lock().push(item, bytes);
+        self.arrived.notify_one();
+    }
+
+    /// Waits, on a thread of its own, until there is room or the queue is closed or `timeout` has passed.
+    pub fn wait_for_room(&self, timeout: std::time::Duration) {
+        let mut inner = self.inner.lock();
+        if inner.bytes >= self.bytes_max && !inner.closed {
+            self.room.wait_for(&mut inner, timeout);
+        }
+    }
+
+    /// Whether the next offer would be refused.
+    pub fn is_full(&self) -> bool {
+        self.inner.lock().bytes >= self.bytes_max
+    }
+
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.inner.lock().bytes
+    }
+
+    /// Refuses further offers; what is in it can still be taken.
+    pub fn close(&self) {
+        self.inner.lock().closed = true;
+        self.arrived.notify_one();
+        self.room.notify_all();
+    }
+
+    /// Takes from the front while `wanted` agrees.
+    pub fn take_while(&self, mut wanted: impl FnMut(&T) -> bool) -> Vec<T> {
+        let mut inner = self.inner.lock();
+        let mut taken = Vec::new();
+        while let Some((item, _)) = inner.items.front() {
+            if !wanted(item) {
+                break;
+            }
+            if let Some((item, bytes)) = inner.items.pop_front() {
+                inner.bytes -= bytes;
+                taken.push(item);
+            }
+        }
+        drop(inner);
+        self.room.notify_all();
+        taken
+    }
+
+    /// Waits until something can be taken; false when the queue is closed and empty. Cancellation
+    /// loses nothing.
+    pub async fn ready(&self) -> bool {
+        loop {
+            {
+                let inner = self.inner.lock();
+                if !inner.items.is_empty() {
+                    return true;
+                }
+                if inner.closed {
+                    return false;
+                }
+            }
+            self.arrived.notified().await;
+        }
+    }
+}
+
+impl<T> Inner<T> {
+    fn push(&mut self, item: T, bytes: usize) {
+        self.bytes += bytes;
+        self.items.push_back((item, bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Queue;
+
+    #[tokio::test]
+    async fn a_full_queue_gives_back_what_is_offered() {
+        let queue = Queue::new(10);
+        assert_eq!(queue.offer('a', 8), Ok(()));
+        assert_eq!(queue.offer('b', 8), Ok(()));
+        assert_eq!(queue.offer('c', 1), Err('c'));
+        assert!(queue.ready().await);
+        assert_eq!(queue.take_while(|item| *item == 'a'), ['a']);
+        assert_eq!(queue.offer('d', 1), Ok(()));
+        queue.close();
+        assert_eq!(queue.offer('e', 1), Err('e'));
+        assert_eq!(queue.take_while(|_| true), ['b', 'd']);
+        assert!(!queue.ready().await);
+    }
+}
