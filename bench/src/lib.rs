@@ -8,6 +8,8 @@
 //!  contract                     └─ machine, process     /proc
 //! ```
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
+
 pub mod caller;
 pub mod connection;
 pub mod contract;

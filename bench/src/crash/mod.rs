@@ -70,8 +70,8 @@ pub async fn run(options: Options) -> Result<()> {
     target.http = Some(free_address()?);
     target.admin = Some(free_address()?);
     let outcome = kill_and_count(&options, &target).await;
-    stack.stop().await?;
-    outcome
+    let stopped = stack.stop().await;
+    outcome.and(stopped)
 }
 
 async fn kill_and_count(options: &Options, target: &Target) -> Result<()> {
@@ -107,9 +107,9 @@ async fn kill_and_count(options: &Options, target: &Target) -> Result<()> {
         Ok(()) => count(options, target, &flow, &products, &mut report).await,
         Err(error) => Err(error),
     };
-    host.stop().await?;
+    let stopped = host.stop().await;
     outcome?;
-    report.finish()
+    report.finish().and(stopped)
 }
 
 async fn create_products(target: &Target, options: &Options) -> Result<Vec<i64>> {

@@ -85,10 +85,11 @@ pub async fn run(options: Options) -> Result<()> {
         (Some(host), target)
     };
     let outcome = measure_all(&options, &target).await;
-    if let Some(host) = host {
-        host.stop().await?;
-    }
-    outcome
+    let stopped = match host {
+        Some(host) => host.stop().await,
+        None => Ok(()),
+    };
+    outcome.and(stopped)
 }
 
 async fn measure_all(options: &Options, target: &Target) -> Result<()> {
@@ -126,17 +127,18 @@ async fn measure_all(options: &Options, target: &Target) -> Result<()> {
 
 async fn look_at_machine(options: &Options) -> Result<Machine> {
     let cores = std::thread::available_parallelism()?.get();
-    let quiet = if options.busy {
-        Err(machine::busy_cores().await)
+    let busy_cores = if options.busy {
+        machine::busy_cores().await
     } else {
-        machine::wait_until_quiet(QUIET_CORES_MAX, QUIET_WITHIN).await
+        let seen = machine::wait_until_quiet(QUIET_CORES_MAX, QUIET_WITHIN).await;
+        seen.unwrap_or_else(|busy| busy)
     };
     let folder = options.start.folder.clone();
     let flush = tokio::task::spawn_blocking(move || machine::flush_latency(&folder)).await??;
     let machine = Machine {
         cores,
-        quiet: quiet.is_ok(),
-        busy_cores: quiet.unwrap_or_else(|busy| busy),
+        quiet: busy_cores < QUIET_CORES_MAX,
+        busy_cores,
         flush,
     };
     output::line(&machine.line());

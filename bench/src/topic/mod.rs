@@ -154,22 +154,4 @@ pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::partition_of;
-
-    /// Values of Kafka's own `UtilsTest.testMurmur2`.
-    #[test]
-    fn partitions_are_those_of_java_clients() {
-        for (key, hash) in [
-            ("21", -973_932_308_i32),
-            ("foobar", -790_332_482),
-            ("a-little-bit-long-string", -985_981_536),
-        ] {
-            assert_eq!(
-                partition_of(key.as_bytes(), 1000),
-                (hash & 0x7fff_ffff) % 1000,
-                "{key}"
-            );
-        }
-    }
-}
+mod tests;
