@@ -1,0 +1,67 @@
+//! Ends a unit: COMMIT, and what to do when it is not answered.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+
+use super::{close::Closing, fault::Fault, open::Chain};
+use crate::{
+    fault_point,
+    lane::claim::standing,
+    relay::{Relay, order::Records, record::encode},
+};
+
+/// How long a COMMIT without an answer is asked after, before the caller is told to repeat.
+const STANDING_TRIES: u32 = 50;
+const STANDING_PAUSE: Duration = Duration::from_millis(200);
+
+/// Writes `closing` and the records, commits, and hands the records to the relay. `before_relay`
+/// runs when the unit is committed and nobody has heard of it yet.
+///
+/// # Errors
+/// [`Fault::Unknown`] when it cannot be told whether it was committed; any other fault means
+/// that it was not.
+pub async fn commit(
+    connection: &mut PgConnection,
+    chain: &Chain,
+    closing: Closing,
+    records: Records,
+    relay: &Relay,
+    before_relay: impl FnOnce(),
+) -> Result<(), Fault> {
+    let body = match records.is_empty() {
+        true => None,
+        false => Some(encode(&records).map_err(|error| Fault::Guest(error.to_string()))?),
+    };
+    let seq = closing.write(connection, chain, body).await?;
+    seq.inspect(|seq| relay.register(*seq));
+    fault_point::reach("before-commit");
+    let committed = match sqlx::raw_sql("COMMIT").execute(connection).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.as_database_error().is_some() => Err(Fault::of(&error)),
+        Err(error) => resolve(chain, relay, &error).await,
+    };
+    match (&committed, seq) {
+        (Ok(()), seq) => {
+            before_relay();
+            seq.inspect(|seq| relay.committed(*seq, records));
+        }
+        (Err(Fault::Unknown), Some(seq)) => relay.unknown(seq),
+        (Err(_), Some(seq)) => relay.rolled_back(seq),
+        (Err(_), None) => {}
+    }
+    committed
+}
+
+/// The chain in the database tells whether the unit is there.
+async fn resolve(chain: &Chain, relay: &Relay, lost: &sqlx::Error) -> Result<(), Fault> {
+    for _ in 0..STANDING_TRIES {
+        match standing(&relay.database().admin, chain).await {
+            Ok(Some((epoch, unit))) if epoch == chain.epoch && unit > chain.unit => return Ok(()),
+            Ok(Some((epoch, _))) if epoch == chain.epoch => return Err(Fault::Environment(lost.to_string())),
+            Ok(_) => return Err(Fault::Unknown),
+            Err(_) => tokio::time::sleep(STANDING_PAUSE).await,
+        }
+    }
+    Err(Fault::Unknown)
+}

@@ -1,0 +1,202 @@
+//! From what a plugin asked for to what is written: effects become outbox records, saga steps with
+//! their log, and timers. Pure but for the ids that it is given.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    close::{Begin, Closing, Standing, Step},
+};
+use crate::{
+    capability::effects::{Effects, Ending, Outgoing, Status, Transition},
+    ingress::trace::Trace,
+    kafka::Topics,
+    relay::record::{Record, partition_of},
+    saga::log::{Cause, Entry, Sent, rfc3339},
+};
+
+/// The event by which a plugin says that a saga's deadline has passed unanswered.
+pub const OVERDUE_EVENT: &str = "SAGA_OVERDUE";
+
+/// What stays the same during a unit.
+#[derive(Debug)]
+pub struct Setting<'a> {
+    /// Part of every id: `database:slot:epoch:unit`.
+    pub unit: String,
+    /// Database of the plugin.
+    pub database: &'a str,
+    /// The plugin.
+    pub plugin: &'a str,
+    /// Digest of its version.
+    pub digest: &'a str,
+    /// Microseconds since 1970.
+    pub now_us: i64,
+    /// Partition counts.
+    pub topics: &'a Topics,
+}
+
+/// Who caused an effect.
+#[derive(Clone, Debug)]
+pub struct Caused {
+    /// For the saga's log.
+    pub cause: Cause,
+    /// The trace that goes on.
+    pub trace: Trace,
+}
+
+/// A saga that ended with the unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Type.
+    pub saga_type: String,
+    /// Key.
+    pub key: String,
+    /// JSON object for a caller that waits.
+    pub answer: Option<String>,
+}
+
+/// What a unit writes and sends.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// For the outbox.
+    pub records: Arc<Vec<Record>>,
+    /// For whoever waits, after the commit.
+    pub ended: Vec<Ended>,
+}
+
+/// Turns effects into records and adds the rest to `closing`.
+#[must_use]
+pub fn settle(setting: &Setting<'_>, effects: Effects, causes: &[Caused], closing: &mut Closing) -> Settled {
+    let mut sent: HashMap<u32, Vec<Sent>> = HashMap::new();
+    let mut records = Vec::with_capacity(effects.published.len());
+    for (index, outgoing) in effects.published.into_iter().enumerate() {
+        let id = format!("{}:{index}", setting.unit);
+        sent.entry(outgoing.cause).or_default().push(Sent { topic: outgoing.topic.clone(), id: id.clone() });
+        let trace = cause_of(causes, outgoing.cause).map_or_else(Trace::begin, |caused| caused.trace);
+        records.push(record(setting, outgoing, id, index, trace));
+    }
+    let log = Log { setting, causes, sent: &sent };
+    for saga in effects.begun {
+        closing.begin(Begin {
+            cause: usize::try_from(saga.cause).unwrap_or(0),
+            log: log.line(saga.cause, "SAGA_BEGUN", &saga.state, 1),
+            version: setting.digest.to_owned(),
+            saga_type: saga.saga_type,
+            key: saga.key,
+            state: saga.state,
+            data: saga.data,
+            next_at_us: saga.deadline,
+        });
+    }
+    let ended = advance(&log, effects.transitions, closing);
+    for timer in effects.timers {
+        closing.schedule(timer.name, timer.due, timer.correlation, timer.payload);
+    }
+    closing.timers_gone.extend(effects.cancelled);
+    Settled { records: Arc::new(records), ended }
+}
+
+fn cause_of(causes: &[Caused], cause: u32) -> Option<&Caused> {
+    causes.get(usize::try_from(cause).ok()?)
+}
+
+/// CloudEvents 1.0, Kafka binary mode, and W3C Trace Context.
+fn record(setting: &Setting<'_>, outgoing: Outgoing, id: String, index: usize, trace: Trace) -> Record {
+    let partitions = setting.topics.partitions(&outgoing.topic);
+    let partition = match &outgoing.key {
+        Some(key) => partition_of(key, partitions),
+        None => i32::try_from(index).unwrap_or(0) % partitions.max(1),
+    };
+    let mut headers = Vec::with_capacity(7 + outgoing.headers.len());
+    let mut add = |name: &str, value: Vec<u8>| headers.push((name.to_owned(), value));
+    add("ce_specversion", b"1.0".to_vec());
+    add("ce_type", outgoing.event_type.into_bytes());
+    add("ce_source", format!("/saga-host/{}/{}", setting.database, setting.plugin).into_bytes());
+    add("ce_time", rfc3339(setting.now_us).into_bytes());
+    add("content-type", outgoing.content_type.into_bytes());
+    add("traceparent", trace.child(span(&id)).into_bytes());
+    add("ce_id", id.into_bytes());
+    headers.extend(outgoing.headers);
+    Record { topic: outgoing.topic, partition, key: outgoing.key, payload: outgoing.payload, headers }
+}
+
+/// A span id that a repeat of the unit's record would have again: FNV-1a of the message id.
+fn span(id: &str) -> u64 {
+    id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+struct Log<'a> {
+    setting: &'a Setting<'a>,
+    causes: &'a [Caused],
+    sent: &'a HashMap<u32, Vec<Sent>>,
+}
+
+impl Log<'_> {
+    fn line(&self, cause: u32, event: &str, state: &str, revision: i64) -> String {
+        let Some(caused) = cause_of(self.causes, cause) else { return String::new() };
+        let entry = Entry {
+            at: rfc3339(self.setting.now_us),
+            event: event.to_owned(),
+            state: state.to_owned(),
+            revision,
+            digest: self.setting.digest.to_owned(),
+            trace: caused.trace.id(),
+            cause: caused.cause.clone(),
+            sent: self.sent.get(&cause).cloned().unwrap_or_default(),
+        };
+        entry.line()
+    }
+}
+
+/// Several transitions of one saga become one step.
+fn advance(log: &Log<'_>, transitions: Vec<Transition>, closing: &mut Closing) -> Vec<Ended> {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut places: HashMap<(String, String), usize> = HashMap::new();
+    for transition in transitions {
+        let name = (transition.saga_type.clone(), transition.key.clone());
+        let before = i64::try_from(transition.expected_revision).unwrap_or(i64::MAX);
+        let line = log.line(transition.cause, &transition.event, &transition.state, before + 1);
+        let was_overdue = transition.event == OVERDUE_EVENT;
+        let then = match transition.status {
+            Status::Until(next_at_us) => Standing::Until(next_at_us, was_overdue),
+            Status::Finished(finish) => Standing::Ended(ending(finish.ending), finish.answer),
+        };
+        match places.get(&name).and_then(|place| steps.get_mut(*place)) {
+            Some(step) => {
+                step.after = before + 1;
+                step.state = transition.state;
+                step.data = transition.data.or(step.data.take());
+                step.log.push_str(&line);
+                step.then = then;
+            }
+            None => {
+                places.insert(name, steps.len());
+                steps.push(Step {
+                    saga_type: transition.saga_type,
+                    key: transition.key,
+                    before,
+                    after: before + 1,
+                    state: transition.state,
+                    data: transition.data,
+                    log: line,
+                    then,
+                });
+            }
+        }
+    }
+    let mut ended = Vec::new();
+    for step in steps {
+        if let Standing::Ended(_, answer) = &step.then {
+            ended.push(Ended { saga_type: step.saga_type.clone(), key: step.key.clone(), answer: answer.clone() });
+        }
+        closing.step(step);
+    }
+    ended
+}
+
+fn ending(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Completed => "completed",
+        Ending::Compensated => "compensated",
+        Ending::Failed => "failed",
+    }
+}
