@@ -35,12 +35,7 @@ pub struct Reply {
 impl Request {
     /// A request without body.
     pub fn new(method: &str, path: impl Into<String>) -> Self {
-        Self {
-            method: method.to_owned(),
-            path: path.into(),
-            headers: Vec::new(),
-            body: Vec::new(),
-        }
+        Self { method: method.to_owned(), path: path.into(), headers: Vec::new(), body: Vec::new() }
     }
 
     /// `GET path`
@@ -65,8 +60,7 @@ impl Request {
     /// Puts another value in the place of the header's present one.
     #[must_use]
     pub fn instead(mut self, name: &str, value: &str) -> Self {
-        self.headers
-            .retain(|(present, _)| !present.eq_ignore_ascii_case(name));
+        self.headers.retain(|(present, _)| !present.eq_ignore_ascii_case(name));
         self.header(name, value)
     }
 
@@ -94,20 +88,13 @@ impl Request {
         let asked = format!("{} {}", self.method, self.path);
         let exchange = async {
             let mut connection = Connection::open(address).await?;
-            connection
-                .exchange(&self.encode(address), self.method == "HEAD")
-                .await
+            connection.exchange(&self.encode(address), self.method == "HEAD").await
         };
         let answer = tokio::time::timeout(ANSWER_WITHIN, exchange)
             .await
             .with_context(|| format!("{asked}: no answer in {} s", ANSWER_WITHIN.as_secs()))?
             .with_context(|| format!("{asked} at {address}"))?;
-        Ok(Reply {
-            asked,
-            status: answer.status,
-            headers: headers(&answer.head),
-            body: answer.body,
-        })
+        Ok(Reply { asked, status: answer.status, headers: headers(&answer.head), body: answer.body })
     }
 }
 
@@ -115,10 +102,7 @@ impl Reply {
     /// The first header of this name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(present, _)| present.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(present, _)| present.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     /// The body as text, bad bytes replaced.
@@ -153,9 +137,7 @@ impl Reply {
     /// There is none.
     pub fn member(&self, name: &str) -> Result<Value> {
         let json = self.json()?;
-        json.get(name)
-            .cloned()
-            .with_context(|| format!("{}: no member {name}: {}", self.asked, self.short()))
+        json.get(name).cloned().with_context(|| format!("{}: no member {name}: {}", self.asked, self.short()))
     }
 
     /// Demands a status.
@@ -163,13 +145,7 @@ impl Reply {
     /// # Errors
     /// It is another.
     pub fn expect(self, status: u16) -> Result<Self> {
-        ensure!(
-            self.status == status,
-            "{}: {} instead of {status}: {}",
-            self.asked,
-            self.status,
-            self.short()
-        );
+        ensure!(self.status == status, "{}: {} instead of {status}: {}", self.asked, self.status, self.short());
         Ok(self)
     }
 
@@ -193,12 +169,7 @@ impl Reply {
             self.status
         );
         let problem = self.json()?;
-        ensure!(
-            problem.get("title").is_some_and(Value::is_string),
-            "{}: no title: {}",
-            self.asked,
-            self.short()
-        );
+        ensure!(problem.get("title").is_some_and(Value::is_string), "{}: no title: {}", self.asked, self.short());
         let inside = problem.get("status").and_then(Value::as_u64);
         ensure!(
             inside.is_none_or(|inside| inside == u64::from(self.status)),
@@ -206,12 +177,7 @@ impl Reply {
             self.asked,
             self.short()
         );
-        ensure!(
-            self.text().contains(naming),
-            "{}: does not name {naming}: {}",
-            self.asked,
-            self.short()
-        );
+        ensure!(self.text().contains(naming), "{}: does not name {naming}: {}", self.asked, self.short());
         Ok(self)
     }
 
@@ -237,9 +203,7 @@ mod tests {
 
     #[test]
     fn a_request_says_its_length() {
-        let bytes = Request::post("/orders", "{}")
-            .instead("content-type", "text/plain")
-            .encode("h:1");
+        let bytes = Request::post("/orders", "{}").instead("content-type", "text/plain").encode("h:1");
         let text = String::from_utf8(bytes).unwrap();
         assert_eq!(
             text,
@@ -260,15 +224,7 @@ mod tests {
                 .expect_problem(&[400, 422], "orderQty")
                 .is_ok()
         );
-        assert!(
-            reply(r#"{"title":"t","detail":"no"}"#)
-                .expect_problem(&[400], "orderQty")
-                .is_err()
-        );
-        assert!(
-            reply(r#"{"title":"t","status":422,"detail":"orderQty"}"#)
-                .expect_problem(&[400], "orderQty")
-                .is_err()
-        );
+        assert!(reply(r#"{"title":"t","detail":"no"}"#).expect_problem(&[400], "orderQty").is_err());
+        assert!(reply(r#"{"title":"t","status":422,"detail":"orderQty"}"#).expect_problem(&[400], "orderQty").is_err());
     }
 }

@@ -51,10 +51,7 @@ impl Connection {
     pub async fn open(address: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self {
-            stream,
-            buffer: Vec::with_capacity(READ_BYTES),
-        })
+        Ok(Self { stream, buffer: Vec::with_capacity(READ_BYTES) })
     }
 
     /// Sends one whole request and reads its answer. `bodyless` is for HEAD.
@@ -89,11 +86,7 @@ impl Connection {
         } else {
             self.read_body(head.length).await?
         };
-        Ok(Answer {
-            status: head.status,
-            head: head_text,
-            body,
-        })
+        Ok(Answer { status: head.status, head: head_text, body })
     }
 
     async fn read_body(&mut self, length: Length) -> io::Result<Vec<u8>> {
@@ -131,11 +124,7 @@ impl Connection {
 }
 
 fn within_limit(bytes: usize) -> io::Result<()> {
-    if bytes > ANSWER_BYTES_MAX {
-        Err(invalid("an answer above 64 MiB"))
-    } else {
-        Ok(())
-    }
+    if bytes > ANSWER_BYTES_MAX { Err(invalid("an answer above 64 MiB")) } else { Ok(()) }
 }
 
 fn invalid(reason: &str) -> io::Error {
@@ -146,9 +135,7 @@ fn invalid(reason: &str) -> io::Error {
 fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
-    let parsed = response
-        .parse(bytes)
-        .map_err(|error| invalid(&format!("not HTTP: {error}")))?;
+    let parsed = response.parse(bytes).map_err(|error| invalid(&format!("not HTTP: {error}")))?;
     let httparse::Status::Complete(head_bytes) = parsed else {
         return Ok(None);
     };
@@ -156,23 +143,14 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
     for header in response.headers.iter() {
         if header.name.eq_ignore_ascii_case("content-length") {
             let text = std::str::from_utf8(header.value).unwrap_or_default();
-            length = Length::Known(
-                text.trim()
-                    .parse()
-                    .map_err(|_| invalid("a Content-Length that is no number"))?,
-            );
-        } else if header.name.eq_ignore_ascii_case("transfer-encoding")
-            && header.value.eq_ignore_ascii_case(b"chunked")
+            length = Length::Known(text.trim().parse().map_err(|_| invalid("a Content-Length that is no number"))?);
+        } else if header.name.eq_ignore_ascii_case("transfer-encoding") && header.value.eq_ignore_ascii_case(b"chunked")
         {
             length = Length::Chunked;
             break;
         }
     }
-    Ok(Some(Head {
-        status: response.code.unwrap_or_default(),
-        length,
-        head_bytes,
-    }))
+    Ok(Some(Head { status: response.code.unwrap_or_default(), length, head_bytes }))
 }
 
 /// The body and the bytes it took, or `None` while the last chunk is not there.
@@ -184,10 +162,7 @@ fn decode_chunks(bytes: &[u8]) -> io::Result<Option<(Vec<u8>, usize)>> {
             Ok(httparse::Status::Complete((skip, size))) => {
                 let size = usize::try_from(size).map_err(|_| invalid("a chunk too large"))?;
                 let start = at + skip;
-                let Some(rest) = bytes
-                    .get(start..)
-                    .filter(|rest| rest.len() >= size.saturating_add(2))
-                else {
+                let Some(rest) = bytes.get(start..).filter(|rest| rest.len() >= size.saturating_add(2)) else {
                     return Ok(None);
                 };
                 body.extend_from_slice(&rest[..size]);
@@ -211,24 +186,14 @@ mod tests {
         let text = b"HTTP/1.1 201 Created\r\nContent-Type: a\r\ncontent-length: 12\r\n\r\n{\"a\"";
         assert_eq!(parse_head(&text[..40]).unwrap(), None);
         let head_bytes = text.len() - 4;
-        assert_eq!(
-            parse_head(text).unwrap(),
-            Some(Head {
-                status: 201,
-                length: Length::Known(12),
-                head_bytes
-            })
-        );
+        assert_eq!(parse_head(text).unwrap(), Some(Head { status: 201, length: Length::Known(12), head_bytes }));
         assert!(parse_head(b"SSH-2.0\r\n\r\n").is_err());
     }
 
     #[test]
     fn chunks_are_joined() {
         let text = b"3\r\nabc\r\n2;x=1\r\nde\r\n0\r\n\r\nHTTP";
-        assert_eq!(
-            decode_chunks(text).unwrap(),
-            Some((b"abcde".to_vec(), text.len() - 4))
-        );
+        assert_eq!(decode_chunks(text).unwrap(), Some((b"abcde".to_vec(), text.len() - 4)));
         for cut in 0..text.len() - 4 {
             assert_eq!(decode_chunks(&text[..cut]).unwrap(), None, "cut at {cut}");
         }

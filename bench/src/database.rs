@@ -54,16 +54,9 @@ impl Databases {
     pub fn new(url: &str) -> Result<Self> {
         let server = PgConnectOptions::from_str(url).context("the Postgres URL")?;
         let pool = |database: &str| {
-            PgPoolOptions::new()
-                .max_connections(CONNECTIONS_MAX)
-                .connect_lazy_with(server.clone().database(database))
+            PgPoolOptions::new().max_connections(CONNECTIONS_MAX).connect_lazy_with(server.clone().database(database))
         };
-        Ok(Self {
-            pools: SERVICES
-                .iter()
-                .map(|service| (service.database, pool(service.database)))
-                .collect(),
-        })
+        Ok(Self { pools: SERVICES.iter().map(|service| (service.database, pool(service.database))).collect() })
     }
 
     /// The pool of one service's database.
@@ -72,9 +65,7 @@ impl Databases {
     /// No service has a database of this name.
     pub fn of(&self, database: &str) -> Result<&PgPool> {
         let found = self.pools.iter().find(|(name, _)| *name == database);
-        found
-            .map(|(_, pool)| pool)
-            .with_context(|| format!("no service has the database {database}"))
+        found.map(|(_, pool)| pool).with_context(|| format!("no service has the database {database}"))
     }
 
     /// One number from one database.
@@ -83,8 +74,7 @@ impl Databases {
     /// As Postgres reports.
     pub async fn count(&self, database: &str, statement: &'static str) -> Result<i64> {
         let row = sqlx::query(statement).fetch_one(self.of(database)?).await;
-        row.and_then(|row| row.try_get(0))
-            .with_context(|| format!("{statement} in {database}"))
+        row.and_then(|row| row.try_get(0)).with_context(|| format!("{statement} in {database}"))
     }
 
     /// Rows of all business tables, of sagas and of kept answers: what a refused request must not change.
@@ -99,16 +89,9 @@ impl Databases {
                 OR (schemaname = 'saga' AND tablename LIKE 'saga\\_done\\_%')",
         );
         let mut total = 0;
-        for table in tables
-            .fetch_all(pool)
-            .await
-            .with_context(|| format!("the tables of {database}"))?
-        {
+        for table in tables.fetch_all(pool).await.with_context(|| format!("the tables of {database}"))? {
             let statement = format!("SELECT count(*) FROM {}", table.try_get::<String, _>(0)?);
-            total += sqlx::query(AssertSqlSafe(statement))
-                .fetch_one(pool)
-                .await?
-                .try_get::<i64, _>(0)?;
+            total += sqlx::query(AssertSqlSafe(statement)).fetch_one(pool).await?.try_get::<i64, _>(0)?;
         }
         Ok(total)
     }
@@ -118,10 +101,7 @@ impl Databases {
     /// # Errors
     /// As Postgres reports.
     pub async fn counters(&self) -> Result<Counters> {
-        let names: Vec<String> = SERVICES
-            .iter()
-            .map(|service| service.database.to_owned())
-            .collect();
+        let names: Vec<String> = SERVICES.iter().map(|service| service.database.to_owned()).collect();
         let row = sqlx::query(
             "SELECT sum(xact_commit + xact_rollback)::bigint, sum(tup_inserted)::bigint, sum(tup_updated)::bigint,
                     sum(tup_deleted)::bigint, (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint
@@ -154,13 +134,8 @@ mod tests {
 
     #[test]
     fn counters_are_subtracted() {
-        let at = |n: i64| Counters {
-            transactions: n,
-            inserted: 2 * n,
-            updated: 3 * n,
-            deleted: 4 * n,
-            wal_bytes: 5 * n,
-        };
+        let at =
+            |n: i64| Counters { transactions: n, inserted: 2 * n, updated: 3 * n, deleted: 4 * n, wal_bytes: 5 * n };
         assert_eq!(at(7).since(at(5)), at(2));
     }
 }

@@ -62,10 +62,7 @@ impl StartOptions {
         if self.folder.exists() {
             let empty = std::fs::read_dir(&self.folder)?.next().is_none();
             if !empty && !mark.exists() {
-                bail!(
-                    "{} holds something else; name another --folder",
-                    self.folder.display()
-                );
+                bail!("{} holds something else; name another --folder", self.folder.display());
             }
             std::fs::remove_dir_all(&self.folder)?;
         }
@@ -90,18 +87,8 @@ impl HostProcess {
     pub async fn dev(options: &StartOptions) -> Result<(Self, Target)> {
         let (http, admin) = (free_address()?, free_address()?);
         let plugins = options.plugins.to_string_lossy();
-        let mut started = Self::stack_command(
-            options,
-            &[
-                "dev",
-                "--http",
-                &http,
-                "--admin",
-                &admin,
-                "--plugins",
-                &plugins,
-            ],
-        )?;
+        let mut started =
+            Self::stack_command(options, &["dev", "--http", &http, "--admin", &admin, "--plugins", &plugins])?;
         let target = started.stack_ready(options).await?;
         started.ready(target.admin()?, options.limit()).await?;
         Ok((started, target))
@@ -119,20 +106,9 @@ impl HostProcess {
 
     fn stack_command(options: &StartOptions, arguments: &[&str]) -> Result<Self> {
         let mut command = options.command(arguments)?;
-        command
-            .arg("--fresh")
-            .arg("--data")
-            .arg(options.folder.join("stack"));
-        command.args([
-            "--postgres-port",
-            &free_port()?.to_string(),
-            "--kafka-port",
-            &free_port()?.to_string(),
-        ]);
-        Self::spawn(
-            command,
-            options.folder.join(format!("{}.log", arguments[0])),
-        )
+        command.arg("--fresh").arg("--data").arg(options.folder.join("stack"));
+        command.args(["--postgres-port", &free_port()?.to_string(), "--kafka-port", &free_port()?.to_string()]);
+        Self::spawn(command, options.folder.join(format!("{}.log", arguments[0])))
     }
 
     /// `saga-host run` against the target's Kafka and Postgres; ready to serve.
@@ -155,21 +131,11 @@ impl HostProcess {
     }
 
     fn spawn(mut command: Command, log: PathBuf) -> Result<Self> {
-        let file: File = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&log)
-            .with_context(|| log.display().to_string())?;
-        command
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file);
+        let file: File =
+            OpenOptions::new().create(true).append(true).open(&log).with_context(|| log.display().to_string())?;
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().context("start saga-host")?;
-        Ok(Self {
-            child,
-            log,
-            stack: None,
-        })
+        Ok(Self { child, log, stack: None })
     }
 
     async fn stack_ready(&mut self, options: &StartOptions) -> Result<Target> {
@@ -202,11 +168,7 @@ impl HostProcess {
             bail!("saga-host ended ({status}):\n{}", tail(&self.log));
         }
         if began.elapsed() > limit {
-            bail!(
-                "saga-host {what}, after {} s:\n{}",
-                limit.as_secs(),
-                tail(&self.log)
-            );
+            bail!("saga-host {what}, after {} s:\n{}", limit.as_secs(), tail(&self.log));
         }
         Ok(())
     }
@@ -233,11 +195,7 @@ impl HostProcess {
         signal(self.child.id(), Signal::TERM);
         if let Ok(status) = tokio::time::timeout(STOP_WITHIN, self.child.wait()).await {
             let status = status?;
-            anyhow::ensure!(
-                status.success(),
-                "saga-host stopped with {status}:\n{}",
-                tail(&self.log)
-            );
+            anyhow::ensure!(status.success(), "saga-host stopped with {status}:\n{}", tail(&self.log));
             return Ok(());
         }
         self.child.kill().await?;
@@ -245,11 +203,7 @@ impl HostProcess {
             signal(stack.pids.kafka, Signal::KILL);
             signal(stack.pids.postgres, Signal::INT);
         }
-        bail!(
-            "saga-host did not stop in {} s:\n{}",
-            STOP_WITHIN.as_secs(),
-            tail(&self.log)
-        )
+        bail!("saga-host did not stop in {} s:\n{}", STOP_WITHIN.as_secs(), tail(&self.log))
     }
 }
 
@@ -260,9 +214,7 @@ impl Drop for HostProcess {
 }
 
 fn signal(pid: Option<u32>, signal: Signal) {
-    let pid = pid
-        .and_then(|pid| i32::try_from(pid).ok())
-        .and_then(Pid::from_raw);
+    let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // It may have ended already.
         let _ = kill_process(pid, signal);
@@ -274,9 +226,7 @@ fn signal(pid: Option<u32>, signal: Signal) {
 /// # Errors
 /// None is.
 pub fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
-        .local_addr()?
-        .port())
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// An address on loopback that was free just now.
@@ -301,12 +251,7 @@ mod tests {
     fn only_its_own_folder_is_removed() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("bench");
-        let options = StartOptions {
-            host_binary: None,
-            plugins: "p".into(),
-            folder: folder.clone(),
-            ready_s: 1,
-        };
+        let options = StartOptions { host_binary: None, plugins: "p".into(), folder: folder.clone(), ready_s: 1 };
         options.prepare().unwrap();
         std::fs::write(folder.join("old"), "").unwrap();
         options.prepare().unwrap();

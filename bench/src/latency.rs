@@ -26,8 +26,7 @@ pub struct Summary {
 impl Latencies {
     /// Adds one; what is above 71 minutes counts as 71 minutes.
     pub fn add(&mut self, latency: Duration) {
-        self.micros
-            .push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
+        self.micros.push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
     }
 
     /// Adds those of another.
@@ -40,19 +39,10 @@ impl Latencies {
     pub fn summary(mut self) -> Summary {
         self.micros.sort_unstable();
         let rank = |percent: usize| {
-            let index = (self.micros.len() * percent)
-                .div_ceil(100)
-                .saturating_sub(1);
-            self.micros
-                .get(index)
-                .map_or(0.0, |micros| f64::from(*micros) / 1000.0)
+            let index = (self.micros.len() * percent).div_ceil(100).saturating_sub(1);
+            self.micros.get(index).map_or(0.0, |micros| f64::from(*micros) / 1000.0)
         };
-        Summary {
-            count: self.micros.len(),
-            p50_ms: rank(50),
-            p99_ms: rank(99),
-            max_ms: rank(100),
-        }
+        Summary { count: self.micros.len(), p50_ms: rank(50), p99_ms: rank(99), max_ms: rank(100) }
     }
 }
 
@@ -68,34 +58,10 @@ mod tests {
         for ms in (1..=200).rev() {
             latencies.add(Duration::from_millis(ms));
         }
-        assert_eq!(
-            latencies.summary(),
-            Summary {
-                count: 200,
-                p50_ms: 100.0,
-                p99_ms: 198.0,
-                max_ms: 200.0
-            }
-        );
-        assert_eq!(
-            Latencies::default().summary(),
-            Summary {
-                count: 0,
-                p50_ms: 0.0,
-                p99_ms: 0.0,
-                max_ms: 0.0
-            }
-        );
+        assert_eq!(latencies.summary(), Summary { count: 200, p50_ms: 100.0, p99_ms: 198.0, max_ms: 200.0 });
+        assert_eq!(Latencies::default().summary(), Summary { count: 0, p50_ms: 0.0, p99_ms: 0.0, max_ms: 0.0 });
         let mut one = Latencies::default();
         one.add(Duration::from_micros(1500));
-        assert_eq!(
-            one.summary(),
-            Summary {
-                count: 1,
-                p50_ms: 1.5,
-                p99_ms: 1.5,
-                max_ms: 1.5
-            }
-        );
+        assert_eq!(one.summary(), Summary { count: 1, p50_ms: 1.5, p99_ms: 1.5, max_ms: 1.5 });
     }
 }

@@ -15,9 +15,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Measure how many sagas a host ends, and what each costs
-    #[command(
-        after_help = "Example: saga-bench load --clients 1,64 --measure-s 10 --json load.json"
-    )]
+    #[command(after_help = "Example: saga-bench load --clients 1,64 --measure-s 10 --json load.json")]
     Load(load::Options),
     /// Check all invariants of a system at a quiet moment
     #[command(after_help = "Example: saga-bench verify --wait-s 30")]

@@ -24,15 +24,9 @@ impl Processes {
     pub fn now() -> Self {
         let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let stats = pids.filter_map(|pid| {
-            Some((
-                pid,
-                parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?,
-            ))
-        });
-        Self {
-            stats: stats.collect(),
-        }
+        let stats = pids
+            .filter_map(|pid| Some((pid, parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?)));
+        Self { stats: stats.collect() }
     }
 
     /// The process and all that descend from it, without the trees of `except`.
@@ -44,12 +38,7 @@ impl Processes {
             if !self.stats.contains_key(&pid) || except.contains(&pid) || !tree.insert(pid) {
                 continue;
             }
-            open.extend(
-                self.stats
-                    .iter()
-                    .filter(|(_, stat)| stat.parent == pid)
-                    .map(|(child, _)| *child),
-            );
+            open.extend(self.stats.iter().filter(|(_, stat)| stat.parent == pid).map(|(child, _)| *child));
         }
         tree
     }
@@ -57,10 +46,7 @@ impl Processes {
     /// CPU ticks of these processes since each began, with their children that have ended.
     #[must_use]
     pub fn ticks(&self, pids: &HashSet<u32>) -> u64 {
-        pids.iter()
-            .filter_map(|pid| self.stats.get(pid))
-            .map(|stat| stat.own + stat.ended_children)
-            .sum()
+        pids.iter().filter_map(|pid| self.stats.get(pid)).map(|stat| stat.own + stat.ended_children).sum()
     }
 }
 
@@ -73,11 +59,7 @@ pub fn ticks_per_second() -> f64 {
 /// Highest resident memory that the process ever had, in bytes.
 #[must_use]
 pub fn peak_bytes(pid: u32) -> Option<u64> {
-    parse_kib(
-        &std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?,
-        "VmHWM:",
-    )
-    .map(|kib| kib * 1024)
+    parse_kib(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmHWM:").map(|kib| kib * 1024)
 }
 
 /// Resident memory of several processes now, shared pages counted once; `None` where one may not be read.
@@ -86,10 +68,7 @@ pub fn proportional_bytes(pids: &HashSet<u32>) -> Option<u64> {
     let mut total = 0;
     for pid in pids {
         if Path::new(&format!("/proc/{pid}")).exists() {
-            total += parse_kib(
-                &std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?,
-                "Pss:",
-            )? * 1024;
+            total += parse_kib(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?, "Pss:")? * 1024;
         }
     }
     Some(total)
@@ -113,30 +92,16 @@ fn parse_stat(text: &str) -> Option<Stat> {
     // The name in parentheses may hold spaces and parentheses itself.
     let mut fields = text.rsplit_once(')')?.1.split_whitespace();
     let parent = fields.nth(1)?.parse().ok()?;
-    let times: Vec<u64> = fields
-        .skip(9)
-        .take(4)
-        .map(str::parse)
-        .collect::<Result<_, _>>()
-        .ok()?;
+    let times: Vec<u64> = fields.skip(9).take(4).map(str::parse).collect::<Result<_, _>>().ok()?;
     let [user, system, children_user, children_system] = times[..] else {
         return None;
     };
-    Some(Stat {
-        parent,
-        own: user + system,
-        ended_children: children_user + children_system,
-    })
+    Some(Stat { parent, own: user + system, ended_children: children_user + children_system })
 }
 
 fn parse_kib(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find(|line| line.starts_with(name))?;
-    line[name.len()..]
-        .trim()
-        .strip_suffix("kB")?
-        .trim()
-        .parse()
-        .ok()
+    line[name.len()..].trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -145,54 +110,28 @@ mod tests {
 
     #[test]
     fn a_name_may_hold_parentheses() {
-        let text =
-            "42 (a) b (c)) S 7 42 42 0 -1 4194560 1 2 3 4 100 20 3000 400 10 -10 13 0 24 44625920";
-        assert_eq!(
-            parse_stat(text),
-            Some(Stat {
-                parent: 7,
-                own: 120,
-                ended_children: 3400
-            })
-        );
+        let text = "42 (a) b (c)) S 7 42 42 0 -1 4194560 1 2 3 4 100 20 3000 400 10 -10 13 0 24 44625920";
+        assert_eq!(parse_stat(text), Some(Stat { parent: 7, own: 120, ended_children: 3400 }));
         assert_eq!(parse_stat("42 (a) S 7"), None);
     }
 
     #[test]
     fn idle_and_waiting_are_not_busy() {
-        assert_eq!(
-            parse_busy("cpu  100 10 50 9999 88 3 2 7 0 0\ncpu0 1"),
-            Some(165)
-        );
+        assert_eq!(parse_busy("cpu  100 10 50 9999 88 3 2 7 0 0\ncpu0 1"), Some(165));
         assert_eq!(parse_busy("intr 5"), None);
     }
 
     #[test]
     fn memory_is_named_in_kib() {
-        assert_eq!(
-            parse_kib("VmPeak:\t 5 kB\nVmHWM:\t    1234 kB\n", "VmHWM:"),
-            Some(1234)
-        );
+        assert_eq!(parse_kib("VmPeak:\t 5 kB\nVmHWM:\t    1234 kB\n", "VmHWM:"), Some(1234));
         assert_eq!(parse_kib("VmPeak: 5 kB", "VmHWM:"), None);
     }
 
     #[test]
     fn a_tree_leaves_out_the_trees_that_are_excepted() {
-        let stat = |parent| Stat {
-            parent,
-            own: 1,
-            ended_children: 10,
-        };
-        let processes = Processes {
-            stats: [
-                (1, stat(0)),
-                (2, stat(1)),
-                (3, stat(2)),
-                (4, stat(1)),
-                (5, stat(0)),
-            ]
-            .into(),
-        };
+        let stat = |parent| Stat { parent, own: 1, ended_children: 10 };
+        let processes =
+            Processes { stats: [(1, stat(0)), (2, stat(1)), (3, stat(2)), (4, stat(1)), (5, stat(0))].into() };
         assert_eq!(processes.tree(1, &[]), [1, 2, 3, 4].into());
         assert_eq!(processes.tree(1, &[2]), [1, 4].into());
         assert_eq!(processes.ticks(&processes.tree(1, &[2])), 22);

@@ -26,11 +26,7 @@ pub async fn wait(target: &Target, databases: &Databases, limit: Duration) -> Re
     let mut still = 0;
     loop {
         let seen = motion(&groups, databases).await;
-        still = if matches!(&seen, Ok(motion) if motion.is_empty()) {
-            still + 1
-        } else {
-            0
-        };
+        still = if matches!(&seen, Ok(motion) if motion.is_empty()) { still + 1 } else { 0 };
         if still == 2 || began.elapsed() > limit {
             return seen;
         }
@@ -47,33 +43,16 @@ async fn motion(groups: &Arc<Groups>, databases: &Databases) -> Result<Motion> {
                 motion.push(format!("{database}: {count} {what}"));
             }
         };
+        look(databases.count(database, "SELECT count(*) FROM saga.outbox").await?, "outbox rows");
+        look(databases.count(database, "SELECT count(*) FROM saga.saga_live").await?, "sagas in flight");
         look(
-            databases
-                .count(database, "SELECT count(*) FROM saga.outbox")
-                .await?,
-            "outbox rows",
-        );
-        look(
-            databases
-                .count(database, "SELECT count(*) FROM saga.saga_live")
-                .await?,
-            "sagas in flight",
-        );
-        look(
-            databases
-                .count(
-                    database,
-                    "SELECT count(*) FROM saga.held WHERE retry_at IS NOT NULL",
-                )
-                .await?,
+            databases.count(database, "SELECT count(*) FROM saga.held WHERE retry_at IS NOT NULL").await?,
             "deliveries that wait for a retry",
         );
     }
     let groups = Arc::clone(groups);
     for (plugin, topic, partition, records) in blocking(move || groups.lag()).await? {
-        motion.push(format!(
-            "{plugin}: {records} records behind in {topic}/{partition}"
-        ));
+        motion.push(format!("{plugin}: {records} records behind in {topic}/{partition}"));
     }
     Ok(motion)
 }

@@ -44,11 +44,7 @@ impl Report {
     }
 
     /// Makes one check.
-    pub async fn run(
-        &mut self,
-        name: impl Into<String>,
-        check: impl Future<Output = anyhow::Result<()>>,
-    ) {
+    pub async fn run(&mut self, name: impl Into<String>, check: impl Future<Output = anyhow::Result<()>>) {
         let outcome = check.await;
         self.note(name, outcome);
     }

@@ -41,17 +41,13 @@ impl Target {
     /// The file is missing, or lacks `kafka` or `postgres`.
     pub fn read(file: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(file).with_context(|| {
-            format!(
-                "no {}; start `saga-host dev`, or name its addresses by options",
-                file.display()
-            )
+            format!("no {}; start `saga-host dev`, or name its addresses by options", file.display())
         })?;
         Self::parse(&text).with_context(|| format!("in {}", file.display()))
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let mut target: Self =
-            serde_json::from_str(text).context("not the dev.json of a saga-host")?;
+        let mut target: Self = serde_json::from_str(text).context("not the dev.json of a saga-host")?;
         target.http = target.http.map(|address| bare(&address));
         target.admin = target.admin.map(|address| bare(&address));
         Ok(target)
@@ -62,9 +58,7 @@ impl Target {
     /// # Errors
     /// None is known.
     pub fn http(&self) -> Result<&str> {
-        self.http
-            .as_deref()
-            .context("no address of the service routes; give --http HOST:PORT")
+        self.http.as_deref().context("no address of the service routes; give --http HOST:PORT")
     }
 
     /// Address of the host API.
@@ -72,17 +66,12 @@ impl Target {
     /// # Errors
     /// None is known.
     pub fn admin(&self) -> Result<&str> {
-        self.admin
-            .as_deref()
-            .context("no address of the host API; give --admin HOST:PORT")
+        self.admin.as_deref().context("no address of the host API; give --admin HOST:PORT")
     }
 }
 
 fn bare(address: &str) -> String {
-    address
-        .trim_start_matches("http://")
-        .trim_end_matches('/')
-        .to_owned()
+    address.trim_start_matches("http://").trim_end_matches('/').to_owned()
 }
 
 /// How a command finds what it looks at.
@@ -139,10 +128,16 @@ mod tests {
 
     #[test]
     fn reads_the_file_of_a_stack_and_of_a_host() {
-        let stack = Target::parse(r#"{"kafka":"127.0.0.1:9092","postgres":"postgres://a@/postgres?host=/s","pids":{"kafka":7}}"#).unwrap();
+        let stack = Target::parse(
+            r#"{"kafka":"127.0.0.1:9092","postgres":"postgres://a@/postgres?host=/s","pids":{"kafka":7}}"#,
+        )
+        .unwrap();
         assert!(stack.http().is_err());
         assert_eq!((stack.pids.host, stack.pids.kafka), (None, Some(7)));
-        let host = Target::parse(r#"{"http":"http://127.0.0.1:7080/","admin":"127.0.0.1:7081","kafka":"k","postgres":"p","pids":{}}"#).unwrap();
+        let host = Target::parse(
+            r#"{"http":"http://127.0.0.1:7080/","admin":"127.0.0.1:7081","kafka":"k","postgres":"p","pids":{}}"#,
+        )
+        .unwrap();
         assert_eq!(host.http().unwrap(), "127.0.0.1:7080");
         assert_eq!(host.admin().unwrap(), "127.0.0.1:7081");
     }

@@ -1,1 +1,15 @@
-//! The saga host.
+//! The saga host: delivery, transactions, de-duplication, order, deadlines and limits for sagas
+//! whose decisions are WebAssembly components. `ARCHITECTURE.md` is the map.
+
+pub mod capability;
+pub mod config;
+pub mod fault_point;
+pub mod ingress;
+pub mod kafka;
+pub mod lane;
+pub mod plugin;
+pub mod relay;
+pub mod saga;
+pub mod service;
+pub mod store;
+pub mod unit;

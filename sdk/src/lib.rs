@@ -1,1 +1,3 @@
-//! sdk
+//! What a saga-host plugin in Rust is written with.
+
+pub mod bindings;

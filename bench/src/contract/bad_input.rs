@@ -19,18 +19,8 @@ struct Case {
     what: String,
 }
 
-fn case(
-    request: Request,
-    statuses: &'static [u16],
-    naming: &'static str,
-    what: impl Into<String>,
-) -> Case {
-    Case {
-        request,
-        statuses,
-        naming,
-        what: what.into(),
-    }
+fn case(request: Request, statuses: &'static [u16], naming: &'static str, what: impl Into<String>) -> Case {
+    Case { request, statuses, naming, what: what.into() }
 }
 
 /// Checks the area.
@@ -43,53 +33,26 @@ pub async fn check(system: &System, report: &mut Report) {
     report.run("the system becomes quiet", system.quiet()).await;
     for case in orders(product).into_iter().chain(envelopes("/orders")) {
         report
-            .run(
-                format!("POST /orders, {}: {:?}", case.what, case.statuses),
-                refused(system, "cmd-order", &case),
-            )
+            .run(format!("POST /orders, {}: {:?}", case.what, case.statuses), refused(system, "cmd-order", &case))
             .await;
     }
     for case in stocks().into_iter().chain(envelopes("/stocks")) {
         report
-            .run(
-                format!("POST /stocks, {}: {:?}", case.what, case.statuses),
-                refused(system, "cmd-inventory", &case),
-            )
+            .run(format!("POST /stocks, {}: {:?}", case.what, case.statuses), refused(system, "cmd-inventory", &case))
             .await;
     }
     for case in settings(product) {
-        report
-            .run(
-                format!("PATCH {}: {:?}", case.what, case.statuses),
-                refused(system, "cmd-inventory", &case),
-            )
-            .await;
+        report.run(format!("PATCH {}: {:?}", case.what, case.statuses), refused(system, "cmd-inventory", &case)).await;
     }
     for case in reads() {
-        report
-            .run(
-                format!("GET {}: {:?}", case.what, case.statuses),
-                refused(system, "query-order", &case),
-            )
-            .await;
+        report.run(format!("GET {}: {:?}", case.what, case.statuses), refused(system, "query-order", &case)).await;
     }
 }
 
 async fn refused(system: &System, database: &str, case: &Case) -> Result<()> {
-    let rows = system
-        .databases
-        .written_rows(database)
-        .await
-        .context("rows before")?;
-    system
-        .send(case.request.clone())
-        .await?
-        .expect_problem(case.statuses, case.naming)?;
-    let after = system
-        .databases
-        .written_rows(database)
-        .await
-        .context("rows after")?;
+    let rows = system.databases.written_rows(database).await.context("rows before")?;
+    system.send(case.request.clone()).await?.expect_problem(case.statuses, case.naming)?;
+    let after = system.databases.written_rows(database).await.context("rows after")?;
     ensure!(after == rows, "{} rows were written", after - rows);
     Ok(())
 }
@@ -112,50 +75,18 @@ const NUMBERS: [&str; 12] = [
 
 fn orders(product: i64) -> Vec<Case> {
     let mut cases = vec![
-        case(
-            Request::post("/orders", format!(r#"{{"productId":{product}}}"#)),
-            &BAD,
-            "orderQty",
-            "no orderQty",
-        ),
-        case(
-            Request::post("/orders", r#"{"orderQty":1}"#),
-            &BAD,
-            "productId",
-            "no productId",
-        ),
+        case(Request::post("/orders", format!(r#"{{"productId":{product}}}"#)), &BAD, "orderQty", "no orderQty"),
+        case(Request::post("/orders", r#"{"orderQty":1}"#), &BAD, "productId", "no productId"),
     ];
     for number in NUMBERS {
         let qty = format!(r#"{{"productId":{product},"orderQty":{number}}}"#);
-        cases.push(case(
-            Request::post("/orders", qty),
-            &BAD,
-            "orderQty",
-            format!("orderQty {number}"),
-        ));
+        cases.push(case(Request::post("/orders", qty), &BAD, "orderQty", format!("orderQty {number}")));
         let id = format!(r#"{{"productId":{number},"orderQty":1}}"#);
-        cases.push(case(
-            Request::post("/orders", id),
-            &BAD,
-            "productId",
-            format!("productId {number}"),
-        ));
+        cases.push(case(Request::post("/orders", id), &BAD, "productId", format!("productId {number}")));
     }
-    for id in [
-        r#""""#,
-        r#""abc""#,
-        "5",
-        "{}",
-        r#""\u0000""#,
-        r#""0193a1b2-0000-7000-8000-00000000abcg""#,
-    ] {
+    for id in [r#""""#, r#""abc""#, "5", "{}", r#""\u0000""#, r#""0193a1b2-0000-7000-8000-00000000abcg""#] {
         let body = format!(r#"{{"orderId":{id},"productId":{product},"orderQty":1}}"#);
-        cases.push(case(
-            Request::post("/orders", body),
-            &BAD,
-            "orderId",
-            format!("orderId {id}"),
-        ));
+        cases.push(case(Request::post("/orders", body), &BAD, "orderId", format!("orderId {id}")));
     }
     cases
 }
@@ -163,11 +94,7 @@ fn orders(product: i64) -> Vec<Case> {
 fn stocks() -> Vec<Case> {
     let mut cases = vec![case(Request::post("/stocks", "{}"), &BAD, "qty", "no qty")];
     for number in NUMBERS {
-        let statuses: &[u16] = if matches!(number, "0" | "-1") {
-            &BAD_REQUEST
-        } else {
-            &BAD
-        };
+        let statuses: &[u16] = if matches!(number, "0" | "-1") { &BAD_REQUEST } else { &BAD };
         cases.push(case(
             Request::post("/stocks", format!(r#"{{"qty":{number}}}"#)),
             statuses,
@@ -176,12 +103,7 @@ fn stocks() -> Vec<Case> {
         ));
         if number != "null" {
             let body = format!(r#"{{"qty":1,"productId":{number}}}"#);
-            cases.push(case(
-                Request::post("/stocks", body),
-                &BAD,
-                "productId",
-                format!("productId {number}"),
-            ));
+            cases.push(case(Request::post("/stocks", body), &BAD, "productId", format!("productId {number}")));
         }
     }
     cases
@@ -190,39 +112,15 @@ fn stocks() -> Vec<Case> {
 /// What is wrong with any JSON body, whatever its members.
 fn envelopes(path: &str) -> Vec<Case> {
     let post = |body: Vec<u8>| Request::post(path, body);
-    let mut cases: Vec<Case> = [
-        "", "{", "nothing", "{\"a\":}", "null", "7", "[]", "\"text\"",
-    ]
-    .into_iter()
-    .map(|body| case(post(body.into()), &BAD, "", format!("the body {body:?}")))
-    .collect();
-    cases.push(case(
-        post(vec![b'{', 0xff, 0xfe, b'}']),
-        &BAD,
-        "",
-        "a body that is no UTF-8",
-    ));
-    cases.push(case(
-        post("[".repeat(20_000).into_bytes()),
-        &BAD,
-        "",
-        "20,000 brackets",
-    ));
-    let large = format!(
-        r#"{{"productId":1,"orderQty":1,"qty":1,"note":"{}"}}"#,
-        "x".repeat(70_000)
-    );
-    cases.push(case(
-        post(large.into_bytes()),
-        &TOO_LARGE,
-        "",
-        "a body of 70 KB",
-    ));
-    for kind in [
-        "text/plain",
-        "application/xml",
-        "application/x-www-form-urlencoded",
-    ] {
+    let mut cases: Vec<Case> = ["", "{", "nothing", "{\"a\":}", "null", "7", "[]", "\"text\""]
+        .into_iter()
+        .map(|body| case(post(body.into()), &BAD, "", format!("the body {body:?}")))
+        .collect();
+    cases.push(case(post(vec![b'{', 0xff, 0xfe, b'}']), &BAD, "", "a body that is no UTF-8"));
+    cases.push(case(post("[".repeat(20_000).into_bytes()), &BAD, "", "20,000 brackets"));
+    let large = format!(r#"{{"productId":1,"orderQty":1,"qty":1,"note":"{}"}}"#, "x".repeat(70_000));
+    cases.push(case(post(large.into_bytes()), &TOO_LARGE, "", "a body of 70 KB"));
+    for kind in ["text/plain", "application/xml", "application/x-www-form-urlencoded"] {
         let body = r#"{"productId":1,"orderQty":1,"qty":1}"#;
         cases.push(case(
             post(body.into()).instead("Content-Type", kind),
@@ -235,9 +133,7 @@ fn envelopes(path: &str) -> Vec<Case> {
 }
 
 fn settings(product: i64) -> Vec<Case> {
-    let patch = |path: String, statuses, naming| {
-        case(Request::new("PATCH", path.clone()), statuses, naming, path)
-    };
+    let patch = |path: String, statuses, naming| case(Request::new("PATCH", path.clone()), statuses, naming, path);
     let mut cases: Vec<Case> = [
         "?qty=0",
         "?qty=-1",
@@ -267,11 +163,7 @@ fn reads() -> Vec<Case> {
             cases.push(get(&format!("{list}?limit={limit}"), &BAD_REQUEST, "limit"));
         }
         for cursor in ["abc", "%00", "!!!!", "eyJhIjoxfQ"] {
-            cases.push(get(
-                &format!("{list}?cursor={cursor}"),
-                &BAD_REQUEST,
-                "cursor",
-            ));
+            cases.push(get(&format!("{list}?cursor={cursor}"), &BAD_REQUEST, "cursor"));
         }
     }
     cases.push(get("/orders?status=DONE", &BAD_REQUEST, "status"));

@@ -13,57 +13,23 @@ const TIMESTAMP: &str = "2026-11-22T19:28:00.1234567Z";
 /// Checks the area.
 pub async fn check(system: &System, report: &mut Report) {
     report.area("orders of other services");
-    report
-        .run(
-            "no key, no headers, more members, another order, an upper-case id",
-            odd_form(system),
-        )
-        .await;
-    for timestamp in [
-        "2026-11-22T19:28:00Z",
-        "2026-11-22T19:28:00.1Z",
-        "2026-11-22T19:28:00.123456Z",
-        TIMESTAMP,
-    ] {
-        report
-            .run(format!("timestamp {timestamp}"), handled(system, timestamp))
-            .await;
+    report.run("no key, no headers, more members, another order, an upper-case id", odd_form(system)).await;
+    for timestamp in ["2026-11-22T19:28:00Z", "2026-11-22T19:28:00.1Z", "2026-11-22T19:28:00.123456Z", TIMESTAMP] {
+        report.run(format!("timestamp {timestamp}"), handled(system, timestamp)).await;
     }
-    report
-        .run(
-            "the same order twice, without an id, is deducted once",
-            twice(system),
-        )
-        .await;
+    report.run("the same order twice, without an id, is deducted once", twice(system)).await;
     for qty in [0, -5, -2_147_483_648] {
         report
-            .run(
-                format!("orderQty {qty} is rejected with a reason, and nothing deducted"),
-                bad_quantity(system, qty),
-            )
+            .run(format!("orderQty {qty} is rejected with a reason, and nothing deducted"), bad_quantity(system, qty))
             .await;
     }
-    report
-        .run(
-            "a product that does not exist is rejected with a reason",
-            unknown_product(system),
-        )
-        .await;
-    report
-        .run("the sender's trace goes on", traced(system))
-        .await;
-    report
-        .run(
-            "a keyed record with headers of its own is handled",
-            keyed(system),
-        )
-        .await;
+    report.run("a product that does not exist is rejected with a reason", unknown_product(system)).await;
+    report.run("the sender's trace goes on", traced(system)).await;
+    report.run("a keyed record with headers of its own is handled", keyed(system)).await;
 }
 
 fn order(id: &str, product: i64, qty: i64, timestamp: &str) -> Draft {
-    Draft::text(format!(
-        r#"{{"orderId":"{id}","productId":{product},"orderQty":{qty},"timestamp":"{timestamp}"}}"#
-    ))
+    Draft::text(format!(r#"{{"orderId":"{id}","productId":{product},"orderQty":{qty},"timestamp":"{timestamp}"}}"#))
 }
 
 async fn odd_form(system: &System) -> Result<()> {
@@ -78,36 +44,22 @@ async fn odd_form(system: &System) -> Result<()> {
     system.await_status(&id.to_uppercase(), "CONFIRMED").await?;
     let shown = system.get(format!("/orders/{id}")).await?;
     ensure!(
-        shown.text().starts_with(&format!(
-            r#"{{"orderId":"{id}","productId":{product},"orderQty":3,"#
-        )),
+        shown.text().starts_with(&format!(r#"{{"orderId":"{id}","productId":{product},"orderQty":3,"#)),
         "{}",
         shown.short()
     );
     let records = system.since(&mark).await?;
     let replies = about(&records, DEDUCTED, &id);
-    ensure!(
-        replies.len() == 1 && replies[0].text() == format!(r#"{{"orderId":"{id}"}}"#),
-        "{replies:?}"
-    );
-    ensure!(
-        replies[0].key_text() == Some(&id),
-        "key {:?}",
-        replies[0].key_text()
-    );
+    ensure!(replies.len() == 1 && replies[0].text() == format!(r#"{{"orderId":"{id}"}}"#), "{replies:?}");
+    ensure!(replies[0].key_text() == Some(&id), "key {:?}", replies[0].key_text());
     let notified = about(&records, NOTIFICATIONS, &id).len();
-    ensure!(
-        notified == 0,
-        "{notified} notifications of an order that is another's"
-    );
+    ensure!(notified == 0, "{notified} notifications of an order that is another's");
     Ok(())
 }
 
 async fn handled(system: &System, timestamp: &str) -> Result<()> {
     let (product, id) = (system.product(10).await?, new_id());
-    system
-        .write(ORDER_CREATED, order(&id, product, 3, timestamp))
-        .await?;
+    system.write(ORDER_CREATED, order(&id, product, 3, timestamp)).await?;
     system.await_status(&id, "CONFIRMED").await?;
     system.await_quantity(product, 7).await
 }
@@ -115,10 +67,7 @@ async fn handled(system: &System, timestamp: &str) -> Result<()> {
 async fn twice(system: &System) -> Result<()> {
     let (product, id, mark) = (system.product(10).await?, new_id(), system.mark().await?);
     for partition in [0, 0, 1] {
-        let draft = Draft {
-            partition: Some(partition),
-            ..order(&id, product, 3, TIMESTAMP)
-        };
+        let draft = Draft { partition: Some(partition), ..order(&id, product, 3, TIMESTAMP) };
         system.write(ORDER_CREATED, draft).await?;
     }
     let records = system.since(&mark).await?;
@@ -126,32 +75,21 @@ async fn twice(system: &System) -> Result<()> {
     let updates = about(&records, STOCK_UPDATED, &product.to_string()).len();
     ensure!(updates == 1, "{updates} stock records");
     let rejections = about(&records, REJECTED, &id).len();
-    ensure!(
-        rejections == 0,
-        "{rejections} rejections of an order that was deducted"
-    );
+    ensure!(rejections == 0, "{rejections} rejections of an order that was deducted");
     Ok(())
 }
 
 async fn rejected(system: &System, product: i64, qty: i64) -> Result<()> {
     let (id, mark) = (new_id(), system.mark().await?);
-    system
-        .write(ORDER_CREATED, order(&id, product, qty, TIMESTAMP))
-        .await?;
+    system.write(ORDER_CREATED, order(&id, product, qty, TIMESTAMP)).await?;
     system.await_status(&id, "CANCELLED").await?;
     let records = system.since(&mark).await?;
     let replies = about(&records, REJECTED, &id);
     ensure!(replies.len() == 1, "{} rejections", replies.len());
     let value: Value = serde_json::from_str(replies[0].text())?;
     ensure!(value["orderId"] == id, "{value}");
-    ensure!(
-        value["reason"]
-            .as_str()
-            .is_some_and(|reason| !reason.is_empty()),
-        "no reason: {value}"
-    );
-    let changed = about(&records, STOCK_UPDATED, &product.to_string()).len()
-        + about(&records, DEDUCTED, &id).len();
+    ensure!(value["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "no reason: {value}");
+    let changed = about(&records, STOCK_UPDATED, &product.to_string()).len() + about(&records, DEDUCTED, &id).len();
     ensure!(changed == 0, "{changed} records too many");
     Ok(())
 }
@@ -169,46 +107,22 @@ async fn unknown_product(system: &System) -> Result<()> {
 async fn traced(system: &System) -> Result<()> {
     let (product, id, mark) = (system.product(10).await?, new_id(), system.mark().await?);
     let trace = id.replace('-', "");
-    let headers = vec![(
-        "traceparent".to_owned(),
-        format!("00-{trace}-00f067aa0ba902b7-01"),
-    )];
-    system
-        .write(
-            ORDER_CREATED,
-            Draft {
-                headers,
-                ..order(&id, product, 3, TIMESTAMP)
-            },
-        )
-        .await?;
+    let headers = vec![("traceparent".to_owned(), format!("00-{trace}-00f067aa0ba902b7-01"))];
+    system.write(ORDER_CREATED, Draft { headers, ..order(&id, product, 3, TIMESTAMP) }).await?;
     system.await_status(&id, "CONFIRMED").await?;
     let records = system.since(&mark).await?;
-    let traces: Vec<_> = about(&records, DEDUCTED, &id)
-        .iter()
-        .map(|record| record.header("traceparent"))
-        .collect();
-    ensure!(
-        traces.len() == 1 && traces[0].is_some_and(|parent| parent.contains(&trace)),
-        "{traces:?}"
-    );
+    let traces: Vec<_> = about(&records, DEDUCTED, &id).iter().map(|record| record.header("traceparent")).collect();
+    ensure!(traces.len() == 1 && traces[0].is_some_and(|parent| parent.contains(&trace)), "{traces:?}");
     Ok(())
 }
 
 async fn keyed(system: &System) -> Result<()> {
     let (product, id) = (system.product(10).await?, new_id());
     let headers = vec![
-        (
-            "__TypeId__".to_owned(),
-            "com.example.OrderCreatedEvent".to_owned(),
-        ),
+        ("__TypeId__".to_owned(), "com.example.OrderCreatedEvent".to_owned()),
         ("empty".to_owned(), String::new()),
     ];
-    let draft = Draft {
-        key: Some("some key".to_owned()),
-        headers,
-        ..order(&id, product, 3, TIMESTAMP)
-    };
+    let draft = Draft { key: Some("some key".to_owned()), headers, ..order(&id, product, 3, TIMESTAMP) };
     system.write(ORDER_CREATED, draft).await?;
     system.await_status(&id, "CONFIRMED").await
 }

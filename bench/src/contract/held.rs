@@ -24,44 +24,18 @@ struct Bad {
 pub async fn check(system: &System, report: &mut Report) {
     report.area("held deliveries");
     for (what, value) in bad_orders() {
-        report
-            .run(
-                format!("{what}: held, and the next record is handled"),
-                held(system, ORDER_CREATED, value),
-            )
-            .await;
+        report.run(format!("{what}: held, and the next record is handled"), held(system, ORDER_CREATED, value)).await;
     }
-    report
-        .run(
-            "a reply that is no JSON is held",
-            held(system, DEDUCTED, Some(b"oops".to_vec())),
-        )
-        .await;
+    report.run("a reply that is no JSON is held", held(system, DEDUCTED, Some(b"oops".to_vec()))).await;
     report
         .run(
             "a stock record of wrong types is held",
-            held(
-                system,
-                STOCK_CREATED,
-                Some(br#"{"productId":"x","currentQty":1}"#.to_vec()),
-            ),
+            held(system, STOCK_CREATED, Some(br#"{"productId":"x","currentQty":1}"#.to_vec())),
         )
         .await;
-    report
-        .run(
-            "a notification that is none is held",
-            held(system, NOTIFICATIONS, Some(b"Hello".to_vec())),
-        )
-        .await;
-    report
-        .run("a good order of 900 KB is handled", large_order(system))
-        .await;
-    report
-        .run(
-            "a redrive of what is still bad holds it again",
-            redriven(system),
-        )
-        .await;
+    report.run("a notification that is none is held", held(system, NOTIFICATIONS, Some(b"Hello".to_vec()))).await;
+    report.run("a good order of 900 KB is handled", large_order(system)).await;
+    report.run("a redrive of what is still bad holds it again", redriven(system)).await;
 }
 
 fn bad_orders() -> Vec<(&'static str, Option<Vec<u8>>)> {
@@ -78,9 +52,7 @@ fn bad_orders() -> Vec<(&'static str, Option<Vec<u8>>)> {
         ),
         (
             "an orderId that is no UUID",
-            text(
-                r#"{"orderId":"a","productId":1,"orderQty":1,"timestamp":"2026-11-22T19:28:00Z"}"#,
-            ),
+            text(r#"{"orderId":"a","productId":1,"orderQty":1,"timestamp":"2026-11-22T19:28:00Z"}"#),
         ),
         (
             "a text for productId",
@@ -98,30 +70,15 @@ fn bad_orders() -> Vec<(&'static str, Option<Vec<u8>>)> {
 /// Writes a bad record and, for orders, a good one behind it; then looks for the bad one at every service that reads the topic.
 async fn held(system: &System, topic: &'static str, value: Option<Vec<u8>>) -> Result<()> {
     let too_large = value.as_ref().is_some_and(|value| value.len() >= TOO_LARGE);
-    let written = system
-        .write(
-            topic,
-            Draft {
-                value,
-                partition: Some(PARTITION),
-                ..Draft::default()
-            },
-        )
-        .await;
+    let written = system.write(topic, Draft { value, partition: Some(PARTITION), ..Draft::default() }).await;
     if too_large && written.is_err() {
         return Ok(());
     }
-    let bad = Bad {
-        topic,
-        offset: written?.1,
-    };
+    let bad = Bad { topic, offset: written?.1 };
     if topic == ORDER_CREATED {
         good_order(system, String::new()).await?;
     }
-    for service in SERVICES
-        .iter()
-        .filter(|service| service.consumes.contains(&topic))
-    {
+    for service in SERVICES.iter().filter(|service| service.consumes.contains(&topic)) {
         let entry = entry_of(system, service.plugin, &bad).await?;
         discard(system, &entry).await?;
     }
@@ -133,19 +90,8 @@ async fn good_order(system: &System, note: String) -> Result<()> {
     let value = format!(
         r#"{{"orderId":"{id}","productId":{product},"orderQty":1,"timestamp":"2026-11-22T19:28:00Z","note":"{note}"}}"#
     );
-    system
-        .write(
-            ORDER_CREATED,
-            Draft {
-                partition: Some(PARTITION),
-                ..Draft::text(value)
-            },
-        )
-        .await?;
-    system
-        .await_status(&id, "CONFIRMED")
-        .await
-        .context("the record behind it")
+    system.write(ORDER_CREATED, Draft { partition: Some(PARTITION), ..Draft::text(value) }).await?;
+    system.await_status(&id, "CONFIRMED").await.context("the record behind it")
 }
 
 async fn large_order(system: &System) -> Result<()> {
@@ -154,35 +100,20 @@ async fn large_order(system: &System) -> Result<()> {
 
 /// The offset of a held delivery, under either name.
 fn offset(entry: &Value) -> Option<i64> {
-    entry
-        .get("offset")
-        .or_else(|| entry.get("position"))?
-        .as_i64()
+    entry.get("offset").or_else(|| entry.get("position"))?.as_i64()
 }
 
 async fn entry_of(system: &System, plugin: &str, bad: &Bad) -> Result<Value> {
     eventually(async || {
         let reply = system.admin(Request::get("/v1/held")).await?.expect(200)?;
         let is_it = |entry: &Value| {
-            entry["plugin"] == plugin
-                && entry["topic"] == bad.topic
-                && offset(entry) == Some(bad.offset)
+            entry["plugin"] == plugin && entry["topic"] == bad.topic && offset(entry) == Some(bad.offset)
         };
         let found = items(&reply)?.into_iter().find(is_it);
         let entry = found.with_context(|| {
-            format!(
-                "{}/{PARTITION}/{} is not held by {plugin}: {}",
-                bad.topic,
-                bad.offset,
-                reply.short()
-            )
+            format!("{}/{PARTITION}/{} is not held by {plugin}: {}", bad.topic, bad.offset, reply.short())
         })?;
-        ensure!(
-            entry["reason"]
-                .as_str()
-                .is_some_and(|reason| !reason.is_empty()),
-            "no reason: {entry}"
-        );
+        ensure!(entry["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "no reason: {entry}");
         Ok(entry)
     })
     .await
@@ -191,20 +122,9 @@ async fn entry_of(system: &System, plugin: &str, bad: &Bad) -> Result<Value> {
 async fn discard(system: &System, entry: &Value) -> Result<()> {
     let path = format!("/v1/held/{}", path_id(entry)?);
     system.admin(Request::get(&path)).await?.expect(200)?;
-    let reply = system
-        .admin(Request::new("POST", format!("{path}/discard")))
-        .await?;
-    ensure!(
-        (200..300).contains(&reply.status),
-        "{}: {} {}",
-        reply.asked,
-        reply.status,
-        reply.short()
-    );
-    system
-        .admin(Request::get(&path))
-        .await?
-        .expect_problem(&[404], "")?;
+    let reply = system.admin(Request::new("POST", format!("{path}/discard"))).await?;
+    ensure!((200..300).contains(&reply.status), "{}: {} {}", reply.asked, reply.status, reply.short());
+    system.admin(Request::get(&path)).await?.expect_problem(&[404], "")?;
     Ok(())
 }
 
@@ -217,40 +137,16 @@ fn path_id(entry: &Value) -> Result<String> {
 }
 
 async fn redriven(system: &System) -> Result<()> {
-    let written = system
-        .write(
-            NOTIFICATIONS,
-            Draft {
-                partition: Some(PARTITION),
-                ..Draft::text("Hello again")
-            },
-        )
-        .await?;
-    let bad = Bad {
-        topic: NOTIFICATIONS,
-        offset: written.1,
-    };
+    let written =
+        system.write(NOTIFICATIONS, Draft { partition: Some(PARTITION), ..Draft::text("Hello again") }).await?;
+    let bad = Bad { topic: NOTIFICATIONS, offset: written.1 };
     let entry = entry_of(system, "notification", &bad).await?;
     let attempts = entry["attempts"].as_i64().unwrap_or_default();
-    let reply = system
-        .admin(Request::new(
-            "POST",
-            format!("/v1/held/{}/redrive", path_id(&entry)?),
-        ))
-        .await?;
-    ensure!(
-        (200..300).contains(&reply.status),
-        "{}: {} {}",
-        reply.asked,
-        reply.status,
-        reply.short()
-    );
+    let reply = system.admin(Request::new("POST", format!("/v1/held/{}/redrive", path_id(&entry)?))).await?;
+    ensure!((200..300).contains(&reply.status), "{}: {} {}", reply.asked, reply.status, reply.short());
     let again = eventually(async || {
         let again = entry_of(system, "notification", &bad).await?;
-        ensure!(
-            again["attempts"].as_i64().unwrap_or_default() > attempts,
-            "not tried again: {again}"
-        );
+        ensure!(again["attempts"].as_i64().unwrap_or_default() > attempts, "not tried again: {again}");
         Ok(again)
     })
     .await?;

@@ -12,22 +12,11 @@ use crate::service::SERVICES;
 pub async fn check(system: &System, report: &mut Report) {
     report.area("host API");
     report.run("alive and ready", alive(system)).await;
-    report
-        .run("metrics in Prometheus text", metrics(system))
-        .await;
-    report
-        .run("OpenAPI names the routes", openapi(system))
-        .await;
+    report.run("metrics in Prometheus text", metrics(system)).await;
+    report.run("OpenAPI names the routes", openapi(system)).await;
     report.run("five plugins are active", plugins(system)).await;
-    report
-        .run(
-            "a saga's timeline tells cause, digest and what was sent",
-            timeline(system),
-        )
-        .await;
-    report
-        .run("sagas are found by type, key and state", search(system))
-        .await;
+    report.run("a saga's timeline tells cause, digest and what was sent", timeline(system)).await;
+    report.run("sagas are found by type, key and state", search(system)).await;
     for (method, path, status) in [
         ("GET", "/v1/plugins/nobody", 404),
         ("GET", "/v1/sagas/order/nobody", 404),
@@ -42,22 +31,10 @@ pub async fn check(system: &System, report: &mut Report) {
         ("GET", "/v1/sagas?cursor=%21", 400),
         ("GET", "/v1/sagas?state=nonsense&limit=-1", 400),
     ] {
-        report
-            .run(
-                format!("{method} {path} is {status}"),
-                refused(system, method, path, status),
-            )
-            .await;
+        report.run(format!("{method} {path} is {status}"), refused(system, method, path, status)).await;
     }
-    report
-        .run(
-            "what is no component is refused with the reason",
-            no_component(system),
-        )
-        .await;
-    report
-        .run("the service routes are not here", apart(system))
-        .await;
+    report.run("what is no component is refused with the reason", no_component(system)).await;
+    report.run("the service routes are not here", apart(system)).await;
 }
 
 /// The entries of a list, bare or as the only array of an object.
@@ -65,13 +42,11 @@ pub(super) fn items(reply: &Reply) -> Result<Vec<Value>> {
     match reply.json()? {
         Value::Array(items) => Ok(items),
         Value::Object(members) => {
-            let list = members.into_iter().find_map(|(_, member)| {
-                if let Value::Array(items) = member {
-                    Some(items)
-                } else {
-                    None
-                }
-            });
+            let list = members.into_iter().find_map(
+                |(_, member)| {
+                    if let Value::Array(items) = member { Some(items) } else { None }
+                },
+            );
             list.with_context(|| format!("{}: no list: {}", reply.asked, reply.short()))
         }
         _ => anyhow::bail!("{}: no list: {}", reply.asked, reply.short()),
@@ -98,13 +73,7 @@ async fn metrics(system: &System) -> Result<()> {
 
 async fn openapi(system: &System) -> Result<()> {
     let json = get(system, "/openapi.json").await?.json()?;
-    ensure!(
-        json["openapi"]
-            .as_str()
-            .is_some_and(|version| version.starts_with('3')),
-        "openapi {}",
-        json["openapi"]
-    );
+    ensure!(json["openapi"].as_str().is_some_and(|version| version.starts_with('3')), "openapi {}", json["openapi"]);
     let paths = json["paths"].as_object().context("no paths")?;
     for path in [
         "/healthz",
@@ -125,9 +94,8 @@ async fn openapi(system: &System) -> Result<()> {
 async fn plugins(system: &System) -> Result<()> {
     let list = items(&get(system, "/v1/plugins").await?)?;
     for service in SERVICES {
-        let active = list.iter().any(|entry| {
-            entry["name"] == service.plugin && entry.to_string().contains(r#""active""#)
-        });
+        let active =
+            list.iter().any(|entry| entry["name"] == service.plugin && entry.to_string().contains(r#""active""#));
         ensure!(active, "{} is not active: {list:?}", service.plugin);
         let one = get(system, &format!("/v1/plugins/{}", service.plugin)).await?;
         ensure!(one.text().contains("digest"), "no digest: {}", one.short());
@@ -153,12 +121,7 @@ async fn timeline(system: &System) -> Result<()> {
     ] {
         ensure!(text.contains(part), "{part} is missing: {text}");
     }
-    let upper = system
-        .admin(Request::get(format!(
-            "/v1/sagas/order/{}",
-            id.to_uppercase()
-        )))
-        .await?;
+    let upper = system.admin(Request::get(format!("/v1/sagas/order/{}", id.to_uppercase()))).await?;
     ensure!(upper.status == 200, "in upper case: {}", upper.status);
     Ok(())
 }
@@ -167,11 +130,7 @@ async fn search(system: &System) -> Result<()> {
     let product = system.product(5).await?;
     let (id, _) = system.ended_order(product, 1).await?;
     let found = get(system, &format!("/v1/sagas?type=order&key={id}")).await?;
-    ensure!(
-        items(&found)?.len() == 1 && found.text().contains(&id),
-        "{}",
-        found.short()
-    );
+    ensure!(items(&found)?.len() == 1 && found.text().contains(&id), "{}", found.short());
     let none = get(system, &format!("/v1/sagas?type=order&key={}", new_id())).await?;
     ensure!(items(&none)?.is_empty(), "{}", none.short());
     let some = get(system, "/v1/sagas?type=order&limit=1").await?;
@@ -187,21 +146,14 @@ async fn refused(system: &System, method: &str, path: &str, status: u16) -> Resu
 }
 
 async fn no_component(system: &System) -> Result<()> {
-    let put = Request::new("PUT", "/v1/plugins/inventory-command")
-        .header("Content-Type", "application/wasm");
-    system
-        .admin(put.clone())
-        .await?
-        .expect_problem(&[400, 422], "")?;
+    let put = Request::new("PUT", "/v1/plugins/inventory-command").header("Content-Type", "application/wasm");
+    system.admin(put.clone()).await?.expect_problem(&[400, 422], "")?;
     let active = get(system, "/v1/plugins/inventory-command").await?;
     ensure!(active.text().contains("active"), "{}", active.short());
     Ok(())
 }
 
 async fn apart(system: &System) -> Result<()> {
-    system
-        .admin(Request::get("/orders"))
-        .await?
-        .expect_problem(&[404], "")?;
+    system.admin(Request::get("/orders")).await?.expect_problem(&[404], "")?;
     Ok(())
 }

@@ -10,36 +10,12 @@ use crate::report::Report;
 /// Checks the area.
 pub async fn check(system: &System, report: &mut Report) {
     report.area("idempotency");
-    report
-        .run(
-            "POST /orders with the same key answers the same and writes nothing",
-            orders(system),
-        )
-        .await;
-    report
-        .run(
-            "POST /stocks with the same key answers the same and writes nothing",
-            stocks(system),
-        )
-        .await;
-    report
-        .run("another body under the same key is 409", conflict(system))
-        .await;
-    report
-        .run("the key of one service is free in the other", apart(system))
-        .await;
-    report
-        .run(
-            "twenty callers at once with one key make one order",
-            at_once(system),
-        )
-        .await;
-    report
-        .run(
-            "a request that was refused may be sent again, corrected, with its key",
-            after_refusal(system),
-        )
-        .await;
+    report.run("POST /orders with the same key answers the same and writes nothing", orders(system)).await;
+    report.run("POST /stocks with the same key answers the same and writes nothing", stocks(system)).await;
+    report.run("another body under the same key is 409", conflict(system)).await;
+    report.run("the key of one service is free in the other", apart(system)).await;
+    report.run("twenty callers at once with one key make one order", at_once(system)).await;
+    report.run("a request that was refused may be sent again, corrected, with its key", after_refusal(system)).await;
 }
 
 async fn same_twice(system: &System, database: &str, request: Request) -> Result<()> {
@@ -48,21 +24,9 @@ async fn same_twice(system: &System, database: &str, request: Request) -> Result
     system.quiet().await?;
     let rows = system.databases.written_rows(database).await?;
     let again = system.send(request).await?.expect(201)?;
-    ensure!(
-        again.body == first.body,
-        "{} instead of {}",
-        again.short(),
-        first.short()
-    );
-    ensure!(
-        again.header("location") == first.header("location"),
-        "Location {:?}",
-        again.header("location")
-    );
-    ensure!(
-        system.databases.written_rows(database).await? == rows,
-        "a row was written"
-    );
+    ensure!(again.body == first.body, "{} instead of {}", again.short(), first.short());
+    ensure!(again.header("location") == first.header("location"), "Location {:?}", again.header("location"));
+    ensure!(system.databases.written_rows(database).await? == rows, "a row was written");
     Ok(())
 }
 
@@ -72,27 +36,14 @@ async fn orders(system: &System) -> Result<()> {
 }
 
 async fn stocks(system: &System) -> Result<()> {
-    same_twice(
-        system,
-        "cmd-inventory",
-        Request::post("/stocks", r#"{"qty":3}"#),
-    )
-    .await
+    same_twice(system, "cmd-inventory", Request::post("/stocks", r#"{"qty":3}"#)).await
 }
 
 async fn conflict(system: &System) -> Result<()> {
     let (product, key) = (system.product(10).await?, new_id());
-    system
-        .send(order_request(product, 1).header("Idempotency-Key", &key))
-        .await?
-        .expect(201)?;
-    system
-        .send(order_request(product, 2).header("Idempotency-Key", &key))
-        .await?
-        .expect_problem(&[409], "")?;
-    let stock = |qty: i64| {
-        Request::post("/stocks", format!(r#"{{"qty":{qty}}}"#)).header("Idempotency-Key", &key)
-    };
+    system.send(order_request(product, 1).header("Idempotency-Key", &key)).await?.expect(201)?;
+    system.send(order_request(product, 2).header("Idempotency-Key", &key)).await?.expect_problem(&[409], "")?;
+    let stock = |qty: i64| Request::post("/stocks", format!(r#"{{"qty":{qty}}}"#)).header("Idempotency-Key", &key);
     system.send(stock(1)).await?.expect(201)?;
     system.send(stock(2)).await?.expect_problem(&[409], "")?;
     Ok(())
@@ -100,19 +51,10 @@ async fn conflict(system: &System) -> Result<()> {
 
 async fn apart(system: &System) -> Result<()> {
     let (product, key) = (system.product(10).await?, new_id());
-    let order = system
-        .send(order_request(product, 1).header("Idempotency-Key", &key))
-        .await?
-        .expect(201)?;
-    let stock = system
-        .send(Request::post("/stocks", r#"{"qty":3}"#).header("Idempotency-Key", &key))
-        .await?
-        .expect(201)?;
-    ensure!(
-        order.header("location") != stock.header("location"),
-        "one answer for both: {}",
-        stock.short()
-    );
+    let order = system.send(order_request(product, 1).header("Idempotency-Key", &key)).await?.expect(201)?;
+    let stock =
+        system.send(Request::post("/stocks", r#"{"qty":3}"#).header("Idempotency-Key", &key)).await?.expect(201)?;
+    ensure!(order.header("location") != stock.header("location"), "one answer for both: {}", stock.short());
     Ok(())
 }
 
@@ -140,9 +82,7 @@ async fn after_refusal(system: &System) -> Result<()> {
         .send(order_request(product, 0).header("Idempotency-Key", &key))
         .await?
         .expect_problem(&[400, 422], "orderQty")?;
-    let reply = system
-        .send(order_request(product, 1).header("Idempotency-Key", &key))
-        .await?;
+    let reply = system.send(order_request(product, 1).header("Idempotency-Key", &key)).await?;
     ensure!(reply.status == 201, "{}: {}", reply.status, reply.short());
     Ok(())
 }

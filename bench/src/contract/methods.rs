@@ -16,11 +16,7 @@ pub async fn check(system: &System, report: &mut Report) {
         (format!("/orders/{order}/events"), &["GET", "HEAD"], "PUT"),
         ("/stocks".to_owned(), &["GET", "HEAD", "POST"], "PATCH"),
         ("/stocks/1".to_owned(), &["GET", "HEAD", "PATCH"], "PUT"),
-        (
-            format!("/notifications?orderId={order}"),
-            &["GET", "HEAD"],
-            "DELETE",
-        ),
+        (format!("/notifications?orderId={order}"), &["GET", "HEAD"], "DELETE"),
     ];
     for (path, allowed, wrong) in &routes {
         report
@@ -29,51 +25,25 @@ pub async fn check(system: &System, report: &mut Report) {
                 not_allowed(system, wrong, path, allowed),
             )
             .await;
-        report
-            .run(
-                format!("OPTIONS {path} tells Allow"),
-                options(system, path, allowed),
-            )
-            .await;
+        report.run(format!("OPTIONS {path} tells Allow"), options(system, path, allowed)).await;
     }
-    report
-        .run("HEAD is GET without its body", head(system))
-        .await;
-    for path in [
-        "/",
-        "/nothing",
-        "/orders/a/b/c",
-        "/v1/plugins",
-        "/metrics",
-        "//orders",
-        "/ORDERS",
-    ] {
-        report
-            .run(format!("GET {path} is 404"), unknown(system, path))
-            .await;
+    report.run("HEAD is GET without its body", head(system)).await;
+    for path in ["/", "/nothing", "/orders/a/b/c", "/v1/plugins", "/metrics", "//orders", "/ORDERS"] {
+        report.run(format!("GET {path} is 404"), unknown(system, path)).await;
     }
-    report
-        .run("a method that nobody knows is refused", odd_method(system))
-        .await;
+    report.run("a method that nobody knows is refused", odd_method(system)).await;
 }
 
 fn expect_allow(reply: &Reply, allowed: &[&str]) -> Result<()> {
     let allow = reply.header("allow").unwrap_or_default();
-    let mut told: Vec<&str> = allow
-        .split(',')
-        .map(str::trim)
-        .filter(|method| *method != "OPTIONS")
-        .collect();
+    let mut told: Vec<&str> = allow.split(',').map(str::trim).filter(|method| *method != "OPTIONS").collect();
     told.sort_unstable();
     ensure!(told == allowed, "Allow {allow:?} instead of {allowed:?}");
     Ok(())
 }
 
 async fn not_allowed(system: &System, method: &str, path: &str, allowed: &[&str]) -> Result<()> {
-    let reply = system
-        .send(Request::new(method, path))
-        .await?
-        .expect_problem(&[405], "")?;
+    let reply = system.send(Request::new(method, path)).await?.expect_problem(&[405], "")?;
     expect_allow(&reply, allowed)
 }
 
@@ -97,16 +67,8 @@ async fn head(system: &System) -> Result<()> {
         "/orders?limit=0".to_owned(),
     ];
     for path in paths {
-        let (get, head) = (
-            system.send(Request::get(&path)).await?,
-            system.send(Request::new("HEAD", &path)).await?,
-        );
-        ensure!(
-            get.status == head.status,
-            "{path}: {} and {}",
-            get.status,
-            head.status
-        );
+        let (get, head) = (system.send(Request::get(&path)).await?, system.send(Request::new("HEAD", &path)).await?);
+        ensure!(get.status == head.status, "{path}: {} and {}", get.status, head.status);
         ensure!(head.body.is_empty(), "{path}: HEAD with a body");
         for name in ["content-type", "content-length", "link"] {
             ensure!(
@@ -121,10 +83,7 @@ async fn head(system: &System) -> Result<()> {
 }
 
 async fn unknown(system: &System, path: &str) -> Result<()> {
-    system
-        .send(Request::get(path))
-        .await?
-        .expect_problem(&[404], "")?;
+    system.send(Request::get(path)).await?.expect_problem(&[404], "")?;
     Ok(())
 }
 

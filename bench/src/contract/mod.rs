@@ -73,11 +73,7 @@ pub struct Options {
 /// A check failed.
 pub async fn run(options: Options) -> Result<()> {
     let mut report = Report::default();
-    let areas = if options.only.is_empty() {
-        Area::value_variants()
-    } else {
-        &options.only
-    };
+    let areas = if options.only.is_empty() { Area::value_variants() } else { &options.only };
     check(options.target.target()?, areas, &mut report).await?;
     report.finish()
 }

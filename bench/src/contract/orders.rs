@@ -11,130 +11,52 @@ use crate::service::ORDER_CREATED;
 /// Checks the area.
 pub async fn check(system: &System, report: &mut Report) {
     report.area("orders");
-    report
-        .run(
-            "201 with Location and the order-created value",
-            created(system),
-        )
-        .await;
-    report
-        .run(
-            "an orderId of the caller's, in upper case, is taken in lower case",
-            own_id(system),
-        )
-        .await;
-    report
-        .run(
-            "the same orderId again creates nothing and answers the same",
-            repeated(system),
-        )
-        .await;
-    report
-        .run(
-            "another body under the same orderId is 409",
-            conflict(system),
-        )
-        .await;
-    report
-        .run(
-            "twenty callers at once with one orderId make one order",
-            at_once(system),
-        )
-        .await;
-    report
-        .run(
-            "members in any order, white space and a charset are accepted",
-            forms(system),
-        )
-        .await;
-    report
-        .run("2147483647 is a product and a quantity", largest(system))
-        .await;
-    report
-        .run(
-            "stock that is just enough confirms, one less cancels",
-            just_enough(system),
-        )
-        .await;
-    report
-        .run(
-            "a product that does not exist cancels",
-            unknown_product(system),
-        )
-        .await;
-    report
-        .run(
-            "GET finds an order by its id in upper case, 404 what is unknown",
-            found(system),
-        )
-        .await;
+    report.run("201 with Location and the order-created value", created(system)).await;
+    report.run("an orderId of the caller's, in upper case, is taken in lower case", own_id(system)).await;
+    report.run("the same orderId again creates nothing and answers the same", repeated(system)).await;
+    report.run("another body under the same orderId is 409", conflict(system)).await;
+    report.run("twenty callers at once with one orderId make one order", at_once(system)).await;
+    report.run("members in any order, white space and a charset are accepted", forms(system)).await;
+    report.run("2147483647 is a product and a quantity", largest(system)).await;
+    report.run("stock that is just enough confirms, one less cancels", just_enough(system)).await;
+    report.run("a product that does not exist cancels", unknown_product(system)).await;
+    report.run("GET finds an order by its id in upper case, 404 what is unknown", found(system)).await;
 }
 
 fn id_of(reply: &Reply) -> Result<String> {
-    Ok(reply
-        .member("orderId")?
-        .as_str()
-        .unwrap_or_default()
-        .to_owned())
+    Ok(reply.member("orderId")?.as_str().unwrap_or_default().to_owned())
 }
 
 async fn created(system: &System) -> Result<()> {
     let product = system.product(10).await?;
     let reply = system.send(order_request(product, 2)).await?.expect(201)?;
     let (id, timestamp) = (id_of(&reply)?, reply.member("timestamp")?);
-    ensure!(
-        uuid::Uuid::parse_str(&id).is_ok_and(|parsed| parsed.hyphenated().to_string() == id),
-        "orderId {id}"
-    );
+    ensure!(uuid::Uuid::parse_str(&id).is_ok_and(|parsed| parsed.hyphenated().to_string() == id), "orderId {id}");
     expect_utc(&timestamp)?;
-    let expected = format!(
-        r#"{{"orderId":"{id}","productId":{product},"orderQty":2,"timestamp":{timestamp}}}"#
-    );
+    let expected = format!(r#"{{"orderId":"{id}","productId":{product},"orderQty":2,"timestamp":{timestamp}}}"#);
+    ensure!(reply.text() == expected, "{} instead of {expected}", reply.text());
     ensure!(
-        reply.text() == expected,
-        "{} instead of {expected}",
-        reply.text()
-    );
-    ensure!(
-        timestamp
-            .as_str()
-            .is_some_and(|text| text.len() == "2026-11-22T19:28:00.123Z".len()),
+        timestamp.as_str().is_some_and(|text| text.len() == "2026-11-22T19:28:00.123Z".len()),
         "not in milliseconds: {timestamp}"
     );
     let location = reply.header("location").unwrap_or_default();
     ensure!(location == format!("/orders/{id}"), "Location {location:?}");
     let kind = reply.header("content-type").unwrap_or_default();
-    ensure!(
-        kind.starts_with("application/json"),
-        "content type {kind:?}"
-    );
+    ensure!(kind.starts_with("application/json"), "content type {kind:?}");
     Ok(())
 }
 
 async fn own_id(system: &System) -> Result<()> {
     let (product, id) = (system.product(10).await?, new_id());
-    let body = format!(
-        r#"{{"orderId":"{}","productId":{product},"orderQty":1}}"#,
-        id.to_uppercase()
-    );
-    let reply = system
-        .send(Request::post("/orders", body))
-        .await?
-        .expect(201)?;
+    let body = format!(r#"{{"orderId":"{}","productId":{product},"orderQty":1}}"#, id.to_uppercase());
+    let reply = system.send(Request::post("/orders", body)).await?.expect(201)?;
     ensure!(id_of(&reply)? == id, "{}", reply.short());
-    ensure!(
-        reply.header("location") == Some(&format!("/orders/{id}")),
-        "Location {:?}",
-        reply.header("location")
-    );
+    ensure!(reply.header("location") == Some(&format!("/orders/{id}")), "Location {:?}", reply.header("location"));
     Ok(())
 }
 
 fn with_id(id: &str, product: i64, qty: i64) -> Request {
-    Request::post(
-        "/orders",
-        format!(r#"{{"orderId":"{id}","productId":{product},"orderQty":{qty}}}"#),
-    )
+    Request::post("/orders", format!(r#"{{"orderId":"{id}","productId":{product},"orderQty":{qty}}}"#))
 }
 
 async fn repeated(system: &System) -> Result<()> {
@@ -144,22 +66,10 @@ async fn repeated(system: &System) -> Result<()> {
     let rows = system.databases.written_rows("cmd-order").await?;
     for form in [id.clone(), id.to_uppercase()] {
         let again = system.send(with_id(&form, product, 1)).await?.expect(201)?;
-        ensure!(
-            again.body == first.body,
-            "{} instead of {}",
-            again.short(),
-            first.short()
-        );
-        ensure!(
-            again.header("location") == first.header("location"),
-            "Location {:?}",
-            again.header("location")
-        );
+        ensure!(again.body == first.body, "{} instead of {}", again.short(), first.short());
+        ensure!(again.header("location") == first.header("location"), "Location {:?}", again.header("location"));
     }
-    ensure!(
-        system.databases.written_rows("cmd-order").await? == rows,
-        "a row was written"
-    );
+    ensure!(system.databases.written_rows("cmd-order").await? == rows, "a row was written");
     let records = system.since(&mark).await?;
     let created = about(&records, ORDER_CREATED, &id).len();
     ensure!(created == 1, "{created} order-created records");
@@ -171,18 +81,9 @@ async fn conflict(system: &System) -> Result<()> {
     system.send(with_id(&id, product, 1)).await?.expect(201)?;
     system.quiet().await?;
     let rows = system.databases.written_rows("cmd-order").await?;
-    system
-        .send(with_id(&id, product, 2))
-        .await?
-        .expect_problem(&[409], "")?;
-    system
-        .send(with_id(&id, product + 1, 1))
-        .await?
-        .expect_problem(&[409], "")?;
-    ensure!(
-        system.databases.written_rows("cmd-order").await? == rows,
-        "a row was written"
-    );
+    system.send(with_id(&id, product, 2)).await?.expect_problem(&[409], "")?;
+    system.send(with_id(&id, product + 1, 1)).await?.expect_problem(&[409], "")?;
+    ensure!(system.databases.written_rows("cmd-order").await? == rows, "a row was written");
     Ok(())
 }
 
@@ -209,10 +110,7 @@ async fn forms(system: &System) -> Result<()> {
     let product = system.product(10).await?;
     let body = format!(" {{\n\t\"orderQty\" : 1 ,\r\n \"productId\":{product} }}\n");
     for kind in ["application/json; charset=utf-8", "Application/JSON"] {
-        system
-            .send(Request::post("/orders", body.clone()).instead("Content-Type", kind))
-            .await?
-            .expect(201)?;
+        system.send(Request::post("/orders", body.clone()).instead("Content-Type", kind)).await?.expect(201)?;
     }
     Ok(())
 }
@@ -247,35 +145,17 @@ async fn found(system: &System) -> Result<()> {
     let (id, _) = system.ended_order(product, 2).await?;
     system.await_status(&id, "CONFIRMED").await?;
     let (lower, upper) = eventually(async || {
-        Ok((
-            system.get(format!("/orders/{id}")).await?,
-            system.get(format!("/orders/{}", id.to_uppercase())).await?,
-        ))
+        Ok((system.get(format!("/orders/{id}")).await?, system.get(format!("/orders/{}", id.to_uppercase())).await?))
     })
     .await?;
-    ensure!(
-        lower.body == upper.body,
-        "{} and {}",
-        lower.short(),
-        upper.short()
-    );
+    ensure!(lower.body == upper.body, "{} and {}", lower.short(), upper.short());
     let time = lower.member("lastUpdatedAt")?;
     expect_utc(&time)?;
     let expected = format!(
         r#"{{"orderId":"{id}","productId":{product},"orderQty":2,"orderStatus":"CONFIRMED","lastUpdatedAt":{time}}}"#
     );
-    ensure!(
-        lower.text() == expected,
-        "{} instead of {expected}",
-        lower.text()
-    );
-    system
-        .send(Request::get(format!("/orders/{}", new_id())))
-        .await?
-        .expect_problem(&[404], "")?;
-    system
-        .send(Request::get("/orders/not-an-id"))
-        .await?
-        .expect_problem(&[400, 404], "")?;
+    ensure!(lower.text() == expected, "{} instead of {expected}", lower.text());
+    system.send(Request::get(format!("/orders/{}", new_id()))).await?.expect_problem(&[404], "")?;
+    system.send(Request::get("/orders/not-an-id")).await?.expect_problem(&[400, 404], "")?;
     Ok(())
 }

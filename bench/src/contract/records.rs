@@ -8,9 +8,7 @@ use serde_json::Value;
 use super::system::{Mark, System, about, expect_utc, order_request};
 use crate::caller::Request;
 use crate::report::Report;
-use crate::service::{
-    DEDUCTED, NOTIFICATIONS, ORDER_CREATED, REJECTED, STOCK_CREATED, STOCK_UPDATED, TOPICS,
-};
+use crate::service::{DEDUCTED, NOTIFICATIONS, ORDER_CREATED, REJECTED, STOCK_CREATED, STOCK_UPDATED, TOPICS};
 use crate::topic::{Record, partition_of, partitions};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -31,32 +29,14 @@ pub async fn check(system: &System, report: &mut Report) {
         Ok(story) => story,
         Err(error) => return report.note("a product, two orders and a new quantity", Err(error)),
     };
-    report.note(
-        "order-created is the body of the answer",
-        story.order_created(),
-    );
-    report.note(
-        "inventory-deducted and -rejected name the order",
-        story.replies(),
-    );
-    report.note(
-        "stock-created and stock-updated, one for each change, in order",
-        story.stocks(),
-    );
+    report.note("order-created is the body of the answer", story.order_created());
+    report.note("inventory-deducted and -rejected name the order", story.replies());
+    report.note("stock-created and stock-updated, one for each change, in order", story.stocks());
     report.note("one notification per order", story.notifications());
-    report.note(
-        "every record has the CloudEvents headers",
-        story.each(cloud_event),
-    );
+    report.note("every record has the CloudEvents headers", story.each(cloud_event));
     report.note("every ce_id is there once", story.distinct());
-    report.note(
-        "the caller's trace goes on in every record of the order",
-        story.traced(),
-    );
-    report.note(
-        "every record stands where a Java client would put its key",
-        story.placed(system),
-    );
+    report.note("the caller's trace goes on in every record of the order", story.traced());
+    report.note("every record stands where a Java client would put its key", story.placed(system));
 }
 
 async fn tell(system: &System) -> Result<Story> {
@@ -64,29 +44,16 @@ async fn tell(system: &System) -> Result<Story> {
     let mark: Mark = system.mark().await?;
     let product = system.product(10).await?;
     let traced = |request: Request| {
-        request
-            .header("Prefer", "wait=25")
-            .header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"))
+        request.header("Prefer", "wait=25").header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"))
     };
-    let confirmed = system
-        .send(traced(order_request(product, 3)))
-        .await?
-        .expect(201)?;
-    let cancelled = system
-        .send(traced(order_request(product, 8)))
-        .await?
-        .expect(201)?;
-    system
-        .send(Request::new("PATCH", format!("/stocks/{product}?qty=98")))
-        .await?
-        .expect(200)?;
+    let confirmed = system.send(traced(order_request(product, 3))).await?.expect(201)?;
+    let cancelled = system.send(traced(order_request(product, 8))).await?.expect(201)?;
+    system.send(Request::new("PATCH", format!("/stocks/{product}?qty=98"))).await?.expect(200)?;
     let id = |member: Value| member.as_str().unwrap_or_default().to_owned();
     Ok(Story {
         product,
         confirmed: id(confirmed.member("orderId")?),
-        confirmed_body: confirmed
-            .text()
-            .replace(r#","orderStatus":"CONFIRMED""#, ""),
+        confirmed_body: confirmed.text().replace(r#","orderStatus":"CONFIRMED""#, ""),
         cancelled: id(cancelled.member("orderId")?),
         records: system.since(&mark).await?,
     })
@@ -94,52 +61,29 @@ async fn tell(system: &System) -> Result<Story> {
 
 impl Story {
     fn values(&self, topic: &str, what: &str) -> Vec<&str> {
-        about(&self.records, topic, what)
-            .iter()
-            .map(|record| record.text())
-            .collect()
+        about(&self.records, topic, what).iter().map(|record| record.text()).collect()
     }
 
     fn order_created(&self) -> Result<()> {
         let values = self.values(ORDER_CREATED, &self.confirmed);
-        ensure!(
-            values == [self.confirmed_body.as_str()],
-            "{values:?} instead of {}",
-            self.confirmed_body
-        );
-        ensure!(
-            self.values(ORDER_CREATED, &self.cancelled).len() == 1,
-            "another order-created"
-        );
+        ensure!(values == [self.confirmed_body.as_str()], "{values:?} instead of {}", self.confirmed_body);
+        ensure!(self.values(ORDER_CREATED, &self.cancelled).len() == 1, "another order-created");
         self.keyed(ORDER_CREATED, &self.confirmed)
     }
 
     fn replies(&self) -> Result<()> {
         let values = self.values(DEDUCTED, &self.confirmed);
-        ensure!(
-            values == [format!(r#"{{"orderId":"{}"}}"#, self.confirmed)],
-            "deducted: {values:?}"
-        );
+        ensure!(values == [format!(r#"{{"orderId":"{}"}}"#, self.confirmed)], "deducted: {values:?}");
         let values = self.values(REJECTED, &self.cancelled);
         let plain = format!(r#"{{"orderId":"{}""#, self.cancelled);
-        let [value] = values[..] else {
-            anyhow::bail!("rejected: {values:?}")
-        };
-        let rest = value
-            .strip_prefix(&plain)
-            .with_context(|| format!("rejected: {value}"))?;
+        let [value] = values[..] else { anyhow::bail!("rejected: {values:?}") };
+        let rest = value.strip_prefix(&plain).with_context(|| format!("rejected: {value}"))?;
+        ensure!(rest == "}" || (rest.starts_with(r#","reason":""#) && rest.ends_with(r#""}"#)), "rejected: {value}");
         ensure!(
-            rest == "}" || (rest.starts_with(r#","reason":""#) && rest.ends_with(r#""}"#)),
+            serde_json::from_str::<Value>(value)?.as_object().is_some_and(|object| object.len() <= 2),
             "rejected: {value}"
         );
-        ensure!(
-            serde_json::from_str::<Value>(value)?
-                .as_object()
-                .is_some_and(|object| object.len() <= 2),
-            "rejected: {value}"
-        );
-        let none = self.values(DEDUCTED, &self.cancelled).len()
-            + self.values(REJECTED, &self.confirmed).len();
+        let none = self.values(DEDUCTED, &self.cancelled).len() + self.values(REJECTED, &self.confirmed).len();
         ensure!(none == 0, "{none} replies too many");
         self.keyed(DEDUCTED, &self.confirmed)?;
         self.keyed(REJECTED, &self.cancelled)
@@ -149,30 +93,16 @@ impl Story {
         let key = self.product.to_string();
         let stock = |quantity: i64| format!(r#"{{"productId":{key},"currentQty":{quantity}}}"#);
         let of_key = |topic: &str| -> Vec<&str> {
-            let keyed = self
-                .records
-                .iter()
-                .filter(|record| record.topic == topic && record.key_text() == Some(&key));
+            let keyed = self.records.iter().filter(|record| record.topic == topic && record.key_text() == Some(&key));
             keyed.map(Record::text).collect()
         };
-        ensure!(
-            of_key(STOCK_CREATED) == [stock(10)],
-            "created: {:?}",
-            of_key(STOCK_CREATED)
-        );
-        ensure!(
-            of_key(STOCK_UPDATED) == [stock(7), stock(98)],
-            "updated: {:?}",
-            of_key(STOCK_UPDATED)
-        );
+        ensure!(of_key(STOCK_CREATED) == [stock(10)], "created: {:?}", of_key(STOCK_CREATED));
+        ensure!(of_key(STOCK_UPDATED) == [stock(7), stock(98)], "updated: {:?}", of_key(STOCK_UPDATED));
         Ok(())
     }
 
     fn notifications(&self) -> Result<()> {
-        for (order, kind) in [
-            (&self.confirmed, "OrderConfirmed"),
-            (&self.cancelled, "OrderCancelled"),
-        ] {
+        for (order, kind) in [(&self.confirmed, "OrderConfirmed"), (&self.cancelled, "OrderCancelled")] {
             let values = self.values(NOTIFICATIONS, order);
             ensure!(values == [format!("{kind}:{order}")], "{values:?}");
             self.keyed(NOTIFICATIONS, order)?;
@@ -181,66 +111,38 @@ impl Story {
     }
 
     fn keyed(&self, topic: &str, order: &str) -> Result<()> {
-        let other = about(&self.records, topic, order)
-            .into_iter()
-            .find(|record| record.key_text() != Some(order));
-        ensure!(
-            other.is_none(),
-            "{topic} of {order} has the key {:?}",
-            other.map(Record::key_text)
-        );
+        let other = about(&self.records, topic, order).into_iter().find(|record| record.key_text() != Some(order));
+        ensure!(other.is_none(), "{topic} of {order} has the key {:?}", other.map(Record::key_text));
         Ok(())
     }
 
     fn each(&self, check: fn(&Record) -> Result<()>) -> Result<()> {
         ensure!(!self.records.is_empty(), "no records");
-        self.records.iter().try_for_each(|record| {
-            check(record).with_context(|| format!("{} {}", record.topic, record.text()))
-        })
+        self.records
+            .iter()
+            .try_for_each(|record| check(record).with_context(|| format!("{} {}", record.topic, record.text())))
     }
 
     fn distinct(&self) -> Result<()> {
-        let mut ids: Vec<_> = self
-            .records
-            .iter()
-            .map(|record| record.header("ce_id"))
-            .collect();
+        let mut ids: Vec<_> = self.records.iter().map(|record| record.header("ce_id")).collect();
         ids.sort_unstable();
         ids.dedup();
-        ensure!(
-            ids.len() == self.records.len(),
-            "{} ids of {} records",
-            ids.len(),
-            self.records.len()
-        );
+        ensure!(ids.len() == self.records.len(), "{} ids of {} records", ids.len(), self.records.len());
         Ok(())
     }
 
     fn traced(&self) -> Result<()> {
         for (order, count) in [(&self.confirmed, 3), (&self.cancelled, 3)] {
-            let of_order = self
-                .records
-                .iter()
-                .filter(|record| record.key_text() == Some(order));
-            let traces: Vec<_> = of_order
-                .map(|record| record.header("traceparent").unwrap_or_default())
-                .collect();
+            let of_order = self.records.iter().filter(|record| record.key_text() == Some(order));
+            let traces: Vec<_> = of_order.map(|record| record.header("traceparent").unwrap_or_default()).collect();
             ensure!(traces.len() == count, "{} records of {order}", traces.len());
-            ensure!(
-                traces.iter().all(|trace| trace.contains(TRACE)),
-                "{traces:?}"
-            );
+            ensure!(traces.iter().all(|trace| trace.contains(TRACE)), "{traces:?}");
         }
         let deduction = format!(r#""currentQty":{}}}"#, 7);
-        let update = self
-            .records
-            .iter()
-            .find(|record| record.topic == STOCK_UPDATED && record.text().ends_with(&deduction));
+        let update =
+            self.records.iter().find(|record| record.topic == STOCK_UPDATED && record.text().ends_with(&deduction));
         let trace = update.and_then(|record| record.header("traceparent"));
-        ensure!(
-            trace.is_some_and(|trace| trace.contains(TRACE)),
-            "stock-updated of the deduction: {trace:?}"
-        );
+        ensure!(trace.is_some_and(|trace| trace.contains(TRACE)), "stock-updated of the deduction: {trace:?}");
         Ok(())
     }
 
@@ -250,10 +152,7 @@ impl Story {
             counts.insert(topic, partitions(&system.target.kafka, topic)?);
         }
         for record in &self.records {
-            let partitions = counts
-                .get(record.topic.as_str())
-                .copied()
-                .unwrap_or_default();
+            let partitions = counts.get(record.topic.as_str()).copied().unwrap_or_default();
             let expected = partition_of(record.key.as_deref().unwrap_or_default(), partitions);
             ensure!(
                 record.partition == expected,
@@ -268,49 +167,24 @@ impl Story {
 }
 
 fn cloud_event(record: &Record) -> Result<()> {
-    let header = |name: &str| {
-        record
-            .header(name)
-            .with_context(|| format!("no header {name}"))
-    };
-    ensure!(
-        header("ce_specversion")? == "1.0",
-        "ce_specversion {}",
-        header("ce_specversion")?
-    );
+    let header = |name: &str| record.header(name).with_context(|| format!("no header {name}"));
+    ensure!(header("ce_specversion")? == "1.0", "ce_specversion {}", header("ce_specversion")?);
     ensure!(!header("ce_type")?.is_empty(), "an empty ce_type");
-    let source = header("ce_source")?
-        .strip_prefix("/saga-host/")
-        .and_then(|source| source.split_once('/'));
-    let (database, _) =
-        source.with_context(|| format!("ce_source {:?}", record.header("ce_source")))?;
+    let source = header("ce_source")?.strip_prefix("/saga-host/").and_then(|source| source.split_once('/'));
+    let (database, _) = source.with_context(|| format!("ce_source {:?}", record.header("ce_source")))?;
     let id: Vec<&str> = header("ce_id")?.split(':').collect();
     let numbers = id.iter().skip(1).all(|part| part.parse::<u64>().is_ok());
-    ensure!(
-        id.len() == 5 && id[0] == database && numbers,
-        "ce_id {id:?} from {database}"
-    );
+    ensure!(id.len() == 5 && id[0] == database && numbers, "ce_id {id:?} from {database}");
     expect_utc(&Value::from(header("ce_time")?))?;
     let kind = header("content-type")?;
-    let expected = if record.topic == NOTIFICATIONS {
-        "text/plain"
-    } else {
-        "application/json"
-    };
+    let expected = if record.topic == NOTIFICATIONS { "text/plain" } else { "application/json" };
     ensure!(kind.starts_with(expected), "content-type {kind}");
     let trace: Vec<&str> = header("traceparent")?.split('-').collect();
     let lengths: Vec<usize> = trace.iter().map(|part| part.len()).collect();
     ensure!(lengths == [2, 32, 16, 2], "traceparent {trace:?}");
-    let mut names: Vec<&str> = record
-        .headers
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .collect();
+    let mut names: Vec<&str> = record.headers.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
     names.dedup();
-    ensure!(
-        names.len() == record.headers.len(),
-        "a header twice: {names:?}"
-    );
+    ensure!(names.len() == record.headers.len(), "a header twice: {names:?}");
     Ok(())
 }

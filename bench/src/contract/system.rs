@@ -43,13 +43,7 @@ impl System {
         let (http, admin) = (target.http()?.to_owned(), target.admin()?.to_owned());
         let databases = Databases::new(&target.postgres)?;
         let writer = Writer::new(&target.kafka)?;
-        Ok(Self {
-            target,
-            databases,
-            writer,
-            http,
-            admin,
-        })
+        Ok(Self { target, databases, writer, http, admin })
     }
 
     /// Sends a request to the service routes.
@@ -69,25 +63,14 @@ impl System {
 
     /// Creates a product.
     pub(super) async fn product(&self, qty: i64) -> Result<i64> {
-        let reply = self
-            .send(Request::post("/stocks", format!(r#"{{"qty":{qty}}}"#)))
-            .await?
-            .expect(201)?;
-        reply
-            .member("productId")?
-            .as_i64()
-            .context("a productId that is no number")
+        let reply = self.send(Request::post("/stocks", format!(r#"{{"qty":{qty}}}"#))).await?.expect(201)?;
+        reply.member("productId")?.as_i64().context("a productId that is no number")
     }
 
     /// Places an order and waits for its end; gives its id and status.
     pub(super) async fn ended_order(&self, product: i64, qty: i64) -> Result<(String, String)> {
-        let reply = self
-            .send(order_request(product, qty).header("Prefer", "wait=25"))
-            .await?
-            .expect(201)?;
-        let member = |name| {
-            Ok::<_, anyhow::Error>(reply.member(name)?.as_str().unwrap_or_default().to_owned())
-        };
+        let reply = self.send(order_request(product, qty).header("Prefer", "wait=25")).await?.expect(201)?;
+        let member = |name| Ok::<_, anyhow::Error>(reply.member(name)?.as_str().unwrap_or_default().to_owned());
         Ok((member("orderId")?, member("orderStatus")?))
     }
 
@@ -104,10 +87,7 @@ impl System {
     pub(super) async fn await_quantity(&self, product: i64, quantity: i64) -> Result<()> {
         eventually(async || {
             let shown = self.shown_quantity(product).await?;
-            ensure!(
-                shown == quantity,
-                "product {product} shows {shown} instead of {quantity}"
-            );
+            ensure!(shown == quantity, "product {product} shows {shown} instead of {quantity}");
             Ok(())
         })
         .await
@@ -116,10 +96,7 @@ impl System {
     /// Waits until the query side shows this status.
     pub(super) async fn await_status(&self, order: &str, status: &str) -> Result<()> {
         eventually(async || {
-            let shown = self
-                .get(format!("/orders/{order}"))
-                .await?
-                .member("orderStatus")?;
+            let shown = self.get(format!("/orders/{order}")).await?.member("orderStatus")?;
             ensure!(shown == status, "{order} shows {shown} instead of {status}");
             Ok(())
         })
@@ -129,11 +106,7 @@ impl System {
     /// Waits until nothing moves any more.
     pub(super) async fn quiet(&self) -> Result<()> {
         let motion = quiet::wait(&self.target, &self.databases, QUIET_WITHIN).await?;
-        ensure!(
-            motion.is_empty(),
-            "it does not become quiet: {}",
-            motion.join("; ")
-        );
+        ensure!(motion.is_empty(), "it does not become quiet: {}", motion.join("; "));
         Ok(())
     }
 
@@ -172,10 +145,7 @@ impl System {
 
 /// `POST /orders` of this product.
 pub(super) fn order_request(product: i64, qty: i64) -> Request {
-    Request::post(
-        "/orders",
-        format!(r#"{{"productId":{product},"orderQty":{qty}}}"#),
-    )
+    Request::post("/orders", format!(r#"{{"productId":{product},"orderQty":{qty}}}"#))
 }
 
 /// A new order id.
@@ -205,9 +175,7 @@ pub(super) async fn eventually<T>(mut check: impl AsyncFnMut() -> Result<T>) -> 
 
 /// Demands RFC 3339 in UTC, written with `Z`.
 pub(super) fn expect_utc(value: &Value) -> Result<()> {
-    let text = value
-        .as_str()
-        .with_context(|| format!("a time that is no text: {value}"))?;
+    let text = value.as_str().with_context(|| format!("a time that is no text: {value}"))?;
     OffsetDateTime::parse(text, &Rfc3339).with_context(|| format!("not RFC 3339: {text}"))?;
     ensure!(text.ends_with('Z'), "not written in UTC: {text}");
     Ok(())
@@ -215,8 +183,7 @@ pub(super) fn expect_utc(value: &Value) -> Result<()> {
 
 /// Records of one topic that speak of this text in key or value.
 pub(super) fn about<'a>(records: &'a [Record], topic: &str, what: &str) -> Vec<&'a Record> {
-    let speaks = |record: &&Record| {
-        record.topic == topic && (record.text().contains(what) || record.key_text() == Some(what))
-    };
+    let speaks =
+        |record: &&Record| record.topic == topic && (record.text().contains(what) || record.key_text() == Some(what));
     records.iter().filter(speaks).collect()
 }

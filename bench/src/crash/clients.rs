@@ -62,10 +62,7 @@ impl Flow {
     }
 
     pub(super) fn accepted(&self) -> usize {
-        self.placed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+        self.placed.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Requests without an answer at the moment.
@@ -83,17 +80,11 @@ impl Flow {
 
     /// Nothing will be accepted any more.
     pub(super) fn over(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed)
-            || Instant::now() > self.deadline
-            || self.accepted() == self.plan.orders
+        self.stopped.load(Ordering::Relaxed) || Instant::now() > self.deadline || self.accepted() == self.plan.orders
     }
 
     pub(super) fn placed(&self) -> Result<Vec<Placed>> {
-        let placed = self
-            .placed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         ensure!(!placed.is_empty(), "no order was accepted");
         Ok(placed)
     }
@@ -105,11 +96,7 @@ impl Flow {
             bail!("{} refused, the first: {first}", refused.len());
         }
         let accepted = self.accepted();
-        ensure!(
-            accepted == self.plan.orders,
-            "{} never had an answer",
-            self.plan.orders - accepted
-        );
+        ensure!(accepted == self.plan.orders, "{} never had an answer", self.plan.orders - accepted);
         Ok(())
     }
 }
@@ -122,21 +109,10 @@ pub(super) async fn run(flow: Arc<Flow>) {
         if number >= flow.plan.orders {
             return;
         }
-        let mut sample = Sample::new(
-            flow.plan
-                .seed
-                .wrapping_mul(1_000_003)
-                .wrapping_add(number as u64),
-        );
+        let mut sample = Sample::new(flow.plan.seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
         let product = flow.plan.products[sample.below(flow.plan.products.len())];
         let qty = 1 + sample.below(QTY_MAX) as i64;
-        let order = Placed {
-            id: Uuid::new_v4(),
-            product,
-            qty,
-            waited: sample.below(2) == 0,
-            body: String::new(),
-        };
+        let order = Placed { id: Uuid::new_v4(), product, qty, waited: sample.below(2) == 0, body: String::new() };
         place(&flow, &mut connection, order).await;
     }
 }
@@ -150,23 +126,12 @@ async fn place(flow: &Flow, connection: &mut Option<Connection>, mut order: Plac
         match answer {
             Some(answer) if answer.status == 201 => {
                 order.body = String::from_utf8_lossy(&answer.body).into_owned();
-                flow.placed
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(order);
+                flow.placed.lock().unwrap_or_else(PoisonError::into_inner).push(order);
                 return;
             }
             Some(answer) if answer.status < 500 => {
-                let reason = format!(
-                    "{} {}: {}",
-                    answer.status,
-                    order.id,
-                    String::from_utf8_lossy(&answer.body)
-                );
-                flow.refused
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(reason);
+                let reason = format!("{} {}: {}", answer.status, order.id, String::from_utf8_lossy(&answer.body));
+                flow.refused.lock().unwrap_or_else(PoisonError::into_inner).push(reason);
                 return;
             }
             _ => {
@@ -179,31 +144,17 @@ async fn place(flow: &Flow, connection: &mut Option<Connection>, mut order: Plac
 
 /// The request that places an order, with or without waiting for its end.
 pub(super) fn request(order: &Placed) -> Request {
-    let body = format!(
-        r#"{{"orderId":"{}","productId":{},"orderQty":{}}}"#,
-        order.id, order.product, order.qty
-    );
+    let body = format!(r#"{{"orderId":"{}","productId":{},"orderQty":{}}}"#, order.id, order.product, order.qty);
     let request = Request::post("/orders", body);
-    if order.waited {
-        request.header("Prefer", "wait=10")
-    } else {
-        request
-    }
+    if order.waited { request.header("Prefer", "wait=10") } else { request }
 }
 
-async fn attempt(
-    connection: &mut Option<Connection>,
-    address: &str,
-    request: &[u8],
-) -> Option<Answer> {
+async fn attempt(connection: &mut Option<Connection>, address: &str, request: &[u8]) -> Option<Answer> {
     let mut open = match connection.take() {
         Some(open) => open,
         None => Connection::open(address).await.ok()?,
     };
-    let answer = tokio::time::timeout(ANSWER_WITHIN, open.exchange(request, false))
-        .await
-        .ok()?
-        .ok()?;
+    let answer = tokio::time::timeout(ANSWER_WITHIN, open.exchange(request, false)).await.ok()?.ok()?;
     *connection = Some(open);
     Some(answer)
 }

@@ -83,16 +83,8 @@ async fn kill_and_count(options: &Options, target: &Target) -> Result<()> {
     ));
     let mut host = HostProcess::run(&options.start, target).await?;
     let products = create_products(target, options).await?;
-    let plan = Plan {
-        address: target.http()?.to_owned(),
-        products: products.clone(),
-        orders: options.orders,
-        seed,
-    };
-    let flow = Arc::new(Flow::new(
-        plan,
-        Instant::now() + Duration::from_secs(options.place_s),
-    ));
+    let plan = Plan { address: target.http()?.to_owned(), products: products.clone(), orders: options.orders, seed };
+    let flow = Arc::new(Flow::new(plan, Instant::now() + Duration::from_secs(options.place_s)));
     let mut running = JoinSet::new();
     for _ in 0..options.clients {
         running.spawn(clients::run(Arc::clone(&flow)));
@@ -116,27 +108,15 @@ async fn create_products(target: &Target, options: &Options) -> Result<Vec<i64>>
     let mut products = Vec::new();
     for _ in 0..options.products {
         let body = format!(r#"{{"qty":{}}}"#, options.stock);
-        let reply = Request::post("/stocks", body)
-            .send(target.http()?)
-            .await?
-            .expect(201)?;
+        let reply = Request::post("/stocks", body).send(target.http()?).await?.expect(201)?;
         products.extend(reply.member("productId")?.as_i64());
     }
-    ensure!(
-        products.len() == options.products,
-        "a product without a number"
-    );
+    ensure!(products.len() == options.products, "a product without a number");
     Ok(products)
 }
 
 /// Kills and restarts, each time when a random part of the orders has been accepted.
-async fn kill(
-    options: &Options,
-    target: &Target,
-    flow: &Flow,
-    host: &mut HostProcess,
-    seed: u64,
-) -> Result<()> {
+async fn kill(options: &Options, target: &Target, flow: &Flow, host: &mut HostProcess, seed: u64) -> Result<()> {
     let mut sample = Sample::new(seed ^ 0x6b69_6c6c);
     let share = options.orders / (options.kills + 1);
     for number in 1..=options.kills {
@@ -147,53 +127,28 @@ async fn kill(
         tokio::time::sleep(milliseconds(sample.below(KILL_DELAY_MS_MAX))).await;
         let (accepted, open) = (flow.accepted(), flow.open());
         host.kill().await?;
-        output::line(&format!(
-            "kill {number}: {accepted} orders accepted, {open} requests open"
-        ));
-        ensure!(
-            accepted < options.orders,
-            "the orders were over before kill {number}; raise --orders"
-        );
+        output::line(&format!("kill {number}: {accepted} orders accepted, {open} requests open"));
+        ensure!(accepted < options.orders, "the orders were over before kill {number}; raise --orders");
         tokio::time::sleep(milliseconds(sample.below(DOWN_MS_MAX))).await;
         let began = Instant::now();
         *host = HostProcess::run(&options.start, target).await?;
-        output::line(&format!(
-            "        ready again after {:.1} s",
-            began.elapsed().as_secs_f64()
-        ));
+        output::line(&format!("        ready again after {:.1} s", began.elapsed().as_secs_f64()));
     }
     Ok(())
 }
 
-async fn count(
-    options: &Options,
-    target: &Target,
-    flow: &Flow,
-    products: &[i64],
-    report: &mut Report,
-) -> Result<()> {
+async fn count(options: &Options, target: &Target, flow: &Flow, products: &[i64], report: &mut Report) -> Result<()> {
     let placed = flow.placed()?;
-    output::line(&format!(
-        "{} orders accepted, {} attempts failed on the way",
-        placed.len(),
-        flow.failed_attempts()
-    ));
+    output::line(&format!("{} orders accepted, {} attempts failed on the way", placed.len(), flow.failed_attempts()));
     report.area("orders");
-    report.note(
-        format!("all {} orders were accepted in the end", options.orders),
-        flow.complete(),
-    );
-    let (_, rows) =
-        verify::check(target, Duration::from_secs(options.quiet_s), false, report).await?;
+    report.note(format!("all {} orders were accepted in the end", options.orders), flow.complete());
+    let (_, rows) = verify::check(target, Duration::from_secs(options.quiet_s), false, report).await?;
     report.area("what the clients know");
     for (name, outcome) in count::all(&placed, &rows, products, options.stock) {
         report.note(name, outcome);
     }
     report
-        .run(
-            "an accepted order that is placed again is answered the same",
-            count::repeat(target.http()?, &placed),
-        )
+        .run("an accepted order that is placed again is answered the same", count::repeat(target.http()?, &placed))
         .await;
     Ok(())
 }

@@ -75,17 +75,11 @@ pub(super) async fn run(address: String, mut orders: Orders, window: Arc<Window>
         let answer = exchange(&mut connection, &address, &request).await;
         let measured = window.is(Phase::Measure);
         let ending = answer.as_ref().map(ending);
-        outcome.sagas_in_all += u64::from(matches!(
-            ending,
-            Some(Ending::Confirmed | Ending::Cancelled)
-        ));
+        outcome.sagas_in_all += u64::from(matches!(ending, Some(Ending::Confirmed | Ending::Cancelled)));
         if measured {
             outcome.note(ending, stocked, began.elapsed());
         }
-        if !matches!(
-            ending,
-            Some(Ending::Confirmed | Ending::Cancelled | Ending::Unfinished)
-        ) {
+        if !matches!(ending, Some(Ending::Confirmed | Ending::Cancelled | Ending::Unfinished)) {
             connection = None;
             tokio::time::sleep(AFTER_ERROR).await;
         }
@@ -116,20 +110,13 @@ impl Outcome {
     }
 }
 
-async fn exchange(
-    connection: &mut Option<Connection>,
-    address: &str,
-    request: &[u8],
-) -> Option<Answer> {
+async fn exchange(connection: &mut Option<Connection>, address: &str, request: &[u8]) -> Option<Answer> {
     // Taken out while it is in use: an exchange that is given up leaves a connection of no use.
     let mut open = match connection.take() {
         Some(open) => open,
         None => Connection::open(address).await.ok()?,
     };
-    let answer = tokio::time::timeout(ANSWER_WITHIN, open.exchange(request, false))
-        .await
-        .ok()?
-        .ok()?;
+    let answer = tokio::time::timeout(ANSWER_WITHIN, open.exchange(request, false)).await.ok()?.ok()?;
     *connection = Some(open);
     Some(answer)
 }
@@ -146,11 +133,7 @@ fn encode(request: &mut Vec<u8>, address: &str, product: i64) {
 }
 
 fn ending(answer: &Answer) -> Ending {
-    let ends = |status: &str| {
-        answer
-            .body
-            .ends_with(format!(r#""orderStatus":"{status}"}}"#).as_bytes())
-    };
+    let ends = |status: &str| answer.body.ends_with(format!(r#""orderStatus":"{status}"}}"#).as_bytes());
     match answer.status {
         201 if ends("CONFIRMED") => Ending::Confirmed,
         201 if ends("CANCELLED") => Ending::Cancelled,
@@ -166,23 +149,10 @@ mod tests {
 
     #[test]
     fn an_answer_tells_how_the_saga_ended() {
-        let answer = |status, body: &str| Answer {
-            status,
-            head: Vec::new(),
-            body: body.into(),
-        };
-        assert_eq!(
-            ending(&answer(201, r#"{"orderId":"a","orderStatus":"CONFIRMED"}"#)),
-            Ending::Confirmed
-        );
-        assert_eq!(
-            ending(&answer(201, r#"{"orderId":"a","orderStatus":"CANCELLED"}"#)),
-            Ending::Cancelled
-        );
-        assert_eq!(
-            ending(&answer(201, r#"{"orderId":"a"}"#)),
-            Ending::Unfinished
-        );
+        let answer = |status, body: &str| Answer { status, head: Vec::new(), body: body.into() };
+        assert_eq!(ending(&answer(201, r#"{"orderId":"a","orderStatus":"CONFIRMED"}"#)), Ending::Confirmed);
+        assert_eq!(ending(&answer(201, r#"{"orderId":"a","orderStatus":"CANCELLED"}"#)), Ending::Cancelled);
+        assert_eq!(ending(&answer(201, r#"{"orderId":"a"}"#)), Ending::Unfinished);
         assert_eq!(ending(&answer(503, "")), Ending::Refused);
     }
 
@@ -192,9 +162,6 @@ mod tests {
         encode(&mut request, "h:1", 12);
         let text = String::from_utf8(request).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(
-            head.ends_with(&format!("Content-Length: {}", body.len())),
-            "{head}"
-        );
+        assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{head}");
     }
 }

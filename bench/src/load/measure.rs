@@ -71,13 +71,8 @@ impl Moment {
         let processes = Processes::now();
         let pids = &watched.pids;
         let own = std::process::id();
-        let apart: Vec<u32> = [pids.kafka, pids.postgres, Some(own)]
-            .into_iter()
-            .flatten()
-            .collect();
-        let ticks = |root: Option<u32>, except: &[u32]| {
-            root.map(|root| processes.ticks(&processes.tree(root, except)))
-        };
+        let apart: Vec<u32> = [pids.kafka, pids.postgres, Some(own)].into_iter().flatten().collect();
+        let ticks = |root: Option<u32>, except: &[u32]| root.map(|root| processes.ticks(&processes.tree(root, except)));
         Self {
             at: Instant::now(),
             host: ticks(pids.host, &apart),
@@ -93,25 +88,15 @@ impl Moment {
     }
 
     pub(super) fn cpu_since(&self, before: &Self) -> Cpu {
-        let seconds = |after: Option<u64>, before: Option<u64>| {
-            Some(after?.saturating_sub(before?) as f64 / ticks_per_second())
-        };
+        let seconds =
+            |after: Option<u64>, before: Option<u64>| Some(after?.saturating_sub(before?) as f64 / ticks_per_second());
         let host = seconds(self.host, before.host);
         let kafka = seconds(self.kafka, before.kafka);
         let postgres = seconds(self.postgres, before.postgres);
         let load_generator = self.bench.saturating_sub(before.bench) as f64 / ticks_per_second();
-        let known = [host, kafka, postgres, Some(load_generator)]
-            .into_iter()
-            .flatten()
-            .sum::<f64>();
+        let known = [host, kafka, postgres, Some(load_generator)].into_iter().flatten().sum::<f64>();
         let other = seconds(self.busy, before.busy).map(|busy| (busy - known).max(0.0));
-        Cpu {
-            host,
-            kafka,
-            postgres,
-            load_generator,
-            other,
-        }
+        Cpu { host, kafka, postgres, load_generator, other }
     }
 }
 
@@ -124,14 +109,7 @@ mod tests {
     #[test]
     fn what_no_known_process_used_is_other() {
         let at = Instant::now();
-        let before = Moment {
-            at,
-            host: Some(100),
-            kafka: Some(0),
-            postgres: None,
-            bench: 5,
-            busy: Some(1000),
-        };
+        let before = Moment { at, host: Some(100), kafka: Some(0), postgres: None, bench: 5, busy: Some(1000) };
         let after = Moment {
             at: at + Duration::from_secs(2),
             host: Some(200),
@@ -142,10 +120,7 @@ mod tests {
         };
         let cpu = after.cpu_since(&before);
         let ticks = crate::process::ticks_per_second();
-        assert_eq!(
-            (cpu.host, cpu.kafka, cpu.postgres),
-            (Some(100.0 / ticks), Some(50.0 / ticks), None)
-        );
+        assert_eq!((cpu.host, cpu.kafka, cpu.postgres), (Some(100.0 / ticks), Some(50.0 / ticks), None));
         assert!((cpu.other.unwrap() - 140.0 / ticks).abs() < 1e-9);
         assert!((after.seconds_since(&before) - 2.0).abs() < 1e-9);
     }

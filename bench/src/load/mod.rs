@@ -94,25 +94,17 @@ pub async fn run(options: Options) -> Result<()> {
 
 async fn measure_all(options: &Options, target: &Target) -> Result<()> {
     let databases = Databases::new(&target.postgres)?;
-    let products =
-        Arc::new(Products::create(target.http()?, options.products, options.empty_products).await?);
-    let mut summary = Summary {
-        machine: look_at_machine(options).await?,
-        levels: Vec::new(),
-    };
+    let products = Arc::new(Products::create(target.http()?, options.products, options.empty_products).await?);
+    let mut summary = Summary { machine: look_at_machine(options).await?, levels: Vec::new() };
     for clients in &options.clients {
         let level = measure_level(options, target, &databases, &products, *clients).await?;
-        output::line(&format!(
-            "{clients} clients: {:.0} sagas/s",
-            level.sagas_per_s
-        ));
+        output::line(&format!("{clients} clients: {:.0} sagas/s", level.sagas_per_s));
         summary.levels.push(level);
     }
     databases.close().await;
     output::line(&summary.table());
     if let Some(file) = &options.json {
-        std::fs::write(file, serde_json::to_vec_pretty(&summary)?)
-            .with_context(|| file.display().to_string())?;
+        std::fs::write(file, serde_json::to_vec_pretty(&summary)?).with_context(|| file.display().to_string())?;
     }
     for level in &summary.levels {
         ensure!(level.sagas > 0, "{} clients: no saga ended", level.clients);
@@ -135,12 +127,7 @@ async fn look_at_machine(options: &Options) -> Result<Machine> {
     };
     let folder = options.start.folder.clone();
     let flush = tokio::task::spawn_blocking(move || machine::flush_latency(&folder)).await??;
-    let machine = Machine {
-        cores,
-        quiet: busy_cores < QUIET_CORES_MAX,
-        busy_cores,
-        flush,
-    };
+    let machine = Machine { cores, quiet: busy_cores < QUIET_CORES_MAX, busy_cores, flush };
     output::line(&machine.line());
     Ok(machine)
 }
@@ -159,11 +146,7 @@ async fn measure_level(
     let mut running = JoinSet::new();
     for number in 0..clients {
         let orders = products.orders(number as u64, options.empty_percent);
-        running.spawn(client::run(
-            target.http()?.to_owned(),
-            orders,
-            Arc::clone(&window),
-        ));
+        running.spawn(client::run(target.http()?.to_owned(), orders, Arc::clone(&window)));
     }
     tokio::time::sleep(Duration::from_secs(options.warmup_s)).await;
     let before = Moment::now(&watched);
@@ -177,12 +160,5 @@ async fn measure_level(
     }
     tokio::time::sleep(SETTLE).await;
     let counters = databases.counters().await?.since(counters);
-    Ok(Level::new(
-        clients,
-        outcome,
-        &before,
-        &after,
-        watched.memory(),
-        counters,
-    ))
+    Ok(Level::new(clients, outcome, &before, &after, watched.memory(), counters))
 }

@@ -35,11 +35,8 @@ impl Products {
         let stocked = create_many(address, stocked, PLENTY).await?;
         let empty = create_many(address, empty, 1).await?;
         for product in &empty {
-            let order = Request::post(
-                "/orders",
-                format!(r#"{{"productId":{product},"orderQty":1}}"#),
-            )
-            .header("Prefer", "wait=30");
+            let order = Request::post("/orders", format!(r#"{{"productId":{product},"orderQty":1}}"#))
+                .header("Prefer", "wait=30");
             let reply = order.send(address).await?.expect(201)?;
             ensure!(
                 reply.member("orderStatus")? == "CONFIRMED",
@@ -47,19 +44,12 @@ impl Products {
                 reply.short()
             );
         }
-        Ok(Self {
-            stocked: stocked.into(),
-            empty: empty.into(),
-        })
+        Ok(Self { stocked: stocked.into(), empty: empty.into() })
     }
 
     /// The orders of client number `seed`.
     pub(super) fn orders(&self, seed: u64, empty_percent: usize) -> Orders {
-        let empty_percent = if self.empty.is_empty() {
-            0
-        } else {
-            empty_percent
-        };
+        let empty_percent = if self.empty.is_empty() { 0 } else { empty_percent };
         Orders {
             stocked: Arc::clone(&self.stocked),
             empty: Arc::clone(&self.empty),
@@ -74,13 +64,7 @@ impl Orders {
     pub(super) fn next(&mut self) -> (i64, bool) {
         let stocked = self.sample.below(100) >= self.empty_percent;
         let products = if stocked { &self.stocked } else { &self.empty };
-        (
-            products
-                .get(self.sample.below(products.len()))
-                .copied()
-                .unwrap_or(1),
-            stocked,
-        )
+        (products.get(self.sample.below(products.len())).copied().unwrap_or(1), stocked)
     }
 }
 
@@ -92,11 +76,7 @@ async fn create_many(address: &str, count: usize, qty: i64) -> Result<Vec<i64>> 
             ids.extend(joined(running.join_next().await)?);
         }
         let address = address.to_owned();
-        running.spawn(async move {
-            Request::post("/stocks", format!(r#"{{"qty":{qty}}}"#))
-                .send(&address)
-                .await
-        });
+        running.spawn(async move { Request::post("/stocks", format!(r#"{{"qty":{qty}}}"#)).send(&address).await });
     }
     while let Some(reply) = running.join_next().await {
         ids.extend(joined(Some(reply))?);
@@ -106,13 +86,8 @@ async fn create_many(address: &str, count: usize, qty: i64) -> Result<Vec<i64>> 
 
 fn joined(reply: Option<Result<Result<Reply>, tokio::task::JoinError>>) -> Result<Option<i64>> {
     let Some(reply) = reply else { return Ok(None) };
-    let id = reply??
-        .expect(201)
-        .context("create a product")?
-        .member("productId")?;
-    Ok(Some(
-        Value::as_i64(&id).context("a productId that is no number")?,
-    ))
+    let id = reply??.expect(201).context("create a product")?.member("productId")?;
+    Ok(Some(Value::as_i64(&id).context("a productId that is no number")?))
 }
 
 #[cfg(test)]
@@ -121,17 +96,11 @@ mod tests {
 
     #[test]
     fn one_order_in_ten_asks_for_what_is_not_there() {
-        let products = Products {
-            stocked: [1, 2, 3].into(),
-            empty: [9].into(),
-        };
+        let products = Products { stocked: [1, 2, 3].into(), empty: [9].into() };
         let mut orders = products.orders(5, 10);
         let empty = (0..10_000).filter(|_| orders.next() == (9, false)).count();
         assert!((900..1100).contains(&empty), "{empty}");
-        let none = Products {
-            stocked: [1].into(),
-            empty: [].into(),
-        };
+        let none = Products { stocked: [1].into(), empty: [].into() };
         assert!((0..100).all(|_| none.orders(1, 10).next() == (1, true)));
     }
 }

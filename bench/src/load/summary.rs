@@ -120,11 +120,8 @@ impl Summary {
             row.extend(self.levels.iter().map(cell));
             row
         };
-        let seconds =
-            |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
-        let mib = |value: Option<u64>| {
-            value.map_or("-".to_owned(), |value| format!("{:.0}", value as f64 / MIB))
-        };
+        let seconds = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
+        let mib = |value: Option<u64>| value.map_or("-".to_owned(), |value| format!("{:.0}", value as f64 / MIB));
         output::table(&[
             row("clients", &|l| l.clients.to_string()),
             row("sagas/s", &|l| format!("{:.0}", l.sagas_per_s)),
@@ -136,29 +133,19 @@ impl Summary {
             row("unfinished", &|l| l.unfinished.to_string()),
             row("wrong", &|l| l.wrong.to_string()),
             row("errors", &|l| l.errors.to_string()),
-            row("CPU s per 1,000 sagas: host", &|l| {
-                seconds(l.cpu_per_1000.host)
-            }),
+            row("CPU s per 1,000 sagas: host", &|l| seconds(l.cpu_per_1000.host)),
             row("  kafka", &|l| seconds(l.cpu_per_1000.kafka)),
             row("  postgres", &|l| seconds(l.cpu_per_1000.postgres)),
-            row("  load generator", &|l| {
-                seconds(Some(l.cpu_per_1000.load_generator))
-            }),
+            row("  load generator", &|l| seconds(Some(l.cpu_per_1000.load_generator))),
             row("  other processes", &|l| seconds(l.cpu_per_1000.other)),
-            row("per saga: transactions", &|l| {
-                format!("{:.2}", l.per_saga.transactions)
-            }),
-            row("  rows inserted", &|l| {
-                format!("{:.2}", l.per_saga.inserted)
-            }),
+            row("per saga: transactions", &|l| format!("{:.2}", l.per_saga.transactions)),
+            row("  rows inserted", &|l| format!("{:.2}", l.per_saga.inserted)),
             row("  rows updated", &|l| format!("{:.2}", l.per_saga.updated)),
             row("  rows deleted", &|l| format!("{:.2}", l.per_saga.deleted)),
             row("  WAL bytes", &|l| format!("{:.0}", l.per_saga.wal_bytes)),
             row("peak MiB: host", &|l| mib(l.memory.host_peak)),
             row("  kafka", &|l| mib(l.memory.kafka_peak)),
-            row("  postgres (now, shared once)", &|l| {
-                mib(l.memory.postgres_now)
-            }),
+            row("  postgres (now, shared once)", &|l| mib(l.memory.postgres_now)),
             row("  load generator", &|l| mib(l.memory.load_generator_peak)),
         ])
     }

@@ -18,16 +18,8 @@ impl Groups {
     /// # Errors
     /// The client cannot be made.
     pub fn new(brokers: &str) -> Result<Self> {
-        let one = |service: &Service| {
-            Ok((
-                service.plugin,
-                consumer(brokers, service.plugin)?,
-                service.consumes,
-            ))
-        };
-        Ok(Self {
-            consumers: SERVICES.iter().map(one).collect::<Result<_>>()?,
-        })
+        let one = |service: &Service| Ok((service.plugin, consumer(brokers, service.plugin)?, service.consumes));
+        Ok(Self { consumers: SERVICES.iter().map(one).collect::<Result<_>>()? })
     }
 
     /// `(plugin, topic, partition, records behind)`, only where some are. Blocks.
@@ -47,14 +39,8 @@ impl Groups {
                     .committed_offsets(asked, CALL_TIMEOUT)
                     .with_context(|| format!("committed offsets of {plugin}"))?;
                 for (partition, low, high) in bounds {
-                    let at = committed
-                        .find_partition(topic, partition)
-                        .map(|element| element.offset());
-                    let at = if let Some(Offset::Offset(at)) = at {
-                        at
-                    } else {
-                        low
-                    };
+                    let at = committed.find_partition(topic, partition).map(|element| element.offset());
+                    let at = if let Some(Offset::Offset(at)) = at { at } else { low };
                     if high > at {
                         behind.push((*plugin, *topic, partition, high - at));
                     }

@@ -36,15 +36,7 @@ pub struct Record {
 impl Record {
     fn of(message: &BorrowedMessage<'_>) -> Self {
         let headers = message.headers().map(|headers| {
-            headers
-                .iter()
-                .map(|header| {
-                    (
-                        header.key.to_owned(),
-                        header.value.unwrap_or_default().to_vec(),
-                    )
-                })
-                .collect()
+            headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
         });
         Self {
             topic: message.topic().to_owned(),
@@ -59,27 +51,19 @@ impl Record {
     /// A header's value as text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(present, _)| present == name)
-            .and_then(|(_, value)| std::str::from_utf8(value).ok())
+        self.headers.iter().find(|(present, _)| present == name).and_then(|(_, value)| std::str::from_utf8(value).ok())
     }
 
     /// The value as text, empty for a tombstone and for bytes that are no text.
     #[must_use]
     pub fn text(&self) -> &str {
-        self.value
-            .as_deref()
-            .and_then(|value| std::str::from_utf8(value).ok())
-            .unwrap_or_default()
+        self.value.as_deref().and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default()
     }
 
     /// The key as text.
     #[must_use]
     pub fn key_text(&self) -> Option<&str> {
-        self.key
-            .as_deref()
-            .and_then(|key| std::str::from_utf8(key).ok())
+        self.key.as_deref().and_then(|key| std::str::from_utf8(key).ok())
     }
 }
 
@@ -87,12 +71,8 @@ impl Record {
 ///
 /// # Errors
 /// Those of the call.
-pub async fn blocking<T: Send + 'static>(
-    call: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(call)
-        .await
-        .context("a Kafka call ended early")?
+pub async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(call).await.context("a Kafka call ended early")?
 }
 
 fn consumer(brokers: &str, group: &str) -> Result<BaseConsumer> {
@@ -111,14 +91,10 @@ fn consumer(brokers: &str, group: &str) -> Result<BaseConsumer> {
 /// # Errors
 /// Kafka is away, or the topic does not exist.
 fn bounds(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>> {
-    let metadata = consumer
-        .fetch_metadata(Some(topic), CALL_TIMEOUT)
-        .with_context(|| format!("partitions of {topic}"))?;
-    let partitions: Vec<i32> = metadata
-        .topics()
-        .iter()
-        .flat_map(|topic| topic.partitions().iter().map(|partition| partition.id()))
-        .collect();
+    let metadata =
+        consumer.fetch_metadata(Some(topic), CALL_TIMEOUT).with_context(|| format!("partitions of {topic}"))?;
+    let partitions: Vec<i32> =
+        metadata.topics().iter().flat_map(|topic| topic.partitions().iter().map(|partition| partition.id())).collect();
     ensure!(!partitions.is_empty(), "topic {topic} does not exist");
     let bound = |partition| {
         let (low, high) = consumer
@@ -135,14 +111,9 @@ fn bounds(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>> 
 /// Kafka is away, or the topic does not exist.
 pub fn partitions(brokers: &str, topic: &str) -> Result<i32> {
     let consumer = consumer(brokers, "saga-bench")?;
-    let metadata = consumer
-        .fetch_metadata(Some(topic), CALL_TIMEOUT)
-        .with_context(|| format!("partitions of {topic}"))?;
-    let count = metadata
-        .topics()
-        .iter()
-        .map(|topic| topic.partitions().len())
-        .sum::<usize>();
+    let metadata =
+        consumer.fetch_metadata(Some(topic), CALL_TIMEOUT).with_context(|| format!("partitions of {topic}"))?;
+    let count = metadata.topics().iter().map(|topic| topic.partitions().len()).sum::<usize>();
     Ok(i32::try_from(count)?)
 }
 

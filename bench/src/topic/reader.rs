@@ -22,9 +22,7 @@ pub fn ends(brokers: &str, topics: &[&str]) -> Result<Vec<(String, i32, i64)>> {
     let mut ends = Vec::new();
     for topic in topics {
         ends.extend(
-            bounds(&consumer, topic)?
-                .into_iter()
-                .map(|(partition, _, high)| ((*topic).to_owned(), partition, high)),
+            bounds(&consumer, topic)?.into_iter().map(|(partition, _, high)| ((*topic).to_owned(), partition, high)),
         );
     }
     Ok(ends)
@@ -39,9 +37,7 @@ pub fn read_all(brokers: &str, topics: &[&str], each: impl FnMut(Record)) -> Res
     let mut starts = Vec::new();
     for topic in topics {
         starts.extend(
-            bounds(&consumer, topic)?
-                .into_iter()
-                .map(|(partition, low, _)| ((*topic).to_owned(), partition, low)),
+            bounds(&consumer, topic)?.into_iter().map(|(partition, low, _)| ((*topic).to_owned(), partition, low)),
         );
     }
     drop(consumer);
@@ -52,11 +48,7 @@ pub fn read_all(brokers: &str, topics: &[&str], each: impl FnMut(Record)) -> Res
 ///
 /// # Errors
 /// As [`read_all`].
-pub fn read_from(
-    brokers: &str,
-    starts: &[(String, i32, i64)],
-    mut each: impl FnMut(Record),
-) -> Result<u64> {
+pub fn read_from(brokers: &str, starts: &[(String, i32, i64)], mut each: impl FnMut(Record)) -> Result<u64> {
     let consumer = consumer(brokers, GROUP)?;
     let mut assignment = TopicPartitionList::new();
     let mut left = HashMap::new();
@@ -67,9 +59,7 @@ pub fn read_from(
             left.insert((topic.clone(), *partition), high);
         }
     }
-    consumer
-        .assign(&assignment)
-        .context("assign the partitions")?;
+    consumer.assign(&assignment).context("assign the partitions")?;
     let (mut read, mut heard) = (0, Instant::now());
     while !left.is_empty() {
         match consumer.poll(Duration::from_millis(100)) {
@@ -90,11 +80,7 @@ pub fn read_from(
             Some(Err(error)) if heard.elapsed() > SILENCE => {
                 return Err(error).context("read the topics");
             }
-            _ => ensure!(
-                heard.elapsed() < SILENCE,
-                "Kafka sent nothing for {} s; unread: {left:?}",
-                SILENCE.as_secs()
-            ),
+            _ => ensure!(heard.elapsed() < SILENCE, "Kafka sent nothing for {} s; unread: {left:?}", SILENCE.as_secs()),
         }
     }
     Ok(read)

@@ -30,10 +30,7 @@ pub struct Draft {
 impl Draft {
     /// A record of this text alone.
     pub fn text(value: impl Into<String>) -> Self {
-        Self {
-            value: Some(value.into().into_bytes()),
-            ..Self::default()
-        }
+        Self { value: Some(value.into().into_bytes()), ..Self::default() }
     }
 }
 
@@ -64,10 +61,7 @@ impl Writer {
         record.timestamp = draft.timestamp_ms;
         if !draft.headers.is_empty() {
             let add = |headers: OwnedHeaders, (key, value): &(String, String)| {
-                headers.insert(Header {
-                    key,
-                    value: Some(value),
-                })
+                headers.insert(Header { key, value: Some(value) })
             };
             record.headers = Some(draft.headers.iter().fold(OwnedHeaders::new(), add));
         }

@@ -6,9 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::service::{
-    DEDUCTED, NOTIFICATIONS, ORDER_CREATED, REJECTED, STOCK_CREATED, STOCK_UPDATED,
-};
+use crate::service::{DEDUCTED, NOTIFICATIONS, ORDER_CREATED, REJECTED, STOCK_CREATED, STOCK_UPDATED};
 use crate::topic::Record;
 
 const OURS: &str = "/saga-host/";
@@ -72,23 +70,14 @@ pub struct Ledger {
 impl Ledger {
     /// Adds one record. Of one topic and partition they come in order; inventory-deducted comes before stock-updated.
     pub fn add(&mut self, record: &Record) {
-        if !record
-            .header("ce_source")
-            .is_some_and(|source| source.starts_with(OURS))
-        {
+        if !record.header("ce_source").is_some_and(|source| source.starts_with(OURS)) {
             self.add_foreign(record);
             return;
         }
         let Some(id) = record.header("ce_id") else {
             return self.trouble(record, "has no ce_id");
         };
-        let content = hash(&(
-            &record.topic,
-            record.partition,
-            &record.key,
-            &record.value,
-            &record.headers,
-        ));
+        let content = hash(&(&record.topic, record.partition, &record.key, &record.value, &record.headers));
         match self.contents.insert(hash(&id), content) {
             None => self.distinct += 1,
             Some(before) => {
@@ -165,28 +154,18 @@ impl Ledger {
     fn add_foreign(&mut self, record: &Record) {
         self.foreign += 1;
         if record.topic == NOTIFICATIONS {
-            let order = record
-                .text()
-                .split_once(':')
-                .and_then(|(_, id)| Uuid::parse_str(id).ok());
+            let order = record.text().split_once(':').and_then(|(_, id)| Uuid::parse_str(id).ok());
             self.foreign_orders.extend(order);
         }
         let json: Value = serde_json::from_str(record.text()).unwrap_or_default();
-        let order = json
-            .get("orderId")
-            .and_then(Value::as_str)
-            .and_then(|id| Uuid::parse_str(id).ok());
+        let order = json.get("orderId").and_then(Value::as_str).and_then(|id| Uuid::parse_str(id).ok());
         self.foreign_orders.extend(order);
-        self.foreign_products
-            .extend(json.get("productId").and_then(Value::as_i64));
+        self.foreign_products.extend(json.get("productId").and_then(Value::as_i64));
     }
 
     fn trouble(&mut self, record: &Record, reason: &str) {
         if self.troubles.len() < TROUBLES_MAX {
-            self.troubles.push(format!(
-                "{}/{}/{} {reason}",
-                record.topic, record.partition, record.offset
-            ));
+            self.troubles.push(format!("{}/{}/{} {reason}", record.topic, record.partition, record.offset));
         }
     }
 
@@ -206,17 +185,12 @@ impl Ledger {
 
 fn text(record: &Record, name: &str) -> Result<String, &'static str> {
     let json: Value = serde_json::from_str(record.text()).map_err(|_| "is not JSON")?;
-    json.get(name)
-        .and_then(Value::as_str)
-        .map(str::to_owned)
-        .ok_or("lacks a member")
+    json.get(name).and_then(Value::as_str).map(str::to_owned).ok_or("lacks a member")
 }
 
 fn number(record: &Record, name: &str) -> Result<i64, &'static str> {
     let json: Value = serde_json::from_str(record.text()).map_err(|_| "is not JSON")?;
-    json.get(name)
-        .and_then(Value::as_i64)
-        .ok_or("lacks a number")
+    json.get(name).and_then(Value::as_i64).ok_or("lacks a number")
 }
 
 /// The unit of work that a message id names: all but the index at its end.

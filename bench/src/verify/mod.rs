@@ -13,9 +13,7 @@ use crate::database::Databases;
 use crate::output;
 use crate::quiet;
 use crate::report::Report;
-use crate::service::{
-    DEDUCTED, NOTIFICATIONS, ORDER_CREATED, REJECTED, STOCK_CREATED, STOCK_UPDATED,
-};
+use crate::service::{DEDUCTED, NOTIFICATIONS, ORDER_CREATED, REJECTED, STOCK_CREATED, STOCK_UPDATED};
 use crate::target::{Target, TargetOptions};
 use crate::topic::{blocking, reader};
 
@@ -23,14 +21,7 @@ pub use ledger::Ledger;
 pub use rows::{Order, Rows};
 
 /// Deductions before the stock that they changed: the ledger tells by them what a user has set.
-const READING_ORDER: [&str; 6] = [
-    ORDER_CREATED,
-    DEDUCTED,
-    REJECTED,
-    STOCK_CREATED,
-    STOCK_UPDATED,
-    NOTIFICATIONS,
-];
+const READING_ORDER: [&str; 6] = [ORDER_CREATED, DEDUCTED, REJECTED, STOCK_CREATED, STOCK_UPDATED, NOTIFICATIONS];
 
 /// Options of `saga-bench verify`.
 #[derive(Debug, clap::Args)]
@@ -52,13 +43,7 @@ pub struct Options {
 pub async fn run(options: Options) -> Result<()> {
     let mut report = Report::default();
     let target = options.target.target()?;
-    check(
-        &target,
-        Duration::from_secs(options.wait_s),
-        options.allow_held,
-        &mut report,
-    )
-    .await?;
+    check(&target, Duration::from_secs(options.wait_s), options.allow_held, &mut report).await?;
     report.finish()
 }
 
@@ -66,21 +51,13 @@ pub async fn run(options: Options) -> Result<()> {
 ///
 /// # Errors
 /// Kafka or Postgres cannot be asked. A broken invariant is a failed check in `report`.
-pub async fn check(
-    target: &Target,
-    wait: Duration,
-    allow_held: bool,
-    report: &mut Report,
-) -> Result<(Ledger, Rows)> {
+pub async fn check(target: &Target, wait: Duration, allow_held: bool, report: &mut Report) -> Result<(Ledger, Rows)> {
     let databases = Databases::new(&target.postgres)?;
     report.area("invariants at a quiet moment");
     let motion = quiet::wait(target, &databases, wait).await?;
     report.note(
         "outboxes are empty, consumer lag is zero, no saga is in flight",
-        motion
-            .is_empty()
-            .then_some(())
-            .ok_or_else(|| anyhow::anyhow!(motion.join("; "))),
+        motion.is_empty().then_some(()).ok_or_else(|| anyhow::anyhow!(motion.join("; "))),
     );
     let ledger = read_ledger(&target.kafka).await?;
     let rows = Rows::read(&databases).await?;
@@ -89,10 +66,7 @@ pub async fn check(
     for (name, outcome) in invariant::all(&ledger, &rows) {
         report.note(name, outcome);
     }
-    report.note(
-        format!("{} deliveries are held", rows.held),
-        held(&rows, allow_held),
-    );
+    report.note(format!("{} deliveries are held", rows.held), held(&rows, allow_held));
     Ok((ledger, rows))
 }
 

@@ -40,8 +40,10 @@ pub struct Rows {
     pub held: i64,
 }
 
-const ORDERS: &str = "SELECT order_id::text, product_id::bigint, order_qty::bigint, status::text FROM public.customer_order";
-const ORDER_VIEWS: &str = "SELECT order_id::text, product_id::bigint, order_qty::bigint, status::text FROM public.order_view";
+const ORDERS: &str =
+    "SELECT order_id::text, product_id::bigint, order_qty::bigint, status::text FROM public.customer_order";
+const ORDER_VIEWS: &str =
+    "SELECT order_id::text, product_id::bigint, order_qty::bigint, status::text FROM public.order_view";
 const STOCKS: &str = "SELECT product_id::bigint, current_qty::bigint FROM public.stock";
 const STOCK_VIEWS: &str = "SELECT product_id::bigint, current_qty::bigint FROM public.stock_view";
 const NOTIFICATIONS: &str = "SELECT order_id::text, message::text FROM public.order_notification";
@@ -55,22 +57,10 @@ impl Rows {
     /// As Postgres reports.
     pub async fn read(databases: &Databases) -> Result<Self> {
         let mut rows = Self {
-            orders: read(databases, "cmd-order", ORDERS, order)
-                .await?
-                .into_iter()
-                .collect(),
-            order_views: read(databases, "query-order", ORDER_VIEWS, order)
-                .await?
-                .into_iter()
-                .collect(),
-            stocks: read(databases, "cmd-inventory", STOCKS, stock)
-                .await?
-                .into_iter()
-                .collect(),
-            stock_views: read(databases, "query-inventory", STOCK_VIEWS, stock)
-                .await?
-                .into_iter()
-                .collect(),
+            orders: read(databases, "cmd-order", ORDERS, order).await?.into_iter().collect(),
+            order_views: read(databases, "query-order", ORDER_VIEWS, order).await?.into_iter().collect(),
+            stocks: read(databases, "cmd-inventory", STOCKS, stock).await?.into_iter().collect(),
+            stock_views: read(databases, "query-inventory", STOCK_VIEWS, stock).await?.into_iter().collect(),
             ..Self::default()
         };
         for (order, message) in read(databases, "notification", NOTIFICATIONS, keyed_text).await? {
@@ -80,9 +70,7 @@ impl Rows {
             rows.sagas.entry(order).or_default().push(ending);
         }
         for service in SERVICES {
-            rows.held += databases
-                .count(service.database, "SELECT count(*) FROM saga.held")
-                .await?;
+            rows.held += databases.count(service.database, "SELECT count(*) FROM saga.held").await?;
         }
         Ok(rows)
     }
@@ -94,14 +82,9 @@ async fn read<T>(
     statement: &'static str,
     decode: fn(&PgRow) -> Result<T>,
 ) -> Result<Vec<T>> {
-    let rows = sqlx::query(AssertSqlSafe(statement))
-        .fetch_all(databases.of(database)?)
-        .await;
+    let rows = sqlx::query(AssertSqlSafe(statement)).fetch_all(databases.of(database)?).await;
     let rows = rows.with_context(|| format!("{statement} in {database}"))?;
-    rows.iter()
-        .map(decode)
-        .collect::<Result<_>>()
-        .with_context(|| format!("{statement} in {database}"))
+    rows.iter().map(decode).collect::<Result<_>>().with_context(|| format!("{statement} in {database}"))
 }
 
 fn id(row: &PgRow) -> Result<Uuid> {
@@ -109,14 +92,7 @@ fn id(row: &PgRow) -> Result<Uuid> {
 }
 
 fn order(row: &PgRow) -> Result<(Uuid, Order)> {
-    Ok((
-        id(row)?,
-        Order {
-            product: row.try_get(1)?,
-            qty: row.try_get(2)?,
-            status: row.try_get(3)?,
-        },
-    ))
+    Ok((id(row)?, Order { product: row.try_get(1)?, qty: row.try_get(2)?, status: row.try_get(3)? }))
 }
 
 fn stock(row: &PgRow) -> Result<(i64, i64)> {

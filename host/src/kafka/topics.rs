@@ -62,13 +62,17 @@ impl Topics {
             .map(|name| NewTopic::new(name, self.partitions_default, TopicReplication::Fixed(self.replication_default)))
             .collect();
         let options = AdminOptions::new().request_timeout(Some(METADATA_TIMEOUT));
-        let results = admin.create_topics(&topics, &options).await.context("asking Kafka to make the missing topics")?;
+        let results =
+            admin.create_topics(&topics, &options).await.context("asking Kafka to make the missing topics")?;
         for result in results {
             match result {
                 Ok(name) => tracing::info!(topic = name, partitions = self.partitions_default, "topic made"),
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 // It may well be there; reading the metadata tells.
-                Err((name, RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed)) => {
+                Err((
+                    name,
+                    RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed,
+                )) => {
                     tracing::debug!(topic = name, "not allowed to make topics");
                 }
                 Err((name, code)) => bail!("Kafka does not make topic {name}: {code}"),
@@ -90,7 +94,10 @@ impl Topics {
                 })
                 .unwrap_or(Ok(0))?;
             if count == 0 {
-                bail!("topic {name} does not exist and this account may not make it; make it with {} partitions", self.partitions_default);
+                bail!(
+                    "topic {name} does not exist and this account may not make it; make it with {} partitions",
+                    self.partitions_default
+                );
             }
             self.partitions.write().insert(name.clone(), count);
         }

@@ -45,7 +45,13 @@ pub async fn claim_slot(database: &Database, role: &PluginRole, kind: &str, owne
     Ok(Chain { slot, epoch, unit: 0, token })
 }
 
-async fn make_slot(pool: &PgPool, role: &PluginRole, kind: &str, owner: &str, token: &[u8]) -> anyhow::Result<(i32, i64)> {
+async fn make_slot(
+    pool: &PgPool,
+    role: &PluginRole,
+    kind: &str,
+    owner: &str,
+    token: &[u8],
+) -> anyhow::Result<(i32, i64)> {
     loop {
         let made = sqlx::query_as(
             "INSERT INTO saga.lane (slot, plugin, role, kind, owner, epoch, unit, token, lease_until)
@@ -137,7 +143,12 @@ const UNKNOWN_OFFSET: i64 = -1;
 ///
 /// # Errors
 /// When Postgres is away, or what it holds was not written by a saga-host.
-pub async fn claim_source(database: &Database, role: &PluginRole, topic: &str, partition: i32) -> anyhow::Result<Source> {
+pub async fn claim_source(
+    database: &Database,
+    role: &PluginRole,
+    topic: &str,
+    partition: i32,
+) -> anyhow::Result<Source> {
     let (id, epoch, next_offset, seen): (i32, i64, i64, String) = sqlx::query_as(
         "INSERT INTO saga.source AS s (plugin, role, topic, partition, epoch, next_offset)
          VALUES ($1, $2, $3, $4, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, $5)
@@ -179,7 +190,12 @@ pub async fn begin_source(pool: &PgPool, source: &mut Source, offset: i64) -> an
 ///
 /// # Errors
 /// When Postgres is away.
-pub async fn held_keys(pool: &PgPool, plugin: &str, topic: &str, partition: i32) -> anyhow::Result<HashMap<String, u32>> {
+pub async fn held_keys(
+    pool: &PgPool,
+    plugin: &str,
+    topic: &str,
+    partition: i32,
+) -> anyhow::Result<HashMap<String, u32>> {
     let rows: Vec<(String, i64)> = sqlx::query_as(
         "SELECT key, count(*) FROM saga.held
           WHERE plugin = $1 AND direction = 'in' AND topic = $2 AND partition = $3 AND key IS NOT NULL GROUP BY key",

@@ -171,7 +171,14 @@ struct Leader<'a> {
 
 impl<'a> Leader<'a> {
     fn new(relay: &'a Relay) -> Self {
-        Self { relay, producer: None, acknowledged: Vec::new(), held: HashSet::new(), refused: HashSet::new(), read: false }
+        Self {
+            relay,
+            producer: None,
+            acknowledged: Vec::new(),
+            held: HashSet::new(),
+            refused: HashSet::new(),
+            read: false,
+        }
     }
 
     /// # Errors
@@ -254,7 +261,8 @@ impl<'a> Leader<'a> {
             let Some(key) = &record.key else { continue };
             let name = (record.topic.clone(), String::from_utf8_lossy(key).into_owned());
             if self.held.contains(&name) {
-                outbox::hold(&self.relay.database.admin, seq, index, record, "an earlier record of its key is held").await?;
+                outbox::hold(&self.relay.database.admin, seq, index, record, "an earlier record of its key is held")
+                    .await?;
                 self.refused.insert((seq, index));
             }
         }
@@ -271,7 +279,11 @@ impl<'a> Leader<'a> {
         for (seq, index, reason) in &reports.refused {
             let records = self.relay.order.lock().in_flight_records(*seq);
             if let Some(record) = records.as_ref().and_then(|records| records.get(*index)) {
-                tracing::error!(database = self.relay.database.name, topic = record.topic, "Kafka refuses a record: {reason}; it is held");
+                tracing::error!(
+                    database = self.relay.database.name,
+                    topic = record.topic,
+                    "Kafka refuses a record: {reason}; it is held"
+                );
                 outbox::hold(&self.relay.database.admin, *seq, *index, record, reason).await?;
             }
         }

@@ -42,7 +42,14 @@ impl Order {
     /// Nothing known yet.
     #[must_use]
     pub fn new(ready_max: usize) -> Self {
-        Self { units: BTreeMap::new(), in_flight: BTreeMap::new(), expected: i64::MIN, cleared: i64::MIN, ready_max, overflown: false }
+        Self {
+            units: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            expected: i64::MIN,
+            cleared: i64::MIN,
+            ready_max,
+            overflown: false,
+        }
     }
 
     /// A unit of this host has its number and is about to commit.

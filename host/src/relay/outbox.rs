@@ -23,14 +23,17 @@ pub(super) async fn unpublished(pool: &PgPool, in_flight: &[i64]) -> anyhow::Res
             .await
             .context("reading the outbox")?;
     rows.into_iter()
-        .map(|(seq, body)| Ok((seq, Arc::new(decode(&body).with_context(|| format!("outbox row {seq} is not of this version"))?))))
+        .map(|(seq, body)| {
+            Ok((seq, Arc::new(decode(&body).with_context(|| format!("outbox row {seq} is not of this version"))?)))
+        })
         .collect()
 }
 
 /// Forgets units that Kafka has acknowledged. Lost with the machine they are sent again, so it
 /// need not wait for the disk.
 pub(super) async fn forget(pool: &PgPool, acknowledged: &[i64]) -> anyhow::Result<()> {
-    let mut transaction = pool.begin_with("BEGIN; SET LOCAL synchronous_commit = off").await.context("clearing the outbox")?;
+    let mut transaction =
+        pool.begin_with("BEGIN; SET LOCAL synchronous_commit = off").await.context("clearing the outbox")?;
     sqlx::query("DELETE FROM saga.outbox WHERE seq = ANY ($1)")
         .bind(acknowledged)
         .execute(&mut *transaction)

@@ -149,8 +149,9 @@ impl Producer {
         for (key, value) in &record.headers {
             headers = headers.insert(Header { key, value: Some(value) });
         }
-        let mut message =
-            BaseRecord::<[u8], [u8], usize>::with_opaque_to(&record.topic, opaque).partition(record.partition).headers(headers);
+        let mut message = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&record.topic, opaque)
+            .partition(record.partition)
+            .headers(headers);
         if let Some(key) = &record.key {
             message = message.key(key);
         }

@@ -71,7 +71,8 @@ impl Entry {
 #[must_use]
 pub fn rfc3339(microseconds: i64) -> String {
     use time::{OffsetDateTime, format_description::FormatItem, macros::format_description};
-    const FORMAT: &[FormatItem<'_>] = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
+    const FORMAT: &[FormatItem<'_>] =
+        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(microseconds) * 1_000)
         .ok()
         .and_then(|time| time.format(FORMAT).ok())

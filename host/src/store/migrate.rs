@@ -43,7 +43,9 @@ pub(super) async fn migrate(
         let hash = hex::encode(Sha256::digest(&migration.sql));
         match applied(connection, owner, &migration.name).await? {
             Some(known) if known == hash => {}
-            Some(_) => return Err(ProvisionError::MigrationChanged { owner: owner.to_owned(), name: migration.name.clone() }),
+            Some(_) => {
+                return Err(ProvisionError::MigrationChanged { owner: owner.to_owned(), name: migration.name.clone() });
+            }
             None if mode == MigrationsMode::Check => {
                 return Err(ProvisionError::MigrationMissing { owner: owner.to_owned(), name: migration.name.clone() });
             }
@@ -54,7 +56,8 @@ pub(super) async fn migrate(
 }
 
 async fn applied(connection: &mut PgConnection, owner: &str, name: &str) -> Result<Option<String>, sqlx::Error> {
-    let table: bool = sqlx::query_scalar("SELECT to_regclass('saga.migration') IS NOT NULL").fetch_one(&mut *connection).await?;
+    let table: bool =
+        sqlx::query_scalar("SELECT to_regclass('saga.migration') IS NOT NULL").fetch_one(&mut *connection).await?;
     if !table {
         return Ok(None);
     }
@@ -65,8 +68,14 @@ async fn applied(connection: &mut PgConnection, owner: &str, name: &str) -> Resu
         .await
 }
 
-async fn apply(connection: &mut PgConnection, owner: &str, migration: &Migration, hash: &str) -> Result<(), ProvisionError> {
-    let failed = |source| ProvisionError::MigrationFailed { owner: owner.to_owned(), name: migration.name.clone(), source };
+async fn apply(
+    connection: &mut PgConnection,
+    owner: &str,
+    migration: &Migration,
+    hash: &str,
+) -> Result<(), ProvisionError> {
+    let failed =
+        |source| ProvisionError::MigrationFailed { owner: owner.to_owned(), name: migration.name.clone(), source };
     let mut transaction = connection.begin().await?;
     sqlx::raw_sql(AssertSqlSafe(migration.sql.clone())).execute(&mut *transaction).await.map_err(failed)?;
     sqlx::query("INSERT INTO saga.migration (owner, name, sha256) VALUES ($1, $2, $3)")

@@ -31,7 +31,9 @@ pub enum ProvisionError {
         mend: String,
     },
     /// `migrations = "check"` and one is not there.
-    #[error("migration {name} of {owner} is not applied; start once with SAGA_HOST_MIGRATIONS=apply, or apply it by hand")]
+    #[error(
+        "migration {name} of {owner} is not applied; start once with SAGA_HOST_MIGRATIONS=apply, or apply it by hand"
+    )]
     MigrationMissing {
         /// `host` or the plugin.
         owner: String,
@@ -191,8 +193,9 @@ async fn shut_session_functions(connection: &mut PgConnection) -> Result<(), sql
     if open.is_empty() {
         return Ok(());
     }
-    let superuser: bool =
-        sqlx::query_scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetch_one(&mut *connection).await?;
+    let superuser: bool = sqlx::query_scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+        .fetch_one(&mut *connection)
+        .await?;
     if !superuser {
         tracing::warn!(
             functions = open.len(),

@@ -14,8 +14,28 @@ pub struct Closing {
     pub answers: bool,
     b: (Vec<String>, Vec<String>, Vec<String>, Vec<String>, Vec<String>, Vec<i64>, Vec<String>),
     begun_by: Vec<usize>,
-    u: (Vec<String>, Vec<String>, Vec<i64>, Vec<i64>, Vec<String>, Vec<Option<String>>, Vec<i64>, Vec<bool>, Vec<String>),
-    d: (Vec<String>, Vec<String>, Vec<i64>, Vec<i64>, Vec<String>, Vec<Option<String>>, Vec<String>, Vec<Option<String>>, Vec<String>),
+    u: (
+        Vec<String>,
+        Vec<String>,
+        Vec<i64>,
+        Vec<i64>,
+        Vec<String>,
+        Vec<Option<String>>,
+        Vec<i64>,
+        Vec<bool>,
+        Vec<String>,
+    ),
+    d: (
+        Vec<String>,
+        Vec<String>,
+        Vec<i64>,
+        Vec<i64>,
+        Vec<String>,
+        Vec<Option<String>>,
+        Vec<String>,
+        Vec<Option<String>>,
+        Vec<String>,
+    ),
     t: (Vec<String>, Vec<i64>, Vec<Option<String>>, Vec<Vec<u8>>),
     /// Timers that are gone: cancelled, or fired.
     pub timers_gone: Vec<String>,
@@ -186,7 +206,12 @@ impl Closing {
     ///
     /// # Errors
     /// Culprits when a saga to begin exists; else what [`Fault::of`] says.
-    pub async fn write(self, connection: &mut PgConnection, chain: &Chain, body: Option<Vec<u8>>) -> Result<Option<i64>, Fault> {
+    pub async fn write(
+        self,
+        connection: &mut PgConnection,
+        chain: &Chain,
+        body: Option<Vec<u8>>,
+    ) -> Result<Option<i64>, Fault> {
         let Self { answers, b, begun_by, u, d, t, timers_gone, h, r, held_gone, i, q } = self;
         let begun: Vec<String> = b.0.iter().zip(&b.1).map(|(saga_type, key)| format!("{saga_type}/{key}")).collect();
         let row = sqlx::query(
@@ -194,15 +219,58 @@ impl Closing {
              $20,$21,$22,$23,$24,$25,$26,$27,$28, $29,$30,$31,$32,$33, $34,$35,$36,$37,$38,$39,$40,$41, \
              $42,$43,$44,$45,$46, $47,$48,$49, $50,$51,$52, $53)",
         )
-        .bind(chain.slot).bind(&chain.token).bind(answers)
-        .bind(b.0).bind(b.1).bind(b.2).bind(b.3).bind(b.4).bind(b.5).bind(b.6)
-        .bind(u.0).bind(u.1).bind(u.2).bind(u.3).bind(u.4).bind(u.5).bind(u.6).bind(u.7).bind(u.8)
-        .bind(d.0).bind(d.1).bind(d.2).bind(d.3).bind(d.4).bind(d.5).bind(d.6).bind(d.7).bind(d.8)
-        .bind(t.0).bind(t.1).bind(t.2).bind(t.3).bind(timers_gone)
-        .bind(h.0).bind(h.1).bind(h.2).bind(h.3).bind(h.4).bind(h.5).bind(h.6).bind(h.7)
-        .bind(r.0).bind(r.1).bind(r.2).bind(r.3).bind(held_gone)
-        .bind(i.0).bind(i.1).bind(i.2)
-        .bind(q.0).bind(q.1).bind(q.2)
+        .bind(chain.slot)
+        .bind(&chain.token)
+        .bind(answers)
+        .bind(b.0)
+        .bind(b.1)
+        .bind(b.2)
+        .bind(b.3)
+        .bind(b.4)
+        .bind(b.5)
+        .bind(b.6)
+        .bind(u.0)
+        .bind(u.1)
+        .bind(u.2)
+        .bind(u.3)
+        .bind(u.4)
+        .bind(u.5)
+        .bind(u.6)
+        .bind(u.7)
+        .bind(u.8)
+        .bind(d.0)
+        .bind(d.1)
+        .bind(d.2)
+        .bind(d.3)
+        .bind(d.4)
+        .bind(d.5)
+        .bind(d.6)
+        .bind(d.7)
+        .bind(d.8)
+        .bind(t.0)
+        .bind(t.1)
+        .bind(t.2)
+        .bind(t.3)
+        .bind(timers_gone)
+        .bind(h.0)
+        .bind(h.1)
+        .bind(h.2)
+        .bind(h.3)
+        .bind(h.4)
+        .bind(h.5)
+        .bind(h.6)
+        .bind(h.7)
+        .bind(r.0)
+        .bind(r.1)
+        .bind(r.2)
+        .bind(r.3)
+        .bind(held_gone)
+        .bind(i.0)
+        .bind(i.1)
+        .bind(i.2)
+        .bind(q.0)
+        .bind(q.1)
+        .bind(q.2)
         .bind(body)
         .fetch_one(connection)
         .await;
@@ -214,7 +282,9 @@ impl Closing {
 }
 
 fn judge(error: &sqlx::Error, begun: &[String], begun_by: &[usize]) -> Fault {
-    let Some(postgres) = error.as_database_error().and_then(|e| e.try_downcast_ref::<sqlx::postgres::PgDatabaseError>()) else {
+    let Some(postgres) =
+        error.as_database_error().and_then(|e| e.try_downcast_ref::<sqlx::postgres::PgDatabaseError>())
+    else {
         return Fault::of(error);
     };
     if postgres.code() != "SG101" {
@@ -225,7 +295,11 @@ fn judge(error: &sqlx::Error, begun: &[String], begun_by: &[usize]) -> Fault {
         .iter()
         .zip(begun_by)
         .filter(|(name, _)| existing.contains(&name.as_str()))
-        .map(|(name, cause)| Culprit { cause: *cause, reason: format!("saga-conflict: saga {name} exists"), then: Then::Hold })
+        .map(|(name, cause)| Culprit {
+            cause: *cause,
+            reason: format!("saga-conflict: saga {name} exists"),
+            then: Then::Hold,
+        })
         .collect();
     Fault::Culprits(culprits)
 }

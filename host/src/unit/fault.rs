@@ -58,7 +58,8 @@ impl Fault {
 /// serialization, deadlock, lock time-out.
 #[must_use]
 pub fn is_environment(sqlstate: &str) -> bool {
-    ["08", "53", "57P"].iter().any(|class| sqlstate.starts_with(class)) || ["40001", "40P01", "55P03", "25P03"].contains(&sqlstate)
+    ["08", "53", "57P"].iter().any(|class| sqlstate.starts_with(class))
+        || ["40001", "40P01", "55P03", "25P03"].contains(&sqlstate)
 }
 
 /// Milliseconds before the next attempt: 1 s, doubling up to 5 minutes; none after `attempts_max`.
@@ -73,10 +74,18 @@ mod tests {
 
     #[test]
     fn the_environment_is_never_the_guests_fault() {
-        for (code, environment) in
-            [("08006", true), ("53300", true), ("57P01", true), ("40001", true), ("40P01", true), ("55P03", true),
-             ("57014", false), ("23505", false), ("42601", false), ("22P02", false)]
-        {
+        for (code, environment) in [
+            ("08006", true),
+            ("53300", true),
+            ("57P01", true),
+            ("40001", true),
+            ("40P01", true),
+            ("55P03", true),
+            ("57014", false),
+            ("23505", false),
+            ("42601", false),
+            ("22P02", false),
+        ] {
             assert_eq!(is_environment(code), environment, "{code}");
         }
     }

@@ -79,7 +79,8 @@ pub async fn open(
     saga_keys: &[String],
 ) -> Result<Opened, Fault> {
     let statement = statement(chain, lease_ms, sources, saga_types, saga_keys);
-    let rows = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(connection).await.map_err(|error| Fault::of(&error))?;
+    let rows =
+        sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(connection).await.map_err(|error| Fault::of(&error))?;
     let mut opened = Opened::default();
     for row in &rows {
         match row.len() {
@@ -105,7 +106,13 @@ fn live_saga(row: &PgRow) -> Result<LiveSaga, sqlx::Error> {
 
 /// A simple query takes no parameters; all but the saga keys are numbers of ours, and these are
 /// quoted. The token is not in it: statement text can be seen by other sessions of the role.
-fn statement(chain: &Chain, lease_ms: u32, sources: &[SourceStep], saga_types: &[String], saga_keys: &[String]) -> String {
+fn statement(
+    chain: &Chain,
+    lease_ms: u32,
+    sources: &[SourceStep],
+    saga_types: &[String],
+    saga_keys: &[String],
+) -> String {
     let mut sql = String::with_capacity(256 + sources.len() * 96 + saga_keys.len() * 40);
     let Chain { slot, epoch, unit, .. } = chain;
     let _infallible = write!(sql, "RESET ALL; BEGIN; SELECT saga.open({slot},{epoch},{unit},{lease_ms},");

@@ -3,9 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{
-    close::{Begin, Closing, Standing, Step},
-};
+use super::close::{Begin, Closing, Standing, Step};
 use crate::{
     capability::effects::{Effects, Ending, Outgoing, Status, Transition},
     ingress::trace::Trace,

@@ -13,11 +13,7 @@ type Change = fn(&mut Rows, Uuid);
 
 fn rows() -> Rows {
     let id = Uuid::parse_str(ORDER).unwrap();
-    let order = Order {
-        product: 7,
-        qty: 3,
-        status: "CONFIRMED".to_owned(),
-    };
+    let order = Order { product: 7, qty: 3, status: "CONFIRMED".to_owned() };
     Rows {
         orders: [(id, order.clone())].into(),
         order_views: [(id, order)].into(),
@@ -30,11 +26,7 @@ fn rows() -> Rows {
 }
 
 fn broken(ledger: &Ledger, rows: &Rows) -> Vec<String> {
-    all(ledger, rows)
-        .into_iter()
-        .filter(|(_, outcome)| outcome.is_err())
-        .map(|(name, _)| name)
-        .collect()
+    all(ledger, rows).into_iter().filter(|(_, outcome)| outcome.is_err()).map(|(name, _)| name).collect()
 }
 
 #[test]
@@ -46,24 +38,15 @@ fn a_whole_order_breaks_nothing() {
 fn each_break_is_seen() {
     let id = Uuid::parse_str(ORDER).unwrap();
     let changes: [(&str, Change); 7] = [
-        ("in stock", |rows, _| {
-            *rows.stocks.entry(7).or_default() = 49
-        }),
-        ("in stock", |rows, _| {
-            *rows.stocks.entry(7).or_default() = -1
-        }),
+        ("in stock", |rows, _| *rows.stocks.entry(7).or_default() = 49),
+        ("in stock", |rows, _| *rows.stocks.entry(7).or_default() = -1),
         ("none pending", |rows, id| {
             if let Some(order) = rows.orders.get_mut(&id) {
                 order.status = "PENDING_CONFIRMATION".to_owned();
             }
         }),
         ("one saga", |rows, _| rows.sagas.clear()),
-        ("keeps it", |rows, id| {
-            rows.notifications
-                .entry(id)
-                .or_default()
-                .push("again".to_owned())
-        }),
+        ("keeps it", |rows, id| rows.notifications.entry(id).or_default().push("again".to_owned())),
         ("order-query equals", |rows, _| rows.order_views.clear()),
         ("does not exist", |rows, _| rows.orders.clear()),
     ];
@@ -71,28 +54,15 @@ fn each_break_is_seen() {
         let mut rows = rows();
         change(&mut rows, id);
         let broken = broken(&confirmed(), &rows);
-        assert!(
-            broken.iter().any(|broken| broken.contains(name)),
-            "{name}: {broken:?}"
-        );
+        assert!(broken.iter().any(|broken| broken.contains(name)), "{name}: {broken:?}");
     }
 }
 
 #[test]
 fn a_second_notification_and_a_second_answer_are_seen() {
     let mut ledger = confirmed();
-    ledger.add(&record(
-        NOTIFICATIONS,
-        "o:1:1:9:0",
-        ORDER,
-        &format!("OrderConfirmed:{ORDER}"),
-    ));
-    ledger.add(&record(
-        REJECTED,
-        "i:1:1:9:0",
-        ORDER,
-        &format!(r#"{{"orderId":"{ORDER}"}}"#),
-    ));
+    ledger.add(&record(NOTIFICATIONS, "o:1:1:9:0", ORDER, &format!("OrderConfirmed:{ORDER}")));
+    ledger.add(&record(REJECTED, "i:1:1:9:0", ORDER, &format!(r#"{{"orderId":"{ORDER}"}}"#)));
     let broken = broken(&ledger, &rows());
     assert_eq!(broken.len(), 2, "{broken:?}");
 }

@@ -1,0 +1,55 @@
+//! A write that waits for its lane.
+
+use tokio::sync::oneshot;
+
+use crate::{
+    ingress::trace::Trace,
+    plugin::call::{Request, Response},
+};
+
+/// A request in the HTTP lane's queue.
+#[derive(Debug)]
+pub struct Pending {
+    /// What the plugin gets.
+    pub request: Request,
+    /// The trace that it continues.
+    pub trace: Trace,
+    /// Two requests of one key never share a unit: the route's correlation.
+    pub correlation: Option<String>,
+    /// Of its `Idempotency-Key` header.
+    pub idempotency: Option<Idempotency>,
+    /// Where the answer goes, after the commit; dropped when the caller has gone.
+    pub reply: oneshot::Sender<Answer>,
+}
+
+/// An `Idempotency-Key` and what it was used for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// As the caller sent it.
+    pub key: String,
+    /// SHA-256 of method, path, query and body.
+    pub hash: Vec<u8>,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// Committed, or refused by the plugin (4xx).
+    Response(Response),
+    /// Its key was used for another request.
+    KeyReused,
+    /// The plugin fails on it; why, for the log and the answer.
+    Failed(String),
+    /// It cannot be told whether it was committed: to be repeated with the same id.
+    Unknown,
+}
+
+impl Pending {
+    /// Bytes that it occupies in a queue, roughly.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let request = &self.request;
+        512 + request.body.len()
+            + request.headers.iter().map(|(name, value)| name.len() + value.len() + 32).sum::<usize>()
+    }
+}

@@ -1,0 +1,5 @@
+//! Where deliveries come in: Kafka records and HTTP requests.
+
+pub mod delivery;
+pub mod http;
+pub mod trace;

@@ -1,0 +1,11 @@
+//! The plugin's world, generated from `wit/`. Nothing else in this crate speaks to the host.
+#![allow(unsafe_code, missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+
+wit_bindgen::generate!({
+    path: "../wit",
+    world: "plugin",
+    pub_export_macro: true,
+    export_macro_name: "export",
+    default_bindings_module: "saga_plugin::bindings",
+    ownership: Borrowing { duplicate_if_necessary: true },
+});
