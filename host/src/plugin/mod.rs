@@ -4,7 +4,7 @@ pub mod bindings;
 pub mod call;
 pub mod engine;
 pub mod manifest;
-mod policy;
+pub mod policy;
 pub mod version;
 
 pub use policy::Policy;

@@ -184,10 +184,7 @@ impl<'a> Leader<'a> {
     /// # Errors
     /// Whatever needs a new producer or a new look at the outbox.
     async fn publish(mut self, lease: &mut Lease, stop: &CancellationToken) -> anyhow::Result<()> {
-        for (topic, key, place) in outbox::held(&self.relay.database.admin).await? {
-            self.refused.insert(place);
-            self.held.extend(key.map(|key| (topic, key)));
-        }
+        self.read_held().await?;
         let mut renew_at = Instant::now() + RENEWAL;
         let mut poll_at = Instant::now();
         let mut clear_at = Instant::now() + CLEAR_EVERY;
@@ -198,6 +195,9 @@ impl<'a> Leader<'a> {
                     return Ok(());
                 }
                 renew_at = now + RENEWAL;
+                if !self.refused.is_empty() {
+                    self.read_held().await?;
+                }
             }
             self.collect_reports().await?;
             if now >= clear_at {
@@ -221,6 +221,16 @@ impl<'a> Leader<'a> {
                 () = tokio::time::sleep_until(renew_at.min(poll_at).min(clearing)) => {}
                 () = stop.cancelled(), if !stop.is_cancelled() => {}
             }
+        }
+        Ok(())
+    }
+
+    /// What Kafka refused for good: a person may send it again or discard it meanwhile.
+    async fn read_held(&mut self) -> anyhow::Result<()> {
+        self.held.clear();
+        for (topic, key, place) in outbox::held(&self.relay.database.admin).await? {
+            self.refused.insert(place);
+            self.held.extend(key.map(|key| (topic, key)));
         }
         Ok(())
     }
