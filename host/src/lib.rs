@@ -8,6 +8,7 @@ pub mod ingress;
 pub mod kafka;
 pub mod lane;
 pub mod plugin;
+pub mod problem;
 pub mod relay;
 pub mod runtime;
 pub mod saga;

@@ -15,7 +15,7 @@ use crate::{
     ingress::{
         consumer::Health,
         delivery::Delivery,
-        http::{pending::Pending, waiters::Waiters},
+        http::{pending::Pending, readers::Readers, waiters::Waiters},
     },
     kafka::Topics,
     lane::queue::Queue,
@@ -80,6 +80,8 @@ pub struct Service {
     pub requests: Arc<Queue<Pending>>,
     /// How its reading of Kafka goes.
     pub consumer: Health,
+    /// The connections of its reads.
+    pub readers: Readers,
     /// HTTP callers that wait for the end of a saga.
     pub waiters: Arc<Waiters>,
 }
