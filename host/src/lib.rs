@@ -3,6 +3,7 @@
 
 pub mod capability;
 pub mod config;
+pub mod devstack;
 pub mod fault_point;
 pub mod ingress;
 pub mod kafka;
@@ -11,5 +12,6 @@ pub mod plugin;
 pub mod relay;
 pub mod saga;
 pub mod service;
+mod shared_text;
 pub mod store;
 pub mod unit;

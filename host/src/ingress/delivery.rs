@@ -45,6 +45,7 @@ pub enum Origin {
     /// A record.
     Kafka {
         /// Its topic.
+        #[serde(with = "crate::shared_text")]
         topic: Arc<str>,
         /// Its partition.
         partition: i32,
