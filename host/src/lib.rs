@@ -3,6 +3,7 @@
 
 pub mod capability;
 pub mod config;
+pub mod devstack;
 pub mod fault_point;
 pub mod ingress;
 pub mod kafka;

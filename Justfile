@@ -1,0 +1,74 @@
+# `./dev TASK` runs these on a machine that has neither `just` nor the wasm target; `just TASK` on one that has.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+target := env("CARGO_TARGET_DIR", "target")
+
+# List the tasks
+[private]
+default:
+    @just --list --unsorted
+
+# Show everything: stack, host and plugins up, sagas end to end, a live swap; then it stays up (`--exit` ends it)
+demo *ARGS: build-plugins build-release
+    {{ target }}/release/saga-bench demo {{ ARGS }}
+
+# Run the development stack, a host and all plugins, until Ctrl-C; options as in `saga-host dev --help`
+up *ARGS: build-plugins build-release
+    {{ target }}/release/saga-host dev {{ ARGS }}
+
+# Build every plugin and put components and policies in plugins/dist, where a running host swaps to them
+build-plugins:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    packages=()
+    for manifest in plugins/*/Cargo.toml; do packages+=(-p "$(basename "$(dirname "$manifest")")"); done
+    cargo build --profile plugin --target wasm32-wasip2 "${packages[@]}"
+    mkdir -p plugins/dist
+    # A reader sees the old file or the new one, whole; the policy is there before its component.
+    put() {
+        cmp -s "$1" "plugins/dist/$2" && return
+        cp "$1" "plugins/dist/.$2.part"
+        sync "plugins/dist/.$2.part"
+        mv "plugins/dist/.$2.part" "plugins/dist/$2"
+        echo "plugins/dist/$2"
+    }
+    for manifest in plugins/*/Cargo.toml; do
+        folder=$(dirname "$manifest")
+        name=$(basename "$folder")
+        if [ -f "$folder/$name.toml" ]; then put "$folder/$name.toml" "$name.toml"; fi
+        put "{{ target }}/wasm32-wasip2/plugin/${name//-/_}.wasm" "$name.wasm"
+    done
+
+# Run every test, on a real Postgres and a real Kafka that the tests start
+test *ARGS: build-plugins
+    cargo test --workspace {{ ARGS }}
+
+# Measure sagas per second, latency, CPU and memory; options as in `saga-bench load --help`
+bench *ARGS: build-plugins build-release
+    {{ target }}/release/saga-bench load {{ ARGS }}
+
+# Kill a host again and again while orders flow, then count; options as in `saga-bench crash --help`
+crash *ARGS: build-plugins build-release
+    {{ target }}/release/saga-bench crash {{ ARGS }}
+
+# Check a running host (`just up`) against the wire contract, from outside
+contract *ARGS: build-release
+    {{ target }}/release/saga-bench contract {{ ARGS }}
+
+# Check formatting and lints; no warning passes
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Build the documentation of all crates; no warning passes
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Check licences, bans and sources of all dependencies; `just deny advisories` asks the advisory database
+deny *CHECKS="licenses bans sources":
+    cargo deny --all-features check {{ CHECKS }}
+
+[private]
+build-release:
+    cargo build --release -p saga-host -p saga-bench

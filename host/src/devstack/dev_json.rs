@@ -1,0 +1,67 @@
+//! `dev.json`: where a ready stack is, for whoever works beside it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use serde::Serialize;
+
+use super::Stack;
+
+#[derive(Serialize)]
+struct Addresses<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin: Option<&'a str>,
+    kafka: &'a str,
+    postgres: &'a str,
+    pids: Pids,
+}
+
+#[derive(Serialize)]
+struct Pids {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kafka: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    postgres: Option<u32>,
+}
+
+/// The file of one stack, removed with it.
+#[derive(Debug)]
+pub(super) struct DevJson(PathBuf);
+
+impl DevJson {
+    /// Removes what a stack left that was killed.
+    pub(super) fn new(data: &Path) -> Self {
+        let file = data.join("dev.json");
+        let _ = fs::remove_file(&file);
+        Self(file)
+    }
+
+    /// Puts the whole file in place at once.
+    pub(super) fn write(&self, http: Option<&str>, admin: Option<&str>, stack: &Stack) -> anyhow::Result<()> {
+        let pids = stack.pids();
+        let addresses = Addresses {
+            http,
+            admin,
+            kafka: stack.kafka_bootstrap(),
+            postgres: stack.postgres_url(),
+            pids: Pids { host: http.or(admin).map(|_| std::process::id()), kafka: pids.kafka, postgres: pids.postgres },
+        };
+        let part = self.0.with_extension("json.part");
+        fs::write(&part, serde_json::to_string_pretty(&addresses)?)
+            .and_then(|()| fs::rename(&part, &self.0))
+            .with_context(|| format!("writing {}", self.0.display()))
+    }
+}
+
+impl Drop for DevJson {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}

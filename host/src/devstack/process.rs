@@ -1,0 +1,233 @@
+//! Child processes that end with this one, and the ports they listen on.
+//!
+//! The kernel sends a child its signal when the *thread* that started it ends (prctl(2),
+//! `PR_SET_PDEATHSIG`), which covers SIGKILL of this process. So each child has a thread, which
+//! waits for it. `setpriv` of util-linux makes the call between fork and exec.
+
+use std::{
+    fs::OpenOptions,
+    net::TcpListener,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::sync::{oneshot, watch};
+
+use super::lock::Lock;
+
+/// Below what Linux and macOS give to outgoing connections, which would race for it.
+const PICKED_PORTS: std::ops::Range<u16> = 12_000..32_000;
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// A user and group to run as, where this process is root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct User {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// A command that runs as `user`, in `/`, which every user may enter.
+pub(super) fn command(program: &Path, user: Option<User>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir("/").stdin(Stdio::null());
+    if let Some(user) = user {
+        command.uid(user.uid).gid(user.gid);
+    }
+    command
+}
+
+/// What to start.
+pub(super) struct Spawn<'a> {
+    pub name: &'static str,
+    pub program: &'a Path,
+    pub arguments: Vec<String>,
+    pub user: Option<User>,
+    /// Sent to stop it, also by the kernel when this process dies.
+    pub stop_signal: Signal,
+    /// Where its output is appended.
+    pub log: PathBuf,
+    /// Stays locked for as long as the child lives.
+    pub lock: &'a Lock,
+}
+
+/// A running child. Dropped, it is asked to stop, but not waited for.
+#[derive(Debug)]
+pub(super) struct Process {
+    name: &'static str,
+    pid: Pid,
+    stop_signal: Signal,
+    log: PathBuf,
+    ended: watch::Receiver<Option<ExitStatus>>,
+}
+
+impl Process {
+    /// Starts it.
+    pub(super) async fn spawn(spawn: Spawn<'_>) -> anyhow::Result<Self> {
+        let log = OpenOptions::new().create(true).append(true).open(&spawn.log);
+        let log = log.with_context(|| format!("opening {}", spawn.log.display()))?;
+        let mut command = with_death_signal(&spawn);
+        command.stdin(spawn.lock.share()?).stdout(log.try_clone()?).stderr(log);
+        // Ctrl-C goes to the whole group of the terminal; the host must end before what it uses.
+        command.process_group(0);
+        let (started, pid) = oneshot::channel();
+        let (end, ended) = watch::channel(None);
+        thread::Builder::new().name(format!("{} wait", spawn.name)).spawn(move || match command.spawn() {
+            Ok(mut child) => {
+                let _ = started.send(Ok(child.id()));
+                drop(command);
+                end.send_replace(child.wait().ok());
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+            }
+        })?;
+        let pid = pid.await?.with_context(|| format!("starting {}", spawn.program.display()))?;
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("process id")?;
+        Ok(Self { name: spawn.name, pid, stop_signal: spawn.stop_signal, log: spawn.log, ended })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Waits until it has ended, and says how: its status and the end of its log.
+    pub(super) async fn ended(&self) -> anyhow::Error {
+        let mut ended = self.ended.clone();
+        let status = match ended.wait_for(Option::is_some).await {
+            Ok(status) => status.map(|status| status.to_string()).unwrap_or_default(),
+            Err(_) => "status unknown".to_owned(),
+        };
+        anyhow::anyhow!("{} ended ({status}); {} ends with:\n{}", self.name, self.log.display(), tail(&self.log))
+    }
+
+    /// Asks it to stop and waits for its end; kills it when it takes too long.
+    pub(super) async fn stop(self) {
+        self.signal(self.stop_signal);
+        if tokio::time::timeout(STOP_WITHIN, self.ended()).await.is_err() {
+            tracing::warn!(within_s = STOP_WITHIN.as_secs(), "{} did not stop; killing it", self.name);
+            self.signal(Signal::KILL);
+            self.ended().await;
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if self.ended.has_changed().is_ok() && self.ended.borrow().is_none() {
+            // It may end at this moment.
+            let _ = kill_process(self.pid, signal);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.signal(self.stop_signal);
+    }
+}
+
+fn with_death_signal(spawn: &Spawn<'_>) -> Command {
+    let Some(setpriv) = setpriv() else {
+        tracing::warn!("no setpriv (util-linux) here: {} goes on when this process is killed", spawn.name);
+        let mut command = command(spawn.program, spawn.user);
+        command.args(&spawn.arguments);
+        return command;
+    };
+    let signal = if spawn.stop_signal == Signal::INT { "INT" } else { "TERM" };
+    let mut command = command(&setpriv, spawn.user);
+    command.args(["--pdeathsig", signal]).arg(spawn.program).args(&spawn.arguments);
+    command
+}
+
+/// That of busybox has no `--pdeathsig`.
+fn setpriv() -> Option<PathBuf> {
+    let setpriv = find_program("setpriv")?;
+    let works = output_of(Command::new(&setpriv).args(["--pdeathsig", "keep", "true"])).is_some();
+    works.then_some(setpriv)
+}
+
+/// The program of that name in `PATH`.
+pub(super) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
+}
+
+/// What a short command prints on both outputs, when it succeeds.
+pub(super) fn output_of(command: &mut Command) -> Option<String> {
+    let output = command.stdin(Stdio::null()).output().ok()?;
+    let both = [output.stdout, output.stderr].concat();
+    output.status.success().then(|| String::from_utf8_lossy(&both).into_owned())
+}
+
+/// The last lines of a log.
+pub(super) fn tail(log: &Path) -> String {
+    let bytes = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(12)..].join("\n")
+}
+
+/// The port, when it is free; one that is, when none is asked for.
+pub(super) fn port(asked: Option<u16>, of: &str, option: &str) -> anyhow::Result<u16> {
+    match asked {
+        Some(port) if is_free(port) => Ok(port),
+        Some(port) => bail!("port {port} for {of} is taken: stop what listens there, or choose another with {option}"),
+        None => {
+            let (first, count) = (usize::from(PICKED_PORTS.start), PICKED_PORTS.len());
+            let offset = uuid::Uuid::new_v4().as_u128() as usize % count;
+            let mut ports = (0..count).filter_map(|next| u16::try_from(first + (offset + next) % count).ok());
+            ports.find(|port| is_free(*port)).with_context(|| format!("no free port for {of}"))
+        }
+    }
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
+}
+
+/// The sentence that names what to install.
+pub(super) fn install(apt: &str, dnf: &str, brew: &str) -> String {
+    if find_program("apt-get").is_some() {
+        format!("apt-get install {apt}")
+    } else if find_program("dnf").is_some() {
+        format!("dnf install {dnf}")
+    } else {
+        format!("brew install {brew}")
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_told_and_a_picked_one_is_free() {
+        let picked = port(None, "Kafka", "--kafka-port").unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", picked)).unwrap();
+        let error = port(Some(picked), "Kafka", "--kafka-port").unwrap_err().to_string();
+        assert!(error.contains("--kafka-port") && !error.contains('\n'), "{error}");
+        drop(listener);
+        assert_eq!(port(Some(picked), "Kafka", "--kafka-port").unwrap(), picked);
+    }
+
+    #[tokio::test]
+    async fn a_child_that_ends_shows_its_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = super::super::lock::acquire(folder.path()).await.unwrap();
+        let spawn = Spawn {
+            name: "Echo",
+            program: Path::new("/bin/sh"),
+            arguments: vec!["-c".to_owned(), "echo no room >&2; exit 3".to_owned()],
+            user: None,
+            stop_signal: Signal::TERM,
+            log: folder.path().join("log"),
+            lock: &lock,
+        };
+        let told = Process::spawn(spawn).await.unwrap().ended().await.to_string();
+        assert!(told.contains("Echo ended (exit status: 3)") && told.ends_with("no room"), "{told}");
+    }
+}
