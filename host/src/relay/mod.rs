@@ -237,7 +237,8 @@ impl<'a> Leader<'a> {
 
     async fn snapshot(&mut self) -> anyhow::Result<()> {
         let begun_at = self.relay.order.lock().begin_snapshot();
-        let rows = outbox::unpublished(&self.relay.database.admin, &self.relay.order.lock().in_flight_seqs()).await?;
+        let in_flight = self.relay.order.lock().in_flight_seqs();
+        let rows = outbox::unpublished(&self.relay.database.admin, &in_flight).await?;
         let complete = i64::try_from(rows.len()).is_ok_and(|count| count < outbox::SNAPSHOT_ROWS_MAX);
         self.relay.order.lock().snapshot(begun_at, rows, complete);
         self.read = true;

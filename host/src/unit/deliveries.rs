@@ -48,7 +48,8 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
         return Ok(Committed { advances: Vec::new(), ended: Vec::new(), handled: 0, statements: 0, committed: false });
     }
     let opening = opening(&plan, work, setup);
-    let opened = open(setup.connection()?, setup.chain, LEASE_MS, &opening).await?;
+    let chain = setup.chain;
+    let opened = open(setup.connection()?, chain, LEASE_MS, &opening).await?;
     for place in plan.lose(work, &opened.sources) {
         tracing::warn!(topic = &*place.0, partition = place.1, "another host has claimed this partition");
         sources.lose(place);
@@ -88,8 +89,7 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
     };
     let settled = settle(&setting, effects, &causes, &mut closing);
     let relay = setup.service.relay.clone();
-    let chain = setup.chain.clone();
-    commit(setup.connection()?, &chain, closing, settled.records, &relay, || {})
+    commit(setup.connection()?, chain, closing, settled.records, &relay, || {})
         .await
         .map_err(|fault| in_work(fault, &running))?;
     Ok(Committed { advances: plan.advances.into_values().collect(), ended: settled.ended, handled: running.len(), statements, committed: true })

@@ -37,7 +37,8 @@ pub struct Committed {
 pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, Fault> {
     let request_keys = work.iter().filter_map(|pending| Some(pending.idempotency.as_ref()?.key.clone())).collect();
     let opening = Opening { request_keys, ..Opening::default() };
-    let opened = open(setup.connection()?, setup.chain, LEASE_MS, &opening).await?;
+    let chain = setup.chain;
+    let opened = open(setup.connection()?, chain, LEASE_MS, &opening).await?;
     let mut answers: Vec<Option<Answer>> = work.iter().map(|pending| kept(pending, &opened)).collect();
     let running: Vec<usize> = (0..work.len()).filter(|place| answers[*place].is_none()).collect();
     let batch: Vec<&Request> = running.iter().map(|place| &work[*place].request).collect();
@@ -62,7 +63,6 @@ pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, F
         keep(&work[*place], response, &mut closing);
     }
     let relay = setup.service.relay.clone();
-    let chain = setup.chain.clone();
     let waiters = setup.service.waiters.clone();
     // Before the relay hears of the unit: a saga that it begins cannot have ended yet.
     let answer = || {
@@ -78,7 +78,7 @@ pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, F
             }
         }
     };
-    commit(setup.connection()?, &chain, closing, settled.records, &relay, answer)
+    commit(setup.connection()?, chain, closing, settled.records, &relay, answer)
         .await
         .map_err(|fault| in_work(fault, &running))?;
     let answers = answers.into_iter().map(|answer| answer.unwrap_or(Answer::Unknown)).collect();
