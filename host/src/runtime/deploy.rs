@@ -135,7 +135,7 @@ impl Shared {
             }
             Err(_) => {}
         }
-        let suggested = Version::suggest_policy(&self.engine, name, bytes).await?;
+        let suggested = Policy::suggested(&Version::describe(&self.engine, name, bytes).await?);
         if !self.config.write_policies {
             return Err(DeployError::Rejected(format!(
                 "there is no policy {}. One that grants all it asks for is printed by: saga-host check {name}.wasm",
