@@ -9,6 +9,7 @@ pub mod ingress;
 pub mod kafka;
 pub mod lane;
 pub mod plugin;
+pub mod problem;
 pub mod relay;
 pub mod saga;
 pub mod service;

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use crate::{
     ingress::{
         delivery::Delivery,
-        http::{pending::Pending, waiters::Waiters},
+        http::{pending::Pending, readers::Readers, waiters::Waiters},
     },
     kafka::Topics,
     lane::queue::Queue,
@@ -77,6 +77,8 @@ pub struct Service {
     pub deliveries: Arc<Queue<Delivery>>,
     /// What waits for the HTTP lane.
     pub requests: Arc<Queue<Pending>>,
+    /// The connections of its reads.
+    pub readers: Readers,
     /// HTTP callers that wait for the end of a saga.
     pub waiters: Arc<Waiters>,
 }

@@ -48,7 +48,7 @@ impl Version {
         &self,
         session: Session,
         _setting: &CallSetting,
-        _batch: &[Delivery],
+        _batch: &[&Delivery],
         _sagas: &[LiveSaga],
     ) -> Called<Vec<Outcome>> {
         Called { session: Some(session), effects: Default::default(), statements: 0, result: Ok(Vec::new()) }
@@ -59,7 +59,7 @@ impl Version {
         &self,
         session: Session,
         _setting: &CallSetting,
-        _batch: &[Request],
+        _batch: &[&Request],
     ) -> Called<Vec<Response>> {
         Called { session: Some(session), effects: Default::default(), statements: 0, result: Ok(Vec::new()) }
     }

@@ -1,5 +1,225 @@
 //! HTTP callers that wait for the end of a saga (`Prefer: wait`).
+//!
+//! A caller is registered between the commit that began its saga and the first record of it that
+//! anyone can see, so its end cannot be missed: this host's lanes tell of the sagas that they
+//! end, and what other hosts ended, or what had ended before, is looked up in `saga.saga_done`.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use sqlx::PgPool;
+use tokio::sync::{Notify, oneshot};
+
+use crate::plugin::call::Response;
+
+/// How often the ends that other hosts wrote are looked for.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Waits of one look into the database.
+const LOOK_MAX: usize = 1_000;
 
 /// Those of one plugin.
+#[derive(Debug)]
+pub struct Waiters {
+    admin: PgPool,
+    waiting: Mutex<Waiting>,
+    /// Kept beside the map so that a lane passes by without the lock when nobody waits.
+    count: AtomicUsize,
+    wake: Notify,
+}
+
 #[derive(Debug, Default)]
-pub struct Waiters {}
+struct Waiting {
+    /// By type, then by key: both are found without being copied.
+    sagas: HashMap<String, HashMap<String, Saga>>,
+    polled: bool,
+}
+
+#[derive(Debug)]
+struct Saga {
+    callers: Vec<oneshot::Sender<Option<String>>>,
+    look_at: Instant,
+}
+
+/// The end of a saga, to be awaited.
+#[derive(Debug)]
+pub struct Wait(oneshot::Receiver<Option<String>>);
+
+impl Wait {
+    /// Waits for the end: the `finish.answer` of the saga, if it has one. None when `until` has passed.
+    pub async fn end(self, until: tokio::time::Instant) -> Option<Option<String>> {
+        tokio::time::timeout_at(until, self.0).await.ok()?.ok()
+    }
+}
+
+impl Waiters {
+    /// Nobody waits yet. `admin` is the host's own account in the plugin's database.
+    #[must_use]
+    pub fn new(admin: PgPool) -> Arc<Self> {
+        let (waiting, count, wake) = (Mutex::default(), AtomicUsize::new(0), Notify::new());
+        Arc::new(Self { admin, waiting, count, wake })
+    }
+
+    /// Registers a caller whose answer is `response`; none when the answer stands for no saga or is
+    /// no 2xx. `begun` says that the saga began in the unit just committed: otherwise it may
+    /// have ended long ago, and is looked up at once.
+    ///
+    /// To be called after the commit and before [`Self::ended`] and the relay hear of the unit.
+    pub fn wait(self: &Arc<Self>, response: &Response, begun: bool) -> Option<Wait> {
+        let (saga_type, key) = response.saga.as_ref().filter(|_| (200..300).contains(&response.status))?;
+        let (sender, receiver) = oneshot::channel();
+        let now = Instant::now();
+        let mut waiting = self.waiting.lock();
+        let saga = waiting
+            .sagas
+            .entry(saga_type.clone())
+            .or_default()
+            .entry(key.clone())
+            .or_insert_with(|| Saga { callers: Vec::with_capacity(1), look_at: now + LOOK_AGAIN });
+        saga.callers.push(sender);
+        if !begun {
+            saga.look_at = now;
+            self.wake.notify_one();
+        }
+        self.count.fetch_add(1, Ordering::Release);
+        if !std::mem::replace(&mut waiting.polled, true) {
+            tokio::spawn(Arc::clone(self).poll());
+        }
+        Some(Wait(receiver))
+    }
+
+    /// Tells those who wait for this saga that it has ended. Cheap when nobody waits.
+    pub fn ended(&self, saga_type: &str, key: &str, answer: Option<&str>) {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let saga = self.waiting.lock().sagas.get_mut(saga_type).and_then(|keys| keys.remove(key));
+        for caller in saga.into_iter().flat_map(|saga| saga.callers) {
+            self.count.fetch_sub(1, Ordering::Release);
+            // A caller that has gone needs no answer.
+            let _gone = caller.send(answer.map(str::to_owned));
+        }
+    }
+
+    /// Looks the ends up while anybody waits.
+    async fn poll(self: Arc<Self>) {
+        loop {
+            let (types, keys) = match self.due() {
+                Some(due) => due,
+                None => return,
+            };
+            if !keys.is_empty() {
+                self.look_up(&types, &keys).await;
+            }
+            let _elapsed = tokio::time::timeout(LOOK_AGAIN, self.wake.notified()).await;
+        }
+    }
+
+    /// Forgets the callers that have gone; the sagas to look up now. None when nobody waits: then the
+    /// next registration starts a new poll.
+    fn due(&self) -> Option<(Vec<String>, Vec<String>)> {
+        let now = Instant::now();
+        let mut due = (Vec::new(), Vec::new());
+        let mut waiting = self.waiting.lock();
+        let mut gone = 0;
+        for (saga_type, keys) in &mut waiting.sagas {
+            keys.retain(|key, saga| {
+                let before = saga.callers.len();
+                saga.callers.retain(|caller| !caller.is_closed());
+                gone += before - saga.callers.len();
+                if !saga.callers.is_empty() && saga.look_at <= now && due.0.len() < LOOK_MAX {
+                    saga.look_at = now + LOOK_AGAIN;
+                    due.0.push(saga_type.clone());
+                    due.1.push(key.clone());
+                }
+                !saga.callers.is_empty()
+            });
+        }
+        self.count.fetch_sub(gone, Ordering::Release);
+        waiting.sagas.retain(|_, keys| !keys.is_empty());
+        if waiting.sagas.is_empty() {
+            waiting.polled = false;
+            return None;
+        }
+        Some(due)
+    }
+
+    async fn look_up(&self, types: &[String], keys: &[String]) {
+        let ended: Result<Vec<(String, String, Option<String>)>, _> = sqlx::query_as(
+            "SELECT d.type, d.key, d.answer FROM unnest($1::text[], $2::text[]) w (type, key)
+               JOIN saga.saga_done d ON d.type = w.type AND d.key = w.key",
+        )
+        .bind(types)
+        .bind(keys)
+        .fetch_all(&self.admin)
+        .await;
+        match ended {
+            Ok(ended) => {
+                ended.iter().for_each(|(saga_type, key, answer)| self.ended(saga_type, key, answer.as_deref()));
+            }
+            Err(error) => tracing::debug!(%error, "cannot look up the ends of {} sagas; trying again", keys.len()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+    use tokio::time::Instant;
+
+    use super::{Response, Waiters};
+
+    /// Without a database: look-ups fail and are tried again.
+    fn waiters() -> Arc<Waiters> {
+        let nowhere = PgConnectOptions::new().host("127.0.0.1").port(1);
+        Waiters::new(PgPoolOptions::new().acquire_timeout(Duration::from_millis(50)).connect_lazy_with(nowhere))
+    }
+
+    fn answer(status: u16, key: &str) -> Response {
+        Response { status, saga: Some(("order".into(), key.into())), ..Response::default() }
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(50)
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_for_a_saga_hear_of_its_end() {
+        let waiters = waiters();
+        let first = waiters.wait(&answer(201, "a"), true).unwrap();
+        let second = waiters.wait(&answer(200, "a"), false).unwrap();
+        let other = waiters.wait(&answer(201, "b"), true).unwrap();
+        waiters.ended("order", "a", Some("{}"));
+        waiters.ended("payment", "b", None);
+        assert_eq!(first.end(soon()).await, Some(Some("{}".into())));
+        assert_eq!(second.end(soon()).await, Some(Some("{}".into())));
+        assert_eq!(other.end(soon()).await, None);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_an_answer_without_a_saga_or_a_refusal() {
+        let waiters = waiters();
+        assert!(waiters.wait(&Response { status: 200, ..Response::default() }, true).is_none());
+        assert!(waiters.wait(&answer(409, "a"), true).is_none());
+        assert!(!waiters.waiting.lock().polled);
+    }
+
+    #[tokio::test]
+    async fn the_poll_ends_with_the_last_caller() {
+        let waiters = waiters();
+        drop(waiters.wait(&answer(201, "a"), true));
+        while waiters.waiting.lock().polled {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(waiters.count.load(std::sync::atomic::Ordering::Acquire), 0);
+    }
+}

@@ -1,0 +1,126 @@
+//! Reads a request's body, which is bounded in bytes and in time.
+
+use std::time::Duration;
+
+use axum::{
+    body::{Body, BodyDataStream, HttpBody},
+    http::{HeaderMap, StatusCode, header},
+};
+use futures::StreamExt;
+
+use crate::problem::Problem;
+
+/// How long a caller may take to send it.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
+/// What is taken off the connection of a caller that sends too much, without being kept: one that writes
+/// before it reads would lose the answer with the connection.
+const DISCARD_BYTES_MAX: usize = 1 << 20;
+const DISCARD_WITHIN: Duration = Duration::from_secs(1);
+
+/// The whole body.
+///
+/// # Errors
+/// 413 above `bytes_max`, announced or sent; 408 when it takes too long; 400 when it breaks off.
+pub(super) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Vec<u8>, Problem> {
+    read_within(BODY_WITHIN, headers, body, bytes_max).await
+}
+
+async fn read_within(within: Duration, headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Vec<u8>, Problem> {
+    if body.is_end_stream() {
+        return Ok(Vec::new());
+    }
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let mut stream = body.into_data_stream();
+    if announced > bytes_max {
+        // A caller that asks before it sends has sent nothing.
+        if !headers.contains_key(header::EXPECT) {
+            discard(&mut stream).await;
+        }
+        return Err(too_large(bytes_max));
+    }
+    match tokio::time::timeout(within, gather(&mut stream, bytes_max)).await {
+        Ok(Ok(Some(bytes))) => Ok(bytes),
+        Ok(Ok(None)) => {
+            discard(&mut stream).await;
+            Err(too_large(bytes_max))
+        }
+        Ok(Err(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, "Bad request", "the body broke off")),
+        Err(_) => {
+            let detail = format!("the body did not arrive within {} s", within.as_secs());
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "Request timeout", detail))
+        }
+    }
+}
+
+/// None when there is more than `bytes_max`.
+async fn gather(stream: &mut BodyDataStream, bytes_max: usize) -> Result<Option<Vec<u8>>, axum::Error> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk?;
+        if chunk.len() > bytes_max - bytes.len() {
+            return Ok(None);
+        }
+        match bytes.is_empty() {
+            true => bytes = Vec::from(chunk),
+            false => bytes.extend_from_slice(&chunk),
+        }
+    }
+    Ok(Some(bytes))
+}
+
+async fn discard(stream: &mut BodyDataStream) {
+    let discarding = async {
+        let mut discarded = 0;
+        while let Some(Ok(chunk)) = stream.next().await {
+            discarded += chunk.len();
+            if discarded > DISCARD_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    let _gave_up = tokio::time::timeout(DISCARD_WITHIN, discarding).await;
+}
+
+fn too_large(bytes_max: usize) -> Problem {
+    let detail = format!("the body is larger than {bytes_max} bytes");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "Body too large", detail).with("bytesMax", bytes_max)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, time::Duration};
+
+    use axum::{body::Body, http::HeaderMap};
+
+    use super::read_within;
+
+    async fn status(body: Body) -> Result<Vec<u8>, u16> {
+        let read = read_within(Duration::from_millis(50), &HeaderMap::new(), body, 4);
+        read.await.map_err(|problem| problem.status.as_u16())
+    }
+
+    fn chunks(chunks: &[&'static str]) -> Body {
+        Body::from_stream(futures::stream::iter(chunks.to_vec().into_iter().map(Ok::<_, Infallible>)))
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_limit() {
+        assert_eq!(status(Body::empty()).await, Ok(vec![]));
+        assert_eq!(status(Body::from("abcd")).await, Ok(b"abcd".to_vec()));
+        assert_eq!(status(chunks(&["ab", "", "cd"])).await, Ok(b"abcd".to_vec()));
+        assert_eq!(status(Body::from("abcde")).await, Err(413));
+        assert_eq!(status(chunks(&["abc", "de", "f"])).await, Err(413));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_a_bad_request() {
+        let broken = [Ok("ab"), Err("connection reset")];
+        assert_eq!(status(Body::from_stream(futures::stream::iter(broken))).await, Err(400));
+    }
+
+    #[tokio::test]
+    async fn a_slow_body_is_not_waited_for() {
+        let never = futures::stream::pending::<Result<&str, Infallible>>();
+        assert_eq!(status(Body::from_stream(never)).await, Err(408));
+    }
+}

@@ -1,0 +1,212 @@
+//! One request, from its first byte to its answer: route, body, plugin.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use arc_swap::ArcSwap;
+use axum::{
+    body::{Body, HttpBody},
+    extract::{Request as HttpRequest, State},
+    http::{HeaderValue, Method, StatusCode, header, request::Parts, response::Response as HttpResponse},
+    response::IntoResponse,
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    body,
+    idempotency::idempotency,
+    outcome, prefer,
+    readers::ReadError,
+    router::{RouteTable, Target, route_index},
+    translate,
+    write::{Write, write},
+};
+use crate::{
+    ingress::{correlation::correlate, trace::Trace},
+    plugin::call::{Request, Response},
+    problem::Problem,
+    unit::fault::Fault,
+};
+
+/// What all requests share.
+#[derive(Debug)]
+pub(super) struct Ingress {
+    /// Changed when a plugin changes.
+    pub(super) routes: Arc<ArcSwap<RouteTable>>,
+    /// Set when the host stops: then nobody is kept waiting for the end of a saga.
+    pub(super) stop: CancellationToken,
+}
+
+/// Where a request goes, with the values of its path.
+enum Found {
+    Target(Arc<Target>, Vec<String>),
+    /// It asked what is allowed.
+    Options(HeaderValue),
+}
+
+/// Answers a request.
+pub(super) async fn handle(State(ingress): State<Arc<Ingress>>, request: HttpRequest) -> HttpResponse<Body> {
+    let began = Instant::now();
+    let (parts, body) = request.into_parts();
+    let parent = parts.headers.get("traceparent").and_then(|value| Trace::parse(value.as_bytes()));
+    let trace = parent.unwrap_or_else(Trace::begin);
+    let answer = answer(&ingress, &parts, body, &trace, began).await;
+    let answer = answer.unwrap_or_else(IntoResponse::into_response);
+    let answer = if parts.method == Method::HEAD { without_body(answer) } else { answer };
+    tracing::debug!(
+        trace = %trace.id(),
+        method = %parts.method,
+        path = parts.uri.path(),
+        status = answer.status().as_u16(),
+        ms = began.elapsed().as_millis(),
+        "request"
+    );
+    answer
+}
+
+async fn answer(
+    ingress: &Ingress,
+    parts: &Parts,
+    body: Body,
+    trace: &Trace,
+    began: Instant,
+) -> Result<HttpResponse<Body>, Problem> {
+    let (target, params) = match find(&ingress.routes.load(), &parts.method, parts.uri.path())? {
+        Found::Target(target, params) => (target, params),
+        Found::Options(allow) => return Ok(options(allow)),
+    };
+    let bytes_max = target.service.active.load().version.policy.http.body_bytes_max;
+    let request = Request {
+        id: uuid::Uuid::now_v7().to_string(),
+        route: 0,
+        params,
+        query: translate::query(parts.uri.query().unwrap_or_default())?,
+        headers: translate::headers(&parts.headers),
+        body: body::read(&parts.headers, body, bytes_max).await?,
+    };
+    let id = request.id.clone();
+    let response = match target.read {
+        true => read(&target, request, trace).await?,
+        false => {
+            write(&target.service.requests, &ingress.stop, prepare(&target, parts, request, trace, began)?).await?
+        }
+    };
+    translate::response(response).map_err(|reason| failed(&target, &id, trace, &reason))
+}
+
+fn find(routes: &RouteTable, method: &Method, path: &str) -> Result<Found, Problem> {
+    let Some((resource, values)) = routes.find(path) else {
+        return Err(not_found(path));
+    };
+    let allow = || HeaderValue::from_str(&resource.allow).unwrap_or(HeaderValue::from_static("OPTIONS"));
+    match resource.method(method.as_str()) {
+        Some(target) => Ok(Found::Target(Arc::clone(target), translate::params(&values)?)),
+        None if method == Method::OPTIONS => Ok(Found::Options(allow())),
+        None => {
+            let detail = format!("{path} answers {}", resource.allow);
+            let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", detail);
+            Err(problem.header(header::ALLOW, allow()))
+        }
+    }
+}
+
+fn not_found(path: &str) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "Not found", format!("there is nothing at {path}"))
+}
+
+fn options(allow: HeaderValue) -> HttpResponse<Body> {
+    let mut response = HttpResponse::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::ALLOW, allow);
+    response
+}
+
+fn prepare(target: &Target, parts: &Parts, request: Request, trace: &Trace, began: Instant) -> Result<Write, Problem> {
+    let Request { params, query, headers, body, .. } = &request;
+    let correlation =
+        correlate(&target.correlation, params.first().map(String::as_bytes), headers, Some(body.as_slice()));
+    let idempotency = idempotency(&parts.headers, parts.method.as_str(), parts.uri.path(), query, body)?;
+    let wait = prefer::wait(parts.headers.get_all("prefer").iter().map(HeaderValue::as_bytes));
+    Ok(Write {
+        route: Arc::clone(&target.route),
+        trace: *trace,
+        correlation,
+        idempotency,
+        wait_until: wait.map(|wait| began + wait),
+        request,
+    })
+}
+
+async fn read(target: &Target, mut request: Request, trace: &Trace) -> Result<Response, Problem> {
+    let service = &target.service;
+    let active = service.active.load_full();
+    request.route =
+        route_index(&active.version.manifest, &target.route).ok_or_else(|| not_found(&target.route.path))?;
+    service.readers.read(&active.version, &request).await.map_err(|error| match error {
+        ReadError::Busy => outcome::busy("reads"),
+        ReadError::Fault(fault @ (Fault::Guest(_) | Fault::Culprits(_))) => {
+            active.counters.errors.fetch_add(1, Ordering::Relaxed);
+            failed(target, &request.id, trace, &reason(&fault))
+        }
+        ReadError::Fault(fault) => {
+            tracing::warn!(plugin = service.name, trace = trace.id(), %fault, "read not answered");
+            outcome::away()
+        }
+    })
+}
+
+fn failed(target: &Target, request: &str, trace: &Trace, reason: &str) -> Problem {
+    tracing::error!(plugin = target.service.name, request, trace = trace.id(), "request failed: {reason}");
+    outcome::failed(request, trace)
+}
+
+fn reason(fault: &Fault) -> String {
+    match fault {
+        Fault::Culprits(culprits) => {
+            culprits.iter().map(|culprit| culprit.reason.as_str()).collect::<Vec<_>>().join("; ")
+        }
+        fault => fault.to_string(),
+    }
+}
+
+/// What a `GET` would have answered, with the length of the body that is left out.
+fn without_body(answer: HttpResponse<Body>) -> HttpResponse<Body> {
+    let (mut parts, body) = answer.into_parts();
+    let lengthless = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if let Some(length) = body.size_hint().exact().filter(|_| !lengthless) {
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    HttpResponse::from_parts(parts, Body::empty())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use axum::{
+        body::{Body, HttpBody},
+        http::{Method, StatusCode, header},
+        response::IntoResponse,
+    };
+
+    use super::{Problem, find, without_body};
+    use crate::ingress::http::router::RouteTable;
+
+    #[test]
+    fn an_unknown_path_is_not_found_whatever_the_method() {
+        for method in [Method::GET, Method::POST, Method::OPTIONS] {
+            let problem = find(&RouteTable::default(), &method, "/nothing").err().unwrap();
+            assert_eq!((problem.status, problem.detail()), (StatusCode::NOT_FOUND, "there is nothing at /nothing"));
+        }
+    }
+
+    #[test]
+    fn an_answer_to_head_keeps_its_headers() {
+        let problem = || Problem::new(StatusCode::NOT_FOUND, "Not found", "no such order").into_response();
+        let (get, head) = (problem(), without_body(problem()));
+        assert_eq!(head.headers()[header::CONTENT_TYPE], get.headers()[header::CONTENT_TYPE]);
+        let length = get.body().size_hint().exact().unwrap().to_string();
+        assert_eq!(head.headers()[header::CONTENT_LENGTH], length.as_str());
+        assert!(head.body().is_end_stream());
+        assert_eq!(without_body(Body::empty().into_response()).headers()[header::CONTENT_LENGTH], "0");
+    }
+}

@@ -1,0 +1,133 @@
+//! `Idempotency-Key`: the same request twice is one. The key is the caller's; what it was used for is
+//! kept as a digest. <https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>
+
+use axum::http::{HeaderMap, StatusCode};
+use sha2::{Digest, Sha256};
+
+use super::pending::Idempotency;
+use crate::problem::Problem;
+
+/// Name of the header.
+const HEADER: &str = "idempotency-key";
+const KEY_BYTES_MAX: usize = 255;
+
+/// The key of a request, if it has one, and the digest of what must be the same when it is repeated.
+///
+/// # Errors
+/// The problem with the header.
+pub(super) fn idempotency(
+    headers: &HeaderMap,
+    method: &str,
+    path: &str,
+    query: &[(String, String)],
+    body: &[u8],
+) -> Result<Option<Idempotency>, Problem> {
+    let mut values = headers.get_all(HEADER).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let key = key(value.as_bytes()).filter(|_| values.next().is_none()).ok_or_else(|| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "Bad header",
+            "Idempotency-Key must be sent once, with 1 to 255 visible ASCII characters, quoted or not",
+        )
+        .with("header", "Idempotency-Key")
+    })?;
+    Ok(Some(Idempotency { key, hash: hash(method, path, query, body) }))
+}
+
+/// Reads a structured-field string (RFC 9651); many callers leave its quotes out.
+fn key(value: &[u8]) -> Option<String> {
+    let value = value.trim_ascii();
+    let key = match value.strip_prefix(b"\"") {
+        Some(rest) => unescaped(rest.strip_suffix(b"\"")?)?,
+        None => value.to_vec(),
+    };
+    let valid = (1..=KEY_BYTES_MAX).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
+    String::from_utf8(key).ok().filter(|_| valid)
+}
+
+fn unescaped(quoted: &[u8]) -> Option<Vec<u8>> {
+    let mut key = Vec::with_capacity(quoted.len());
+    let mut bytes = quoted.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => return None,
+            b'\\' => key.push(bytes.next().filter(|byte| matches!(byte, b'"' | b'\\'))?),
+            _ => key.push(byte),
+        }
+    }
+    Some(key)
+}
+
+/// Parameters of one query in another order are the same request; each part is told apart by its length.
+fn hash(method: &str, path: &str, query: &[(String, String)], body: &[u8]) -> Vec<u8> {
+    let mut sorted: Vec<_> = query.iter().collect();
+    sorted.sort_by_key(|(name, _)| name);
+    let pairs = sorted.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+    let mut digest = Sha256::new();
+    for part in [method.as_bytes(), path.as_bytes()].into_iter().chain(pairs).chain([body]) {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().to_vec()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::{hash, idempotency, key};
+
+    #[test]
+    fn a_key_is_quoted_or_not_and_visible() {
+        let longest = "k".repeat(255);
+        for (value, expected) in [
+            ("abc-1", Some("abc-1")),
+            (" abc ", Some("abc")),
+            ("\"abc\"", Some("abc")),
+            (r#""a\"b\\c""#, Some(r#"a"b\c"#)),
+            (longest.as_str(), Some(longest.as_str())),
+            (&"k".repeat(256), None),
+            ("", None),
+            ("\"\"", None),
+            ("\"", None),
+            ("\"abc", None),
+            (r#""a"b""#, None),
+            (r#""a\b""#, None),
+            ("a b", None),
+            ("\"a b\"", None),
+            ("a\u{e9}", None),
+            ("a\tb", None),
+        ] {
+            assert_eq!(key(value.as_bytes()).as_deref(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn one_header_or_none() {
+        let mut headers = axum::http::HeaderMap::new();
+        assert!(matches!(idempotency(&headers, "POST", "/a", &[], b""), Ok(None)));
+        headers.append("idempotency-key", "k".parse().unwrap());
+        assert!(matches!(idempotency(&headers, "POST", "/a", &[], b""), Ok(Some(found)) if found.key == "k"));
+        headers.append("idempotency-key", "k".parse().unwrap());
+        let problem = idempotency(&headers, "POST", "/a", &[], b"").unwrap_err();
+        assert!(problem.detail().contains("Idempotency-Key"));
+    }
+
+    #[test]
+    fn the_digest_tells_requests_apart() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let (ab, ba) = ([pair("a", "1"), pair("b", "2")], [pair("b", "2"), pair("a", "1")]);
+        let first = hash("PATCH", "/a", &ab, b"x");
+        assert_eq!(first.len(), 32);
+        assert_eq!(first, hash("PATCH", "/a", &ba, b"x"));
+        for other in [
+            hash("POST", "/a", &ab, b"x"),
+            hash("PATCH", "/b", &ab, b"x"),
+            hash("PATCH", "/a", &ab[..1], b"x"),
+            hash("PATCH", "/a", &ab, b""),
+            hash("PATCH", "/a", &[pair("a", "12"), pair("b", "")], b"x"),
+        ] {
+            assert_ne!(first, other);
+        }
+    }
+}

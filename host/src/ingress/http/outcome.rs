@@ -1,0 +1,67 @@
+//! The problems that a request can end with once it was understood. None of them tells a caller
+//! what stands in a database, a statement or a log.
+
+use axum::http::StatusCode;
+
+use crate::{ingress::trace::Trace, problem::Problem};
+
+/// `type` of the only problem after which a write may have been committed.
+pub(super) const OUTCOME_UNKNOWN: &str = "urn:saga-host:problem:outcome-unknown";
+
+const RETRY_AFTER_S: u32 = 1;
+
+fn unavailable(title: &'static str, detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, title, detail).retry_after(RETRY_AFTER_S)
+}
+
+/// Too many requests wait.
+#[must_use]
+pub(super) fn busy(what: &str) -> Problem {
+    unavailable("Busy", format!("too many {what} are waiting; nothing was done, try again"))
+}
+
+/// Postgres is away.
+#[must_use]
+pub(super) fn away() -> Problem {
+    unavailable("Unavailable", "the service cannot reach its database; try again")
+}
+
+/// The host stops, or the lane let the request go.
+#[must_use]
+pub(super) fn stopping() -> Problem {
+    unavailable("Stopping", "this host is stopping; nothing is lost if it is sent again with the same id")
+        .kind(OUTCOME_UNKNOWN)
+}
+
+/// It cannot be told whether it was committed.
+#[must_use]
+pub(super) fn unknown_outcome() -> Problem {
+    unavailable(
+        "Outcome unknown",
+        "it cannot be told yet whether this was done; repeat it with the same id or Idempotency-Key",
+    )
+    .kind(OUTCOME_UNKNOWN)
+}
+
+/// The plugin fails on it. The reason stands in the log, under the ids that the caller gets.
+#[must_use]
+pub(super) fn failed(request_id: &str, trace: &Trace) -> Problem {
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "The service failed",
+        "the service failed on this request; nothing was done. The log has the reason under requestId",
+    )
+    .with("requestId", request_id)
+    .with("traceId", trace.id())
+}
+
+/// An `Idempotency-Key` with another request than before.
+#[must_use]
+pub(super) fn key_reused() -> Problem {
+    Problem::new(
+        StatusCode::CONFLICT,
+        "Idempotency-Key in use",
+        "this Idempotency-Key was sent before with another method, path, query or body",
+    )
+    .with("header", "Idempotency-Key")
+}

@@ -1,0 +1,127 @@
+//! Reads: read-only transactions outside the lanes, on a few connections of a plugin's role.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use crate::{
+    plugin::{
+        Policy,
+        call::{CallSetting, Request, Response, Session},
+        version::Version,
+    },
+    store::{Database, PluginRole},
+    unit::fault::Fault,
+};
+
+/// Connections of one plugin's reads on this host, at the most.
+const READERS_MAX: usize = 4;
+/// How long a read waits for one of them.
+const FREE_WITHIN: Duration = Duration::from_secs(5);
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// The connections of one plugin's reads: opened when first needed, kept while they work.
+#[derive(Debug)]
+pub struct Readers {
+    database: Database,
+    role: PluginRole,
+    free: Semaphore,
+    idle: Mutex<Vec<Reader>>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    session: Session,
+    /// Its limits are in the connection's settings.
+    policy: Arc<Policy>,
+}
+
+/// Why a read has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// All connections were busy for too long.
+    #[error("no connection was free within {} s", FREE_WITHIN.as_secs())]
+    Busy,
+    /// The call or its connection failed.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl Readers {
+    /// No connection is open yet.
+    #[must_use]
+    pub fn new(database: Database, role: PluginRole) -> Self {
+        Self { database, role, free: Semaphore::new(READERS_MAX), idle: Mutex::default() }
+    }
+
+    /// Runs one request in a transaction of its own that writes nothing. When the environment
+    /// fails, once more on a new connection. A caller that leaves closes the connection.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn read(&self, version: &Version, request: &Request) -> Result<Response, ReadError> {
+        let free = tokio::time::timeout(FREE_WITHIN, self.free.acquire()).await;
+        let _permit = free.map_err(|_elapsed| ReadError::Busy)?.map_err(|_closed| ReadError::Busy)?;
+        let reader = match self.idle(&version.policy) {
+            Some(reader) => reader,
+            None => self.connect(&version.policy).await?,
+        };
+        match self.call(reader, version, request).await {
+            Err(Fault::Environment(reason)) => {
+                tracing::debug!(plugin = version.plugin, reason, "read failed; trying on a new connection");
+                self.idle.lock().clear();
+                let reader = self.connect(&version.policy).await?;
+                Ok(self.call(reader, version, request).await?)
+            }
+            done => Ok(done?),
+        }
+    }
+
+    /// An open connection with the limits of this policy; those of another one are closed.
+    fn idle(&self, policy: &Arc<Policy>) -> Option<Reader> {
+        let mut idle = self.idle.lock();
+        idle.retain(|reader| Arc::ptr_eq(&reader.policy, policy));
+        idle.pop()
+    }
+
+    async fn connect(&self, policy: &Arc<Policy>) -> Result<Reader, Fault> {
+        match tokio::time::timeout(CONNECT_WITHIN, self.database.connect_plugin(&self.role, policy)).await {
+            Ok(Ok(connection)) => Ok(Reader { session: Session { connection }, policy: Arc::clone(policy) }),
+            Ok(Err(error)) => Err(Fault::Environment(error.to_string())),
+            Err(_elapsed) => Err(Fault::Environment("Postgres did not answer".to_owned())),
+        }
+    }
+
+    async fn call(&self, reader: Reader, version: &Version, request: &Request) -> Result<Response, Fault> {
+        let Reader { mut session, policy } = reader;
+        run(&mut session, "RESET ALL; BEGIN READ ONLY").await?;
+        let setting = CallSetting {
+            unit: format!("{}:read:{}", self.database.name, request.id),
+            now_us: now_us(),
+            read_only: true,
+        };
+        let called = version.handle_requests(session, &setting, &[request]).await;
+        if let Some(mut session) = called.session {
+            let end = if called.result.is_ok() { "COMMIT" } else { "ROLLBACK" };
+            if run(&mut session, end).await.is_ok() {
+                self.idle.lock().push(Reader { session, policy });
+            }
+        }
+        let mut responses = called.result?;
+        responses.pop().ok_or_else(|| Fault::Guest("it gave no answer".to_owned()))
+    }
+}
+
+async fn run(session: &mut Session, statement: &'static str) -> Result<(), Fault> {
+    let done = sqlx::raw_sql(statement).execute(&mut session.connection).await;
+    done.map(drop).map_err(|error| Fault::of(&error))
+}
+
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,307 @@
+//! Which plugin answers a path and method. Built anew whenever a plugin changes; a request finds its
+//! way in it without a lock.
+
+use std::{collections::HashMap, fmt::Write, sync::Arc};
+
+use crate::{
+    plugin::manifest::{Correlation, Manifest, Route},
+    service::Service,
+};
+
+/// A route as its manifest names it: the same in every version that has it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RouteName {
+    /// Upper case.
+    pub method: String,
+    /// `/orders/{order-id}/events`
+    pub path: String,
+}
+
+/// The place of a route in a manifest: versions may list their routes differently.
+#[must_use]
+pub fn route_index(manifest: &Manifest, name: &RouteName) -> Option<u32> {
+    let place = manifest.routes.iter().position(|route| route.method == name.method && route.path == name.path)?;
+    u32::try_from(place).ok()
+}
+
+/// Why a route cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// Two plugins, or one twice, would answer the same requests.
+    #[error("{second} asks for the route {method} {path}, which {first} answers already as {method} {taken}")]
+    Collision {
+        /// Upper case.
+        method: String,
+        /// As the second one writes it.
+        path: String,
+        /// As the first one writes it.
+        taken: String,
+        /// The plugin that has it.
+        first: String,
+        /// The plugin that asks for it.
+        second: String,
+    },
+    /// The path is not one.
+    #[error("{plugin} asks for the route {method} {path}: {reason}")]
+    Malformed {
+        /// The plugin that asks for it.
+        plugin: String,
+        /// Upper case.
+        method: String,
+        /// As it writes it.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub struct Target {
+    /// The plugin.
+    pub service: Arc<Service>,
+    /// The route, to be found in the version that runs.
+    pub route: Arc<RouteName>,
+    /// Read-only, outside the lanes.
+    pub read: bool,
+    /// Where the key is that orders writes.
+    pub correlation: Correlation,
+}
+
+/// The routes of all active plugins.
+pub type RouteTable = Routes<Arc<Target>>;
+
+impl RouteTable {
+    /// The routes of these plugins' active versions.
+    ///
+    /// # Errors
+    /// The first route that cannot be served.
+    pub fn build(services: &[Arc<Service>]) -> Result<Self, RouteError> {
+        let mut routes = Planned::default();
+        for service in services {
+            for route in &service.active.load().version.manifest.routes {
+                let name = RouteName { method: route.method.clone(), path: route.path.clone() };
+                let target = Arc::new(Target {
+                    service: Arc::clone(service),
+                    route: Arc::new(name),
+                    read: route.read,
+                    correlation: route.correlation.clone(),
+                });
+                routes.add(&service.name, route, target)?;
+            }
+        }
+        routes.finish()
+    }
+}
+
+/// Whether a version of `plugin` with these routes can stand beside the other plugins.
+///
+/// # Errors
+/// The first route that another plugin answers already, or that is not one.
+pub fn collides(services: &[Arc<Service>], plugin: &str, routes: &[Route]) -> Result<(), RouteError> {
+    let mut all = Planned::default();
+    for service in services.iter().filter(|service| service.name != plugin) {
+        for route in &service.active.load().version.manifest.routes {
+            all.add(&service.name, route, ())?;
+        }
+    }
+    for route in routes {
+        all.add(plugin, route, ())?;
+    }
+    all.finish().map(drop)
+}
+
+/// Paths, their methods, and what is behind each.
+#[derive(Debug)]
+pub struct Routes<T> {
+    paths: matchit::Router<Resource<T>>,
+}
+
+/// One path.
+#[derive(Debug)]
+pub struct Resource<T> {
+    /// Value of the header `Allow`.
+    pub allow: String,
+    methods: Vec<Method<T>>,
+}
+
+#[derive(Debug)]
+struct Method<T> {
+    name: String,
+    plugin: String,
+    path: String,
+    target: T,
+}
+
+impl<T> Default for Routes<T> {
+    fn default() -> Self {
+        Self { paths: matchit::Router::new() }
+    }
+}
+
+impl<T> Routes<T> {
+    /// The resource at a path, which is matched as it was sent, and the path's values, not yet decoded.
+    #[must_use]
+    pub fn find<'p>(&self, path: &'p str) -> Option<(&Resource<T>, Vec<&'p str>)> {
+        let found = self.paths.at(path).ok()?;
+        let values = found.params.iter().map(|(_, value)| value).collect();
+        Some((found.value, values))
+    }
+}
+
+impl<T> Resource<T> {
+    /// What answers a method. `HEAD` is a `GET` (RFC 9110).
+    #[must_use]
+    pub fn method(&self, name: &str) -> Option<&T> {
+        let name = if name == "HEAD" { "GET" } else { name };
+        self.methods.iter().find(|method| method.name == name).map(|method| &method.target)
+    }
+}
+
+/// Resources by the pattern of their paths: plugins may name the values of one path differently.
+#[derive(Debug)]
+struct Planned<T>(HashMap<String, Resource<T>>);
+
+impl<T> Default for Planned<T> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<T> Planned<T> {
+    fn add(&mut self, plugin: &str, route: &Route, target: T) -> Result<(), RouteError> {
+        let Some(pattern) = pattern(&route.path) else {
+            return Err(malformed(plugin, route, "a path begins with a slash, and its values are segments: {name}"));
+        };
+        let empty = || Resource { allow: String::new(), methods: Vec::new() };
+        let methods = &mut self.0.entry(pattern).or_insert_with(empty).methods;
+        if let Some(taken) = methods.iter().find(|method| method.name == route.method) {
+            return Err(RouteError::Collision {
+                method: route.method.clone(),
+                path: route.path.clone(),
+                taken: taken.path.clone(),
+                first: taken.plugin.clone(),
+                second: plugin.to_owned(),
+            });
+        }
+        let (name, plugin, path) = (route.method.clone(), plugin.to_owned(), route.path.clone());
+        methods.push(Method { name, plugin, path, target });
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Routes<T>, RouteError> {
+        let mut routes = Routes::default();
+        for (pattern, mut resource) in self.0 {
+            resource.allow = allow(&resource.methods);
+            let first = resource.methods.first().map(|first| (first.plugin.clone(), first.name.clone()));
+            routes.paths.insert(pattern.clone(), resource).map_err(|error| {
+                let (plugin, method) = first.unwrap_or_default();
+                RouteError::Malformed { plugin, method, path: pattern, reason: error.to_string() }
+            })?;
+        }
+        Ok(routes)
+    }
+}
+
+fn malformed(plugin: &str, route: &Route, reason: &str) -> RouteError {
+    let (method, path) = (route.method.clone(), route.path.clone());
+    RouteError::Malformed { plugin: plugin.to_owned(), method, path, reason: reason.to_owned() }
+}
+
+/// The path with its values numbered; none when it is no path.
+fn pattern(path: &str) -> Option<String> {
+    let mut pattern = String::with_capacity(path.len());
+    for (place, segment) in path.strip_prefix('/')?.split('/').enumerate() {
+        let value = segment.strip_prefix('{').and_then(|segment| segment.strip_suffix('}'));
+        if value.unwrap_or(segment).contains(['{', '}', '*']) || value == Some("") {
+            return None;
+        }
+        let _infallible = match value {
+            Some(_) => write!(pattern, "/{{{place}}}"),
+            None => write!(pattern, "/{segment}"),
+        };
+    }
+    Some(pattern)
+}
+
+fn allow<T>(methods: &[Method<T>]) -> String {
+    let mut names: Vec<&str> = methods.iter().map(|method| method.name.as_str()).collect();
+    if names.contains(&"GET") {
+        names.push("HEAD");
+    }
+    names.push("OPTIONS");
+    names.sort_unstable();
+    names.dedup();
+    names.join(", ")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::{Correlation, Manifest, Planned, Route, RouteError, RouteName, Routes, route_index};
+
+    fn route(method: &str, path: &str) -> Route {
+        Route { method: method.into(), path: path.into(), read: false, correlation: Correlation::Unordered }
+    }
+
+    fn routes(all: &[(&'static str, &str, &str)]) -> Result<Routes<&'static str>, RouteError> {
+        let mut planned = Planned::default();
+        for (plugin, method, path) in all {
+            planned.add(plugin, &route(method, path), *plugin)?;
+        }
+        planned.finish()
+    }
+
+    #[test]
+    fn a_path_and_a_method_find_their_plugin() {
+        let routes = routes(&[
+            ("commands", "POST", "/orders"),
+            ("queries", "GET", "/orders"),
+            ("queries", "GET", "/orders/{orderId}"),
+            ("commands", "GET", "/orders/{order-id}/events"),
+        ])
+        .unwrap();
+        for (method, path, found) in [
+            ("POST", "/orders", Some(("commands", vec![]))),
+            ("GET", "/orders", Some(("queries", vec![]))),
+            ("HEAD", "/orders", Some(("queries", vec![]))),
+            ("PUT", "/orders", None),
+            ("GET", "/orders/A%2Fb", Some(("queries", vec!["A%2Fb"]))),
+            ("GET", "/orders/7/events", Some(("commands", vec!["7"]))),
+            ("HEAD", "/orders/7/events", Some(("commands", vec!["7"]))),
+        ] {
+            let (resource, values) = routes.find(path).unwrap();
+            assert_eq!(resource.method(method).map(|plugin| (*plugin, values)), found, "{method} {path}");
+        }
+        for path in ["/", "", "*", "/orders/", "//orders", "/ORDERS", "/orders/7/", "/orders//events", "/orders/a/b/c"]
+        {
+            assert!(routes.find(path).is_none(), "{path}");
+        }
+        assert_eq!(routes.find("/orders").unwrap().0.allow, "GET, HEAD, OPTIONS, POST");
+    }
+
+    #[test]
+    fn a_collision_names_both_plugins_and_the_route() {
+        let error = routes(&[("one", "GET", "/orders/{id}"), ("two", "GET", "/orders/{orderId}")]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "two asks for the route GET /orders/{orderId}, which one answers already as GET /orders/{id}"
+        );
+        assert!(routes(&[("one", "GET", "/a"), ("one", "GET", "/a")]).is_err());
+    }
+
+    #[test]
+    fn what_is_no_path_is_refused() {
+        for path in ["", "orders", "/a-{b}", "/{}", "/{*rest}", "/{a}{b}", "/{{a}}", "/*"] {
+            assert!(matches!(routes(&[("one", "GET", path)]), Err(RouteError::Malformed { .. })), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_route_is_found_in_another_version() {
+        let manifest = Manifest { routes: vec![route("GET", "/a"), route("POST", "/a")], ..Manifest::default() };
+        let name = |method: &str| RouteName { method: method.into(), path: "/a".into() };
+        assert_eq!(route_index(&manifest, &name("POST")), Some(1));
+        assert_eq!(route_index(&manifest, &name("PUT")), None);
+    }
+}

@@ -1,0 +1,144 @@
+//! Between HTTP and what a plugin sees of it: addresses are decoded, and headers that belong to the
+//! connection or to the host stay here.
+
+use std::borrow::Cow;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, response::Response as HttpResponse},
+};
+use percent_encoding::percent_decode_str;
+
+use crate::{plugin::call::Response, problem::Problem};
+
+/// Headers of a connection (RFC 9110, 7.6.1), of a body's form on it, and of what the host does itself.
+const OURS: [&str; 12] = [
+    "connection",
+    "content-length",
+    "date",
+    "expect",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// The values of a path, decoded.
+///
+/// # Errors
+/// The problem with one of them.
+pub(super) fn params(values: &[&str]) -> Result<Vec<String>, Problem> {
+    values.iter().map(|value| decode(value).ok_or_else(|| undecodable(format!("{value} in the path")))).collect()
+}
+
+/// The parameters of a query, decoded, in order; `+` is a space.
+///
+/// # Errors
+/// The problem with one of them.
+pub(super) fn query(query: &str) -> Result<Vec<(String, String)>, Problem> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let decoded = decode(&spaced(name)).zip(decode(&spaced(value)));
+            decoded.ok_or_else(|| undecodable(format!("the query parameter {name}")).with("parameter", name))
+        })
+        .collect()
+}
+
+fn spaced(text: &str) -> Cow<'_, str> {
+    if text.contains('+') { Cow::Owned(text.replace('+', " ")) } else { Cow::Borrowed(text) }
+}
+
+/// None when it is no UTF-8, and for NUL, which no text of Postgres can hold.
+fn decode(text: &str) -> Option<String> {
+    let decoded = percent_decode_str(text).decode_utf8().ok()?;
+    (!decoded.contains('\0')).then(|| decoded.into_owned())
+}
+
+fn undecodable(what: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "Bad address", format!("{what} is no percent-encoded UTF-8 text"))
+}
+
+/// The headers that a plugin sees, names in lower case.
+#[must_use]
+pub(super) fn headers(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+    let theirs = headers.iter().filter(|(name, _)| !OURS.contains(&name.as_str()));
+    theirs.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
+}
+
+/// A plugin's answer as it leaves.
+///
+/// # Errors
+/// What makes it no answer: that is the plugin's fault.
+pub(super) fn response(response: Response) -> Result<HttpResponse<Body>, String> {
+    let status = StatusCode::from_u16(response.status).ok().filter(|status| (200..500).contains(&status.as_u16()));
+    let status = status.ok_or_else(|| format!("it answered with the status {}", response.status))?;
+    let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
+    let mut answer = HttpResponse::new(if bodiless { Body::empty() } else { Body::from(response.body) });
+    *answer.status_mut() = status;
+    for (name, value) in response.headers {
+        let header = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::try_from(value).ok());
+        let (name, value) = header.ok_or_else(|| format!("its header {name:?} is no HTTP header"))?;
+        if !OURS.contains(&name.as_str()) {
+            answer.headers_mut().append(name, value);
+        }
+    }
+    Ok(answer)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use axum::http::HeaderMap;
+
+    use super::{Response, headers, params, query, response};
+
+    #[test]
+    fn addresses_are_decoded() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(params(&["A%2Fb", "1+2", "%zz"]).unwrap(), ["A/b", "1+2", "%zz"]);
+        assert_eq!(
+            query("a=1&b=x+y%2B&&c&a=%C3%A9=2&=v").unwrap(),
+            [pair("a", "1"), pair("b", "x y+"), pair("c", ""), pair("a", "\u{e9}=2"), pair("", "v")]
+        );
+        assert_eq!(query("").unwrap(), []);
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused_by_name() {
+        assert_eq!(params(&["%ff"]).unwrap_err().status, 400);
+        for bad in ["cursor=%00", "limit=1&cursor=%ff%fe", "cursor%ff=1"] {
+            assert!(query(bad).unwrap_err().detail().contains("cursor"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_plugin_sees_what_is_not_the_hosts() {
+        let mut all = HeaderMap::new();
+        for name in ["Content-Type", "Transfer-Encoding", "traceparent", "Accept"] {
+            all.append(name, "x".parse().unwrap());
+        }
+        assert_eq!(headers(&all), [("content-type".into(), b"x".to_vec()), ("accept".into(), b"x".to_vec())]);
+    }
+
+    #[test]
+    fn an_answer_must_be_one() {
+        let with = |status, name: &str, value: &str| {
+            let headers = vec![(name.to_owned(), value.as_bytes().to_vec())];
+            response(Response { status, headers, body: b"{}".to_vec(), saga: None })
+        };
+        let answer = with(201, "location", "/a").unwrap();
+        assert_eq!((answer.status().as_u16(), answer.headers()["location"].as_bytes()), (201, &b"/a"[..]));
+        assert!(with(200, "content-length", "99").unwrap().headers().is_empty());
+        for (status, name, value) in
+            [(0, "a", "b"), (101, "a", "b"), (500, "a", "b"), (200, "a b", "c"), (200, "a", "\n")]
+        {
+            assert!(with(status, name, value).is_err(), "{status} {name} {value:?}");
+        }
+    }
+}

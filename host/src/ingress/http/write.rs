@@ -1,0 +1,206 @@
+//! Writes: queued for the plugin's HTTP lane, answered after the commit.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::oneshot, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    outcome::{busy, failed, key_reused, stopping, unknown_outcome},
+    pending::{Answer, Idempotency, Pending},
+    prefer,
+    router::RouteName,
+};
+use crate::{
+    ingress::trace::Trace,
+    lane::queue::Queue,
+    plugin::call::{Request, Response},
+    problem::Problem,
+};
+
+/// How long a request waits for its lane.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// A write, ready for the queue.
+#[derive(Debug)]
+pub(super) struct Write {
+    /// What the plugin gets.
+    pub(super) request: Request,
+    /// The route that was asked for.
+    pub(super) route: Arc<RouteName>,
+    /// The trace that it continues.
+    pub(super) trace: Trace,
+    /// The route's correlation.
+    pub(super) correlation: Option<String>,
+    /// Of its `Idempotency-Key` header.
+    pub(super) idempotency: Option<Idempotency>,
+    /// Until when the caller waits for the end of the saga.
+    pub(super) wait_until: Option<Instant>,
+}
+
+/// Runs a write through the lane behind `queue`. A caller that leaves takes nothing back: what is
+/// queued may still be committed.
+///
+/// # Errors
+/// The problem to answer with.
+pub(super) async fn write(queue: &Queue<Pending>, stop: &CancellationToken, write: Write) -> Result<Response, Problem> {
+    let Write { request, route, trace, correlation, idempotency, wait_until } = write;
+    let id = request.id.clone();
+    let (reply, answer) = oneshot::channel();
+    let waits = wait_until.is_some();
+    let pending = Pending { request, route, trace, correlation, idempotency, waits, reply };
+    let bytes = pending.size();
+    queue.offer(pending, bytes).map_err(|_full| busy("writes"))?;
+    let answer = match tokio::time::timeout(ANSWER_WITHIN, answer).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_dropped)) => return Err(stopping()),
+        Err(_elapsed) => return Err(unknown_outcome()),
+    };
+    match answer {
+        Answer::Response(response, None) => Ok(response),
+        Answer::Response(response, Some(wait)) => {
+            let until = wait_until.unwrap_or_else(Instant::now);
+            let ended = tokio::select! {
+                ended = wait.end(until) => ended,
+                () = stop.cancelled() => None,
+            };
+            Ok(match ended {
+                Some(answer) => with_end(response, answer.as_deref()),
+                None => response,
+            })
+        }
+        Answer::KeyReused => Err(key_reused()),
+        Answer::Failed(_logged) => Err(failed(&id, &trace)),
+        Answer::Unknown => Err(unknown_outcome()),
+    }
+}
+
+fn with_end(mut response: Response, answer: Option<&str>) -> Response {
+    if let Some(answer) = answer {
+        response.body = prefer::merge(response.body, answer);
+    }
+    response.headers.push(("preference-applied".to_owned(), b"wait".to_vec()));
+    response
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use sqlx::postgres::PgPoolOptions;
+    use tokio::time::Instant;
+    use tokio_util::sync::CancellationToken;
+
+    use super::{Answer, Pending, Problem, Queue, Request, Response, RouteName, Trace, Write, write};
+    use crate::ingress::http::waiters::Waiters;
+
+    fn request(wait_until: Option<Instant>) -> Write {
+        Write {
+            request: Request { id: "r1".into(), ..Request::default() },
+            route: Arc::new(RouteName { method: "POST".into(), path: "/orders".into() }),
+            trace: Trace::begin(),
+            correlation: None,
+            idempotency: None,
+            wait_until,
+        }
+    }
+
+    /// A write whose lane is `lane`.
+    async fn written(
+        wait_until: Option<Instant>,
+        stop: &CancellationToken,
+        lane: impl FnOnce(Pending),
+    ) -> Result<Response, Problem> {
+        let queue = Queue::new(10_000);
+        let serve = async {
+            queue.ready().await;
+            queue.take_while(|_| true).into_iter().for_each(lane_once(lane));
+        };
+        tokio::join!(write(&queue, stop, request(wait_until)), serve).0
+    }
+
+    fn lane_once(lane: impl FnOnce(Pending)) -> impl FnMut(Pending) {
+        let mut lane = Some(lane);
+        move |pending| lane.take().into_iter().for_each(|lane| lane(pending))
+    }
+
+    fn created() -> Response {
+        let saga = Some(("order".to_owned(), "a".to_owned()));
+        Response { status: 201, body: br#"{"orderId":"a"}"#.to_vec(), saga, ..Response::default() }
+    }
+
+    #[tokio::test]
+    async fn each_answer_has_its_status() {
+        let lanes: [(u16, fn(Pending)); 4] = [
+            (409, |pending| drop(pending.reply.send(Answer::KeyReused))),
+            (500, |pending| drop(pending.reply.send(Answer::Failed("relation secret does not exist".into())))),
+            (503, |pending| drop(pending.reply.send(Answer::Unknown))),
+            (503, drop),
+        ];
+        for (status, lane) in lanes {
+            let problem = written(None, &CancellationToken::new(), lane).await.unwrap_err();
+            assert_eq!(problem.status, status, "{}", problem.detail());
+            assert!(!problem.detail().contains("secret"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_answered_at_once() {
+        let queue = Queue::new(1);
+        let stop = CancellationToken::new();
+        let first = write(&queue, &stop, request(None));
+        tokio::select! {
+            biased;
+            _never = first => {}
+            () = queue_full(&queue) => {}
+        }
+        let problem = write(&queue, &stop, request(None)).await.unwrap_err();
+        assert_eq!(problem.status, 503);
+        assert!(problem.detail().contains("writes"), "{}", problem.detail());
+    }
+
+    async fn queue_full(queue: &Queue<Pending>) {
+        while !queue.is_full() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_waits_carries_the_end_of_its_saga() {
+        let waiters = waiters();
+        let until = Some(Instant::now() + Duration::from_secs(5));
+        let response = written(until, &CancellationToken::new(), |pending| {
+            assert!(pending.waits);
+            let wait = waiters.wait(&created(), true);
+            let _sent = pending.reply.send(Answer::Response(created(), wait));
+            waiters.ended("order", "a", Some(r#"{"orderStatus":"CONFIRMED"}"#));
+        })
+        .await
+        .unwrap();
+        assert_eq!(response.body, br#"{"orderId":"a","orderStatus":"CONFIRMED"}"#);
+        assert_eq!(response.headers, [("preference-applied".to_owned(), b"wait".to_vec())]);
+    }
+
+    #[tokio::test]
+    async fn an_answer_whose_saga_does_not_end_is_plain() {
+        let waiters = waiters();
+        let stop = CancellationToken::new();
+        for (wait, stopped) in [(Duration::from_millis(20), false), (Duration::from_secs(60), true)] {
+            let response = written(Some(Instant::now() + wait), &stop, |pending| {
+                let wait = waiters.wait(&created(), true);
+                let _sent = pending.reply.send(Answer::Response(created(), wait));
+                if stopped {
+                    stop.cancel();
+                }
+            })
+            .await
+            .unwrap();
+            assert_eq!(response, created());
+        }
+    }
+
+    fn waiters() -> Arc<Waiters> {
+        Waiters::new(PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap())
+    }
+}
