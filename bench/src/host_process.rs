@@ -94,6 +94,28 @@ impl HostProcess {
         Ok((started, target))
     }
 
+    /// `saga-host dev` on its usual addresses, with what an earlier run left in `options.folder`; ready to serve. A
+    /// Ctrl-C of this terminal does not reach it.
+    ///
+    /// # Errors
+    /// As [`HostProcess::dev`], or one runs on this folder.
+    pub async fn dev_kept(options: &StartOptions) -> Result<(Self, Target)> {
+        let file = options.folder.join("dev.json");
+        if let Ok(earlier) = Target::read(&file) {
+            if let Some(pid) = earlier.pids.host.filter(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
+                bail!("a saga-host runs on {} (process {pid}); stop it first", options.folder.display());
+            }
+            std::fs::remove_file(&file)?;
+        }
+        std::fs::create_dir_all(&options.folder)?;
+        let mut command = options.command(&["dev"])?;
+        command.arg("--data").arg(&options.folder).arg("--plugins").arg(&options.plugins).process_group(0);
+        let mut started = Self::spawn(command, options.folder.join("dev.log"))?;
+        let target = started.written(options, &file).await?;
+        started.ready(target.admin()?, options.limit()).await?;
+        Ok((started, target))
+    }
+
     /// `saga-host stack`: Postgres and Kafka only.
     ///
     /// # Errors
@@ -139,13 +161,16 @@ impl HostProcess {
     }
 
     async fn stack_ready(&mut self, options: &StartOptions) -> Result<Target> {
-        let file = options.folder.join("stack/dev.json");
+        self.written(options, &options.folder.join("stack/dev.json")).await
+    }
+
+    async fn written(&mut self, options: &StartOptions, file: &Path) -> Result<Target> {
         let began = Instant::now();
         while !file.exists() {
             self.still_up(began, options.limit(), "did not write dev.json")?;
             tokio::time::sleep(POLL).await;
         }
-        let target = Target::read(&file)?;
+        let target = Target::read(file)?;
         self.stack = Some(target.clone());
         Ok(target)
     }

@@ -15,6 +15,7 @@ pub mod connection;
 pub mod contract;
 pub mod crash;
 pub mod database;
+pub mod demo;
 pub mod host_process;
 pub mod latency;
 pub mod load;

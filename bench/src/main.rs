@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use saga_bench::{contract, crash, load, verify};
+use saga_bench::{contract, crash, demo, load, verify};
 
 /// Load and crash runs against a saga-host, with the contract and its invariants checked from outside
 #[derive(Parser)]
@@ -26,6 +26,9 @@ enum Command {
     /// Check HTTP and Kafka of a running host against the wire contract
     #[command(after_help = "Example: saga-bench contract --dev-json .saga-host/dev.json")]
     Contract(contract::Options),
+    /// Bring everything up, show the order saga end to end and a live swap, then stay up
+    #[command(after_help = "Example: saga-bench demo --exit")]
+    Demo(demo::Options),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -35,5 +38,6 @@ async fn main() -> Result<()> {
         Command::Verify(options) => verify::run(options).await,
         Command::Crash(options) => crash::run(options).await,
         Command::Contract(options) => contract::run(options).await,
+        Command::Demo(options) => demo::run(options).await,
     }
 }

@@ -1,11 +1,27 @@
-//! Settings of `run` and `dev`.
+//! Settings of `run` and `dev`: options and variables first, then the file, then the defaults.
 
-use std::path::PathBuf;
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
-use serde::Deserialize;
+use anyhow::{Context, ensure};
+use serde::{Deserialize, Deserializer};
+
+use crate::log::LogFormat;
+
+/// Where the service routes are, unless told otherwise.
+pub const HTTP_DEFAULT: &str = "127.0.0.1:7080";
+/// Where the host API is, unless told otherwise.
+pub const ADMIN_DEFAULT: &str = "127.0.0.1:7081";
+/// Partitions of topics that the host makes, unless told otherwise.
+pub const TOPIC_PARTITIONS_DEFAULT: i32 = 6;
+/// Replication factor of topics that the host makes, unless told otherwise.
+pub const TOPIC_REPLICATION_DEFAULT: i32 = 1;
 
 /// What a host needs to know before it starts.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// Address of the Postgres server, of an account that may create databases and roles.
     pub postgres: String,
@@ -33,8 +49,21 @@ pub struct Config {
     pub topic_replication: i32,
 }
 
+/// Without addresses and properties that may hold a password, and without the token.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("kafka", &self.kafka)
+            .field("http", &self.http)
+            .field("admin", &self.admin)
+            .field("plugins", &self.plugins)
+            .field("migrations", &self.migrations)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What the host does with schema migrations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum MigrationsMode {
     /// Runs what is missing.
@@ -44,4 +73,193 @@ pub enum MigrationsMode {
     Check,
     /// Takes the schema as it is.
     Off,
+}
+
+/// librdkafka properties: `name=value,name=value`, or a table in the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KafkaProperties(pub Vec<(String, String)>);
+
+impl FromStr for KafkaProperties {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let property = |part: &str| match part.split_once('=') {
+            Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
+            _ => Err(format!("`{part}` is not name=value; a value with a comma goes into the file of --config")),
+        };
+        text.split(',').filter(|part| !part.trim().is_empty()).map(property).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for KafkaProperties {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let table = toml::Table::deserialize(deserializer)?;
+        let text = |value: toml::Value| match value {
+            toml::Value::String(text) => text,
+            other => other.to_string(),
+        };
+        Ok(Self(table.into_iter().map(|(name, value)| (name, text(value))).collect()))
+    }
+}
+
+/// What `run` can be told: by option, by variable, or in the file under the same name with `_`.
+#[derive(Clone, Debug, Default, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Postgres server, an account that may create databases and roles (or what exists is used)
+    #[arg(long, env = "SAGA_HOST_POSTGRES", hide_env_values = true, value_name = "URL")]
+    postgres: Option<String>,
+    /// Kafka bootstrap servers
+    #[arg(long, env = "SAGA_HOST_KAFKA", value_name = "HOST:PORT,...")]
+    kafka: Option<String>,
+    /// Any librdkafka properties: session time-out, TLS, SASL
+    #[arg(long, env = "SAGA_HOST_KAFKA_PROPERTIES", hide_env_values = true, value_name = "NAME=VALUE,...")]
+    kafka_properties: Option<KafkaProperties>,
+    /// Address of the service routes [default: 127.0.0.1:7080]
+    #[arg(long, env = "SAGA_HOST_HTTP", value_name = "ADDR")]
+    http: Option<String>,
+    /// Address of the host API [default: 127.0.0.1:7081]
+    #[arg(long, env = "SAGA_HOST_ADMIN", value_name = "ADDR")]
+    admin: Option<String>,
+    /// Token of the host API, needed off loopback; rather by the variable: others see a command line
+    #[arg(long, env = "SAGA_HOST_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    admin_token: Option<String>,
+    /// Folder of the plugins [default: plugins]
+    #[arg(long, env = "SAGA_HOST_PLUGINS", value_name = "DIR")]
+    plugins: Option<PathBuf>,
+    /// Folder of compiled plugins, for this user alone [default: .saga-host/cache]
+    #[arg(long, env = "SAGA_HOST_CACHE", value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// Schema migrations [default: check]
+    #[arg(long, env = "SAGA_HOST_MIGRATIONS", value_enum)]
+    migrations: Option<MigrationsMode>,
+    /// Partitions of topics that are made [default: 6]
+    #[arg(long, env = "SAGA_HOST_TOPIC_PARTITIONS", value_name = "N")]
+    topic_partitions: Option<i32>,
+    /// Replication factor of topics that are made [default: 1]
+    #[arg(long, env = "SAGA_HOST_TOPIC_REPLICATION", value_name = "N")]
+    topic_replication: Option<i32>,
+    /// Threads that work [default: one for each core]
+    #[arg(long, env = "SAGA_HOST_WORKERS", value_name = "N")]
+    pub workers: Option<usize>,
+    /// Form of log lines [default: text]
+    #[arg(long, env = "SAGA_HOST_LOG_FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
+}
+
+impl Settings {
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    /// It cannot be read, or a field is unknown or of another type; the message names it.
+    pub fn read(file: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        Self::parse(&text).with_context(|| format!("in {}", file.display()))
+    }
+
+    /// An error names line and field, but never shows the line: it may hold a password.
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        toml::from_str(text).map_err(|error: toml::de::Error| {
+            let start = error.span().map_or(0, |span| span.start).min(text.len());
+            let number = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count();
+            let field = text.lines().nth(number).and_then(|line| line.split('=').next()).unwrap_or_default().trim();
+            anyhow::anyhow!("line {}, {field}: {}", number + 1, error.message())
+        })
+    }
+
+    /// These where they are set, else the other's.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            postgres: self.postgres.or(other.postgres),
+            kafka: self.kafka.or(other.kafka),
+            kafka_properties: self.kafka_properties.or(other.kafka_properties),
+            http: self.http.or(other.http),
+            admin: self.admin.or(other.admin),
+            admin_token: self.admin_token.or(other.admin_token),
+            plugins: self.plugins.or(other.plugins),
+            cache: self.cache.or(other.cache),
+            migrations: self.migrations.or(other.migrations),
+            topic_partitions: self.topic_partitions.or(other.topic_partitions),
+            topic_replication: self.topic_replication.or(other.topic_replication),
+            workers: self.workers.or(other.workers),
+            log_format: self.log_format.or(other.log_format),
+        }
+    }
+
+    /// Fills in the defaults of `run`.
+    ///
+    /// # Errors
+    /// A setting is missing or cannot be; the message names it.
+    pub fn config(self) -> anyhow::Result<Config> {
+        let config = Config {
+            postgres: self
+                .postgres
+                .context("no Postgres; set SAGA_HOST_POSTGRES=postgres://user:password@host/postgres")?,
+            kafka: self.kafka.context("no Kafka; set SAGA_HOST_KAFKA=host:9092")?,
+            kafka_properties: self.kafka_properties.unwrap_or_default().0,
+            http: self.http.unwrap_or_else(|| HTTP_DEFAULT.to_owned()),
+            admin: self.admin.unwrap_or_else(|| ADMIN_DEFAULT.to_owned()),
+            admin_token: self.admin_token.filter(|token| !token.is_empty()),
+            plugins: self.plugins.unwrap_or_else(|| "plugins".into()),
+            cache: self.cache.unwrap_or_else(|| ".saga-host/cache".into()),
+            migrations: self.migrations.unwrap_or(MigrationsMode::Check),
+            write_policies: false,
+            topic_partitions: self.topic_partitions.unwrap_or(TOPIC_PARTITIONS_DEFAULT),
+            topic_replication: self.topic_replication.unwrap_or(TOPIC_REPLICATION_DEFAULT),
+        };
+        ensure!(config.topic_partitions > 0, "topic_partitions: {} is not 1 or more", config.topic_partitions);
+        ensure!(config.topic_replication > 0, "topic_replication: {} is not 1 or more", config.topic_replication);
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::{KafkaProperties, MigrationsMode, Settings};
+
+    fn file(text: &str) -> anyhow::Result<Settings> {
+        Settings::parse(text)
+    }
+
+    #[test]
+    fn an_option_wins_over_the_file_and_the_file_over_the_default() {
+        let options = Settings { http: Some("0.0.0.0:80".into()), ..Settings::default() };
+        let from_file = file(
+            "postgres = 'postgres://u@h/d'\nkafka = 'k:9092'\nhttp = '127.0.0.1:1'\nmigrations = 'apply'\nworkers = 3\n\
+             [kafka_properties]\n'session.timeout.ms' = 6000\n'security.protocol' = 'ssl'",
+        );
+        let settings = options.or(from_file.unwrap());
+        assert_eq!(settings.workers, Some(3));
+        let config = settings.config().unwrap();
+        assert_eq!((config.http.as_str(), config.admin.as_str()), ("0.0.0.0:80", "127.0.0.1:7081"));
+        assert_eq!(config.migrations, MigrationsMode::Apply);
+        let mut properties = config.kafka_properties.clone();
+        properties.sort();
+        assert_eq!(properties[0], ("security.protocol".to_owned(), "ssl".to_owned()));
+        assert_eq!(properties[1], ("session.timeout.ms".to_owned(), "6000".to_owned()));
+        assert!(!format!("{config:?}").contains("postgres://"));
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        let unknown = file("kafka = 'k'\npostgress = 'p:secret@h'").unwrap_err().to_string();
+        assert!(unknown.starts_with("line 2, postgress: unknown field") && !unknown.contains("secret"), "{unknown}");
+        assert!(file("topic_partitions = 'x'").unwrap_err().to_string().contains("topic_partitions"));
+        let missing = file("kafka = 'k'").unwrap().config().unwrap_err();
+        assert!(missing.to_string().contains("SAGA_HOST_POSTGRES"), "{missing}");
+        let zero = file("kafka = 'k'\npostgres = 'p'\ntopic_partitions = 0").unwrap().config().unwrap_err();
+        assert!(zero.to_string().contains("topic_partitions"), "{zero}");
+    }
+
+    #[test]
+    fn properties_come_by_comma() {
+        let properties: KafkaProperties = "session.timeout.ms=6000, sasl.password=a=b,".parse().unwrap();
+        assert_eq!(
+            properties.0,
+            [("session.timeout.ms", "6000"), ("sasl.password", "a=b")].map(|(n, v)| (n.to_owned(), v.to_owned()))
+        );
+        assert!("ssl.cipher.suites".parse::<KafkaProperties>().is_err());
+    }
 }

@@ -1,13 +1,16 @@
 //! The saga host: delivery, transactions, de-duplication, order, deadlines and limits for sagas
 //! whose decisions are WebAssembly components. `ARCHITECTURE.md` is the map.
 
+pub mod admin;
 pub mod capability;
+pub mod cli;
 pub mod config;
 pub mod devstack;
 pub mod fault_point;
 pub mod ingress;
 pub mod kafka;
 pub mod lane;
+pub mod log;
 pub mod plugin;
 pub mod problem;
 pub mod relay;

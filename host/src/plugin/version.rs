@@ -42,6 +42,14 @@ impl Version {
         Err(Rejection(String::new()))
     }
 
+    /// Asks a component what it wants, without a policy.
+    ///
+    /// # Errors
+    /// One sentence for the operator.
+    pub async fn describe(_engine: &Engine, _file_stem: &str, _bytes: &[u8]) -> Result<Manifest, Rejection> {
+        Err(Rejection(String::new()))
+    }
+
     /// Hands a batch of deliveries to a fresh instance. `sagas` are those that the deliveries
     /// correlate with (type, key).
     pub async fn handle_deliveries(

@@ -1,0 +1,142 @@
+//! The order saga as a newcomer sees it: everything is brought up, orders are placed, their timelines are shown, and a
+//! changed component is swapped in while it runs. What is shown is checked, too.
+
+mod component;
+mod order;
+mod show;
+mod swap;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::caller::Request;
+use crate::database::Databases;
+use crate::host_process::{HostProcess, StartOptions};
+use crate::target::Target;
+
+use order::Expected;
+
+const EFFECT_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+const STOCK: i64 = 10;
+/// A product number that no product has: the highest of the wire contract.
+const NO_PRODUCT: i64 = 2_147_483_647;
+
+/// Options of `saga-bench demo`.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// End when all is shown, instead of staying up
+    #[arg(long)]
+    exit: bool,
+    /// Folder for data, logs and a copy of the plugins; kept
+    #[arg(long, default_value = ".saga-host")]
+    data: PathBuf,
+    /// The saga-host to start [default: beside this program]
+    #[arg(long)]
+    host_binary: Option<PathBuf>,
+    /// Folder of the plugins
+    #[arg(long, default_value = "plugins/dist")]
+    plugins: PathBuf,
+    /// Seconds until everything must be ready
+    #[arg(long, default_value_t = 120)]
+    ready_s: u64,
+}
+
+/// Runs `saga-bench demo`.
+///
+/// # Errors
+/// Something could not be started, or differs from what the demo promises.
+pub async fn run(options: Options) -> Result<()> {
+    let plugins = component::copy(&options.plugins, &options.data.join("plugins"))?;
+    let start =
+        StartOptions { host_binary: options.host_binary, plugins, folder: options.data, ready_s: options.ready_s };
+    show::step("starting Postgres, Kafka and the host with five plugins");
+    let began = Instant::now();
+    let (host, target) = tokio::select! {
+        started = HostProcess::dev_kept(&start) => started?,
+        interrupted = interrupted() => return interrupted,
+    };
+    show::done(&format!("ready after {:.1} s", began.elapsed().as_secs_f64()));
+    let demo = Demo { databases: Databases::new(&target.postgres)?, target, start };
+    let outcome = tokio::select! {
+        outcome = demo.play(options.exit) => outcome,
+        interrupted = interrupted() => interrupted,
+    };
+    demo.databases.close().await;
+    outcome.and(host.stop().await)
+}
+
+async fn interrupted() -> Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    bail!("stopped by a signal before everything was shown")
+}
+
+/// A system that is up.
+struct Demo {
+    start: StartOptions,
+    target: Target,
+    databases: Databases,
+}
+
+impl Demo {
+    async fn play(&self, exit: bool) -> Result<()> {
+        self.addresses()?;
+        let product = self.create_product().await?;
+        let first = STOCK - 3;
+        self.order("an order with enough in stock", product, first, &Expected::confirmed(STOCK - first)).await?;
+        self.order("an order for exactly what is left", product, STOCK - first, &Expected::confirmed(0)).await?;
+        self.order("an order for more than there is", product, 1, &Expected::cancelled(Some(0))).await?;
+        self.order("an order for a product that does not exist", NO_PRODUCT, 1, &Expected::cancelled(None)).await?;
+        self.swap(product).await?;
+        if exit {
+            show::step("all as promised; stopping");
+            return Ok(());
+        }
+        show::step("all as promised; it stays up, Ctrl-C stops it");
+        self.addresses()?;
+        // Until now a signal was a failure; from here on it is how the demo ends.
+        let _stopped = interrupted().await;
+        Ok(())
+    }
+
+    fn addresses(&self) -> Result<()> {
+        show::value("services", &format!("http://{}", self.target.http()?));
+        show::value("host API", &format!("http://{}", self.target.admin()?));
+        show::value("Kafka", &self.target.kafka);
+        show::value("Postgres", &self.target.postgres);
+        show::value("plugins", &self.start.plugins.display().to_string());
+        show::value("log", &self.start.folder.join("dev.log").display().to_string());
+        Ok(())
+    }
+
+    async fn create_product(&self) -> Result<i64> {
+        show::step(&format!("a new product, {STOCK} in stock"));
+        let body = format!(r#"{{"qty":{STOCK}}}"#);
+        let reply = Request::post("/stocks", body).send(self.target.http()?).await?.expect(201)?;
+        let product = reply.member("productId")?.as_i64().context("a productId that is no number")?;
+        self.stock_is(product, STOCK).await?;
+        show::done(&format!("product {product}: {STOCK} in stock on both sides"));
+        Ok(product)
+    }
+}
+
+/// Repeats a look until it holds; in the end its last failure counts.
+async fn eventually<T>(mut look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let began = Instant::now();
+    loop {
+        match look().await {
+            Err(error) if began.elapsed() > EFFECT_WITHIN => {
+                return Err(error).with_context(|| format!("after {} s", EFFECT_WITHIN.as_secs()));
+            }
+            Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+            done => return done,
+        }
+    }
+}

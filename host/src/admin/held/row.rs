@@ -1,0 +1,151 @@
+//! A row of `saga.held`, and as the API shows it.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::statements::Place;
+use crate::{
+    ingress::delivery::Delivery,
+    relay::record::{Record, decode},
+    saga::log::rfc3339,
+};
+
+/// Bytes of a value that are shown.
+const VALUE_SHOWN_MAX: usize = 64 << 10;
+
+/// Names a row over all databases: `PLUGIN-NUMBER`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Id {
+    pub(super) plugin: String,
+    pub(super) row_id: i64,
+}
+
+impl Id {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (plugin, number) = text.rsplit_once('-')?;
+        (!plugin.is_empty()).then_some(Self { plugin: plugin.to_owned(), row_id: number.parse().ok()? })
+    }
+
+    pub(super) fn text(plugin: &str, row_id: i64) -> String {
+        format!("{plugin}-{row_id}")
+    }
+}
+
+/// What is held, without its body.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Held {
+    pub(super) id: String,
+    pub(super) plugin: String,
+    pub(super) database: String,
+    /// `in`: a delivery for the plugin; `out`: a record of the plugin that Kafka refused.
+    pub(super) direction: String,
+    pub(super) state: String,
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    /// Of a delivery that was a record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) offset: Option<i64>,
+    pub(super) key: Option<String>,
+    pub(super) reason: String,
+    pub(super) attempts: i32,
+    pub(super) held_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) retry_at: Option<String>,
+    #[serde(skip)]
+    pub(super) row_id: i64,
+    #[serde(skip)]
+    pub(super) held_at_us: i64,
+    #[serde(skip)]
+    pub(super) body: Vec<u8>,
+}
+
+impl Held {
+    pub(super) fn place(&self) -> Place {
+        Place { held_at_us: self.held_at_us, database: self.database.clone(), row_id: self.row_id }
+    }
+
+    /// As `saga.ignored` names it.
+    pub(super) fn source(&self) -> String {
+        match self.offset {
+            Some(offset) => format!("{}/{}/{offset}", self.topic, self.partition),
+            None => format!("{}/{}", self.topic, self.partition),
+        }
+    }
+
+    /// With what is to be handled or sent.
+    pub(super) fn detail(&self) -> Value {
+        let mut shown = json!(self);
+        let content = if self.direction == "in" {
+            postcard::from_bytes(&self.body).ok().map(|delivery: Delivery| of_delivery(&delivery))
+        } else {
+            decode(&self.body).ok().and_then(|records| records.first().map(of_record))
+        };
+        shown["content"] = content.unwrap_or_else(|| json!("written by another version of saga-host"));
+        shown
+    }
+}
+
+fn of_delivery(delivery: &Delivery) -> Value {
+    json!({
+        "id": delivery.id,
+        "source": delivery.source(),
+        "eventType": delivery.event_type,
+        "key": delivery.key.as_deref().map(text),
+        "headers": headers(&delivery.headers),
+        "value": delivery.payload.as_deref().map(text),
+        "timestamp": rfc3339(delivery.timestamp_us),
+        "trace": delivery.trace.id(),
+    })
+}
+
+fn of_record(record: &Record) -> Value {
+    json!({
+        "key": record.key.as_deref().map(text),
+        "headers": headers(&record.headers),
+        "value": record.payload.as_deref().map(text),
+    })
+}
+
+fn headers(headers: &[(String, Vec<u8>)]) -> Vec<Value> {
+    headers.iter().map(|(name, value)| json!({ "name": name, "value": text(value) })).collect()
+}
+
+/// UTF-8 as it is, other bytes in hex; what is long is cut and says so.
+fn text(bytes: &[u8]) -> String {
+    let shown = &bytes[..bytes.len().min(VALUE_SHOWN_MAX)];
+    let mut text = match std::str::from_utf8(shown) {
+        Ok(text) => text.to_owned(),
+        Err(error) if error.error_len().is_none() => {
+            String::from_utf8_lossy(&shown[..error.valid_up_to()]).into_owned()
+        }
+        Err(_) => format!("hex {}", hex::encode(shown)),
+    };
+    if shown.len() < bytes.len() {
+        text.push_str(&format!("… ({} bytes in all)", bytes.len()));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Id, VALUE_SHOWN_MAX, text};
+
+    #[test]
+    fn an_id_names_plugin_and_row() {
+        let id = Id { plugin: "order-query".into(), row_id: 12 };
+        assert_eq!(Id::parse("order-query-12"), Some(id.clone()));
+        assert_eq!(Id::parse(&Id::text(&id.plugin, id.row_id)), Some(id));
+        for bad in ["", "12", "999999999", "-12", "order-query", "order-query-", "order-query-x"] {
+            assert_eq!(Id::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn values_are_shown_as_text_where_they_are_text() {
+        assert_eq!(text("{\"a\":\"ä\"}".as_bytes()), "{\"a\":\"ä\"}");
+        assert_eq!(text(&[0xff, 0xfe, 0]), "hex fffe00");
+        let long = "ä".repeat(VALUE_SHOWN_MAX);
+        assert!(text(long.as_bytes()).ends_with(&format!("ä… ({} bytes in all)", long.len())));
+    }
+}

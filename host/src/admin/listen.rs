@@ -1,0 +1,45 @@
+//! Opens a listener, or says in one line what to do.
+
+use std::io::ErrorKind;
+
+use anyhow::anyhow;
+use tokio::net::TcpListener;
+
+/// Listens on `address`. `what` (`the host API`) and `option` (`--admin`) are for the message.
+///
+/// # Errors
+/// The address is taken, not of this machine, or not an address.
+pub async fn listen(what: &str, option: &str, address: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let port = address.rsplit_once(':').map_or(address, |(_, port)| port);
+        match error.kind() {
+            ErrorKind::AddrInUse => anyhow!(
+                "{what} cannot listen on {address}: the address is taken; stop what has it (`ss -ltnp sport = :{port}` \
+                 shows it), or choose another by {option}"
+            ),
+            ErrorKind::AddrNotAvailable => {
+                anyhow!("{what} cannot listen on {address}: no address of this machine; choose another by {option}")
+            }
+            ErrorKind::PermissionDenied => {
+                anyhow!("{what} cannot listen on {address}: not permitted; choose a port from 1024 on by {option}")
+            }
+            _ => anyhow!("{what} cannot listen on {address} ({option}): {error}"),
+        }
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::listen;
+
+    #[tokio::test]
+    async fn a_taken_address_says_what_to_do() {
+        let first = listen("the host API", "--admin", "127.0.0.1:0").await.unwrap();
+        let address = first.local_addr().unwrap().to_string();
+        let refused = listen("the host API", "--admin", &address).await.unwrap_err().to_string();
+        assert!(refused.contains("taken") && refused.contains("--admin") && !refused.contains('\n'), "{refused}");
+        let nonsense = listen("the host API", "--admin", "nonsense").await.unwrap_err().to_string();
+        assert!(nonsense.contains("--admin"), "{nonsense}");
+    }
+}

@@ -1,0 +1,105 @@
+//! The host API: what operators and the command line see of a running host, on a listener of its
+//! own. It reads and redrives; it never handles a delivery itself. `openapi.json` describes it.
+
+mod access;
+mod database;
+mod failure;
+mod health;
+mod held;
+mod kafka_probe;
+mod listen;
+mod metrics;
+mod openapi;
+mod paging;
+mod plugins;
+mod sagas;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    handler::Handler,
+    middleware,
+    routing::{self, MethodRouter},
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::kafka_probe::KafkaProbe;
+use crate::runtime::Shared;
+pub use access::check_exposure;
+pub use listen::listen;
+
+/// A larger component is answered by 413.
+pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
+
+/// What every handler gets.
+#[derive(Clone)]
+struct Admin {
+    shared: Arc<Shared>,
+    kafka: Arc<KafkaProbe>,
+}
+
+/// One operation of the API.
+struct Route {
+    #[cfg_attr(not(test), allow(dead_code, reason = "compared with openapi.json by a test"))]
+    method: &'static str,
+    path: &'static str,
+    handler: MethodRouter<Admin>,
+}
+
+impl Route {
+    fn get<T: 'static>(path: &'static str, handler: impl Handler<T, Admin>) -> Self {
+        Self { method: "get", path, handler: routing::get(handler) }
+    }
+
+    fn post<T: 'static>(path: &'static str, handler: impl Handler<T, Admin>) -> Self {
+        Self { method: "post", path, handler: routing::post(handler) }
+    }
+
+    fn put<T: 'static>(path: &'static str, handler: impl Handler<T, Admin>) -> Self {
+        Self { method: "put", path, handler: routing::put(handler) }
+    }
+}
+
+fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/healthz", health::alive),
+        Route::get("/readyz", health::ready),
+        Route::get("/metrics", metrics::metrics),
+        Route::get("/openapi.json", openapi::document),
+        Route::get("/v1/plugins", plugins::list),
+        Route::get("/v1/plugins/{name}", plugins::one),
+        Route::put("/v1/plugins/{name}", plugins::deploy),
+        Route::post("/v1/plugins/{name}/activate", plugins::activate),
+        Route::post("/v1/plugins/{name}/rollback", plugins::activate),
+        Route::get("/v1/sagas", sagas::search),
+        Route::get("/v1/sagas/{type}/{key}", sagas::timeline),
+        Route::get("/v1/held", held::list),
+        Route::post("/v1/held/redrive", held::redrive_many),
+        Route::get("/v1/held/{id}", held::one),
+        Route::post("/v1/held/{id}/redrive", held::redrive),
+        Route::post("/v1/held/{id}/discard", held::discard),
+    ]
+}
+
+/// The API as a service.
+pub fn router(shared: Arc<Shared>) -> Router {
+    let access = access::Access::new(shared.config.admin_token.as_deref());
+    let kafka = Arc::new(KafkaProbe::new(&shared.config));
+    let router = routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
+    router
+        .layer(DefaultBodyLimit::max(COMPONENT_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(Arc::new(access), access::check))
+        .layer(middleware::map_response(failure::as_problem))
+        .with_state(Admin { shared, kafka })
+}
+
+/// Serves the API until `stop`.
+///
+/// # Errors
+/// What the listener reports.
+pub async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) -> std::io::Result<()> {
+    axum::serve(listener, router(shared)).with_graceful_shutdown(stop.cancelled_owned()).await
+}

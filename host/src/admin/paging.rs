@@ -1,0 +1,113 @@
+//! Query parameters of lists: filters, a limit, and a cursor that only this host reads.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::failure::Failure;
+
+/// Query parameters as they came.
+pub(super) type Pairs = Vec<(String, String)>;
+
+const LIMIT_DEFAULT: i64 = 100;
+const LIMIT_MAX: i64 = 1000;
+const FILTER_BYTES_MAX: usize = 1024;
+
+/// Query parameters that are taken one by one; what is left over is an error.
+pub(super) struct Params(BTreeMap<String, String>);
+
+impl Params {
+    pub(super) fn new(pairs: Pairs) -> Self {
+        Self(pairs.into_iter().collect())
+    }
+
+    /// A filter that must not be empty.
+    pub(super) fn filter(&mut self, name: &str) -> Result<Option<String>, Failure> {
+        let Some(text) = self.0.remove(name) else { return Ok(None) };
+        match text.len() {
+            1..=FILTER_BYTES_MAX => Ok(Some(text)),
+            _ => Err(Failure::parameter(name, &format!("1 to {FILTER_BYTES_MAX} bytes"))),
+        }
+    }
+
+    /// 1 to 1000, by default 100.
+    pub(super) fn limit(&mut self) -> Result<i64, Failure> {
+        let Some(text) = self.0.remove("limit") else { return Ok(LIMIT_DEFAULT) };
+        match text.parse() {
+            Ok(limit) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
+            _ => Err(Failure::parameter("limit", &format!("a number from 1 to {LIMIT_MAX}"))),
+        }
+    }
+
+    /// Where the page before ended.
+    pub(super) fn cursor<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Failure> {
+        let Some(text) = self.0.remove("cursor") else { return Ok(None) };
+        let place = hex::decode(&text).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        place.map(Some).ok_or_else(|| Failure::parameter("cursor", "not the `next` of an earlier page"))
+    }
+
+    /// Refuses what nobody asked for: a mistyped filter must not look like a match of everything.
+    pub(super) fn finish(self) -> Result<(), Failure> {
+        self.0.into_keys().next().map_or(Ok(()), |name| Err(Failure::parameter(&name, "no parameter of this route")))
+    }
+}
+
+/// The text that [`Params::cursor`] reads.
+pub(super) fn cursor(place: &impl Serialize) -> String {
+    hex::encode(serde_json::to_vec(place).unwrap_or_default())
+}
+
+/// Cuts what was fetched beyond the limit, and says where the next page begins.
+pub(super) fn cut<T, C: Serialize>(rows: &mut Vec<T>, limit: i64, place: impl Fn(&T) -> C) -> Option<String> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    if rows.len() <= limit {
+        return None;
+    }
+    rows.truncate(limit);
+    rows.last().map(|last| cursor(&place(last)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Params, cursor, cut};
+
+    fn params(pairs: &[(&str, &str)]) -> Params {
+        Params::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn limits_have_bounds() {
+        for (text, limit) in
+            [("1", Some(1)), ("1000", Some(1000)), ("0", None), ("1001", None), ("-1", None), ("x", None)]
+        {
+            assert_eq!(params(&[("limit", text)]).limit().ok(), limit, "{text}");
+        }
+        assert_eq!(params(&[]).limit().ok(), Some(100));
+    }
+
+    #[test]
+    fn a_cursor_is_read_back_and_nothing_else_is() {
+        let text = cursor(&("order", 7));
+        let read = params(&[("cursor", &text)]).cursor::<(String, i64)>();
+        assert_eq!(read.ok().flatten(), Some(("order".to_owned(), 7)));
+        for bad in ["!", "", "00", &text[2..], &cursor(&"other")] {
+            assert!(params(&[("cursor", bad)]).cursor::<(String, i64)>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_over_is_refused() {
+        let mut all = params(&[("type", "order")]);
+        assert!(all.filter("type").is_ok_and(|found| found.as_deref() == Some("order")));
+        assert!(all.finish().is_ok());
+        assert!(params(&[("typ", "order")]).finish().is_err());
+    }
+
+    #[test]
+    fn a_page_says_where_the_next_begins() {
+        let mut rows = vec![3, 2, 1];
+        assert_eq!(cut(&mut rows, 2, |row| *row), Some(cursor(&2)));
+        assert_eq!(rows, [3, 2]);
+        assert_eq!(cut(&mut rows, 2, |row| *row), None);
+    }
+}

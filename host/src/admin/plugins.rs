@@ -1,0 +1,203 @@
+//! Plugins and their versions, and how a new version comes in.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::Ordering,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{Admin, failure::Failure};
+use crate::{
+    problem::Problem,
+    runtime::{DeployError, Rejected},
+    saga::log::rfc3339,
+    service::Service,
+};
+
+/// Earlier versions without sagas in flight that are shown of one plugin.
+const RETIRED_SHOWN_MAX: i64 = 10;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Plugin {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation: Option<i64>,
+    /// The active one first.
+    versions: Vec<Shown>,
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    version: Option<String>,
+    digest: String,
+    state: &'static str,
+    since: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    units: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliveries: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    statements: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<u64>,
+    sagas_in_flight: i64,
+}
+
+/// A version that the database knows of: digest, name, last activation, sagas in flight.
+type Known = (String, Option<String>, Option<i64>, i64);
+
+/// What has sagas in flight, and the last of what was ever active.
+async fn known(service: &Service, retired_max: i64) -> Result<Vec<Known>, sqlx::Error> {
+    sqlx::query_as(
+        "WITH flying AS (SELECT version AS digest, count(*) AS sagas FROM saga.saga_live WHERE plugin = $1 GROUP BY 1),
+              activated AS (SELECT DISTINCT ON (digest) digest, version, activated_at FROM saga.activation
+                             WHERE plugin = $1 ORDER BY digest, generation DESC),
+              both_known AS (SELECT digest, a.version, (extract(epoch FROM a.activated_at) * 1000000)::bigint AS at,
+                                    coalesce(f.sagas, 0) AS sagas
+                               FROM activated a FULL JOIN flying f USING (digest))
+         (SELECT * FROM both_known WHERE sagas > 0) UNION ALL
+         (SELECT * FROM both_known WHERE sagas = 0 ORDER BY at DESC LIMIT $2)",
+    )
+    .bind(&service.name)
+    .bind(retired_max + 1)
+    .fetch_all(&service.database.admin)
+    .await
+}
+
+async fn plugin(service: &Service, rejected: Option<Rejected>, retired_max: i64) -> Result<Plugin, sqlx::Error> {
+    let active = service.active.load_full();
+    let known = known(service, retired_max).await?;
+    let digest = &active.version.digest;
+    let counters = &active.counters;
+    let mut versions = vec![Shown {
+        version: Some(active.version.manifest.version.clone()),
+        digest: digest.clone(),
+        state: "active",
+        since: instant(active.since),
+        reason: None,
+        units: Some(counters.units.load(Ordering::Relaxed)),
+        deliveries: Some(counters.deliveries.load(Ordering::Relaxed)),
+        statements: Some(counters.statements.load(Ordering::Relaxed)),
+        errors: Some(counters.errors.load(Ordering::Relaxed)),
+        sagas_in_flight: known.iter().filter(|known| known.0 == *digest).map(|known| known.3).sum(),
+    }];
+    let mut retired = retired_max;
+    for (digest, version, at, sagas_in_flight) in known.into_iter().filter(|known| known.0 != *digest) {
+        let draining = sagas_in_flight > 0;
+        retired -= i64::from(!draining);
+        if draining || retired >= 0 {
+            let state = if draining { "draining" } else { "retired" };
+            let since = at.map(rfc3339).unwrap_or_default();
+            versions.push(Shown { version, digest, state, since, sagas_in_flight, ..Shown::default() });
+        }
+    }
+    versions.extend(rejected.map(refused));
+    Ok(Plugin {
+        name: service.name.clone(),
+        database: Some(service.database.name.clone()),
+        generation: Some(active.generation),
+        versions,
+    })
+}
+
+fn refused(rejected: Rejected) -> Shown {
+    Shown {
+        digest: rejected.digest,
+        state: "rejected",
+        since: instant(rejected.at),
+        reason: Some(rejected.reason),
+        ..Shown::default()
+    }
+}
+
+fn instant(at: SystemTime) -> String {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    rfc3339(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+fn unknown(name: &str) -> Failure {
+    Failure::unknown(format!("no plugin {name} on this host"))
+}
+
+pub(super) async fn list(State(admin): State<Admin>) -> Result<Json<Value>, Failure> {
+    let mut rejected: BTreeMap<String, Rejected> = admin.shared.rejected.read().clone();
+    let mut plugins = Vec::new();
+    for service in admin.shared.services() {
+        plugins.push(plugin(&service, rejected.remove(&service.name), 0).await?);
+    }
+    plugins.extend(rejected.into_iter().map(|(name, rejected)| never_active(name, rejected)));
+    plugins.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(Json(json!({ "plugins": plugins })))
+}
+
+pub(super) async fn one(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Value>, Failure> {
+    let rejected = admin.shared.rejected.read().get(&name).cloned();
+    let plugin = match (admin.shared.service(&name), rejected) {
+        (Some(service), rejected) => plugin(&service, rejected, RETIRED_SHOWN_MAX).await?,
+        (None, Some(rejected)) => never_active(name, rejected),
+        (None, None) => return Err(unknown(&name)),
+    };
+    Ok(Json(json!(plugin)))
+}
+
+fn never_active(name: String, rejected: Rejected) -> Plugin {
+    Plugin { name, database: None, generation: None, versions: vec![refused(rejected)] }
+}
+
+pub(super) async fn deploy(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    component: Bytes,
+) -> Result<Json<Value>, Failure> {
+    if headers.get(CONTENT_TYPE).is_none_or(|value| value.as_bytes() != b"application/wasm") {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "Unsupported media type",
+            "the body is a component: application/wasm",
+        )
+        .into());
+    }
+    match admin.shared.deploy(&name, component.to_vec(), "host API").await {
+        Ok(deployed) => Ok(Json(json!({
+            "name": name,
+            "digest": deployed.digest,
+            "version": deployed.version,
+            "generation": deployed.generation,
+            "was": deployed.was,
+        }))),
+        Err(DeployError::SameDigest(digest)) => {
+            let detail = format!("{name} {digest} is active already");
+            Err(Problem::new(StatusCode::CONFLICT, "Already active", detail).with("digest", digest).into())
+        }
+        Err(DeployError::Rejected(reason)) => {
+            Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "Component rejected", reason).into())
+        }
+        Err(DeployError::Environment(reason)) => {
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Not deployed", reason).into())
+        }
+    }
+}
+
+/// `activate` and `rollback`: this host loads one version of each plugin.
+pub(super) async fn activate(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Value>, Failure> {
+    let Some(service) = admin.shared.service(&name) else { return Err(unknown(&name)) };
+    let digest = service.active.load().version.digest.clone();
+    let detail = format!("no earlier version of {name} is kept by this host; deploy its file again");
+    Err(Problem::new(StatusCode::CONFLICT, "Nothing to go back to", detail).with("digest", digest).into())
+}

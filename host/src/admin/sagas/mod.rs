@@ -1,0 +1,74 @@
+//! Sagas: search, and the timeline of one.
+
+mod row;
+mod statements;
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+};
+use serde_json::{Value, json};
+
+use self::statements::{Filter, Place};
+use super::{
+    Admin,
+    database::{databases, look},
+    failure::Failure,
+    paging::{Pairs, Params, cut},
+};
+use crate::{runtime::Shared, store::Database};
+
+/// Within a database newest first where keys are ids that ascend in time; databases by name.
+pub(super) async fn search(State(admin): State<Admin>, Query(pairs): Query<Pairs>) -> Result<Json<Value>, Failure> {
+    let mut params = Params::new(pairs);
+    let limit = params.limit()?;
+    let cursor: Option<Place> = params.cursor()?;
+    let filter =
+        Filter { saga_type: params.filter("type")?, key: params.filter("key")?, state: params.filter("state")? };
+    params.finish()?;
+    let mut found = Vec::new();
+    for database in databases(&admin.shared) {
+        let after = match &cursor {
+            Some(place) if database.name < place.database => continue,
+            Some(place) if database.name == place.database => Some(place),
+            _ => None,
+        };
+        let missing = limit + 1 - i64::try_from(found.len()).unwrap_or(i64::MAX);
+        if missing <= 0 {
+            break;
+        }
+        found.extend(statements::search(&mut *look(&database).await?, &database.name, &filter, after, missing).await?);
+    }
+    let next = cut(&mut found, limit, row::Row::place);
+    let sagas: Vec<row::Summary> = found.into_iter().map(row::Row::summary).collect();
+    Ok(Json(json!({ "sagas": sagas, "next": next })))
+}
+
+/// Ids are found in upper and lower case.
+pub(super) async fn timeline(
+    State(admin): State<Admin>,
+    Path((saga_type, key)): Path<(String, String)>,
+) -> Result<Json<Value>, Failure> {
+    for database in owners_first(&admin.shared, &saga_type) {
+        let mut look = look(&database).await?;
+        if let Some(row) = statements::find(&mut look, &database.name, &saga_type, &key).await? {
+            let ignored = statements::ignored(&mut look, &row.plugin, &row.key).await?;
+            return Ok(Json(json!(row.timeline(ignored))));
+        }
+    }
+    Err(Failure::unknown(format!("no saga {saga_type}/{key}")))
+}
+
+/// All databases, those of plugins that own the type in front.
+fn owners_first(shared: &Shared, saga_type: &str) -> Vec<Database> {
+    let services = shared.services();
+    let owns = |name: &str| {
+        services.iter().any(|service| {
+            service.database.name == name
+                && service.active.load().version.manifest.sagas.iter().any(|owned| owned == saga_type)
+        })
+    };
+    let mut all = databases(shared);
+    all.sort_by_key(|database| !owns(&database.name));
+    all
+}

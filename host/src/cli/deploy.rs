@@ -1,0 +1,45 @@
+//! `saga-host deploy`
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use super::{
+    client::{Client, segment},
+    table::digest,
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Deploy {
+    /// The component
+    file: PathBuf,
+    /// Plugin that it becomes a version of [default: the name of the file]
+    #[arg(long)]
+    name: Option<String>,
+    #[command(flatten)]
+    client: Client,
+}
+
+impl Deploy {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let file = self.file.display();
+        let component = std::fs::read(&self.file).with_context(|| format!("cannot read {file}"))?;
+        let stem = self.file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let name = self.name.or(stem).with_context(|| format!("{file} has no name; give --name"))?;
+        let path = format!("/v1/plugins/{}", segment(&name));
+        let deployed = self.client.put(&path, "application/wasm", &component)?;
+        self.client.show(&deployed, |deployed| {
+            let was = match deployed["was"].as_str() {
+                Some(_) => format!(", was {}", digest(&deployed["was"])),
+                None => String::new(),
+            };
+            let version = deployed["version"].as_str().unwrap_or_default();
+            format!(
+                "{name} {} ({version}) active{was}; generation {}",
+                digest(&deployed["digest"]),
+                deployed["generation"]
+            )
+        });
+        Ok(())
+    }
+}

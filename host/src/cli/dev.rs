@@ -1,0 +1,102 @@
+//! `saga-host dev`
+
+use std::path::PathBuf;
+
+use super::{
+    output,
+    serve::{Signals, block_on},
+    stack::{Place, banner, stop},
+};
+use crate::{
+    admin::{check_exposure, listen},
+    config::{
+        ADMIN_DEFAULT, Config, HTTP_DEFAULT, KafkaProperties, MigrationsMode, TOPIC_PARTITIONS_DEFAULT,
+        TOPIC_REPLICATION_DEFAULT,
+    },
+    devstack::Stack,
+    log,
+    runtime::Host,
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Dev {
+    #[command(flatten)]
+    place: Place,
+    /// Address of the service routes
+    #[arg(long, env = "SAGA_HOST_HTTP", value_name = "ADDR", default_value = HTTP_DEFAULT)]
+    http: String,
+    /// Address of the host API
+    #[arg(long, env = "SAGA_HOST_ADMIN", value_name = "ADDR", default_value = ADMIN_DEFAULT)]
+    admin: String,
+    /// Token of the host API, needed off loopback
+    #[arg(long, env = "SAGA_HOST_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    admin_token: Option<String>,
+    /// Folder of the plugins; a policy that is missing is written there
+    #[arg(long, env = "SAGA_HOST_PLUGINS", value_name = "DIR", default_value = "plugins/dist")]
+    plugins: PathBuf,
+    /// Schema migrations
+    #[arg(long, env = "SAGA_HOST_MIGRATIONS", value_enum, default_value = "apply")]
+    migrations: MigrationsMode,
+    /// Any librdkafka properties, e.g. session.timeout.ms=6000
+    #[arg(long, env = "SAGA_HOST_KAFKA_PROPERTIES", hide_env_values = true, value_name = "NAME=VALUE,...")]
+    kafka_properties: Option<KafkaProperties>,
+    /// Threads that work [default: one for each core]
+    #[arg(long, env = "SAGA_HOST_WORKERS", value_name = "N")]
+    workers: Option<usize>,
+    /// Form of log lines
+    #[arg(long, env = "SAGA_HOST_LOG_FORMAT", value_enum, default_value = "text")]
+    log_format: log::LogFormat,
+}
+
+impl Dev {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        log::init(self.log_format)?;
+        block_on(self.workers, async {
+            // Before minutes are spent on starting a broker.
+            listen("the service routes", "--http", &self.http).await?;
+            let admin = listen("the host API", "--admin", &self.admin).await?;
+            check_exposure(&admin.local_addr()?, self.admin_token.as_deref())?;
+            drop(admin);
+            let mut signals = Signals::new()?;
+            let stack = self.place.start(&mut signals).await?;
+            let served = self.serve(&stack, &mut signals).await;
+            let stopped = stop(stack, &mut signals).await;
+            served.and(stopped)
+        })
+    }
+
+    async fn serve(&self, stack: &Stack, signals: &mut Signals) -> anyhow::Result<()> {
+        let config = self.config(stack);
+        let host = signals.or_stop(Host::start(config), "starting").await??;
+        let (http, admin) = (host.http_address().to_string(), host.admin_address().to_string());
+        stack.write_dev_json(Some(&http), Some(&admin))?;
+        let further = [
+            ("services", format!("http://{http}")),
+            ("host API", format!("http://{admin}")),
+            ("plugins", format!("{}, watched", self.plugins.display())),
+            ("data", format!("{}, kept; --fresh begins anew", self.place.data.display())),
+        ];
+        output::line(&banner(stack, &further));
+        tokio::select! {
+            served = signals.serve(host) => served,
+            error = stack.failed() => Err(error),
+        }
+    }
+
+    fn config(&self, stack: &Stack) -> Config {
+        Config {
+            postgres: stack.postgres_url().to_owned(),
+            kafka: stack.kafka_bootstrap().to_owned(),
+            kafka_properties: self.kafka_properties.clone().unwrap_or_default().0,
+            http: self.http.clone(),
+            admin: self.admin.clone(),
+            admin_token: self.admin_token.clone().filter(|token| !token.is_empty()),
+            plugins: self.plugins.clone(),
+            cache: self.place.data.join("cache"),
+            migrations: self.migrations,
+            write_policies: true,
+            topic_partitions: TOPIC_PARTITIONS_DEFAULT,
+            topic_replication: TOPIC_REPLICATION_DEFAULT,
+        }
+    }
+}

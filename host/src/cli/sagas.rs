@@ -1,0 +1,62 @@
+//! `saga-host sagas`
+
+use serde_json::Value;
+
+use super::{
+    client::Client,
+    table::{Table, age, digest, text},
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Sagas {
+    /// Only of this type
+    #[arg(long = "type", value_name = "TYPE")]
+    saga_type: Option<String>,
+    /// live, overdue, completed, compensated, failed, or a state as the plugin names it
+    #[arg(long)]
+    state: Option<String>,
+    /// Only of this key
+    #[arg(long)]
+    key: Option<String>,
+    /// Entries of a page, 1 to 1000
+    #[arg(long, default_value_t = 20)]
+    limit: u32,
+    /// Where the page before ended
+    #[arg(long)]
+    cursor: Option<String>,
+    #[command(flatten)]
+    client: Client,
+}
+
+impl Sagas {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let query = [
+            ("type", self.saga_type),
+            ("state", self.state),
+            ("key", self.key),
+            ("limit", Some(self.limit.to_string())),
+            ("cursor", self.cursor),
+        ];
+        let answer = self.client.get("/v1/sagas", &query)?;
+        self.client.show(&answer, show);
+        Ok(())
+    }
+}
+
+fn show(answer: &Value) -> String {
+    let mut table = Table::new(&["TYPE", "KEY", "STATUS", "STATE", "AGE", "VERSION"]);
+    for saga in answer["sagas"].as_array().into_iter().flatten() {
+        table.row([
+            text(&saga["type"]),
+            text(&saga["key"]),
+            text(&saga["status"]),
+            text(&saga["state"]),
+            age(&saga["began"]),
+            digest(&saga["digest"]),
+        ]);
+    }
+    match answer["next"].as_str() {
+        Some(next) => format!("{}\nmore with --cursor {next}", table.text()),
+        None => table.text(),
+    }
+}

@@ -1,0 +1,58 @@
+//! What commands that stay up share: the runtime, and how a signal ends them.
+
+use std::{future::Future, time::Duration};
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::runtime::Host;
+
+/// Blocking work that is left when a command ends is waited for this long.
+const LEFT_OVER_WITHIN: Duration = Duration::from_secs(1);
+
+/// Runs a command on a runtime of its own; `workers` is by default one for each core.
+pub(super) fn block_on<T>(workers: Option<usize>, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(workers) = workers {
+        builder.worker_threads(workers.max(1));
+    }
+    let runtime = builder.enable_all().thread_name("saga-host").build().context("starting the runtime")?;
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_timeout(LEFT_OVER_WITHIN);
+    outcome
+}
+
+/// SIGINT and SIGTERM.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> anyhow::Result<Self> {
+        let of = |kind| signal(kind).context("listening for signals");
+        Ok(Self { interrupt: of(SignalKind::interrupt())?, terminate: of(SignalKind::terminate())? })
+    }
+
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// What `work` gives, unless a signal comes first.
+    pub(super) async fn or_stop<T>(&mut self, work: impl Future<Output = T>, doing: &str) -> anyhow::Result<T> {
+        tokio::select! {
+            done = work => Ok(done),
+            () = self.next() => bail!("stopped while {doing}"),
+        }
+    }
+
+    /// Serves until the first signal, then finishes what has begun; a second one ends at once.
+    pub(super) async fn serve(&mut self, host: Host) -> anyhow::Result<()> {
+        self.next().await;
+        tracing::info!("stopping: what has begun is finished; a second signal ends at once");
+        self.or_stop(host.stop(), "finishing; what was not committed is done again at the next start").await
+    }
+}

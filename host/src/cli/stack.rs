@@ -1,0 +1,89 @@
+//! `saga-host stack`
+
+use std::path::PathBuf;
+
+use super::{
+    output,
+    serve::{Signals, block_on},
+};
+use crate::{
+    devstack::{self, KAFKA_PORT, POSTGRES_PORT, StackOptions},
+    log,
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Stack {
+    #[command(flatten)]
+    place: Place,
+    /// Form of log lines
+    #[arg(long, env = "SAGA_HOST_LOG_FORMAT", value_enum, default_value = "text")]
+    log_format: log::LogFormat,
+}
+
+/// Where a development stack lives.
+#[derive(Debug, clap::Args)]
+pub(super) struct Place {
+    /// Folder of all data, kept from one start to the next
+    #[arg(long, value_name = "DIR", default_value = ".saga-host")]
+    pub(super) data: PathBuf,
+    /// Begin without what an earlier start left there
+    #[arg(long)]
+    fresh: bool,
+    /// Port of Postgres on 127.0.0.1
+    #[arg(long, value_name = "PORT", default_value_t = POSTGRES_PORT)]
+    postgres_port: u16,
+    /// Port of Kafka on 127.0.0.1
+    #[arg(long, value_name = "PORT", default_value_t = KAFKA_PORT)]
+    kafka_port: u16,
+}
+
+impl Place {
+    /// Starts Postgres and Kafka there.
+    pub(super) async fn start(&self, signals: &mut Signals) -> anyhow::Result<devstack::Stack> {
+        let options = StackOptions {
+            data: self.data.clone(),
+            fresh: self.fresh,
+            postgres_port: Some(self.postgres_port),
+            kafka_port: Some(self.kafka_port),
+        };
+        signals.or_stop(devstack::Stack::start(options), "starting Postgres and Kafka").await?
+    }
+}
+
+/// Stops Postgres and Kafka; a signal ends the wait.
+pub(super) async fn stop(stack: devstack::Stack, signals: &mut Signals) -> anyhow::Result<()> {
+    signals.or_stop(stack.stop(), "stopping Postgres and Kafka").await
+}
+
+impl Stack {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        log::init(self.log_format)?;
+        block_on(None, async {
+            let mut signals = Signals::new()?;
+            let stack = self.place.start(&mut signals).await?;
+            let served = self.serve(&stack, &mut signals).await;
+            let stopped = stop(stack, &mut signals).await;
+            served.and(stopped)
+        })
+    }
+
+    async fn serve(&self, stack: &devstack::Stack, signals: &mut Signals) -> anyhow::Result<()> {
+        stack.write_dev_json(None, None)?;
+        output::line(&banner(stack, &[("data", self.place.data.display().to_string())]));
+        tokio::select! {
+            () = signals.next() => Ok(()),
+            error = stack.failed() => Err(error),
+        }
+    }
+}
+
+/// Addresses, one a line.
+pub(super) fn banner(stack: &devstack::Stack, further: &[(&str, String)]) -> String {
+    let mut text = format!("\nsaga-host {}\n\n", env!("CARGO_PKG_VERSION"));
+    let of_stack = [("Postgres", stack.postgres_url().to_owned()), ("Kafka", stack.kafka_bootstrap().to_owned())];
+    for (name, value) in further.iter().chain(&of_stack) {
+        text.push_str(&format!("  {name:<10}{value}\n"));
+    }
+    text.push_str("\nCtrl-C stops it.\n");
+    text
+}

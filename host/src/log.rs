@@ -1,0 +1,168 @@
+//! What the host says while it runs, on stderr: lines for a person, or JSON for machines.
+//!
+//! ```text
+//! 14:03:11.204 INFO  plugin active      inventory-command 1.3.0 9c41e7…  generation=8
+//! ```
+
+use std::fmt;
+
+use anyhow::Context;
+use serde::Deserialize;
+use time::{OffsetDateTime, format_description::FormatItem, macros::format_description};
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    registry::LookupSpan,
+};
+
+/// Chooses what is logged, e.g. `info,saga_host::relay=debug`.
+pub const FILTER_VARIABLE: &str = "SAGA_HOST_LOG";
+const FILTER_DEFAULT: &str = "info";
+const MESSAGE_WIDTH: usize = 18;
+const DIGEST_SHOWN: usize = 6;
+const TIME: &[FormatItem<'_>] = format_description!("[hour]:[minute]:[second].[subsecond digits:3]");
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For a person.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Starts logging, once per process.
+///
+/// # Errors
+/// `SAGA_HOST_LOG` is not a filter, or logging was started before.
+pub fn init(format: LogFormat) -> anyhow::Result<()> {
+    let text = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| FILTER_DEFAULT.to_owned());
+    let filter = EnvFilter::try_new(&text).with_context(|| {
+        format!("{FILTER_VARIABLE}={text} is not a filter such as info or warn,saga_host::relay=debug")
+    })?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+        LogFormat::Text => {
+            let colour = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+            lines.with_ansi(colour).event_format(Lines).try_init()
+        }
+    };
+    started.map_err(|error| anyhow::anyhow!("logging cannot start: {error}"))
+}
+
+struct Lines;
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _context: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let time = OffsetDateTime::now_utc().format(TIME).unwrap_or_default();
+        let level = *event.metadata().level();
+        match colour(level).filter(|_| out.has_ansi_escapes()) {
+            Some(code) => write!(out, "{time} \x1b[{code}m{level:<5}\x1b[0m ")?,
+            None => write!(out, "{time} {level:<5} ")?,
+        }
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        writeln!(out, "{}", fields.line())
+    }
+}
+
+fn colour(level: Level) -> Option<u8> {
+    match level {
+        Level::ERROR => Some(31),
+        Level::WARN => Some(33),
+        Level::INFO => Some(32),
+        _ => None,
+    }
+}
+
+/// The message first; then plugin, version and digest without their names; then the rest by name.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    plugin: Option<String>,
+    version: Option<String>,
+    digest: Option<String>,
+    others: String,
+}
+
+impl Fields {
+    fn take(&mut self, name: &str, value: String) {
+        match name {
+            "message" => self.message = value,
+            "plugin" => self.plugin = Some(value),
+            "version" => self.version = Some(value),
+            "digest" => self.digest = Some(shorten(&value)),
+            // Of the bridge from the `log` crate: where in the library it was said.
+            _ if name.starts_with("log.") => {}
+            _ => {
+                self.others.push_str("  ");
+                self.others.push_str(name);
+                self.others.push('=');
+                self.others.push_str(&value);
+            }
+        }
+    }
+
+    fn line(&self) -> String {
+        let named: Vec<&str> =
+            [&self.plugin, &self.version, &self.digest].into_iter().filter_map(Option::as_deref).collect();
+        if named.is_empty() && self.others.is_empty() {
+            return self.message.clone();
+        }
+        let line = format!("{:<MESSAGE_WIDTH$} {}{}", self.message, named.join(" "), self.others);
+        line.trim_end().to_owned()
+    }
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.take(field.name(), value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.take(field.name(), format!("{value:?}"));
+    }
+}
+
+/// A digest as a person reads it.
+#[must_use]
+pub fn shorten(digest: &str) -> String {
+    match digest.get(..DIGEST_SHOWN) {
+        Some(start) if digest.len() > DIGEST_SHOWN => format!("{start}…"),
+        _ => digest.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Fields;
+
+    #[test]
+    fn a_line_reads_from_the_message_to_the_details() {
+        let mut fields = Fields::default();
+        for (name, value) in [
+            ("generation", "8"),
+            ("digest", "9c41e7aa00"),
+            ("version", "1.3.0"),
+            ("log.target", "x"),
+            ("plugin", "inventory-command"),
+            ("message", "plugin active"),
+        ] {
+            fields.take(name, value.to_owned());
+        }
+        assert_eq!(fields.line(), "plugin active      inventory-command 1.3.0 9c41e7…  generation=8");
+        let bare = Fields { message: "stopping".into(), ..Fields::default() };
+        assert_eq!(bare.line(), "stopping");
+    }
+}
