@@ -117,14 +117,3 @@ pub struct Timer {
     /// What that delivery carries.
     pub payload: Vec<u8>,
 }
-
-impl Effects {
-    /// Who caused each of them.
-    pub fn causes(&self) -> impl Iterator<Item = u32> + '_ {
-        let published = self.published.iter().map(|message| message.cause);
-        let begun = self.begun.iter().map(|saga| saga.cause);
-        let moved = self.transitions.iter().map(|transition| transition.cause);
-        let timers = self.timers.iter().map(|timer| timer.cause);
-        published.chain(begun).chain(moved).chain(timers)
-    }
-}

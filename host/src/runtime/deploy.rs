@@ -57,7 +57,7 @@ impl From<ProvisionError> for DeployError {
 
 /// SHA-256 of a component, lower-case hex.
 #[must_use]
-pub fn digest_of(bytes: &[u8]) -> String {
+fn digest_of(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 

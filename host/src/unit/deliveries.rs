@@ -61,7 +61,7 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
     let (outcomes, mut effects, statements) =
         handle(setup, &batch, &opened.sagas, now_us).await.map_err(|fault| in_work(fault, &running))?;
     let mut closing = Closing::default();
-    judge(&batch, &outcomes, &effects).map_err(|fault| in_work(fault, &running))?;
+    keep_order(&batch, &outcomes).map_err(|fault| in_work(fault, &running))?;
     let mut causes: Vec<Caused> = batch.iter().map(|delivery| caused(delivery)).collect();
     let mut book = Book { closing: &mut closing, plan: &mut plan, attempts_max: setup.active.version.policy.limits.attempts_max };
     for (delivery, outcome) in batch.iter().zip(&outcomes) {
@@ -157,22 +157,10 @@ async fn handle(
     Ok((called.result?, called.effects, called.statements))
 }
 
-/// The promises of the outcomes: nothing is asked for by a delivery that is not done, and what
-/// waits is not overtaken by a later one of its key.
-fn judge(batch: &[&Delivery], outcomes: &[Outcome], effects: &Effects) -> Result<(), Fault> {
+/// What waits must not be overtaken by a later one of its key: then it is taken out first, so that
+/// the later one queues behind it.
+fn keep_order(batch: &[&Delivery], outcomes: &[Outcome]) -> Result<(), Fault> {
     let mut culprits = Vec::new();
-    for cause in effects.causes() {
-        let place = usize::try_from(cause).unwrap_or(usize::MAX);
-        match outcomes.get(place) {
-            None => return Err(Fault::Guest(format!("the plugin names cause {cause} of {} deliveries", outcomes.len()))),
-            Some(Outcome::Done) => {}
-            Some(_) => culprits.push(Culprit {
-                cause: place,
-                reason: "effects-without-done: the plugin asked for effects of a delivery that it did not call done".into(),
-                then: Then::Hold,
-            }),
-        }
-    }
     for (place, outcome) in outcomes.iter().enumerate() {
         let (reason, then) = match outcome {
             Outcome::Done | Outcome::Ignored(_) => continue,

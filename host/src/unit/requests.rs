@@ -7,7 +7,7 @@ use super::{
     close::Closing,
     commit::commit,
     deliveries::{in_work, now_us},
-    fault::{Culprit, Fault, Then},
+    fault::Fault,
     open::{Opened, Opening, open},
     settle::{Caused, Setting, settle},
 };
@@ -45,10 +45,9 @@ pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, F
     let now_us = now_us();
     let (responses, effects, statements) =
         handle(setup, &batch, now_us).await.map_err(|fault| in_work(fault, &running))?;
-    judge(&responses, &effects).map_err(|fault| in_work(fault, &running))?;
     let begun: HashSet<(String, String)> =
         effects.begun.iter().map(|saga| (saga.saga_type.clone(), saga.key.clone())).collect();
-    let mut closing = Closing { answers: true, ..Closing::default() };
+    let mut closing = Closing::of_answers();
     let causes: Vec<Caused> = running.iter().map(|place| caused(&work[*place])).collect();
     let setting = Setting {
         unit: setup.unit_name(),
@@ -117,22 +116,6 @@ fn keep(pending: &Pending, response: &Response, closing: &mut Closing) {
     let Some(Idempotency { key, hash }) = pending.idempotency.clone().filter(|_| response.status < 300) else { return };
     // Vectors, numbers and texts: nothing that could fail to encode.
     closing.keep_answer(key, hash, postcard::to_stdvec(response).unwrap_or_default());
-}
-
-/// A 4xx answer promises that nothing was asked for.
-fn judge(responses: &[Response], effects: &Effects) -> Result<(), Fault> {
-    let mut culprits = Vec::new();
-    for cause in effects.causes() {
-        let place = usize::try_from(cause).unwrap_or(usize::MAX);
-        let Some(response) = responses.get(place) else {
-            return Err(Fault::Guest(format!("the plugin names cause {cause} of {} requests", responses.len())));
-        };
-        if response.status >= 400 {
-            let reason = format!("effects-without-done: the plugin answers {} and asked for effects", response.status);
-            culprits.push(Culprit { cause: place, reason, then: Then::Hold });
-        }
-    }
-    if culprits.is_empty() { Ok(()) } else { Err(Fault::Culprits(culprits)) }
 }
 
 fn caused(pending: &Pending) -> Caused {
