@@ -9,7 +9,7 @@ use super::{
     deliveries::{in_work, now_us},
     fault::Fault,
     open::{Opened, Opening, open},
-    settle::{Caused, Setting, settle},
+    settle::{Caused, Setting, Settled, settle},
 };
 use crate::{
     capability::effects::Effects,
@@ -61,6 +61,7 @@ pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, F
     for (place, response) in running.iter().zip(&responses) {
         keep(&work[*place], response, &mut closing);
     }
+    let Settled { records, ended } = settled;
     let relay = setup.service.relay.clone();
     let waiters = setup.service.waiters.clone();
     // Before the relay hears of the unit: a saga that it begins cannot have ended yet.
@@ -76,8 +77,11 @@ pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, F
                 *wait = waiters.wait(response, begun);
             }
         }
+        for saga in &ended {
+            waiters.ended(&saga.saga_type, &saga.key, saga.answer.as_deref());
+        }
     };
-    commit(setup.connection()?, chain, closing, settled.records, &relay, answer)
+    commit(setup.connection()?, chain, closing, records, &relay, answer)
         .await
         .map_err(|fault| in_work(fault, &running))?;
     let answers = answers.into_iter().map(|answer| answer.unwrap_or(Answer::Unknown)).collect();
