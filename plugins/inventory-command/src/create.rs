@@ -2,7 +2,6 @@
 
 use saga_plugin::{
     Context, Db, DbError, DbResult, Effects, Fold, Input, Positive, Problem, Request, Response, Table, many,
-    many_or_null,
 };
 use serde::Deserialize;
 
@@ -88,7 +87,7 @@ fn insert_own(db: &Db<'_>, inputs: &[&NewStock]) -> DbResult<Vec<(u32, i32)>> {
              INSERT INTO public.stock (product_id, current_qty)
              SELECT product_id, qty FROM wanted ORDER BY product_id ON CONFLICT DO NOTHING RETURNING product_id)
          SELECT w.place, w.product_id FROM wanted w JOIN made m ON m.product_id = w.product_id",
-        &[many_or_null(inputs.iter().map(|input| input.product)), many(places(inputs)), many(quantities(inputs))],
+        &[many(inputs.iter().filter_map(|input| input.product)), many(places(inputs)), many(quantities(inputs))],
     )?;
     numbers(found.rows()?)
 }
