@@ -77,9 +77,10 @@ impl Host {
         let stop = shared.stops.listeners.clone();
         let host_api = admin::serve(admin, shared.clone(), stop.clone());
         tasks.listeners.spawn(async { log_failure("host API", host_api.await) });
+        watch::start(&shared).await;
+        // Requests that come earlier wait in the listener's queue: nobody is told that a route is not there.
         let service_routes = http::serve(http, shared.routes.clone(), stop);
         tasks.listeners.spawn(async { log_failure("service routes", service_routes.await) });
-        watch::start(&shared).await;
         Ok(Self { shared, http: http_address, admin: admin_address })
     }
 
