@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +14,8 @@ use crate::target::Target;
 
 const POLL: Duration = Duration::from_millis(100);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// Below what Linux and macOS give to outgoing connections, which would race for it.
+const PICKED_PORTS: std::ops::Range<u16> = 12_000..32_000;
 
 /// What to start, and where.
 #[derive(Debug, Clone, clap::Args)]
@@ -30,6 +32,9 @@ pub struct StartOptions {
     /// Seconds until everything must be ready
     #[arg(long, default_value_t = 120)]
     pub ready_s: u64,
+    /// Further variables of the host
+    #[arg(skip)]
+    pub environment: Vec<(String, String)>,
 }
 
 impl StartOptions {
@@ -44,8 +49,8 @@ impl StartOptions {
                 binary.display()
             );
         }
-        let mut command = Command::new(binary);
-        command.args(arguments);
+        let mut command = ends_with_this(&binary);
+        command.args(arguments).envs(self.environment.iter().cloned());
         Ok(command)
     }
 
@@ -138,6 +143,16 @@ impl HostProcess {
     /// # Errors
     /// As [`HostProcess::dev`].
     pub async fn run(options: &StartOptions, target: &Target) -> Result<Self> {
+        let mut started = Self::begin(options, target)?;
+        started.ready(target.admin()?, options.limit()).await?;
+        Ok(started)
+    }
+
+    /// `saga-host run` as [`HostProcess::run`] has it, not waited for.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn begin(options: &StartOptions, target: &Target) -> Result<Self> {
         let mut command = options.command(&["run"])?;
         command
             .env("SAGA_HOST_POSTGRES", &target.postgres)
@@ -147,9 +162,7 @@ impl HostProcess {
             .env("SAGA_HOST_ADMIN", target.admin()?)
             .env("SAGA_HOST_PLUGINS", &options.plugins)
             .env("SAGA_HOST_MIGRATIONS", "apply");
-        let mut started = Self::spawn(command, options.folder.join("run.log"))?;
-        started.ready(target.admin()?, options.limit()).await?;
-        Ok(started)
+        Self::spawn(command, options.folder.join("run.log"))
     }
 
     fn spawn(mut command: Command, log: PathBuf) -> Result<Self> {
@@ -212,6 +225,26 @@ impl HostProcess {
         self.child.kill().await.context("kill saga-host")
     }
 
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// It goes on after `limit`.
+    pub async fn ended(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let ended = tokio::time::timeout(limit, self.child.wait()).await;
+        let still = || format!("saga-host goes on after {} s:\n{}", limit.as_secs(), tail(&self.log));
+        ended.with_context(still)?.context("wait for saga-host")
+    }
+
+    /// SIGSTOP: it stands still until [`HostProcess::thaw`], its connections stay open.
+    pub fn freeze(&self) {
+        signal(self.child.id(), Signal::STOP);
+    }
+
+    /// SIGCONT
+    pub fn thaw(&self) {
+        signal(self.child.id(), Signal::CONT);
+    }
+
     /// SIGTERM, and waits for its end; after 30 s SIGKILL, also for the Kafka and the Postgres it had started.
     ///
     /// # Errors
@@ -235,7 +268,21 @@ impl HostProcess {
 impl Drop for HostProcess {
     fn drop(&mut self) {
         signal(self.child.id(), Signal::TERM);
+        self.thaw();
     }
+}
+
+/// The kernel asks the child to end when the thread that started it has ended, also by SIGKILL; where `setpriv` of
+/// util-linux is.
+fn ends_with_this(binary: &Path) -> Command {
+    let dying = ["--pdeathsig", "TERM"];
+    let works = std::process::Command::new("setpriv").args(dying).arg("true").status();
+    if works.is_ok_and(|status| status.success()) {
+        let mut command = Command::new("setpriv");
+        command.args(dying).arg(binary);
+        return command;
+    }
+    Command::new(binary)
 }
 
 fn signal(pid: Option<u32>, signal: Signal) {
@@ -251,7 +298,10 @@ fn signal(pid: Option<u32>, signal: Signal) {
 /// # Errors
 /// None is.
 pub fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    let mut ports = std::iter::repeat_with(|| uuid::Uuid::new_v4().as_u128() as usize % PICKED_PORTS.len())
+        .take(PICKED_PORTS.len())
+        .filter_map(|offset| PICKED_PORTS.start.checked_add(u16::try_from(offset).ok()?));
+    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).context("no free port")
 }
 
 /// An address on loopback that was free just now.
@@ -276,7 +326,7 @@ mod tests {
     fn only_its_own_folder_is_removed() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("bench");
-        let options = StartOptions { host_binary: None, plugins: "p".into(), folder: folder.clone(), ready_s: 1 };
+        let options = StartOptions { host_binary: None, plugins: "p".into(), folder: folder.clone(), ready_s: 1, environment: vec![] };
         options.prepare().unwrap();
         std::fs::write(folder.join("old"), "").unwrap();
         options.prepare().unwrap();

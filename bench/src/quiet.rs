@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::database::Databases;
 use crate::service::SERVICES;
@@ -12,6 +12,7 @@ use crate::topic::blocking;
 use crate::topic::groups::Groups;
 
 const POLL: Duration = Duration::from_millis(300);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What still moves, one line each; empty at a quiet moment.
 pub type Motion = Vec<String>;
@@ -31,6 +32,23 @@ pub async fn wait(target: &Target, databases: &Databases, limit: Duration) -> Re
             return seen;
         }
         tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Repeats a look until it holds; when `limit` is over, its last failure counts.
+///
+/// # Errors
+/// The last of `look`.
+pub async fn eventually<T>(limit: Duration, mut look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let began = Instant::now();
+    loop {
+        match look().await {
+            Err(error) if began.elapsed() > limit => {
+                return Err(error).with_context(|| format!("after {} s", limit.as_secs()));
+            }
+            Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+            done => return done,
+        }
     }
 }
 

@@ -20,13 +20,27 @@ pub struct Check {
 pub struct Report {
     area: String,
     checks: Vec<Check>,
+    silent: bool,
 }
 
 impl Report {
+    /// One that prints nothing.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self { silent: true, ..Self::default() }
+    }
+
+    /// Prints a line.
+    pub fn say(&self, text: &str) {
+        if !self.silent {
+            output::line(text);
+        }
+    }
+
     /// Checks from now on belong to this group.
     pub fn area(&mut self, name: &str) {
         name.clone_into(&mut self.area);
-        output::line(&format!("\n{name}"));
+        self.say(&format!("\n{name}"));
     }
 
     /// Notes one check that has been made.
@@ -37,8 +51,8 @@ impl Report {
             failure: outcome.err().map(|error| format!("{error:#}")),
         };
         match &check.failure {
-            None => output::line(&format!("  ok      {}", check.name)),
-            Some(reason) => output::line(&format!("  FAILED  {}\n          {reason}", check.name)),
+            None => self.say(&format!("  ok      {}", check.name)),
+            Some(reason) => self.say(&format!("  FAILED  {}\n          {reason}", check.name)),
         }
         self.checks.push(check);
     }
@@ -66,9 +80,9 @@ impl Report {
     /// Any check failed.
     pub fn finish(&self) -> anyhow::Result<()> {
         let failed = self.failed().count();
-        output::line(&format!("\n{} checks, {failed} failed", self.made()));
+        self.say(&format!("\n{} checks, {failed} failed", self.made()));
         for check in self.failed() {
-            output::line(&format!("  FAILED  {}: {}", check.area, check.name));
+            self.say(&format!("  FAILED  {}: {}", check.area, check.name));
         }
         anyhow::ensure!(failed == 0, "{failed} of {} checks failed", self.made());
         Ok(())

@@ -1,6 +1,6 @@
 //! What all areas use: addresses, the usual requests, and waiting for an effect.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -17,7 +17,6 @@ use crate::topic::writer::{Draft, Writer};
 use crate::topic::{Record, blocking, reader};
 
 const EFFECT_WITHIN: Duration = Duration::from_secs(15);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 const QUIET_WITHIN: Duration = Duration::from_secs(30);
 
 /// A running system.
@@ -160,17 +159,8 @@ pub(super) fn foreign_product() -> i64 {
 }
 
 /// Repeats a check until it holds; after 15 s its last failure counts.
-pub(super) async fn eventually<T>(mut check: impl AsyncFnMut() -> Result<T>) -> Result<T> {
-    let began = Instant::now();
-    loop {
-        match check().await {
-            Err(error) if began.elapsed() > EFFECT_WITHIN => {
-                return Err(error).context("after 15 s");
-            }
-            Err(_) => tokio::time::sleep(LOOK_EVERY).await,
-            done => return done,
-        }
-    }
+pub(super) async fn eventually<T>(check: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    quiet::eventually(EFFECT_WITHIN, check).await
 }
 
 /// Demands RFC 3339 in UTC, written with `Z`.

@@ -1,4 +1,4 @@
-//! The plugin folder of the demo: a copy, so that the build's own files stay as they are.
+//! Plugin folders for trying things: copies, so that the build's own files stay as they are.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,14 +33,20 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<PathBuf> {
 }
 
 /// Puts a component in place that behaves the same and has another digest.
-pub(super) fn change(folder: &Path) -> Result<()> {
-    let path = folder.join(format!("{CHANGED}.wasm"));
+///
+/// # Errors
+/// The plugin is not there, or the folder cannot be written to.
+pub fn change(folder: &Path, plugin: &str) -> Result<()> {
+    let path = folder.join(format!("{plugin}.wasm"));
     let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
     put(&path, &changed(bytes, clock()?))
 }
 
-/// Nobody ever sees half a file.
-fn put(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a file of which nobody ever sees half.
+///
+/// # Errors
+/// The folder cannot be written to.
+pub fn put(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.tmp"));
     fs::write(&temporary, bytes).with_context(|| temporary.display().to_string())?;

@@ -1,7 +1,7 @@
 //! The order saga as a newcomer sees it: everything is brought up, orders are placed, their timelines are shown, and a
 //! changed component is swapped in while it runs. What is shown is checked, too.
 
-mod component;
+pub mod component;
 mod order;
 mod show;
 mod swap;
@@ -15,12 +15,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::caller::Request;
 use crate::database::Databases;
 use crate::host_process::{HostProcess, StartOptions};
+use crate::quiet;
 use crate::target::Target;
 
 use order::Expected;
 
 const EFFECT_WITHIN: Duration = Duration::from_secs(30);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 const STOCK: i64 = 10;
 /// A product number that no product has: the highest of the wire contract.
 const NO_PRODUCT: i64 = 2_147_483_647;
@@ -51,8 +51,13 @@ pub struct Options {
 /// Something could not be started, or differs from what the demo promises.
 pub async fn run(options: Options) -> Result<()> {
     let plugins = component::copy(&options.plugins, &options.data.join("plugins"))?;
-    let start =
-        StartOptions { host_binary: options.host_binary, plugins, folder: options.data, ready_s: options.ready_s };
+    let start = StartOptions {
+        host_binary: options.host_binary,
+        plugins,
+        folder: options.data,
+        ready_s: options.ready_s,
+        environment: Vec::new(),
+    };
     show::step("starting Postgres, Kafka and the host with five plugins");
     let began = Instant::now();
     let (host, target) = tokio::select! {
@@ -128,15 +133,6 @@ impl Demo {
 }
 
 /// Repeats a look until it holds; in the end its last failure counts.
-async fn eventually<T>(mut look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
-    let began = Instant::now();
-    loop {
-        match look().await {
-            Err(error) if began.elapsed() > EFFECT_WITHIN => {
-                return Err(error).with_context(|| format!("after {} s", EFFECT_WITHIN.as_secs()));
-            }
-            Err(_) => tokio::time::sleep(LOOK_EVERY).await,
-            done => return done,
-        }
-    }
+async fn eventually<T>(look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    quiet::eventually(EFFECT_WITHIN, look).await
 }

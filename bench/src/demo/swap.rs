@@ -18,7 +18,7 @@ impl Demo {
         show::step(&format!("a changed {PLUGIN}.wasm is put in place while it runs"));
         let before = self.active().await?;
         let began = Instant::now();
-        component::change(&self.start.plugins)?;
+        component::change(&self.start.plugins, PLUGIN)?;
         let after = eventually(async || {
             let active = self.active().await?;
             ensure!(active != before, "{PLUGIN} {} is still active", show::digest(&before));

@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::database::Databases;
-use crate::output;
 use crate::quiet;
 use crate::report::Report;
 use crate::service::{DEDUCTED, NOTIFICATIONS, ORDER_CREATED, REJECTED, STOCK_CREATED, STOCK_UPDATED};
@@ -62,7 +61,7 @@ pub async fn check(target: &Target, wait: Duration, allow_held: bool, report: &m
     let ledger = read_ledger(&target.kafka).await?;
     let rows = Rows::read(&databases).await?;
     databases.close().await;
-    output::line(&format!("          {}", ledger.figures()));
+    report.say(&format!("          {}", ledger.figures()));
     for (name, outcome) in invariant::all(&ledger, &rows) {
         report.note(name, outcome);
     }

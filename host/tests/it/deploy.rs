@@ -1,0 +1,114 @@
+//! A component is deployed by putting its file in place, while orders flow.
+
+use std::{collections::BTreeSet, path::Path, time::Duration};
+
+use anyhow::{Context, ensure};
+use saga_bench::{
+    caller::Request,
+    demo::component::{change, put},
+    report::Report,
+    target::Target,
+    verify,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::support::{
+    SOON, all_hold, eventually,
+    flow::product,
+    folder,
+    host::{self, active, get},
+    stack::Own,
+};
+
+const CLIENTS: usize = 4;
+/// Orders of each client on either side of the swap.
+const EACH: usize = 10;
+const PLUGIN: &str = "order-orchestrator";
+
+/// Digests that the timeline of a saga names.
+async fn digests(target: &Target, order: &str) -> anyhow::Result<BTreeSet<String>> {
+    let saga = get(target, &format!("/v1/sagas/order/{order}")).await?;
+    let steps = saga["timeline"].as_array().context("no timeline")?;
+    Ok(steps.iter().filter_map(|step| step["digest"].as_str()).map(str::to_owned).collect())
+}
+
+/// One client: orders one after the other until it is told to stop, each accepted at once and followed to its end.
+async fn client(target: Target, product: i64, swapped: CancellationToken) -> anyhow::Result<Vec<String>> {
+    let mut orders = Vec::new();
+    let mut after = 0;
+    while after < EACH {
+        after += usize::from(swapped.is_cancelled());
+        let body = format!(r#"{{"productId":{product},"orderQty":1}}"#);
+        let order = Request::post("/orders", body).header("Prefer", "wait=30");
+        let reply = order.send(target.http()?).await?.expect(201)?;
+        ensure!(reply.member("orderStatus")? == "CONFIRMED", "{}", reply.short());
+        orders.push(reply.member("orderId")?.as_str().context("no id")?.to_owned());
+    }
+    Ok(orders)
+}
+
+#[tokio::test]
+async fn a_swap_under_load_fails_no_request_and_both_versions_are_told() {
+    let stack = Own::start().await;
+    let (target, plugins) = (&stack.target, folder::plugins(&[]));
+    let host = host::run(target, &plugins).await;
+    let product = product(target, 1_000_000).await;
+    let before = active(target, PLUGIN).await.unwrap();
+    let (swapped, clients) = (CancellationToken::new(), TaskTracker::new());
+    let running: Vec<_> =
+        (0..CLIENTS).map(|_| clients.spawn(client(target.clone(), product, swapped.clone()))).collect();
+    let after = swap(target, &plugins, &before).await;
+    swapped.cancel();
+    let mut told = BTreeSet::new();
+    for client in running {
+        let orders = client.await.unwrap().unwrap_or_else(|error| panic!("{error:#}"));
+        assert!(orders.len() >= EACH);
+        told.extend(digests(target, orders.first().unwrap()).await.unwrap());
+        told.extend(digests(target, orders.last().unwrap()).await.unwrap());
+    }
+    assert_eq!(told, BTreeSet::from([before, after]));
+    let mut report = Report::silent();
+    verify::check(target, SOON, false, &mut report).await.unwrap();
+    all_hold(&report);
+    host.stop().await.unwrap();
+    stack.stop().await;
+}
+
+/// Puts a changed component in place and waits until it is active.
+async fn swap(target: &Target, plugins: &Path, before: &str) -> String {
+    change(plugins, PLUGIN).unwrap();
+    eventually(async || {
+        let now = active(target, PLUGIN).await?;
+        ensure!(now != before, "{before} is still active");
+        Ok(now)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_component_leaves_the_old_one_running_and_tells_why() {
+    let stack = Own::start().await;
+    let (target, plugins) = (&stack.target, folder::plugins(&["inventory-command", "inventory-query"]));
+    let host = host::run(target, &plugins).await;
+    let before = active(target, "inventory-command").await.unwrap();
+    put(&plugins.join("inventory-command.wasm"), b"not a component").unwrap();
+    let reason = eventually(async || {
+        let shown = get(target, "/v1/plugins").await?;
+        let plugins = shown["plugins"].as_array().context("no plugins")?;
+        let plugin = plugins.iter().find(|plugin| plugin["name"] == "inventory-command").context("gone")?;
+        let versions = plugin["versions"].as_array().context("no versions")?;
+        let rejected = versions.iter().find(|version| version["state"] == "rejected").context("not rejected yet")?;
+        Ok(rejected["reason"].as_str().unwrap_or_default().to_owned())
+    })
+    .await;
+    assert!(reason.contains("component"), "{reason}");
+    assert_eq!(active(target, "inventory-command").await.unwrap(), before);
+    let product = product(target, 7).await;
+    saga_bench::quiet::eventually(Duration::from_secs(30), async || {
+        Request::get(format!("/stocks/{product}")).send(target.http()?).await?.expect(200)
+    })
+    .await
+    .unwrap();
+    host.stop().await.unwrap();
+    stack.stop().await;
+}

@@ -1,0 +1,49 @@
+//! Postgres or Kafka is away for a while: nothing is lost, nobody is parked, and the host goes on without a restart.
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{
+    flow::{self, ORDERS, Products},
+    folder, host,
+    stack::Own,
+};
+
+const PLACED: &str = "SELECT count(*) FROM public.customer_order";
+/// Some session of a lane.
+const SESSION: &str =
+    "SELECT pid::bigint FROM pg_stat_activity WHERE usename = 'plugin_inventory_command' ORDER BY pid LIMIT 1";
+
+#[tokio::test]
+async fn postgres_crashes_and_recovers() {
+    let stack = Own::start().await;
+    let target = &stack.target;
+    let host = host::run(target, &folder::plugins(&[])).await;
+    let products = Products::new(target).await;
+    let before = products.place_some(target, 0..ORDERS / 2);
+    flow::reaches(target, "cmd-order", PLACED, 1).await;
+    // A session that dies this way makes the server throw all others out and replay its log.
+    let session = i32::try_from(flow::count(target, "cmd-inventory", SESSION).await).unwrap();
+    kill_process(Pid::from_raw(session).unwrap(), Signal::KILL).unwrap();
+    let after = products.place_some(target, ORDERS / 2..ORDERS);
+    flow::all_accepted(before).await;
+    flow::all_accepted(after).await;
+    flow::ends_well(target).await;
+    host.stop().await.unwrap();
+    stack.stop().await;
+}
+
+#[tokio::test]
+async fn postgres_and_kafka_restart() {
+    let stack = Own::start().await;
+    let host = host::run(&stack.target, &folder::plugins(&[])).await;
+    let products = Products::new(&stack.target).await;
+    let before = products.place_some(&stack.target, 0..ORDERS / 2);
+    flow::reaches(&stack.target, "cmd-order", PLACED, 1).await;
+    let after = products.place_some(&stack.target, ORDERS / 2..ORDERS);
+    let stack = stack.restart().await;
+    flow::all_accepted(before).await;
+    flow::all_accepted(after).await;
+    flow::ends_well(&stack.target).await;
+    host.stop().await.unwrap();
+    stack.stop().await;
+}

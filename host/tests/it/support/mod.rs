@@ -1,0 +1,46 @@
+//! What the tests stand on.
+//!
+//! ```text
+//!  stack    Postgres and Kafka: one for all who can share it, or one of a test's own
+//!  host     saga-host processes on a stack
+//!  folder   where data, logs and plugins are
+//!  flow     orders that are sent again until they are accepted, and what must have become of them
+//! ```
+
+pub(crate) mod flow;
+pub(crate) mod folder;
+pub(crate) mod host;
+pub(crate) mod stack;
+
+use std::time::Duration;
+
+use saga_bench::report::Report;
+use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
+
+/// Whatever a test waits for happens within this time, also on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(90);
+
+/// Address of the shared Postgres server, with an account that may do everything.
+pub(crate) fn postgres_url() -> String {
+    stack::shared().postgres.clone()
+}
+
+/// A connection of that account.
+pub(crate) async fn postgres() -> PgConnection {
+    postgres_url().parse::<PgConnectOptions>().unwrap().disable_statement_logging().connect().await.unwrap()
+}
+
+/// Repeats a look until it holds.
+pub(crate) async fn eventually<T>(look: impl AsyncFnMut() -> anyhow::Result<T>) -> T {
+    saga_bench::quiet::eventually(SOON, look).await.unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// Every check of the report must have held.
+pub(crate) fn all_hold(report: &Report) {
+    let failed: Vec<String> = report
+        .failed()
+        .map(|check| format!("{}: {}: {}", check.area, check.name, check.failure.clone().unwrap_or_default()))
+        .collect();
+    assert!(failed.is_empty(), "{} of {} checks failed:\n{}", failed.len(), report.made(), failed.join("\n"));
+    assert!(report.made() > 0, "no check was made");
+}

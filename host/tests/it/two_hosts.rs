@@ -1,0 +1,122 @@
+//! Two hosts share the partitions; one takes over from the other.
+
+use anyhow::ensure;
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer},
+    groups::GroupMemberInfo,
+};
+use saga_bench::{host_process::HostProcess, service::SERVICES, target::Target, topic};
+
+use crate::support::{
+    SOON, eventually,
+    flow::{self, CANCELLED, CONFIRMED, ORDERS, Products},
+    folder, host,
+    stack::Own,
+};
+
+/// Two hosts, each with partitions of every group; orders are placed at the first.
+struct Pair {
+    stack: Own,
+    first: HostProcess,
+    second: HostProcess,
+    seconds: Target,
+    products: Products,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let stack = Own::start().await;
+        let seconds = host::addressed(&stack.target);
+        let plugins = folder::plugins(&[]);
+        let first = host::run(&stack.target, &plugins).await;
+        let second = host::run(&seconds, &plugins).await;
+        members(&stack.target, 2).await;
+        let products = Products::new(&stack.target).await;
+        Self { stack, first, second, seconds, products }
+    }
+
+    async fn stop(self) {
+        self.first.stop().await.unwrap();
+        self.stack.stop().await;
+    }
+}
+
+/// Waits until the group of every plugin has so many members, each with its partitions.
+async fn members(target: &Target, expected: usize) {
+    let brokers = target.kafka.clone();
+    let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
+    let client = std::sync::Arc::new(client);
+    eventually(async || {
+        let client = client.clone();
+        topic::blocking(move || {
+            for service in SERVICES {
+                let groups = client.fetch_group_list(Some(service.plugin), SOON)?;
+                let group = groups.groups().iter().find(|group| group.name() == service.plugin);
+                let seen: Vec<bool> = group.into_iter().flat_map(|group| group.members()).map(has_partitions).collect();
+                ensure!(seen == vec![true; expected], "{}: {seen:?}", service.plugin);
+            }
+            Ok(())
+        })
+        .await
+    })
+    .await;
+}
+
+/// An assignment is a version in two bytes, the number of topics in four, and the topics.
+/// <https://github.com/apache/kafka/blob/4.0.0/clients/src/main/resources/common/message/ConsumerProtocolAssignment.json>
+fn has_partitions(member: &GroupMemberInfo) -> bool {
+    let topics = member.assignment().and_then(|assignment| assignment.get(2..6));
+    topics.is_some_and(|topics| topics != [0; 4])
+}
+
+#[tokio::test]
+async fn a_caller_hears_of_the_end_whichever_host_ends_the_saga() {
+    let pair = Pair::start().await;
+    let ends = pair.products.place_and_wait(&pair.stack.target).await;
+    let count = |status: &str| ends.iter().filter(|end| *end == status).count();
+    assert_eq!((count("CONFIRMED"), count("CANCELLED")), (CONFIRMED, CANCELLED));
+    let ended_by_second =
+        host::metric(&pair.seconds, "deliveries_total", r#"plugin="order-orchestrator""#).await.unwrap();
+    assert!(ended_by_second > 0.0, "the second host has ended no saga");
+    flow::ends_well(&pair.stack.target).await;
+    pair.second.stop().await.unwrap();
+    flow::ends_well(&pair.stack.target).await;
+    pair.first.stop().await.unwrap();
+    pair.stack.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_takes_over_from_one_that_was_killed() {
+    let mut pair = Pair::start().await;
+    let before = pair.products.place_some(&pair.stack.target, 0..ORDERS / 2);
+    pair.second.kill().await.unwrap();
+    let after = pair.products.place_some(&pair.stack.target, ORDERS / 2..ORDERS);
+    flow::all_accepted(before).await;
+    flow::all_accepted(after).await;
+    flow::ends_well(&pair.stack.target).await;
+    members(&pair.stack.target, 1).await;
+    pair.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_that_stood_still_writes_nothing_when_it_goes_on() {
+    let pair = Pair::start().await;
+    let target = &pair.stack.target;
+    let before = pair.products.place_some(target, 0..ORDERS / 2);
+    flow::reaches(target, "cmd-order", "SELECT count(*) FROM public.customer_order", 1).await;
+    pair.second.freeze();
+    let after = pair.products.place_some(target, ORDERS / 2..ORDERS);
+    flow::all_accepted(before).await;
+    flow::all_accepted(after).await;
+    let (taken_over, _) = flow::ends_well(target).await;
+    members(target, 1).await;
+
+    pair.second.thaw();
+    members(target, 2).await;
+    let (again, _) = flow::ends_well(target).await;
+    assert_eq!((again.distinct, again.repeated), (taken_over.distinct, taken_over.repeated));
+    pair.second.stop().await.unwrap();
+    pair.first.stop().await.unwrap();
+    pair.stack.stop().await;
+}
