@@ -81,7 +81,8 @@ impl Shared {
                 let stays = self.service(name).map_or_else(String::new, |service| {
                     format!(" {} stays active.", short(&service.active.load().version.digest))
                 });
-                tracing::warn!(plugin = name, digest, "plugin rejected: {reason}.{stays}");
+                let end = if reason.ends_with(['.', '?']) { "" } else { "." };
+                tracing::warn!(plugin = name, digest, "plugin rejected: {reason}{end}{stays}");
                 let rejected = Rejected { digest, reason: reason.clone(), at: SystemTime::now() };
                 self.rejected.write().insert(name.to_owned(), rejected);
             }
