@@ -11,7 +11,7 @@ use crate::problem::{self, Problem};
 const EXPLANATION_BYTES_MAX: usize = 4096;
 
 /// Why a request is not served.
-pub(super) struct Failure(Problem);
+pub(super) struct Failure(Box<Problem>);
 
 impl Failure {
     /// 400 for a parameter that means nothing.
@@ -23,13 +23,13 @@ impl Failure {
 
     /// 404 for something that is not there.
     pub(super) fn unknown(detail: impl Into<String>) -> Self {
-        Self(Problem::new(StatusCode::NOT_FOUND, "Not found", detail))
+        Problem::new(StatusCode::NOT_FOUND, "Not found", detail).into()
     }
 }
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
-        Self(problem)
+        Self(Box::new(problem))
     }
 }
 
@@ -47,7 +47,7 @@ impl From<sqlx::Error> for Failure {
             }
             _ => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Postgres is not available", error.to_string()),
         };
-        Self(problem)
+        problem.into()
     }
 }
 
