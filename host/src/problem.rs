@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value};
@@ -18,11 +18,11 @@ pub const CONTENT_TYPE: &str = "application/problem+json";
 pub struct Problem {
     /// Of the answer, and in its body.
     pub status: StatusCode,
-    kind: Cow<'static, str>,
+    kind: &'static str,
     title: Cow<'static, str>,
     detail: String,
     members: Map<String, Value>,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
@@ -31,18 +31,18 @@ impl Problem {
     pub fn new(status: StatusCode, title: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
         Self {
             status,
-            kind: Cow::Borrowed("about:blank"),
+            kind: "about:blank",
             title: title.into(),
             detail: detail.into(),
             members: Map::new(),
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
         }
     }
 
     /// Names the kind of problem by a stable URI.
     #[must_use]
-    pub fn kind(mut self, uri: impl Into<Cow<'static, str>>) -> Self {
-        self.kind = uri.into();
+    pub fn kind(mut self, uri: &'static str) -> Self {
+        self.kind = uri;
         self
     }
 
@@ -56,7 +56,7 @@ impl Problem {
     /// Adds a header to the answer.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.headers.push((name, value));
         self
     }
 
@@ -74,7 +74,7 @@ impl Problem {
 
     fn body(&self) -> String {
         let mut body = Map::with_capacity(4 + self.members.len());
-        body.insert("type".into(), self.kind.as_ref().into());
+        body.insert("type".into(), self.kind.into());
         body.insert("title".into(), self.title.as_ref().into());
         body.insert("status".into(), self.status.as_u16().into());
         body.insert("detail".into(), self.detail.as_str().into());
@@ -87,7 +87,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.body()));
         *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
+        response.headers_mut().extend(self.headers);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         response
     }

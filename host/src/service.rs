@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 
 use crate::{
     ingress::{
+        consumer::Health,
         delivery::Delivery,
         http::{pending::Pending, readers::Readers, waiters::Waiters},
     },
@@ -77,6 +78,8 @@ pub struct Service {
     pub deliveries: Arc<Queue<Delivery>>,
     /// What waits for the HTTP lane.
     pub requests: Arc<Queue<Pending>>,
+    /// How its reading of Kafka goes.
+    pub consumer: Health,
     /// The connections of its reads.
     pub readers: Readers,
     /// HTTP callers that wait for the end of a saga.

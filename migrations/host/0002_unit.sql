@@ -38,6 +38,21 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, saga, pg_temp AS $$
        FOR UPDATE
 $$;
 
+-- The held deliveries and due timers that are still there, locked: another host may have been faster.
+CREATE FUNCTION saga.lock_due(p_slot int, p_held bigint[], p_timers text[])
+RETURNS TABLE (held bigint, timer text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, saga, pg_temp AS $$
+DECLARE
+    v_plugin text := (SELECT l.plugin FROM saga.lane l WHERE l.slot = p_slot AND l.role = session_user);
+BEGIN
+    RETURN QUERY
+    SELECT h.id, NULL::text FROM saga.held h
+     WHERE h.id = ANY (p_held) AND h.plugin = v_plugin AND h.direction = 'in' ORDER BY h.id FOR UPDATE;
+    RETURN QUERY
+    SELECT NULL::bigint, t.name FROM saga.timer t
+     WHERE t.name = ANY (p_timers) AND t.plugin = v_plugin AND t.due_at <= now() ORDER BY t.name FOR UPDATE;
+END $$;
+
 -- The kept answers of these idempotency keys.
 CREATE FUNCTION saga.answered(p_slot int, p_keys text[])
 RETURNS TABLE (key text, hash bytea, response bytea)

@@ -1,4 +1,35 @@
 //! What a guest imports: SQL in its unit's transaction, messages, sagas, timers, context. All but
 //! SQL is buffered as [`effects`].
 
+pub(crate) mod context;
 pub mod effects;
+pub(crate) mod guest;
+mod kafka;
+mod output;
+pub mod postgres;
+mod random;
+mod refusal;
+mod sagas;
+mod sql;
+mod timers;
+mod wasi;
+
+use wasmtime::component::{HasSelf, Linker};
+
+use crate::plugin::bindings::saga::plugin as interface;
+use guest::Guest;
+
+impl interface::types::Host for Guest {}
+
+/// Everything that a plugin may import; what it may do with it is decided by its grant.
+pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest>> {
+    let mut linker = Linker::new(engine);
+    wasi::link(&mut linker)?;
+    interface::types::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    interface::postgres::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    interface::kafka::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    interface::sagas::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    interface::timers::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    interface::context::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    Ok(linker)
+}

@@ -37,6 +37,9 @@ pub struct Delivery {
     /// The row of `saga.held` that it comes from.
     #[serde(skip)]
     pub held: Option<i64>,
+    /// Epoch of the claim under which its record was read: after a new claim it is read again.
+    #[serde(skip)]
+    pub claim: i64,
 }
 
 /// Where a delivery came from.
@@ -89,12 +92,22 @@ impl Delivery {
         }
     }
 
-    /// Topic, partition and offset, for a record that is new to its lane (not one held before).
+    /// The key of the saga that it may belong to.
     #[must_use]
-    pub fn fresh_position(&self) -> Option<(&Arc<str>, i32, i64)> {
+    pub fn saga_key(&self) -> Option<&str> {
         match &self.origin {
-            Origin::Kafka { topic, partition, offset } if self.held.is_none() => Some((topic, *partition, *offset)),
-            _ => None,
+            Origin::Deadline { key, .. } => Some(key),
+            _ => self.correlation.as_deref(),
         }
+    }
+
+    /// Whether the order of the two is promised: one partition, one key.
+    #[must_use]
+    pub fn shares_order_with(&self, other: &Self) -> bool {
+        let place = |delivery: &Self| match &delivery.origin {
+            Origin::Kafka { topic, partition, .. } => Some((topic.clone(), *partition)),
+            _ => None,
+        };
+        self.correlation == other.correlation && place(self) == place(other)
     }
 }

@@ -1,5 +1,6 @@
 //! What a plugin asks for: its `describe()`, as the host uses it.
 
+use super::bindings::exports::saga::plugin::manifest as wit;
 use crate::store::Migration;
 
 /// Mirrors `manifest.description` of `wit/plugin.wit`.
@@ -58,4 +59,44 @@ pub struct Route {
     pub read: bool,
     /// Two requests of one key never share a unit.
     pub correlation: Correlation,
+}
+
+impl Manifest {
+    /// From what `describe` returned; and the names of the extensions that it asks for.
+    pub(super) fn of(said: wit::Description) -> (Self, Vec<String>) {
+        let subscriptions = said.subscriptions.into_iter().map(|subscription| Subscription {
+            topic: subscription.topic,
+            correlation: subscription.correlation.into(),
+            foreign_ids: subscription.foreign_ids,
+        });
+        let routes = said.routes.into_iter().map(|route| Route {
+            method: route.method,
+            path: route.path,
+            read: matches!(route.access, wit::Access::Read),
+            correlation: route.correlation.into(),
+        });
+        let migrations = said.migrations.into_iter().map(|m| Migration { name: m.name, sql: m.sql });
+        let manifest = Self {
+            name: said.name,
+            version: said.version,
+            subscriptions: subscriptions.collect(),
+            routes: routes.collect(),
+            publishes: said.publishes,
+            sagas: said.sagas,
+            gather_ms: said.gather_ms,
+            migrations: migrations.collect(),
+        };
+        (manifest, said.extensions.into_iter().map(|(name, _)| name).collect())
+    }
+}
+
+impl From<wit::Correlation> for Correlation {
+    fn from(said: wit::Correlation) -> Self {
+        match said {
+            wit::Correlation::RecordKey => Self::RecordKey,
+            wit::Correlation::Header(name) => Self::Header(name),
+            wit::Correlation::Json(pointer) => Self::Json(pointer),
+            wit::Correlation::Unordered => Self::Unordered,
+        }
+    }
 }

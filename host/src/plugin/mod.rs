@@ -1,10 +1,23 @@
 //! Plugins: from a file in the plugin folder to one instance in a unit of work.
+//!
+//! ```text
+//!  watch ──▶ check ──▶ component_cache ──▶ version ──▶ instance (one call) ──▶ judge
+//!  file      form      machine code        describe,   guest time, memory,     outcomes or
+//!                                          policy      capabilities            whose fault
+//! ```
 
 pub mod bindings;
 pub mod call;
+mod check;
+mod component_cache;
 pub mod engine;
+mod handover;
+mod instance;
+mod judge;
 pub mod manifest;
-mod policy;
+pub mod policy;
+mod ticker;
 pub mod version;
+pub mod watch;
 
 pub use policy::Policy;

@@ -184,10 +184,7 @@ impl<'a> Leader<'a> {
     /// # Errors
     /// Whatever needs a new producer or a new look at the outbox.
     async fn publish(mut self, lease: &mut Lease, stop: &CancellationToken) -> anyhow::Result<()> {
-        for (topic, key, place) in outbox::held(&self.relay.database.admin).await? {
-            self.refused.insert(place);
-            self.held.extend(key.map(|key| (topic, key)));
-        }
+        self.read_held().await?;
         let mut renew_at = Instant::now() + RENEWAL;
         let mut poll_at = Instant::now();
         let mut clear_at = Instant::now() + CLEAR_EVERY;
@@ -198,6 +195,9 @@ impl<'a> Leader<'a> {
                     return Ok(());
                 }
                 renew_at = now + RENEWAL;
+                if !self.refused.is_empty() {
+                    self.read_held().await?;
+                }
             }
             self.collect_reports().await?;
             if now >= clear_at {
@@ -225,9 +225,20 @@ impl<'a> Leader<'a> {
         Ok(())
     }
 
+    /// What Kafka refused for good: a person may send it again or discard it meanwhile.
+    async fn read_held(&mut self) -> anyhow::Result<()> {
+        self.held.clear();
+        for (topic, key, place) in outbox::held(&self.relay.database.admin).await? {
+            self.refused.insert(place);
+            self.held.extend(key.map(|key| (topic, key)));
+        }
+        Ok(())
+    }
+
     async fn snapshot(&mut self) -> anyhow::Result<()> {
         let begun_at = self.relay.order.lock().begin_snapshot();
-        let rows = outbox::unpublished(&self.relay.database.admin, &self.relay.order.lock().in_flight_seqs()).await?;
+        let in_flight = self.relay.order.lock().in_flight_seqs();
+        let rows = outbox::unpublished(&self.relay.database.admin, &in_flight).await?;
         let complete = i64::try_from(rows.len()).is_ok_and(|count| count < outbox::SNAPSHOT_ROWS_MAX);
         self.relay.order.lock().snapshot(begun_at, rows, complete);
         self.read = true;

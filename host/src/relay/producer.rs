@@ -17,7 +17,7 @@ use crate::kafka::Brokers;
 
 /// What became of the records that were sent, gathered between two looks.
 #[derive(Debug, Default)]
-pub struct Reports {
+pub(super) struct Reports {
     /// Units that Kafka has acknowledged whole.
     pub acknowledged: Vec<i64>,
     /// Records (unit, index) that Kafka refused for good, with the reason.
@@ -99,7 +99,7 @@ fn unpack(opaque: usize) -> (i64, usize) {
 }
 
 /// The one producer of a database's relay.
-pub struct Producer {
+pub(super) struct Producer {
     client: ThreadedProducer<Reporter>,
     counts: Arc<Mutex<Counts>>,
 }
@@ -109,7 +109,7 @@ impl Producer {
     ///
     /// # Errors
     /// When the operator's Kafka properties do not fit.
-    pub fn new(brokers: &Brokers, changed: Arc<Notify>) -> anyhow::Result<Self> {
+    pub(super) fn new(brokers: &Brokers, changed: Arc<Notify>) -> anyhow::Result<Self> {
         let counts = Arc::<Mutex<Counts>>::default();
         let context = Reporter { counts: counts.clone(), changed };
         let client = brokers
@@ -131,7 +131,7 @@ impl Producer {
     ///
     /// # Errors
     /// When its queue is full, or it is broken: build a new one and send again from the lowest.
-    pub fn send(&self, seq: i64, records: &[Record], skip: impl Fn(usize) -> bool) -> Result<(), KafkaError> {
+    pub(super) fn send(&self, seq: i64, records: &[Record], skip: impl Fn(usize) -> bool) -> Result<(), KafkaError> {
         let wanted = (0..records.len()).filter(|index| !skip(*index)).count();
         if wanted == 0 {
             self.counts.lock().reports.acknowledged.push(seq);
@@ -162,12 +162,12 @@ impl Producer {
     }
 
     /// Records that Kafka has not acknowledged yet.
-    pub fn in_flight(&self) -> usize {
+    pub(super) fn in_flight(&self) -> usize {
         usize::try_from(self.client.in_flight_count()).unwrap_or(0)
     }
 
     /// What was reported since the last call.
-    pub fn reports(&self) -> Reports {
+    pub(super) fn reports(&self) -> Reports {
         std::mem::take(&mut self.counts.lock().reports)
     }
 }

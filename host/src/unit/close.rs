@@ -10,8 +10,7 @@ use super::{
 /// Everything that `saga.close` writes, as columns. `push` functions keep their lengths equal.
 #[derive(Debug, Default)]
 pub struct Closing {
-    /// An HTTP caller waits for the commit.
-    pub answers: bool,
+    answers: bool,
     b: (Vec<String>, Vec<String>, Vec<String>, Vec<String>, Vec<String>, Vec<i64>, Vec<String>),
     begun_by: Vec<usize>,
     u: (
@@ -120,6 +119,12 @@ pub struct Held {
 }
 
 impl Closing {
+    /// Of a unit for whose commit HTTP callers wait.
+    #[must_use]
+    pub fn of_answers() -> Self {
+        Self { answers: true, ..Self::default() }
+    }
+
     /// Begins a saga.
     pub fn begin(&mut self, saga: Begin) {
         self.begun_by.push(saga.cause);

@@ -11,7 +11,59 @@
 
 pub mod close;
 pub mod commit;
+pub mod deliveries;
 pub mod fault;
 pub mod open;
+pub(crate) mod overdue;
+pub mod requests;
 pub mod seen;
 pub mod settle;
+
+use sqlx::PgConnection;
+
+use crate::{
+    plugin::call::{CallSetting, Session},
+    service::{Active, Service},
+};
+use fault::Fault;
+use open::Chain;
+
+/// What a unit runs with.
+#[derive(Debug)]
+pub struct Setup<'a> {
+    /// The plugin.
+    pub service: &'a Service,
+    /// The version that handles this unit.
+    pub active: &'a Active,
+    /// The lane's place, before the unit.
+    pub chain: &'a Chain,
+    /// The lane's connection; none after a fault that closed it.
+    pub session: &'a mut Option<Session>,
+}
+
+impl Setup<'_> {
+    fn connection(&mut self) -> Result<&mut PgConnection, Fault> {
+        match self.session {
+            Some(session) => Ok(&mut session.connection),
+            None => Err(closed()),
+        }
+    }
+
+    fn take_session(&mut self) -> Result<Session, Fault> {
+        self.session.take().ok_or_else(closed)
+    }
+
+    /// `database:slot:epoch:unit`, of the unit that is open.
+    fn unit_name(&self) -> String {
+        let Chain { slot, epoch, unit, .. } = self.chain;
+        format!("{}:{slot}:{epoch}:{}", self.service.database.name, unit + 1)
+    }
+
+    fn call(&self, now_us: i64, read_only: bool) -> CallSetting {
+        CallSetting { unit: self.unit_name(), now_us, read_only }
+    }
+}
+
+fn closed() -> Fault {
+    Fault::Environment("the connection to Postgres is closed".into())
+}

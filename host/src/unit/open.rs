@@ -1,9 +1,12 @@
-//! Begins a unit in one round trip: RESET, BEGIN, the fences, and the sagas that its deliveries
-//! correlate with.
+//! Begins a unit in one round trip: RESET, BEGIN, the fences, and whatever must be locked or known
+//! before the plugin is called.
 
-use std::{collections::HashSet, fmt::Write};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write,
+};
 
-use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
+use sqlx::{AssertSqlSafe, Column, PgConnection, Row, postgres::PgRow};
 
 use super::fault::Fault;
 use crate::store::quote_literal;
@@ -57,6 +60,34 @@ pub struct LiveSaga {
     pub next_at_us: i64,
 }
 
+/// What a unit needs from the database before its plugin is called.
+#[derive(Debug, Default)]
+pub struct Opening {
+    /// Sources, sorted by id: all lanes lock in one order.
+    pub sources: Vec<SourceStep>,
+    /// Types of the sagas that `saga_keys` may name.
+    pub saga_types: Vec<String>,
+    /// Keys that the deliveries correlate with.
+    pub saga_keys: Vec<String>,
+    /// Held deliveries that are tried again.
+    pub held: Vec<i64>,
+    /// Timers that fell due.
+    pub timers: Vec<String>,
+    /// Foreign producers' message ids.
+    pub foreign_ids: Vec<String>,
+    /// Idempotency keys.
+    pub request_keys: Vec<String>,
+}
+
+/// An answer kept for an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptAnswer {
+    /// Of the request that it answered.
+    pub hash: Vec<u8>,
+    /// As [`super::close::Closing::keep_answer`] got it.
+    pub response: Vec<u8>,
+}
+
 /// What the database gave when the unit was opened.
 #[derive(Debug, Default)]
 pub struct Opened {
@@ -64,9 +95,17 @@ pub struct Opened {
     pub sources: HashSet<i32>,
     /// The live sagas asked for.
     pub sagas: Vec<LiveSaga>,
+    /// The held deliveries that are still there.
+    pub held: HashSet<i64>,
+    /// The timers that are still there.
+    pub timers: HashSet<String>,
+    /// The foreign ids that were not known before.
+    pub new_ids: HashSet<String>,
+    /// Answers by idempotency key.
+    pub answers: HashMap<String, KeptAnswer>,
 }
 
-/// Begins the transaction and moves the lane and its sources on.
+/// Begins the transaction, moves the lane and its sources on, and locks what the unit handles.
 ///
 /// # Errors
 /// [`Fault::LaneLost`] when another host has the lane; the environment's otherwise.
@@ -74,21 +113,34 @@ pub async fn open(
     connection: &mut PgConnection,
     chain: &Chain,
     lease_ms: u32,
-    sources: &[SourceStep],
-    saga_types: &[String],
-    saga_keys: &[String],
+    opening: &Opening,
 ) -> Result<Opened, Fault> {
-    let statement = statement(chain, lease_ms, sources, saga_types, saga_keys);
+    let statement = statement(chain, lease_ms, opening);
     let rows =
         sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(connection).await.map_err(|error| Fault::of(&error))?;
     let mut opened = Opened::default();
     for row in &rows {
-        match row.len() {
-            1 => drop(opened.sources.insert(row.try_get(0).map_err(|error| Fault::of(&error))?)),
-            _ => opened.sagas.push(live_saga(row).map_err(|error| Fault::of(&error))?),
-        }
+        take(row, &mut opened).map_err(|error| Fault::of(&error))?;
     }
     Ok(opened)
+}
+
+/// The name of its first column tells which statement a row comes from.
+fn take(row: &PgRow, opened: &mut Opened) -> Result<(), sqlx::Error> {
+    match row.column(0).name() {
+        "source" => drop(opened.sources.insert(row.try_get(0)?)),
+        "type" => opened.sagas.push(live_saga(row)?),
+        "held" => {
+            opened.held.extend(row.try_get::<Option<i64>, _>(0)?);
+            opened.timers.extend(row.try_get::<Option<String>, _>(1)?);
+        }
+        "new_id" => drop(opened.new_ids.insert(row.try_get(0)?)),
+        _ => {
+            let answer = KeptAnswer { hash: row.try_get(1)?, response: row.try_get(2)? };
+            opened.answers.insert(row.try_get(0)?, answer);
+        }
+    }
+    Ok(())
 }
 
 fn live_saga(row: &PgRow) -> Result<LiveSaga, sqlx::Error> {
@@ -104,15 +156,10 @@ fn live_saga(row: &PgRow) -> Result<LiveSaga, sqlx::Error> {
     })
 }
 
-/// A simple query takes no parameters; all but the saga keys are numbers of ours, and these are
-/// quoted. The token is not in it: statement text can be seen by other sessions of the role.
-fn statement(
-    chain: &Chain,
-    lease_ms: u32,
-    sources: &[SourceStep],
-    saga_types: &[String],
-    saga_keys: &[String],
-) -> String {
+/// A simple query takes no parameters: numbers are ours, texts are quoted. The token is not in
+/// it: statement text can be seen by other sessions of the role.
+fn statement(chain: &Chain, lease_ms: u32, opening: &Opening) -> String {
+    let Opening { sources, saga_types, saga_keys, held, timers, foreign_ids, request_keys } = opening;
     let mut sql = String::with_capacity(256 + sources.len() * 96 + saga_keys.len() * 40);
     let Chain { slot, epoch, unit, .. } = chain;
     let _infallible = write!(sql, "RESET ALL; BEGIN; SELECT saga.open({slot},{epoch},{unit},{lease_ms},");
@@ -125,10 +172,27 @@ fn statement(
     array(&mut sql, "bigint", sources, |s| s.next.to_string());
     sql.push(',');
     array(&mut sql, "text", sources, |s| quote_literal(&s.seen));
-    sql.push(')');
+    sql.push_str(") AS source");
+    if !foreign_ids.is_empty() {
+        let _infallible = write!(sql, "; SELECT saga.first_seen({slot},");
+        array(&mut sql, "text", foreign_ids, |id| quote_literal(id));
+        sql.push_str(") AS new_id");
+    }
     for saga_type in saga_types.iter().filter(|_| !saga_keys.is_empty()) {
         let _infallible = write!(sql, "; SELECT * FROM saga.lock_sagas({},", quote_literal(saga_type));
         array(&mut sql, "text", saga_keys, |key| quote_literal(key));
+        sql.push(')');
+    }
+    if !held.is_empty() || !timers.is_empty() {
+        let _infallible = write!(sql, "; SELECT * FROM saga.lock_due({slot},");
+        array(&mut sql, "bigint", held, i64::to_string);
+        sql.push(',');
+        array(&mut sql, "text", timers, |name| quote_literal(name));
+        sql.push(')');
+    }
+    if !request_keys.is_empty() {
+        let _infallible = write!(sql, "; SELECT * FROM saga.answered({slot},");
+        array(&mut sql, "text", request_keys, |key| quote_literal(key));
         sql.push(')');
     }
     sql
@@ -147,16 +211,21 @@ fn array<T>(sql: &mut String, element: &str, items: &[T], text: impl Fn(&T) -> S
 
 #[cfg(test)]
 mod tests {
-    use super::{Chain, SourceStep, statement};
+    use super::{Chain, Opening, SourceStep, statement};
 
     #[test]
     fn one_trip_opens_a_unit_and_locks_its_sagas() {
         let chain = Chain { slot: 3, epoch: 70, unit: 12, token: vec![1, 2] };
-        let sources = [SourceStep { id: 5, epoch: 7, expected: 100, next: 102, seen: "d:1:2:3:4".into() }];
+        let opening = Opening {
+            sources: vec![SourceStep { id: 5, epoch: 7, expected: 100, next: 102, seen: "d:1:2:3:4".into() }],
+            saga_types: vec!["order".into()],
+            saga_keys: vec!["it's".into()],
+            ..Opening::default()
+        };
         assert_eq!(
-            statement(&chain, 5000, &sources, &["order".into()], &["it's".into()]),
+            statement(&chain, 5000, &opening),
             "RESET ALL; BEGIN; SELECT saga.open(3,70,12,5000,ARRAY[5]::int[],ARRAY[7]::bigint[],ARRAY[100]::bigint[],\
-             ARRAY[102]::bigint[],ARRAY['d:1:2:3:4']::text[]); \
+             ARRAY[102]::bigint[],ARRAY['d:1:2:3:4']::text[]) AS source; \
              SELECT * FROM saga.lock_sagas('order',ARRAY['it''s']::text[])"
         );
     }

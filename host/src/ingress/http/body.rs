@@ -95,7 +95,8 @@ mod tests {
     use super::read_within;
 
     async fn status(body: Body) -> Result<Vec<u8>, u16> {
-        let read = read_within(Duration::from_millis(50), &HeaderMap::new(), body, 4);
+        let headers = HeaderMap::new();
+        let read = read_within(Duration::from_millis(50), &headers, body, 4);
         read.await.map_err(|problem| problem.status.as_u16())
     }
 

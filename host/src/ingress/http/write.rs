@@ -122,7 +122,11 @@ mod tests {
 
     fn lane_once(lane: impl FnOnce(Pending)) -> impl FnMut(Pending) {
         let mut lane = Some(lane);
-        move |pending| lane.take().into_iter().for_each(|lane| lane(pending))
+        move |pending| {
+            if let Some(lane) = lane.take() {
+                lane(pending);
+            }
+        }
     }
 
     fn created() -> Response {

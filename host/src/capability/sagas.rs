@@ -1,0 +1,175 @@
+//! `sagas`: begin and advance, buffered; load, at once and locked.
+//!
+//! Whether a saga exists and at which revision is judged where it is known: steps of this call
+//! against each other here, the first of each against the row by the unit.
+
+use std::collections::HashMap;
+
+use serde::de::IgnoredAny;
+
+use super::{
+    effects::{Beginning, Ending, Finish, Status, Transition},
+    guest::Guest,
+    refusal::{MALFORMED, SAGA_CONFLICT, SAGA_NOT_OWNED, refuse},
+};
+use crate::plugin::bindings::saga::plugin::{
+    sagas::{
+        Beginning as AskedBeginning, Ending as AskedEnding, Host, SagaResult as Saga, StatusResult as AskedStatus,
+        Transition as AskedTransition,
+    },
+    types::Refusal,
+};
+
+const OVERHEAD_BYTES: usize = 160;
+
+/// Where the sagas stand that this call has begun, advanced or loaded: the revision that the next
+/// transition must expect; none when it has ended.
+pub(crate) type Chains = HashMap<(String, String), Option<u64>>;
+
+impl Host for Guest {
+    async fn begin(&mut self, sagas: Vec<AskedBeginning>) -> wasmtime::Result<Result<(), Refusal>> {
+        if let Err(refusal) = self.writable("sagas.begin")? {
+            return Ok(Err(refusal));
+        }
+        Ok(sagas.into_iter().try_for_each(|asked| begin(self, asked)))
+    }
+
+    async fn load(
+        &mut self,
+        saga_type: String,
+        keys: Vec<String>,
+    ) -> wasmtime::Result<Result<Vec<Option<Saga>>, Refusal>> {
+        if let Err(refusal) = self.writable("sagas.load")? {
+            return Ok(Err(refusal));
+        }
+        if let Err(refusal) = owned(self, &saga_type, None) {
+            return Ok(Err(refusal));
+        }
+        load(self, saga_type, keys).await.map(Ok)
+    }
+
+    async fn advance(&mut self, transitions: Vec<AskedTransition>) -> wasmtime::Result<Result<(), Refusal>> {
+        if let Err(refusal) = self.writable("sagas.advance")? {
+            return Ok(Err(refusal));
+        }
+        Ok(transitions.into_iter().try_for_each(|asked| advance(self, asked)))
+    }
+}
+
+fn owned(guest: &Guest, saga_type: &str, cause: Option<u32>) -> Result<(), Refusal> {
+    if guest.grant.sagas.iter().any(|owned| owned == saga_type) {
+        return Ok(());
+    }
+    Err(refuse(SAGA_NOT_OWNED, cause, format!("describe() does not list the saga type {saga_type:?}")))
+}
+
+/// What Postgres could not hold as `text`, and what is not JSON.
+fn well_formed(cause: u32, texts: &[&str], json: Option<&str>) -> Result<(), Refusal> {
+    if texts.iter().any(|text| text.is_empty() || text.contains('\0')) {
+        return Err(refuse(MALFORMED, Some(cause), "a key, state or event is empty, or NUL is in it"));
+    }
+    match json.map(serde_json::from_str::<IgnoredAny>) {
+        Some(Err(error)) => Err(refuse(MALFORMED, Some(cause), format!("data or answer is not JSON: {error}"))),
+        _ => Ok(()),
+    }
+}
+
+fn begin(guest: &mut Guest, asked: AskedBeginning) -> Result<(), Refusal> {
+    let cause = Some(asked.cause);
+    guest.known_cause(asked.cause)?;
+    owned(guest, &asked.saga_type, cause)?;
+    well_formed(asked.cause, &[&asked.key, &asked.state], Some(&asked.data))?;
+    let name = (asked.saga_type.clone(), asked.key.clone());
+    if guest.chains.contains_key(&name) {
+        return Err(refuse(SAGA_CONFLICT, cause, format!("the saga {}/{} exists", asked.saga_type, asked.key)));
+    }
+    guest.keep(asked.key.len() + asked.state.len() + asked.data.len() + OVERHEAD_BYTES, cause)?;
+    guest.chains.insert(name, Some(1));
+    guest.effects.begun.push(Beginning {
+        cause: asked.cause,
+        saga_type: asked.saga_type,
+        key: asked.key,
+        state: asked.state,
+        data: asked.data,
+        deadline: asked.deadline,
+    });
+    Ok(())
+}
+
+fn advance(guest: &mut Guest, asked: AskedTransition) -> Result<(), Refusal> {
+    let cause = Some(asked.cause);
+    guest.known_cause(asked.cause)?;
+    owned(guest, &asked.saga_type, cause)?;
+    well_formed(asked.cause, &[&asked.key, &asked.state, &asked.event], asked.data.as_deref())?;
+    let status = status(asked.cause, asked.status)?;
+    let name = (asked.saga_type, asked.key);
+    let known = guest.chains.get(&name).copied();
+    if let Some(stands) = known.filter(|stands| *stands != Some(asked.expected_revision)) {
+        let stands = stands.map_or("it has ended".to_owned(), |revision| format!("it is at revision {revision}"));
+        let message = format!("the saga {}/{} at revision {}: {stands}", name.0, name.1, asked.expected_revision);
+        return Err(refuse(SAGA_CONFLICT, cause, message));
+    }
+    let data_bytes = asked.data.as_ref().map_or(0, String::len);
+    guest.keep(name.1.len() + asked.state.len() + asked.event.len() + data_bytes + OVERHEAD_BYTES, cause)?;
+    let next = matches!(status, Status::Until(_)).then(|| asked.expected_revision.saturating_add(1));
+    guest.chains.insert(name.clone(), next);
+    guest.effects.transitions.push(Transition {
+        cause: asked.cause,
+        saga_type: name.0,
+        key: name.1,
+        expected_revision: asked.expected_revision,
+        event: asked.event,
+        state: asked.state,
+        data: asked.data,
+        status,
+    });
+    Ok(())
+}
+
+fn status(cause: u32, asked: AskedStatus) -> Result<Status, Refusal> {
+    let finish = match asked {
+        AskedStatus::Until(at) => return Ok(Status::Until(at)),
+        AskedStatus::Finished(finish) => finish,
+    };
+    well_formed(cause, &[], finish.answer.as_deref())?;
+    let ending = match finish.ending {
+        AskedEnding::Completed => Ending::Completed,
+        AskedEnding::Compensated => Ending::Compensated,
+        AskedEnding::Failed => Ending::Failed,
+    };
+    Ok(Status::Finished(Finish { ending, answer: finish.answer }))
+}
+
+/// Type, key, version, revision, state, data, began, deadline: a row of `saga.lock_sagas`.
+type Row = (String, String, String, i64, String, String, i64, i64);
+
+async fn load(guest: &mut Guest, saga_type: String, keys: Vec<String>) -> wasmtime::Result<Vec<Option<Saga>>> {
+    guest.begin_statement()?;
+    let Some(session) = &mut guest.session else {
+        wasmtime::bail!("sagas.load without a session");
+    };
+    let rows: Result<Vec<Row>, sqlx::Error> = sqlx::query_as("SELECT * FROM saga.lock_sagas($1, $2)")
+        .bind(&saga_type)
+        .bind(&keys)
+        .fetch_all(&mut session.connection)
+        .await;
+    let rows = match rows {
+        Ok(rows) => rows,
+        Err(error) => {
+            let sqlstate = error.as_database_error().and_then(|e| e.code());
+            guest.end_statement(Some((sqlstate.as_deref().unwrap_or("08000"), &error.to_string())));
+            return Err(error.into());
+        }
+    };
+    guest.end_statement(None);
+    let found: HashMap<String, Saga> = rows.into_iter().map(|row| (row.1.clone(), saga(row))).collect();
+    for (key, saga) in &found {
+        guest.chains.entry((saga_type.clone(), key.clone())).or_insert(Some(saga.revision));
+    }
+    Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
+}
+
+fn saga((saga_type, key, _version, revision, state, data, began, next_at): Row) -> Saga {
+    let revision = u64::try_from(revision).unwrap_or(0);
+    Saga { saga_type, key, revision, state, data, status: AskedStatus::Until(next_at), began }
+}

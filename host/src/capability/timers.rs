@@ -1,0 +1,56 @@
+//! `timers`: set and taken back with the unit; within one call the last word counts.
+
+use super::{
+    effects::Timer,
+    guest::Guest,
+    refusal::{MALFORMED, refuse},
+};
+use crate::plugin::bindings::saga::plugin::{
+    timers::{Host, Timer as Asked},
+    types::Refusal,
+};
+
+const OVERHEAD_BYTES: usize = 96;
+
+impl Host for Guest {
+    async fn schedule(&mut self, timers: Vec<Asked>) -> wasmtime::Result<Result<(), Refusal>> {
+        if let Err(refusal) = self.writable("timers.schedule")? {
+            return Ok(Err(refusal));
+        }
+        Ok(timers.into_iter().try_for_each(|asked| schedule(self, asked)))
+    }
+
+    async fn cancel(&mut self, names: Vec<String>) -> wasmtime::Result<Result<(), Refusal>> {
+        if let Err(refusal) = self.writable("timers.cancel")? {
+            return Ok(Err(refusal));
+        }
+        Ok(names.into_iter().try_for_each(|name| {
+            self.keep(name.len() + OVERHEAD_BYTES, None)?;
+            self.effects.timers.retain(|timer| timer.name != name);
+            self.effects.cancelled.push(name);
+            Ok(())
+        }))
+    }
+}
+
+fn schedule(guest: &mut Guest, asked: Asked) -> Result<(), Refusal> {
+    guest.known_cause(asked.cause)?;
+    let texts = [Some(&asked.name), asked.correlation.as_ref()];
+    if asked.name.is_empty() || texts.into_iter().flatten().any(|text| text.contains('\0')) {
+        return Err(refuse(MALFORMED, Some(asked.cause), "the name of a timer is empty, or NUL is in it"));
+    }
+    let bytes = asked.name.len() + asked.payload.len() + asked.correlation.as_ref().map_or(0, String::len);
+    guest.keep(bytes + OVERHEAD_BYTES, Some(asked.cause))?;
+    let timer = Timer {
+        cause: asked.cause,
+        name: asked.name,
+        due: asked.due,
+        correlation: asked.correlation,
+        payload: asked.payload,
+    };
+    match guest.effects.timers.iter_mut().find(|known| known.name == timer.name) {
+        Some(known) => *known = timer,
+        None => guest.effects.timers.push(timer),
+    }
+    Ok(())
+}

@@ -1,0 +1,393 @@
+//! Reads a plugin's topics, on a thread of its own: claims the partitions that Kafka assigns, starts
+//! each where the database says, and hands records to the lane. When the lane's queue is full, the
+//! partitions are paused; nothing is dropped.
+//!
+//! The offsets committed to Kafka are for people who look at lag; no position is ever read from them,
+//! but for `start = "group:NAME"`.
+
+mod start;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use parking_lot::Mutex;
+use rdkafka::{
+    ClientContext, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol},
+    error::KafkaError,
+    types::{RDKafkaErrorCode, RDKafkaRespErr},
+};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::record::delivery;
+use crate::{
+    kafka::Brokers,
+    lane::{
+        claim::{Source, begin_source, claim_source},
+        sources::{Place, Sources},
+    },
+    service::Service,
+};
+
+const POLL: Duration = Duration::from_millis(100);
+const COMMIT_EVERY: Duration = Duration::from_secs(1);
+/// Before a partition that another host has claimed is claimed back, if Kafka still assigns it.
+const CLAIM_BACK_AFTER: Duration = Duration::from_secs(2);
+const RETRY_CLAIM: Duration = Duration::from_millis(500);
+const SEEK_WITHIN: Duration = Duration::from_secs(10);
+
+/// What the host API shows of a consumer.
+#[derive(Debug, Default)]
+pub struct Health {
+    assigned: AtomicBool,
+    stopped: Mutex<HashMap<Place, String>>,
+    trouble: Mutex<Option<String>>,
+}
+
+impl Health {
+    /// Whether Kafka has assigned partitions, or told that there are none left for this host.
+    #[must_use]
+    pub fn is_assigned(&self) -> bool {
+        self.assigned.load(Ordering::Acquire)
+    }
+
+    /// Partitions that are not read, and why: a person must look.
+    #[must_use]
+    pub fn stopped(&self) -> Vec<String> {
+        self.stopped.lock().values().cloned().collect()
+    }
+
+    /// Why Kafka cannot be reached; none when it can.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().clone()
+    }
+}
+
+/// What a consumer needs of its host.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The plugin.
+    pub service: Arc<Service>,
+    /// Shared with the lane.
+    pub sources: Arc<Sources>,
+    /// Kafka.
+    pub brokers: Brokers,
+    /// Ends it; committed positions are told to Kafka first.
+    pub stop: CancellationToken,
+}
+
+struct Claims {
+    setting: Setting,
+    runtime: Handle,
+    epochs: Mutex<HashMap<Place, i64>>,
+}
+
+impl ClientContext for Claims {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(plugin = self.setting.service.name, "Kafka: {error}: {reason}");
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            *self.setting.service.consumer.trouble.lock() = Some(reason.to_owned());
+        }
+    }
+}
+
+impl ConsumerContext for Claims {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let done = if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            let claimed = self.claim_all(consumer, list);
+            self.setting.service.consumer.assigned.store(true, Ordering::Release);
+            if cooperative { consumer.incremental_assign(&claimed) } else { consumer.assign(&claimed) }
+        } else {
+            commit(consumer, &self.setting.sources, CommitMode::Sync);
+            self.forget(&places(list));
+            if cooperative { consumer.incremental_unassign(list) } else { consumer.unassign() }
+        };
+        if let Err(error) = done {
+            tracing::error!(plugin = self.setting.service.name, "Kafka's new assignment cannot be taken: {error}");
+        }
+    }
+}
+
+fn places(list: &TopicPartitionList) -> Vec<Place> {
+    list.elements().iter().map(|element| (Arc::from(element.topic()), element.partition())).collect()
+}
+
+impl Claims {
+    /// Claims what was assigned; gives the list of those that can be read, with their positions.
+    fn claim_all(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> TopicPartitionList {
+        let mut claimed = TopicPartitionList::with_capacity(list.count());
+        for place in places(list) {
+            while !self.setting.stop.is_cancelled() {
+                match self.claim(consumer, &place) {
+                    Ok(Some(offset)) => {
+                        let added = claimed.add_partition_offset(&place.0, place.1, Offset::Offset(offset));
+                        debug_assert!(added.is_ok(), "an offset is never negative");
+                        break;
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::warn!(plugin = self.setting.service.name, "{error:#}");
+                        std::thread::sleep(RETRY_CLAIM);
+                    }
+                }
+            }
+        }
+        claimed
+    }
+
+    /// Claims a partition; its position, or none when it must not be read.
+    fn claim(&self, consumer: &BaseConsumer<Self>, place: &Place) -> anyhow::Result<Option<i64>> {
+        let service = &self.setting.service;
+        let claim = claim_source(&service.database, &service.role, &place.0, place.1);
+        let mut source: Source = self.runtime.block_on(claim)?;
+        let (low, high) = consumer
+            .fetch_watermarks(&place.0, place.1, SEEK_WITHIN)
+            .with_context(|| format!("asking Kafka for the ends of {}/{}", place.0, place.1))?;
+        if source.next_offset < 0 {
+            let policy = &service.active.load().version.policy.clone();
+            let first = start::first_offset(&self.setting.brokers, &policy.kafka.start, place, (low, high))?;
+            self.runtime.block_on(begin_source(&service.database.admin, &mut source, first))?;
+        }
+        if source.next_offset < low || source.next_offset > high {
+            let reason = format!(
+                "{}/{} is not read: this plugin stands at {}, but Kafka has {low} to {high}; the topic was made anew, or lost \
+                 records to its retention. To read on from {low}: UPDATE saga.source SET next_offset = {low} WHERE id = {} in \
+                 database {}, then start the host again",
+                place.0, place.1, source.next_offset, source.id, service.database.name
+            );
+            tracing::error!(plugin = service.name, "{reason}");
+            service.consumer.stopped.lock().insert(place.clone(), reason);
+            return Ok(None);
+        }
+        service.consumer.stopped.lock().remove(place);
+        let offset = source.next_offset;
+        self.epochs.lock().insert(place.clone(), source.epoch);
+        self.setting.sources.insert(source);
+        tracing::debug!(plugin = service.name, topic = &*place.0, partition = place.1, offset, "partition claimed");
+        Ok(Some(offset))
+    }
+
+    fn forget(&self, places: &[Place]) {
+        self.setting.sources.remove(places);
+        let mut epochs = self.epochs.lock();
+        let mut stopped = self.setting.service.consumer.stopped.lock();
+        for place in places {
+            epochs.remove(place);
+            stopped.remove(place);
+        }
+    }
+}
+
+/// Starts the consumer's thread; it ends after `stop`.
+///
+/// # Errors
+/// When the operator's Kafka properties do not fit, or the system has no thread left.
+pub fn spawn(setting: Setting) -> anyhow::Result<std::thread::JoinHandle<()>> {
+    let group = setting.service.active.load().version.policy.kafka.group.clone();
+    let context = Claims { setting: setting.clone(), runtime: Handle::current(), epochs: Mutex::default() };
+    let consumer: BaseConsumer<Claims> = setting
+        .brokers
+        .client(
+            &[
+                ("session.timeout.ms", "10000"),
+                ("partition.assignment.strategy", "cooperative-sticky"),
+                ("queued.max.messages.kbytes", "16384"),
+                ("fetch.error.backoff.ms", "50"),
+                ("topic.metadata.refresh.interval.ms", "30000"),
+            ],
+            &[
+                ("group.id", &group),
+                ("enable.auto.commit", "false"),
+                ("enable.auto.offset.store", "false"),
+                ("auto.offset.reset", "error"),
+            ],
+        )
+        .create_with_context(context)
+        .context("setting up the Kafka consumer")?;
+    let name = format!("consume {}", setting.service.name);
+    std::thread::Builder::new()
+        .name(name.chars().take(15).collect())
+        .spawn(move || Reader::new(consumer, setting).run())
+        .context("starting the consumer's thread")
+}
+
+struct Reader {
+    consumer: BaseConsumer<Claims>,
+    setting: Setting,
+    topics: Vec<String>,
+    names: HashMap<String, Arc<str>>,
+    lost: Vec<(Place, Instant)>,
+    paused: bool,
+    commit_at: Instant,
+    committed: Vec<(Arc<str>, i32, i64)>,
+}
+
+impl Reader {
+    fn new(consumer: BaseConsumer<Claims>, setting: Setting) -> Self {
+        Self {
+            consumer,
+            setting,
+            topics: Vec::new(),
+            names: HashMap::new(),
+            lost: Vec::new(),
+            paused: false,
+            commit_at: Instant::now() + COMMIT_EVERY,
+            committed: Vec::new(),
+        }
+    }
+
+    fn run(mut self) {
+        while !self.setting.stop.is_cancelled() {
+            self.subscribe();
+            self.claim_back();
+            if self.paused {
+                self.setting.service.deliveries.wait_for_room(POLL);
+                self.resume();
+            }
+            if Instant::now() >= self.commit_at {
+                self.commit_changes();
+                self.commit_at = Instant::now() + COMMIT_EVERY;
+            }
+            let wait = if self.paused { Duration::ZERO } else { POLL };
+            match self.consumer.poll(wait) {
+                None => {}
+                Some(Ok(message)) => {
+                    *self.setting.service.consumer.trouble.lock() = None;
+                    let full = self.deliver(&message);
+                    drop(message);
+                    if full {
+                        self.pause();
+                    }
+                }
+                Some(Err(error)) => self.trouble(&error),
+            }
+        }
+        commit(&self.consumer, &self.setting.sources, CommitMode::Sync);
+    }
+
+    fn commit_changes(&mut self) {
+        let positions = self.setting.sources.positions();
+        if positions != self.committed {
+            commit(&self.consumer, &self.setting.sources, CommitMode::Async);
+            self.committed = positions;
+        }
+    }
+
+    /// Follows the subscriptions of the version that is active.
+    fn subscribe(&mut self) {
+        let active = self.setting.service.active.load();
+        let wanted = active.version.manifest.subscriptions.iter().map(|subscription| &subscription.topic);
+        if wanted.clone().eq(&self.topics) {
+            return;
+        }
+        self.topics = wanted.cloned().collect();
+        self.names = self.topics.iter().map(|topic| (topic.clone(), Arc::from(topic.as_str()))).collect();
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        if let Err(error) = self.consumer.subscribe(&topics) {
+            tracing::error!(plugin = self.setting.service.name, "cannot subscribe: {error}");
+        }
+    }
+
+    /// Hands a record over; true when the lane's queue is full now.
+    fn deliver(&self, message: &rdkafka::message::BorrowedMessage<'_>) -> bool {
+        let active = self.setting.service.active.load();
+        let mut subscriptions = active.version.manifest.subscriptions.iter();
+        let subscription = subscriptions.find(|subscription| subscription.topic == message.topic());
+        let name = self.names.get(message.topic());
+        let (Some(subscription), Some(name)) = (subscription, name) else { return false };
+        let claim = self.consumer.context().epochs.lock().get(&(name.clone(), message.partition())).copied();
+        let Some(claim) = claim else { return false };
+        let delivery = delivery(message, subscription, name, claim);
+        let size = delivery.size();
+        let queue = &self.setting.service.deliveries;
+        match queue.offer(delivery, size) {
+            Ok(()) => false,
+            Err(delivery) => {
+                queue.push(delivery, size);
+                true
+            }
+        }
+    }
+
+    fn pause(&mut self) {
+        if !self.paused {
+            tracing::debug!(plugin = self.setting.service.name, "the lane's queue is full: consumer paused");
+        }
+        self.paused = true;
+        if let Err(error) = self.consumer.assignment().and_then(|all| self.consumer.pause(&all)) {
+            tracing::warn!(plugin = self.setting.service.name, "cannot pause: {error}");
+        }
+    }
+
+    fn resume(&mut self) {
+        if self.setting.service.deliveries.is_full() {
+            return;
+        }
+        self.paused = false;
+        if let Err(error) = self.consumer.assignment().and_then(|all| self.consumer.resume(&all)) {
+            tracing::warn!(plugin = self.setting.service.name, "cannot resume: {error}");
+        }
+    }
+
+    /// Partitions that the lane gave up and Kafka still assigns to this host are claimed again.
+    fn claim_back(&mut self) {
+        let now = Instant::now();
+        self.lost.extend(self.setting.sources.take_lost().into_iter().map(|place| (place, now)));
+        if self.lost.is_empty() {
+            return;
+        }
+        let assigned = self.consumer.assignment().map(|list| places(&list)).unwrap_or_default();
+        let (due, later) = std::mem::take(&mut self.lost)
+            .into_iter()
+            .partition::<Vec<_>, _>(|(_, since)| now.duration_since(*since) >= CLAIM_BACK_AFTER);
+        self.lost = later;
+        for (place, _) in due {
+            if !assigned.contains(&place) {
+                continue;
+            }
+            if let Err(error) = self.read_again(&place) {
+                tracing::warn!(plugin = self.setting.service.name, "{error:#}");
+                self.lost.push((place, now));
+            }
+        }
+    }
+
+    fn read_again(&self, place: &Place) -> anyhow::Result<()> {
+        if let Some(offset) = self.consumer.context().claim(&self.consumer, place)? {
+            self.consumer
+                .seek(&place.0, place.1, Offset::Offset(offset), SEEK_WITHIN)
+                .with_context(|| format!("reading {}/{} again from {offset}", place.0, place.1))?;
+        }
+        Ok(())
+    }
+
+    fn trouble(&self, error: &KafkaError) {
+        tracing::warn!(plugin = self.setting.service.name, "Kafka: {error}");
+        *self.setting.service.consumer.trouble.lock() = Some(error.to_string());
+    }
+}
+
+/// Tells Kafka where each partition stands.
+fn commit(consumer: &BaseConsumer<Claims>, sources: &Sources, mode: CommitMode) {
+    let mut list = TopicPartitionList::new();
+    for (topic, partition, offset) in sources.positions() {
+        let added = list.add_partition_offset(&topic, partition, Offset::Offset(offset));
+        debug_assert!(added.is_ok(), "an offset is never negative");
+    }
+    if list.count() == 0 {
+        return;
+    }
+    if let Err(error) = consumer.commit(&list, mode) {
+        tracing::debug!("lag displays may be late: {error}");
+    }
+}

@@ -1,0 +1,41 @@
+//! Where a plugin that has never read a partition starts.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+};
+
+use crate::{kafka::Brokers, lane::sources::Place, plugin::policy::Start};
+
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// The first offset to read; `ends` are the lowest and the one after the highest.
+///
+/// # Errors
+/// When the brokers are away or refuse to tell another group's offsets.
+pub(super) fn first_offset(brokers: &Brokers, start: &Start, place: &Place, ends: (i64, i64)) -> anyhow::Result<i64> {
+    let (low, high) = ends;
+    match start {
+        Start::Earliest => Ok(low),
+        Start::Latest => Ok(high),
+        Start::Group(group) => Ok(committed(brokers, group, place)?.map_or(low, |offset| offset.clamp(low, high))),
+    }
+}
+
+/// What a group has committed; none when it has never read the partition.
+fn committed(brokers: &Brokers, group: &str, place: &Place) -> anyhow::Result<Option<i64>> {
+    let consumer: BaseConsumer =
+        brokers.client(&[], &[("group.id", group)]).create().context("setting up a Kafka client")?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition(&place.0, place.1);
+    let offsets = consumer
+        .committed_offsets(list, WITHIN)
+        .with_context(|| format!("asking for the offsets of group {group} in {}/{}", place.0, place.1))?;
+    Ok(offsets.elements().first().and_then(|element| match element.offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    }))
+}

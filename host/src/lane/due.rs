@@ -1,0 +1,126 @@
+//! What the database brings back: held deliveries whose turn has come, timers, and deadlines.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use sqlx::PgPool;
+
+use crate::{
+    ingress::{
+        delivery::{Delivery, Origin},
+        trace::Trace,
+    },
+    unit::overdue::deadline_id,
+};
+
+/// What this host looks after.
+#[derive(Debug)]
+pub struct Owned {
+    /// Partitions: topic, partition, position.
+    pub sources: Vec<(Arc<str>, i32, i64)>,
+    /// Whether it also looks after timers and deadlines.
+    pub leads: bool,
+}
+
+/// What fell due, at most `limit` of each kind.
+///
+/// # Errors
+/// When Postgres is away.
+pub async fn due(pool: &PgPool, plugin: &str, owned: &Owned, limit: u32) -> anyhow::Result<Vec<Delivery>> {
+    let mut due = held(pool, plugin, owned, limit).await.context("reading what is held")?;
+    if owned.leads {
+        due.extend(timers(pool, plugin, limit).await.context("reading the timers")?);
+        due.extend(deadlines(pool, plugin, limit).await.context("reading the deadlines")?);
+    }
+    Ok(due)
+}
+
+/// The first held delivery of each key, when its time has come or it was never tried.
+async fn held(pool: &PgPool, plugin: &str, owned: &Owned, limit: u32) -> anyhow::Result<Vec<Delivery>> {
+    let topics: Vec<&str> = owned.sources.iter().map(|(topic, _, _)| &**topic).collect();
+    let partitions: Vec<i32> = owned.sources.iter().map(|(_, partition, _)| *partition).collect();
+    let rows: Vec<(i64, Vec<u8>, i32)> = sqlx::query_as(
+        "SELECT id, body, attempts FROM (
+             SELECT DISTINCT ON (topic, partition, coalesce(key, id::text)) id, body, attempts, retry_at
+               FROM saga.held h
+              WHERE plugin = $1 AND direction = 'in'
+                AND (EXISTS (SELECT FROM unnest($2::text[], $3::int[]) o (topic, partition)
+                              WHERE o.topic = h.topic AND o.partition = h.partition)
+                     OR ($4 AND partition < 0))
+              ORDER BY topic, partition, coalesce(key, id::text), id) first
+         WHERE attempts = 0 OR retry_at <= now() ORDER BY id LIMIT $5",
+    )
+    .bind(plugin)
+    .bind(topics)
+    .bind(partitions)
+    .bind(owned.leads)
+    .bind(i64::from(limit))
+    .fetch_all(pool)
+    .await?;
+    let read = |(id, body, attempts): (i64, Vec<u8>, i32)| match postcard::from_bytes::<Delivery>(&body) {
+        Ok(delivery) => Some(Delivery {
+            held: Some(id),
+            attempt: u32::try_from(attempts).unwrap_or(0) + 1,
+            ..delivery
+        }),
+        Err(error) => {
+            tracing::error!(plugin, id, "a held delivery is not of this version: {error}");
+            None
+        }
+    };
+    Ok(rows.into_iter().filter_map(read).collect())
+}
+
+async fn timers(pool: &PgPool, plugin: &str, limit: u32) -> anyhow::Result<Vec<Delivery>> {
+    let rows: Vec<(String, Option<String>, Vec<u8>, i64)> = sqlx::query_as(
+        "SELECT name, correlation, payload, (extract(epoch FROM due_at) * 1000000)::bigint FROM saga.timer
+          WHERE plugin = $1 AND due_at <= now() ORDER BY due_at, name LIMIT $2",
+    )
+    .bind(plugin)
+    .bind(i64::from(limit))
+    .fetch_all(pool)
+    .await?;
+    let delivery = |(name, correlation, payload, due_us): (String, Option<String>, Vec<u8>, i64)| Delivery {
+        id: format!("timer/{name}/{due_us}"),
+        payload: Some(payload),
+        correlation,
+        ..bare(Origin::Timer { name }, due_us)
+    };
+    Ok(rows.into_iter().map(delivery).collect())
+}
+
+async fn deadlines(pool: &PgPool, plugin: &str, limit: u32) -> anyhow::Result<Vec<Delivery>> {
+    let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(
+        "SELECT type, key, revision, (extract(epoch FROM next_at) * 1000000)::bigint FROM saga.saga_live
+          WHERE plugin = $1 AND next_at <= now() ORDER BY next_at LIMIT $2",
+    )
+    .bind(plugin)
+    .bind(i64::from(limit))
+    .fetch_all(pool)
+    .await?;
+    let delivery = |(saga_type, key, revision, due_us): (String, String, i64, i64)| Delivery {
+        id: deadline_id(&saga_type, &key, revision),
+        correlation: Some(key.clone()),
+        ..bare(Origin::Deadline { saga_type, key, revision }, due_us)
+    };
+    Ok(rows.into_iter().map(delivery).collect())
+}
+
+fn bare(origin: Origin, timestamp_us: i64) -> Delivery {
+    Delivery {
+        id: String::new(),
+        origin,
+        correlation: None,
+        event_type: String::new(),
+        key: None,
+        headers: Vec::new(),
+        payload: None,
+        timestamp_us,
+        attempt: 1,
+        trace: Trace::begin(),
+        mark: None,
+        foreign_id: None,
+        held: None,
+        claim: 0,
+    }
+}

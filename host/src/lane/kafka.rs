@@ -1,0 +1,219 @@
+//! The lane of Kafka records, due timers, deadlines and held deliveries that are tried again.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    claim::held_keys,
+    due::{self, Owned},
+    plan::{Aside, Work},
+    seat::Seat,
+    sources::Sources,
+};
+use crate::{
+    service::Service,
+    unit::{
+        deliveries::{self, Committed},
+        fault::{Culprit, Fault, Then},
+    },
+};
+
+/// How often the database is asked what fell due.
+const DUE_EVERY: Duration = Duration::from_millis(250);
+
+/// The Kafka lane of one plugin.
+#[derive(Debug)]
+pub struct KafkaLane {
+    seat: Seat,
+    sources: Arc<Sources>,
+    stop: CancellationToken,
+    due_at: Instant,
+    started_at: Instant,
+}
+
+impl KafkaLane {
+    /// `owner` names the host; `stop` ends it after the unit that runs.
+    #[must_use]
+    pub fn new(service: Arc<Service>, sources: Arc<Sources>, owner: &str, stop: CancellationToken) -> Self {
+        let seat = Seat::new(service, "kafka", owner, stop.clone());
+        Self { seat, sources, stop, due_at: Instant::now(), started_at: Instant::now() }
+    }
+
+    /// Handles what arrives until `stop`. What is queued then comes again from Kafka.
+    pub async fn run(mut self) {
+        let service = self.seat.service.clone();
+        while !self.stop.is_cancelled() && self.seat.take().await {
+            if Instant::now() >= self.seat.renew_at() {
+                self.seat.renew().await;
+            }
+            if Instant::now() >= self.due_at {
+                self.due_at = Instant::now() + DUE_EVERY;
+                self.handle_due().await;
+            }
+            let wake_at = self.due_at.min(self.seat.renew_at());
+            tokio::select! {
+                ready = service.deliveries.ready() => if !ready { break },
+                () = tokio::time::sleep_until(wake_at) => continue,
+                () = self.stop.cancelled() => break,
+            }
+            self.gather().await;
+            let batch = self.take_batch();
+            self.process(batch).await;
+        }
+        self.seat.release().await;
+    }
+
+    /// A read model's units start at least its pause apart, so that they become fewer and larger.
+    async fn gather(&mut self) {
+        let gather = Duration::from_millis(u64::from(self.seat.service.active.load().version.manifest.gather_ms));
+        tokio::time::sleep_until(self.started_at + gather).await;
+        self.started_at = Instant::now();
+    }
+
+    fn take_batch(&self) -> Vec<Work> {
+        let limits = &self.seat.service.active.load().version.policy.limits;
+        let (mut deliveries, mut bytes) = (limits.batch_deliveries_max, limits.call_bytes_max);
+        let taken = self.seat.service.deliveries.take_while(|delivery| {
+            let fits = deliveries > 0 && (bytes >= delivery.size() || deliveries == limits.batch_deliveries_max);
+            deliveries = deliveries.saturating_sub(1);
+            bytes = bytes.saturating_sub(delivery.size());
+            fits
+        });
+        taken.into_iter().map(|delivery| Work { delivery, aside: None }).collect()
+    }
+
+    /// What fell due, until nothing more does.
+    async fn handle_due(&mut self) {
+        loop {
+            let service = self.seat.service.clone();
+            let owned = Owned { sources: self.sources.positions(), leads: service.relay.leads() };
+            let limit = service.active.load().version.policy.limits.batch_deliveries_max;
+            let due = match due::due(&service.database.admin, &service.name, &owned, limit).await {
+                Ok(due) => due,
+                Err(error) => {
+                    tracing::debug!(plugin = service.name, "{error:#}");
+                    return;
+                }
+            };
+            if due.is_empty() || self.stop.is_cancelled() {
+                return;
+            }
+            self.process(due.into_iter().map(|delivery| Work { delivery, aside: None }).collect()).await;
+            self.refresh_held().await;
+        }
+    }
+
+    /// A person may have discarded what was held.
+    async fn refresh_held(&self) {
+        let service = &self.seat.service;
+        let held: Vec<_> = self.sources.with(|sources| {
+            let with_held = sources.iter().filter(|(_, source)| !source.held.is_empty());
+            with_held.map(|(place, source)| (place.clone(), source.epoch)).collect()
+        });
+        for (place, epoch) in held {
+            match held_keys(&service.database.admin, &service.name, &place.0, place.1).await {
+                Ok(keys) => self.sources.set_held(&place, epoch, keys),
+                Err(error) => tracing::debug!(plugin = service.name, "{error:#}"),
+            }
+        }
+    }
+
+    /// Commits all of `work`, in order, in as few units as its culprits allow.
+    async fn process(&mut self, work: Vec<Work>) {
+        let mut parts = vec![work];
+        while let Some(mut part) = parts.pop() {
+            if part.is_empty() || !self.seat.take().await {
+                continue;
+            }
+            let Err(fault) = self.unit(&part).await else { continue };
+            self.seat.recover(&fault).await;
+            match fault {
+                Fault::Environment(why) => {
+                    if !self.seat.pause(&why).await {
+                        return;
+                    }
+                    parts.push(part);
+                }
+                Fault::LaneLost => parts.push(part),
+                Fault::Unknown => self.give_up_sources(),
+                Fault::Culprits(culprits) => {
+                    self.blame(&mut part, culprits);
+                    parts.push(part);
+                }
+                Fault::Guest(reason) => {
+                    let rest = self.halve(&mut part, reason);
+                    parts.push(rest);
+                    parts.push(part);
+                }
+            }
+        }
+    }
+
+    async fn unit(&mut self, work: &[Work]) -> Result<(), Fault> {
+        let active = self.seat.service.active.load_full();
+        let sources = self.sources.clone();
+        let Some(mut setup) = self.seat.setup(&active) else { return Err(Fault::LaneLost) };
+        let began = Instant::now();
+        let Committed { advances, ended, handled, statements, committed } =
+            deliveries::run(&mut setup, &sources, work).await?;
+        if !committed {
+            return Ok(());
+        }
+        self.seat.committed();
+        self.sources.advance(advances);
+        for saga in &ended {
+            self.seat.service.waiters.ended(&saga.saga_type, &saga.key, saga.answer.as_deref());
+        }
+        active.counters.unit(handled, statements);
+        tracing::debug!(
+            plugin = self.seat.service.name, deliveries = work.len(), us = began.elapsed().as_micros(), "unit committed"
+        );
+        Ok(())
+    }
+
+    fn blame(&self, work: &mut [Work], culprits: Vec<Culprit>) {
+        self.count_error();
+        for culprit in culprits {
+            if let Some(item) = work.get_mut(culprit.cause) {
+                item.aside = Some(Aside { reason: culprit.reason, then: culprit.then });
+            }
+        }
+    }
+
+    /// Takes off the second half; the culprit, when it is alone, is set aside.
+    fn halve(&self, work: &mut Vec<Work>, reason: String) -> Vec<Work> {
+        self.count_error();
+        let open: Vec<usize> = (0..work.len()).filter(|place| work[*place].aside.is_none()).collect();
+        match open.as_slice() {
+            [] => {
+                // Nobody's decision is left in it, and going on would skip it.
+                tracing::error!(plugin = self.seat.service.name, "what is set aside cannot be written: {reason}");
+                self.give_up_sources();
+                Vec::new()
+            }
+            [alone] => {
+                work[*alone].aside = Some(Aside { reason, then: Then::Retry });
+                Vec::new()
+            }
+            several => {
+                tracing::debug!(plugin = self.seat.service.name, deliveries = several.len(), "unit halved: {reason}");
+                work.split_off(several[several.len() / 2])
+            }
+        }
+    }
+
+    fn count_error(&self) {
+        self.seat.service.active.load().counters.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// After a COMMIT of which nobody knows: the consumer claims its partitions again and reads on
+    /// from where the database says that each stands.
+    fn give_up_sources(&self) {
+        let places: Vec<_> = self.sources.with(|sources| sources.keys().cloned().collect());
+        for place in places {
+            self.sources.lose(place);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Compiled components on disk, so that a version that was compiled once starts in milliseconds.
+//!
+//! A file is named by the SHA-256 of the component together with everything that its machine code
+//! depends on (wasmtime's version, settings, this processor), and begins with the SHA-256 of the
+//! rest. What does not match is compiled anew.
+
+use std::{
+    fs,
+    hash::{Hash, Hasher},
+    io::Write,
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use sha2::{Digest, Sha256};
+use tokio::sync::{Mutex, oneshot};
+use wasmtime::{Engine, component::Component};
+
+const HASH_BYTES: usize = 32;
+/// Above that of the threads that serve: compiling never makes a unit wait.
+const COMPILER_NICENESS: i32 = 10;
+
+/// The folder.
+#[derive(Debug)]
+pub(super) struct ComponentCache {
+    folder: PathBuf,
+    settings: Vec<u8>,
+    /// Compiling uses all cores already: one component at a time.
+    compiling: Mutex<()>,
+}
+
+/// Where a component came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    Cached,
+    Compiled(Duration),
+}
+
+impl ComponentCache {
+    /// Makes the folder, for the host's own account only.
+    pub(super) fn open(folder: PathBuf, engine: &Engine) -> anyhow::Result<Self> {
+        let context = || format!("the folder of compiled components, {}", folder.display());
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(context)?;
+        let metadata = fs::symlink_metadata(&folder).with_context(context)?;
+        if !metadata.is_dir() || metadata.uid() != rustix::process::geteuid().as_raw() {
+            bail!("{} must be a folder of the account that runs the host: machine code is loaded from it", context());
+        }
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).with_context(context)?;
+        let mut settings = Fingerprint(Sha256::new());
+        engine.precompile_compatibility_hash().hash(&mut settings);
+        Ok(Self { folder, settings: settings.0.finalize().to_vec(), compiling: Mutex::new(()) })
+    }
+
+    /// The component of these bytes, from the folder or compiled on a thread of low priority.
+    ///
+    /// # Errors
+    /// What the compiler says against the bytes.
+    pub(super) async fn load(&self, engine: &Engine, bytes: &[u8]) -> wasmtime::Result<(Component, Origin)> {
+        let path = self.path(bytes);
+        if let Some(component) = read(engine, &path) {
+            return Ok((component, Origin::Cached));
+        }
+        let _turn = self.compiling.lock().await;
+        if let Some(component) = read(engine, &path) {
+            return Ok((component, Origin::Cached));
+        }
+        let begun = Instant::now();
+        let component = compile(engine.clone(), bytes.to_vec()).await?;
+        if let Err(error) = component.serialize().map_err(anyhow::Error::from).and_then(|code| write(&path, &code)) {
+            tracing::warn!(error = format!("{error:#}"), "a compiled component is not kept");
+        }
+        Ok((component, Origin::Compiled(begun.elapsed())))
+    }
+
+    fn path(&self, bytes: &[u8]) -> PathBuf {
+        let mut key = Sha256::new();
+        key.update(Sha256::digest(bytes));
+        key.update(&self.settings);
+        self.folder.join(hex::encode(key.finalize())).with_extension("component")
+    }
+}
+
+/// Feeds a `Hash` to SHA-256: the standard hasher's 64 bits are too few for a file's identity.
+struct Fingerprint(Sha256);
+
+impl Hasher for Fingerprint {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
+}
+
+async fn compile(engine: Engine, bytes: Vec<u8>) -> wasmtime::Result<Component> {
+    let (answer, compiled) = oneshot::channel();
+    let work = move || {
+        // Threads that the compiler starts inherit it. Without it compiling is only ruder.
+        let _lowered = rustix::process::setpriority_process(None, COMPILER_NICENESS);
+        let _asker_may_be_gone = answer.send(Component::from_binary(&engine, &bytes));
+    };
+    thread::Builder::new().name("compile-plugin".to_owned()).spawn(work)?;
+    compiled.await?
+}
+
+/// None when there is no such file or it is not as it was written.
+fn read(engine: &Engine, path: &PathBuf) -> Option<Component> {
+    let file = fs::read(path).ok()?;
+    let (hash, code) = file.split_at_checked(HASH_BYTES)?;
+    if Sha256::digest(code).as_slice() != hash {
+        return None;
+    }
+    deserialize(engine, code)
+}
+
+#[allow(
+    unsafe_code,
+    reason = "wasmtime trusts machine code; these bytes were written by `write` below, into a folder of mode 0700 \
+              that belongs to this account, and their hash has been compared: who can forge them can replace \
+              the host itself"
+)]
+fn deserialize(engine: &Engine, code: &[u8]) -> Option<Component> {
+    // SAFETY: see the reason above.
+    unsafe { Component::deserialize(engine, code) }.ok()
+}
+
+/// Under a name of its own first: a reader never sees half a file.
+fn write(path: &PathBuf, code: &[u8]) -> anyhow::Result<()> {
+    let unfinished = path.with_extension(format!("{}.tmp", uuid::Uuid::new_v4()));
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    file.write_all(&Sha256::digest(code))?;
+    file.write_all(code)?;
+    file.sync_data()?;
+    fs::rename(&unfinished, path).context("cannot put it in place")
+}

@@ -1,0 +1,199 @@
+//! Deploying: from a component's bytes to the pointer that lanes read between two units. Whatever
+//! is wrong before that leaves the old version running.
+
+use std::{sync::Arc, time::SystemTime};
+
+use sha2::{Digest, Sha256};
+
+use super::{Shared, activation, shared::Rejected};
+use crate::{
+    ingress::http::router::{self, RouteTable},
+    plugin::{
+        Policy,
+        version::{Rejection, Version},
+    },
+    service::{Active, Counters, Service},
+    store::{PluginRole, ProvisionError},
+};
+
+/// What a deployment did.
+#[derive(Clone, Debug)]
+pub struct Deployed {
+    /// Active now.
+    pub digest: String,
+    /// As the plugin names it.
+    pub version: String,
+    /// Counts activations.
+    pub generation: i64,
+    /// Active before.
+    pub was: Option<String>,
+}
+
+/// Why a deployment changed nothing.
+#[derive(Clone, Debug)]
+pub enum DeployError {
+    /// It is active already.
+    SameDigest(String),
+    /// What is wrong with the component.
+    Rejected(String),
+    /// Postgres, Kafka or the disk.
+    Environment(String),
+}
+
+impl From<Rejection> for DeployError {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection.0)
+    }
+}
+
+impl From<ProvisionError> for DeployError {
+    fn from(error: ProvisionError) -> Self {
+        match error {
+            ProvisionError::Postgres(error) => Self::Environment(error.to_string()),
+            other => Self::Rejected(other.to_string()),
+        }
+    }
+}
+
+/// SHA-256 of a component, lower-case hex.
+#[must_use]
+fn digest_of(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+impl Shared {
+    /// Validates and activates a component. Lanes take it up between two units.
+    ///
+    /// # Errors
+    /// Why the version that was active stays; rejections are kept for the host API.
+    pub async fn deploy(self: &Arc<Self>, name: &str, bytes: Vec<u8>, by: &str) -> Result<Deployed, DeployError> {
+        let _one_at_a_time = self.deploying.lock().await;
+        let digest = digest_of(&bytes);
+        let done = self.try_deploy(name, &bytes, &digest, by).await;
+        match &done {
+            Ok(deployed) => {
+                self.rejected.write().remove(name);
+                let Deployed { digest, version, generation, was } = deployed;
+                tracing::info!(plugin = name, version, digest, generation, was, "plugin active");
+            }
+            Err(DeployError::SameDigest(_)) => {}
+            Err(DeployError::Rejected(reason) | DeployError::Environment(reason)) => {
+                let stays = self.service(name).map_or_else(String::new, |service| {
+                    format!(" {} stays active.", short(&service.active.load().version.digest))
+                });
+                tracing::warn!(plugin = name, digest, "plugin rejected: {reason}.{stays}");
+                let rejected = Rejected { digest, reason: reason.clone(), at: SystemTime::now() };
+                self.rejected.write().insert(name.to_owned(), rejected);
+            }
+        }
+        done
+    }
+
+    async fn try_deploy(
+        self: &Arc<Self>,
+        name: &str,
+        bytes: &[u8],
+        digest: &str,
+        by: &str,
+    ) -> Result<Deployed, DeployError> {
+        let service = self.service(name);
+        let policy = self.policy(name, bytes).await?;
+        let active = service.as_ref().map(|service| service.active.load_full());
+        if let Some(active) = &active
+            && active.version.digest == digest
+            && active.version.policy.digest == policy.digest
+        {
+            return Err(DeployError::SameDigest(digest.to_owned()));
+        }
+        let version = Arc::new(Version::load(&self.engine, name, bytes, Arc::new(policy)).await?);
+        self.check_against_others(&version)?;
+        self.prepare(&version).await?;
+        let database = self.server.database(&version.policy.database.name);
+        let generation = activation::activate(&database.admin, &version, by).await.map_err(environment)?;
+        let deployed = Deployed {
+            digest: digest.to_owned(),
+            version: version.manifest.version.clone(),
+            generation,
+            was: active.as_ref().map(|active| active.version.digest.clone()),
+        };
+        let active = Active { version, generation, since: SystemTime::now(), counters: Counters::default() };
+        match service {
+            Some(service) => service.active.store(Arc::new(active)),
+            None => self.launch(active).await.map_err(environment)?,
+        }
+        self.rebuild_routes()?;
+        Ok(deployed)
+    }
+
+    /// The operator's policy; in development, one made from what the plugin asks for.
+    async fn policy(&self, name: &str, bytes: &[u8]) -> Result<Policy, DeployError> {
+        let path = self.config.plugins.join(format!("{name}.toml"));
+        match tokio::fs::read_to_string(&path).await {
+            Ok(text) => return Ok(Policy::parse(name, &text)?),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(DeployError::Rejected(format!("cannot read {}: {error}", path.display())));
+            }
+            Err(_) => {}
+        }
+        let suggested = Policy::suggested(&Version::describe(&self.engine, name, bytes).await?);
+        if !self.config.write_policies {
+            return Err(DeployError::Rejected(format!(
+                "there is no policy {}. One that grants all it asks for is printed by: saga-host check {name}.wasm",
+                path.display()
+            )));
+        }
+        tokio::fs::write(&path, &suggested).await.map_err(environment)?;
+        tracing::info!(plugin = name, "policy written to {}:\n{suggested}", path.display());
+        Ok(Policy::parse(name, &suggested)?)
+    }
+
+    /// Routes and saga types have one owner; where a plugin keeps its rows may not change under it.
+    fn check_against_others(&self, version: &Arc<Version>) -> Result<(), DeployError> {
+        let others: Vec<Arc<Service>> =
+            self.services().into_iter().filter(|service| service.name != version.plugin).collect();
+        for other in &others {
+            let theirs = other.active.load();
+            if let Some(taken) = version.manifest.sagas.iter().find(|name| theirs.version.manifest.sagas.contains(name)) {
+                return Err(DeployError::Rejected(format!("saga type {taken} is owned by {}; choose another name", other.name)));
+            }
+        }
+        router::collides(&others, &version.plugin, &version.manifest.routes)
+            .map_err(|error| DeployError::Rejected(error.to_string()))?;
+        if let Some(service) = self.service(&version.plugin) {
+            let (old, new) = (&service.active.load().version.policy, &version.policy);
+            if (&old.database.name, &old.database.role, &old.kafka.group) != (&new.database.name, &new.database.role, &new.kafka.group) {
+                return Err(DeployError::Rejected(
+                    "the policy names another database, role or group; that takes a restart of the host".into(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Database, role, tables and topics.
+    async fn prepare(&self, version: &Version) -> Result<(), DeployError> {
+        let policy = &version.policy;
+        let mode = policy.database.migrations.unwrap_or(self.config.migrations);
+        let role = PluginRole { plugin: version.plugin.clone(), name: policy.database.role.clone() };
+        let database = self.server.database(&policy.database.name);
+        self.server.provision(&database, &role, &version.manifest.migrations, mode).await?;
+        let read = version.manifest.subscriptions.iter().map(|subscription| subscription.topic.clone());
+        let names = read.chain(version.manifest.publishes.iter().cloned()).collect();
+        self.topics.ensure(names).await.map_err(environment)
+    }
+
+    fn rebuild_routes(&self) -> Result<(), DeployError> {
+        let routes = RouteTable::build(&self.services()).map_err(|error| DeployError::Rejected(error.to_string()))?;
+        self.routes.store(Arc::new(routes));
+        Ok(())
+    }
+}
+
+fn environment(error: impl Into<anyhow::Error>) -> DeployError {
+    DeployError::Environment(format!("{:#}", error.into()))
+}
+
+/// The first characters of a digest, for people.
+fn short(digest: &str) -> String {
+    format!("{}…", digest.get(..6).unwrap_or(digest))
+}

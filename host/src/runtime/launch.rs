@@ -1,0 +1,67 @@
+//! Starts what a plugin needs to run: its relay, two lanes and a consumer.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::Shared;
+use crate::{
+    ingress::{
+        consumer::{self, Health, Setting},
+        http::{readers::Readers, waiters::Waiters},
+    },
+    lane::{http::HttpLane, kafka::KafkaLane, queue::Queue, sources::Sources},
+    relay::Relay,
+    service::{Active, Service},
+    store::{Database, PluginRole},
+};
+
+impl Shared {
+    /// Runs a plugin that did not run before.
+    pub(super) async fn launch(self: &Arc<Self>, active: Active) -> anyhow::Result<()> {
+        let policy = active.version.policy.clone();
+        let database = self.server.database(&policy.database.name);
+        let relay = self.relay(&database);
+        let role = PluginRole { plugin: active.version.plugin.clone(), name: policy.database.role.clone() };
+        let service = Arc::new(Service {
+            name: active.version.plugin.clone(),
+            relay,
+            topics: self.topics.clone(),
+            deliveries: Arc::new(Queue::new(policy.limits.queue_bytes_max)),
+            requests: Arc::new(Queue::new(policy.limits.queue_bytes_max)),
+            readers: Readers::new(database.clone(), role.clone()),
+            waiters: Waiters::new(database.admin.clone()),
+            consumer: Health::default(),
+            database,
+            role,
+            active: ArcSwap::from_pointee(active),
+        });
+        let sources = Arc::<Sources>::default();
+        let (stop, tasks) = (&self.stops, &self.tasks);
+        let kafka = KafkaLane::new(service.clone(), sources.clone(), &self.owner, stop.lanes.clone());
+        tasks.lanes.spawn(kafka.run());
+        tasks.lanes.spawn(HttpLane::new(service.clone(), &self.owner, stop.lanes.clone()).run());
+        let setting = Setting {
+            service: service.clone(),
+            sources,
+            brokers: self.brokers.clone(),
+            stop: stop.consumers.clone(),
+        };
+        let thread = consumer::spawn(setting)?;
+        tasks.consumers.spawn_blocking(move || thread.join());
+        self.services.write().push(service);
+        Ok(())
+    }
+
+    /// The relay of a database, started when first asked for.
+    fn relay(&self, database: &Database) -> Arc<Relay> {
+        let mut relays = self.relays.lock();
+        if let Some(relay) = relays.get(&database.name) {
+            return relay.clone();
+        }
+        let relay = Relay::new(database.clone(), self.brokers.clone(), &self.owner);
+        self.tasks.relays.spawn(relay.clone().run(self.stops.relays.clone()));
+        relays.insert(database.name.clone(), relay.clone());
+        relay
+    }
+}

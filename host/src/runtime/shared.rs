@@ -1,0 +1,111 @@
+//! What the parts of a host share: its settings, its plugins, and the way to change them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+
+use super::{Stops, Tasks};
+use crate::{
+    config::Config,
+    ingress::http::router::RouteTable,
+    kafka::{Brokers, Topics},
+    plugin::engine::Engine,
+    relay::Relay,
+    service::Service,
+    store::Server,
+};
+
+/// The last rejection of a plugin's component.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    /// Of the component.
+    pub digest: String,
+    /// What is wrong with it, with the mend.
+    pub reason: String,
+    /// When.
+    pub at: SystemTime,
+}
+
+/// What all parts of a host see.
+#[derive(Debug)]
+pub struct Shared {
+    /// Settings.
+    pub config: Config,
+    /// The plugins that run.
+    pub services: RwLock<Vec<Arc<Service>>>,
+    /// By plugin.
+    pub rejected: RwLock<BTreeMap<String, Rejected>>,
+    /// Compiles components.
+    pub engine: Engine,
+    /// The Postgres server.
+    pub server: Server,
+    /// Until every plugin of the folder has been looked at.
+    pub starting: AtomicBool,
+    /// Names this host in the databases.
+    pub owner: String,
+    pub(super) brokers: Brokers,
+    pub(super) topics: Arc<Topics>,
+    pub(super) routes: Arc<ArcSwap<RouteTable>>,
+    pub(super) relays: Mutex<HashMap<String, Arc<Relay>>>,
+    pub(super) deploying: tokio::sync::Mutex<()>,
+    pub(super) stops: Stops,
+    pub(super) tasks: Tasks,
+}
+
+impl Shared {
+    pub(super) fn new(config: Config, engine: Engine, server: Server, brokers: Brokers, topics: Arc<Topics>) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            services: RwLock::default(),
+            rejected: RwLock::default(),
+            engine,
+            server,
+            starting: AtomicBool::new(true),
+            owner: uuid::Uuid::new_v4().to_string(),
+            brokers,
+            topics,
+            routes: Arc::new(ArcSwap::from_pointee(RouteTable::default())),
+            relays: Mutex::default(),
+            deploying: tokio::sync::Mutex::default(),
+            stops: Stops::default(),
+            tasks: Tasks::default(),
+        })
+    }
+
+    /// The plugins that run.
+    #[must_use]
+    pub fn services(&self) -> Vec<Arc<Service>> {
+        self.services.read().clone()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn service(&self, name: &str) -> Option<Arc<Service>> {
+        self.services.read().iter().find(|service| service.name == name).cloned()
+    }
+
+    /// Parts that stand still, with the reason: a partition that was stopped, brokers that do not answer.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<(String, String)> {
+        let mut troubles = Vec::new();
+        for service in self.services() {
+            let reasons = service.consumer.stopped().into_iter().chain(service.consumer.trouble());
+            troubles.extend(reasons.map(|reason| (service.name.clone(), reason)));
+        }
+        troubles
+    }
+
+    /// True until every plugin of the folder has been looked at.
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        self.starting.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,281 @@
+//! One unit of Kafka records, timers and deadlines, from its plan to its commit.
+
+use std::time::SystemTime;
+
+use super::{
+    Setup,
+    close::{Closing, Held},
+    commit::commit,
+    fault::{Culprit, Fault, Then, retry_after_ms},
+    open::{LiveSaga, Opened, Opening, open},
+    overdue,
+    settle::{Caused, Ended, Setting, settle},
+};
+use crate::{
+    capability::effects::Effects,
+    ingress::delivery::{Delivery, Origin},
+    lane::{
+        claim::LEASE_MS,
+        plan::{Aside, Fate, Plan, Work},
+        sources::{Advance, Sources},
+    },
+    plugin::call::Outcome,
+    saga::log::Cause,
+};
+
+/// What a committed unit did.
+#[derive(Debug)]
+pub struct Committed {
+    /// How the sources stand now.
+    pub advances: Vec<Advance>,
+    /// Sagas that ended.
+    pub ended: Vec<Ended>,
+    /// Deliveries that the plugin handled.
+    pub handled: usize,
+    /// SQL statements of the plugin.
+    pub statements: u32,
+    /// False when there was nothing to do: no unit was opened.
+    pub committed: bool,
+}
+
+/// Runs `work` as one unit.
+///
+/// # Errors
+/// Why it was rolled back; culprits by their place in `work`.
+pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Result<Committed, Fault> {
+    let mut plan = sources.with(|sources| Plan::make(work, sources));
+    if plan.is_empty() {
+        return Ok(Committed { advances: Vec::new(), ended: Vec::new(), handled: 0, statements: 0, committed: false });
+    }
+    let opening = opening(&plan, work, setup);
+    let chain = setup.chain;
+    let opened = open(setup.connection()?, chain, LEASE_MS, &opening).await?;
+    for place in plan.lose(work, &opened.sources) {
+        tracing::warn!(topic = &*place.0, partition = place.1, "another host has claimed this partition");
+        sources.lose(place);
+    }
+    drop_what_is_gone(&mut plan, work, &opened);
+    let running: Vec<usize> = (0..work.len()).filter(|place| plan.fates[*place] == Fate::Run).collect();
+    let batch: Vec<&Delivery> = running.iter().map(|place| &work[*place].delivery).collect();
+    let now_us = now_us();
+    let (outcomes, mut effects, statements) =
+        handle(setup, &batch, &opened.sagas, now_us).await.map_err(|fault| in_work(fault, &running))?;
+    let mut closing = Closing::default();
+    keep_order(&batch, &outcomes).map_err(|fault| in_work(fault, &running))?;
+    let mut causes: Vec<Caused> = batch.iter().map(|delivery| caused(delivery)).collect();
+    let mut book = Book { closing: &mut closing, plan: &mut plan, attempts_max: setup.active.version.policy.limits.attempts_max };
+    for (delivery, outcome) in batch.iter().zip(&outcomes) {
+        book.note(delivery, outcome);
+    }
+    for (place, item) in work.iter().enumerate() {
+        match (book.plan.fates[place].clone(), &item.aside) {
+            (Fate::Aside, Some(aside)) => book.set_aside(&item.delivery, aside),
+            (Fate::Queued, _) => book.queue(&item.delivery),
+            _ => continue,
+        }
+        if matches!(item.delivery.origin, Origin::Deadline { .. }) {
+            causes.push(caused(&item.delivery));
+        }
+    }
+    overdue::mark(&opened.sagas, &causes, now_us, &mut effects);
+    let unit = setup.unit_name();
+    let setting = Setting {
+        unit,
+        database: &setup.service.database.name,
+        plugin: &setup.service.name,
+        digest: &setup.active.version.digest,
+        now_us,
+        topics: &setup.service.topics,
+    };
+    let settled = settle(&setting, effects, &causes, &mut closing);
+    let relay = setup.service.relay.clone();
+    commit(setup.connection()?, chain, closing, settled.records, &relay, || {})
+        .await
+        .map_err(|fault| in_work(fault, &running))?;
+    Ok(Committed { advances: plan.advances.into_values().collect(), ended: settled.ended, handled: running.len(), statements, committed: true })
+}
+
+/// Microseconds since 1970.
+pub(super) fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn opening(plan: &Plan, work: &[Work], setup: &Setup<'_>) -> Opening {
+    let mut opening = Opening { sources: plan.steps.clone(), ..Opening::default() };
+    opening.saga_types.clone_from(&setup.active.version.manifest.sagas);
+    for (item, fate) in work.iter().zip(&plan.fates) {
+        let delivery = &item.delivery;
+        if *fate == Fate::Drop {
+            continue;
+        }
+        match (&delivery.origin, delivery.held) {
+            (_, Some(id)) => opening.held.push(id),
+            (Origin::Timer { name }, None) => opening.timers.push(name.clone()),
+            (_, None) => opening.foreign_ids.extend(delivery.foreign_id.clone()),
+        }
+        if *fate == Fate::Run || matches!(delivery.origin, Origin::Deadline { .. }) {
+            opening.saga_keys.extend(delivery.saga_key().map(str::to_owned));
+        }
+    }
+    opening.saga_keys.sort_unstable();
+    opening.saga_keys.dedup();
+    opening
+}
+
+/// What another host, a person or a faster reply has dealt with meanwhile.
+fn drop_what_is_gone(plan: &mut Plan, work: &[Work], opened: &Opened) {
+    for (fate, item) in plan.fates.iter_mut().zip(work) {
+        let delivery = &item.delivery;
+        let there = match (&delivery.origin, delivery.held) {
+            (_, Some(id)) => opened.held.contains(&id),
+            (Origin::Timer { name }, None) => opened.timers.contains(name),
+            (Origin::Deadline { saga_type, key, revision }, None) => opened
+                .sagas
+                .iter()
+                .any(|saga| saga.saga_type == *saga_type && saga.key == *key && saga.revision == *revision),
+            (Origin::Kafka { .. }, None) => delivery.foreign_id.as_ref().is_none_or(|id| opened.new_ids.contains(id)),
+        };
+        if !there {
+            *fate = Fate::Drop;
+        }
+    }
+}
+
+async fn handle(
+    setup: &mut Setup<'_>,
+    batch: &[&Delivery],
+    sagas: &[LiveSaga],
+    now_us: i64,
+) -> Result<(Vec<Outcome>, Effects, u32), Fault> {
+    if batch.is_empty() {
+        return Ok((Vec::new(), Effects::default(), 0));
+    }
+    let (session, setting) = (setup.take_session()?, setup.call(now_us, false));
+    let called = setup.active.version.handle_deliveries(session, &setting, batch, sagas).await;
+    *setup.session = called.session;
+    Ok((called.result?, called.effects, called.statements))
+}
+
+/// What waits must not be overtaken by a later one of its key: then it is taken out first, so that
+/// the later one queues behind it.
+fn keep_order(batch: &[&Delivery], outcomes: &[Outcome]) -> Result<(), Fault> {
+    let mut culprits = Vec::new();
+    for (place, outcome) in outcomes.iter().enumerate() {
+        let (reason, then) = match outcome {
+            Outcome::Done | Outcome::Ignored(_) => continue,
+            Outcome::Retry { after_ms, reason } => (reason, Then::RetryAfterMs(*after_ms)),
+            Outcome::Reject(reason) => (reason, Then::Hold),
+        };
+        let key = batch[place].correlation.as_deref();
+        let overtaken = key.is_some() && batch[place + 1..].iter().any(|later| later.shares_order_with(batch[place]));
+        if overtaken {
+            culprits.push(Culprit { cause: place, reason: reason.clone(), then });
+        }
+    }
+    if culprits.is_empty() { Ok(()) } else { Err(Fault::Culprits(culprits)) }
+}
+
+/// Culprits by their place in the work instead of in the call.
+pub(super) fn in_work(fault: Fault, running: &[usize]) -> Fault {
+    let Fault::Culprits(culprits) = fault else { return fault };
+    let known = culprits.into_iter().filter_map(|culprit| Some(Culprit { cause: *running.get(culprit.cause)?, ..culprit }));
+    let mut culprits: Vec<Culprit> = known.collect();
+    if culprits.is_empty() {
+        return Fault::Guest("the plugin names culprits that are not in its batch".into());
+    }
+    culprits.sort_by_key(|culprit| culprit.cause);
+    culprits.dedup_by_key(|culprit| culprit.cause);
+    Fault::Culprits(culprits)
+}
+
+fn caused(delivery: &Delivery) -> Caused {
+    let mut cause = Cause { kind: "kafka".into(), id: delivery.id.clone(), topic: None, partition: None, offset: None };
+    match &delivery.origin {
+        Origin::Kafka { topic, partition, offset } => {
+            cause.topic = Some(topic.to_string());
+            cause.partition = Some(*partition);
+            cause.offset = Some(*offset);
+        }
+        Origin::Timer { .. } => cause.kind = "timer".into(),
+        Origin::Deadline { .. } => cause.kind = "deadline".into(),
+    }
+    Caused { cause, trace: delivery.trace }
+}
+
+/// Writes down what becomes of each delivery.
+struct Book<'a> {
+    closing: &'a mut Closing,
+    plan: &'a mut Plan,
+    attempts_max: u32,
+}
+
+impl Book<'_> {
+    fn note(&mut self, delivery: &Delivery, outcome: &Outcome) {
+        match outcome {
+            Outcome::Done => self.finish(delivery),
+            Outcome::Ignored(reason) => {
+                self.finish(delivery);
+                self.closing.ignore(delivery.source(), delivery.correlation.clone(), reason.clone());
+            }
+            Outcome::Retry { after_ms, reason } => {
+                self.set_aside(delivery, &Aside { reason: reason.clone(), then: Then::RetryAfterMs(*after_ms) });
+            }
+            Outcome::Reject(reason) => {
+                self.set_aside(delivery, &Aside { reason: reason.clone(), then: Then::Hold });
+            }
+        }
+    }
+
+    fn finish(&mut self, delivery: &Delivery) {
+        if let Some(id) = delivery.held {
+            self.closing.held_gone.push(id);
+            if let (Some(key), Some(advance)) = (&delivery.correlation, self.plan.advance_for(delivery)) {
+                advance.freed.push(key.clone());
+            }
+        } else if let Origin::Timer { name } = &delivery.origin {
+            self.closing.timers_gone.push(name.clone());
+        }
+    }
+
+    fn set_aside(&mut self, delivery: &Delivery, aside: &Aside) {
+        let attempt = delivery.attempt;
+        let retry_ms = match aside.then {
+            Then::Retry => retry_after_ms(attempt, self.attempts_max),
+            Then::RetryAfterMs(ms) => (attempt < self.attempts_max).then_some(i64::from(ms)),
+            Then::Hold => None,
+        };
+        let attempts = i32::try_from(attempt).unwrap_or(i32::MAX);
+        tracing::warn!(
+            source = delivery.source(), attempt, trace = delivery.trace.id(), retry_ms, "delivery held: {}", aside.reason
+        );
+        match delivery.held {
+            Some(id) => self.closing.hold_again(id, aside.reason.clone(), attempts, retry_ms),
+            None => self.hold(delivery, &aside.reason, attempts, retry_ms),
+        }
+    }
+
+    /// Attempts of 0: it was never tried, and its turn comes when it is the first of its key.
+    fn queue(&mut self, delivery: &Delivery) {
+        self.hold(delivery, "an earlier delivery of its key is held", 0, None);
+    }
+
+    fn hold(&mut self, delivery: &Delivery, reason: &str, attempts: i32, retry_ms: Option<i64>) {
+        let (topic, partition, position) = match &delivery.origin {
+            Origin::Kafka { topic, partition, offset } => (topic.to_string(), *partition, *offset),
+            Origin::Timer { name } => {
+                self.closing.timers_gone.push(name.clone());
+                (format!("timer/{name}"), -1, 0)
+            }
+            // The saga's own row brings it back.
+            Origin::Deadline { .. } => return,
+        };
+        // Vectors, numbers and texts: nothing that could fail to encode.
+        let body = postcard::to_stdvec(delivery).unwrap_or_default();
+        let key = delivery.correlation.clone();
+        if let (Some(key), Some(advance)) = (&key, self.plan.advance_for(delivery)) {
+            advance.held.push(key.clone());
+        }
+        self.closing.hold(Held { topic, partition, position, key, body, reason: reason.to_owned(), attempts, retry_ms });
+    }
+}

@@ -1,0 +1,45 @@
+//! Deadlines that a plugin let pass: the saga is marked overdue and looked at again with growing
+//! pauses. Never compensates: what was asked for may have happened.
+
+use super::{open::LiveSaga, settle::{Caused, OVERDUE_EVENT}};
+use crate::capability::effects::{Effects, Status, Transition};
+
+/// The shortest pause before an overdue saga is looked at again, microseconds.
+const PAUSE_US_MIN: i64 = 30_000_000;
+/// The longest.
+const PAUSE_US_MAX: i64 = 3_600_000_000;
+
+/// Adds a transition for each deadline among `causes` whose saga nothing else moves on.
+pub(super) fn mark(sagas: &[LiveSaga], causes: &[Caused], now_us: i64, effects: &mut Effects) {
+    for (place, caused) in causes.iter().enumerate() {
+        if caused.cause.kind != "deadline" {
+            continue;
+        }
+        let due = sagas.iter().find(|saga| deadline_id(&saga.saga_type, &saga.key, saga.revision) == caused.cause.id);
+        let Some(saga) = due else { continue };
+        let moved = effects.transitions.iter().any(|t| t.saga_type == saga.saga_type && t.key == saga.key);
+        if moved {
+            continue;
+        }
+        effects.transitions.push(Transition {
+            cause: u32::try_from(place).unwrap_or(u32::MAX),
+            saga_type: saga.saga_type.clone(),
+            key: saga.key.clone(),
+            expected_revision: saga.revision.cast_unsigned(),
+            event: OVERDUE_EVENT.to_owned(),
+            state: saga.state.clone(),
+            data: None,
+            status: Status::Until(now_us + pause_us(now_us - saga.began_us)),
+        });
+    }
+}
+
+/// The id of a deadline's delivery.
+pub(crate) fn deadline_id(saga_type: &str, key: &str, revision: i64) -> String {
+    format!("deadline/{saga_type}/{key}/{revision}")
+}
+
+/// Doubles the age of the saga with each look.
+fn pause_us(age_us: i64) -> i64 {
+    age_us.clamp(PAUSE_US_MIN, PAUSE_US_MAX)
+}

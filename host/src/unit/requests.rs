@@ -1,0 +1,125 @@
+//! One unit of HTTP writes, from the queue to its commit.
+
+use std::collections::HashSet;
+
+use super::{
+    Setup,
+    close::Closing,
+    commit::commit,
+    deliveries::{in_work, now_us},
+    fault::Fault,
+    open::{Opened, Opening, open},
+    settle::{Caused, Setting, settle},
+};
+use crate::{
+    capability::effects::Effects,
+    ingress::http::pending::{Answer, Idempotency, Pending},
+    lane::claim::LEASE_MS,
+    plugin::call::{Request, Response},
+    saga::log::Cause,
+};
+
+/// What a committed unit did.
+#[derive(Debug)]
+pub struct Committed {
+    /// One for each request, in order.
+    pub answers: Vec<Answer>,
+    /// Requests that the plugin handled.
+    pub handled: usize,
+    /// SQL statements of the plugin.
+    pub statements: u32,
+}
+
+/// Runs `work` as one unit.
+///
+/// # Errors
+/// Why it was rolled back; culprits by their place in `work`.
+pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, Fault> {
+    let request_keys = work.iter().filter_map(|pending| Some(pending.idempotency.as_ref()?.key.clone())).collect();
+    let opening = Opening { request_keys, ..Opening::default() };
+    let chain = setup.chain;
+    let opened = open(setup.connection()?, chain, LEASE_MS, &opening).await?;
+    let mut answers: Vec<Option<Answer>> = work.iter().map(|pending| kept(pending, &opened)).collect();
+    let running: Vec<usize> = (0..work.len()).filter(|place| answers[*place].is_none()).collect();
+    let batch: Vec<&Request> = running.iter().map(|place| &work[*place].request).collect();
+    let now_us = now_us();
+    let (responses, effects, statements) =
+        handle(setup, &batch, now_us).await.map_err(|fault| in_work(fault, &running))?;
+    let begun: HashSet<(String, String)> =
+        effects.begun.iter().map(|saga| (saga.saga_type.clone(), saga.key.clone())).collect();
+    let mut closing = Closing::of_answers();
+    let causes: Vec<Caused> = running.iter().map(|place| caused(&work[*place])).collect();
+    let setting = Setting {
+        unit: setup.unit_name(),
+        database: &setup.service.database.name,
+        plugin: &setup.service.name,
+        digest: &setup.active.version.digest,
+        now_us,
+        topics: &setup.service.topics,
+    };
+    let settled = settle(&setting, effects, &causes, &mut closing);
+    for (place, response) in running.iter().zip(&responses) {
+        keep(&work[*place], response, &mut closing);
+    }
+    let relay = setup.service.relay.clone();
+    let waiters = setup.service.waiters.clone();
+    // Before the relay hears of the unit: a saga that it begins cannot have ended yet.
+    let answer = || {
+        for (place, response) in running.iter().zip(responses) {
+            answers[*place] = Some(Answer::Response(response, None));
+        }
+        for (pending, answer) in work.iter().zip(&mut answers) {
+            if let Some(Answer::Response(response, wait)) = answer
+                && pending.waits
+            {
+                let begun = response.saga.as_ref().is_some_and(|name| begun.contains(name));
+                *wait = waiters.wait(response, begun);
+            }
+        }
+    };
+    commit(setup.connection()?, chain, closing, settled.records, &relay, answer)
+        .await
+        .map_err(|fault| in_work(fault, &running))?;
+    let answers = answers.into_iter().map(|answer| answer.unwrap_or(Answer::Unknown)).collect();
+    Ok(Committed { answers, handled: running.len(), statements })
+}
+
+async fn handle(
+    setup: &mut Setup<'_>,
+    batch: &[&Request],
+    now_us: i64,
+) -> Result<(Vec<Response>, Effects, u32), Fault> {
+    if batch.is_empty() {
+        return Ok((Vec::new(), Effects::default(), 0));
+    }
+    let (session, call) = (setup.take_session()?, setup.call(now_us, false));
+    let called = setup.active.version.handle_requests(session, &call, batch).await;
+    *setup.session = called.session;
+    Ok((called.result?, called.effects, called.statements))
+}
+
+/// The answer that was given before under the same key.
+fn kept(pending: &Pending, opened: &Opened) -> Option<Answer> {
+    let Idempotency { key, hash } = pending.idempotency.as_ref()?;
+    let kept = opened.answers.get(key)?;
+    if kept.hash != *hash {
+        return Some(Answer::KeyReused);
+    }
+    match postcard::from_bytes(&kept.response) {
+        Ok(response) => Some(Answer::Response(response, None)),
+        Err(error) => Some(Answer::Failed(format!("the kept answer is not of this version: {error}"))),
+    }
+}
+
+/// Keeps the answer to what was done; a request that was refused may be mended and sent again.
+fn keep(pending: &Pending, response: &Response, closing: &mut Closing) {
+    let Some(Idempotency { key, hash }) = pending.idempotency.clone().filter(|_| response.status < 300) else { return };
+    // Vectors, numbers and texts: nothing that could fail to encode.
+    closing.keep_answer(key, hash, postcard::to_stdvec(response).unwrap_or_default());
+}
+
+fn caused(pending: &Pending) -> Caused {
+    let cause =
+        Cause { kind: "request".into(), id: pending.request.id.clone(), topic: None, partition: None, offset: None };
+    Caused { cause, trace: pending.trace }
+}
