@@ -11,14 +11,14 @@ use crate::problem::{self, Problem};
 const EXPLANATION_BYTES_MAX: usize = 4096;
 
 /// Why a request is not served.
-pub(super) struct Failure(Box<Problem>);
+pub(super) struct Failure(Problem);
 
 impl Failure {
     /// 400 for a parameter that means nothing.
     pub(super) fn parameter(name: &str, detail: &str) -> Self {
-        Self(
-            Problem::new(StatusCode::BAD_REQUEST, "Bad parameter", format!("{name}: {detail}")).with("parameter", name),
-        )
+        Problem::new(StatusCode::BAD_REQUEST, "Bad parameter", format!("{name}: {detail}"))
+            .with("parameter", name)
+            .into()
     }
 
     /// 404 for something that is not there.
@@ -29,7 +29,7 @@ impl Failure {
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
-        Self(Box::new(problem))
+        Self(problem)
     }
 }
 
