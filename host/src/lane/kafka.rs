@@ -170,7 +170,10 @@ impl KafkaLane {
         }
         active.counters.unit(handled, statements);
         tracing::debug!(
-            plugin = self.seat.service.name, deliveries = work.len(), us = began.elapsed().as_micros(), "unit committed"
+            plugin = self.seat.service.name,
+            deliveries = work.len(),
+            us = began.elapsed().as_micros(),
+            "unit committed"
         );
         Ok(())
     }
