@@ -7,5 +7,4 @@ wit_bindgen::generate!({
     pub_export_macro: true,
     export_macro_name: "export",
     default_bindings_module: "saga_plugin::bindings",
-    ownership: Borrowing { duplicate_if_necessary: true },
 });

@@ -1,0 +1,48 @@
+//! An order as the world sees it.
+
+use saga_plugin::{Timestamp, Uuid};
+use serde::{Deserialize, Serialize};
+
+/// The value of order-created; also the body of the answer to `POST /orders`, and what the saga remembers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Order {
+    pub(crate) order_id: Uuid,
+    pub(crate) product_id: i32,
+    pub(crate) order_qty: i32,
+    pub(crate) timestamp: Timestamp,
+    /// Why it was cancelled: known only to the saga, after everything has been published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+}
+
+/// How an order ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Confirmed,
+    Cancelled,
+}
+
+impl End {
+    pub(crate) fn status(self) -> &'static str {
+        match self {
+            Self::Confirmed => "CONFIRMED",
+            Self::Cancelled => "CANCELLED",
+        }
+    }
+
+    pub(crate) fn event(self) -> &'static str {
+        match self {
+            Self::Confirmed => "ORDER_CONFIRMED",
+            Self::Cancelled => "ORDER_CANCELLED",
+        }
+    }
+
+    /// The message of the notification.
+    pub(crate) fn notification(self, order_id: Uuid) -> String {
+        match self {
+            Self::Confirmed => format!("OrderConfirmed:{order_id}"),
+            Self::Cancelled => format!("OrderCancelled:{order_id}"),
+        }
+    }
+}

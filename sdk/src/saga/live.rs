@@ -1,0 +1,41 @@
+//! The sagas of a batch, as its deliveries change them one after the other.
+
+use crate::{
+    bindings::saga::plugin::sagas::Saga,
+    input::{Delivery, Source},
+    timestamp::Timestamp,
+};
+
+/// A saga as the last delivery has left it.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) saga_type: String,
+    pub(crate) key: String,
+    pub(crate) revision: u64,
+    pub(crate) state: String,
+    pub(crate) data: String,
+    pub(crate) began: Timestamp,
+    pub(crate) ended: bool,
+}
+
+impl From<Saga> for Live {
+    fn from(saga: Saga) -> Self {
+        Self {
+            saga_type: saga.saga_type,
+            key: saga.key,
+            revision: saga.revision,
+            state: saga.state,
+            data: saga.data,
+            began: Timestamp(saga.began),
+            ended: matches!(saga.status, crate::bindings::saga::plugin::sagas::Status::Finished(_)),
+        }
+    }
+}
+
+/// The saga of a delivery, by its place in the batch's sagas.
+pub(crate) fn place_of(sagas: &[Live], delivery: &Delivery) -> Option<usize> {
+    if let Source::Deadline(of) = &delivery.source {
+        return sagas.iter().position(|saga| saga.saga_type == of.saga_type && saga.key == of.key);
+    }
+    usize::try_from(delivery.saga?).ok().filter(|place| *place < sagas.len())
+}

@@ -1,0 +1,61 @@
+//! The steps that a saga is made of.
+
+use std::{fmt, time::Duration};
+
+use crate::effects::Effects;
+
+/// How long a step waits when nothing is said.
+const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+
+/// Sends something out.
+pub(super) type Send<D> = fn(&D, &mut Effects<'_>);
+
+/// One step: what it sends, how it waits, how it is undone.
+pub struct Step<D> {
+    pub(super) state: &'static str,
+    pub(super) action: Send<D>,
+    pub(super) undo: Option<(&'static str, Send<D>)>,
+    pub(super) deadline: Duration,
+    pub(super) on_deadline: OnDeadline,
+}
+
+/// What a deadline without a reply means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDeadline {
+    /// Nothing is known: the saga is marked overdue and looked at again with growing pauses. A late reply still counts.
+    Wait,
+    /// The step has failed. Only for what certainly did not happen, or can be undone even so.
+    Fail,
+}
+
+impl<D> Step<D> {
+    /// A step that runs `action` and waits in `state` for the reply.
+    #[must_use]
+    pub fn new(state: &'static str, action: fn(&D, &mut Effects<'_>)) -> Self {
+        Self { state, action, undo: None, deadline: DEADLINE_DEFAULT, on_deadline: OnDeadline::Wait }
+    }
+
+    /// How the completed step is undone when a later one fails: `action` runs and `state` waits for its reply.
+    #[must_use]
+    pub fn undo(self, state: &'static str, action: fn(&D, &mut Effects<'_>)) -> Self {
+        Self { undo: Some((state, action)), ..self }
+    }
+
+    /// How long to wait for a reply, 30 s by default.
+    #[must_use]
+    pub fn deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// What to do then, [`OnDeadline::Wait`] by default. An undo always waits.
+    #[must_use]
+    pub fn on_deadline(self, on_deadline: OnDeadline) -> Self {
+        Self { on_deadline, ..self }
+    }
+}
+
+impl<D> fmt::Debug for Step<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Step").field("state", &self.state).field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
