@@ -103,6 +103,7 @@ impl Fields {
             "plugin" => self.plugin = Some(value),
             "version" => self.version = Some(value),
             "digest" => self.digest = Some(shorten(&value)),
+            "was" => self.take("before", shorten(&value)),
             // Of the bridge from the `log` crate: where in the library it was said.
             _ if name.starts_with("log.") => {}
             _ => {

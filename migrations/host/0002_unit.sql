@@ -4,6 +4,7 @@
 
 -- Opens a unit: moves the lane's chain on by one and every source to its next position. Gives the
 -- ids of the sources that were still ours; a source that is missing was claimed by another host.
+-- Once per transaction, and the host is always first (`xmin`): a guest cannot skip deliveries with it.
 -- SQLSTATE SG100: the lane itself was claimed by another host.
 CREATE FUNCTION saga.open(
     p_slot int, p_epoch bigint, p_unit bigint, p_lease_ms int,
@@ -12,7 +13,8 @@ CREATE FUNCTION saga.open(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, saga, pg_temp AS $$
 BEGIN
     UPDATE saga.lane SET unit = unit + 1, lease_until = now() + p_lease_ms * interval '1 ms'
-     WHERE slot = p_slot AND epoch = p_epoch AND unit = p_unit AND role = session_user;
+     WHERE slot = p_slot AND epoch = p_epoch AND unit = p_unit AND role = session_user
+       AND xmin <> pg_current_xact_id()::xid;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'lane % is not at epoch % unit %', p_slot, p_epoch, p_unit USING ERRCODE = 'SG100';
     END IF;
@@ -33,7 +35,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, saga, pg_temp AS $$
            (extract(epoch FROM l.began) * 1000000)::bigint, (extract(epoch FROM l.next_at) * 1000000)::bigint
       FROM saga.saga_live l
      WHERE l.type = p_type AND l.key = ANY (p_keys)
-       AND l.plugin = (SELECT r.plugin FROM saga.lane r WHERE r.role = session_user LIMIT 1)
+       AND l.plugin IN (SELECT r.plugin FROM saga.lane r WHERE r.role = session_user)
      ORDER BY l.key
        FOR UPDATE
 $$;

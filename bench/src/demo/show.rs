@@ -37,7 +37,7 @@ pub(super) fn timeline(saga: &Value) {
 
 fn lines(saga: &Value) -> Vec<String> {
     let steps = saga["timeline"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let first = steps.first().and_then(|step| at(step));
+    let first = steps.first().and_then(at);
     let cells: Vec<[String; 4]> = steps.iter().map(|step| cells(step, first)).collect();
     let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let (when, event, state) = (width(0), width(1), width(2));

@@ -16,14 +16,14 @@ pub(super) struct Failure(Problem);
 impl Failure {
     /// 400 for a parameter that means nothing.
     pub(super) fn parameter(name: &str, detail: &str) -> Self {
-        Self(
-            Problem::new(StatusCode::BAD_REQUEST, "Bad parameter", format!("{name}: {detail}")).with("parameter", name),
-        )
+        Problem::new(StatusCode::BAD_REQUEST, "Bad parameter", format!("{name}: {detail}"))
+            .with("parameter", name)
+            .into()
     }
 
     /// 404 for something that is not there.
     pub(super) fn unknown(detail: impl Into<String>) -> Self {
-        Self(Problem::new(StatusCode::NOT_FOUND, "Not found", detail))
+        Problem::new(StatusCode::NOT_FOUND, "Not found", detail).into()
     }
 }
 
@@ -47,7 +47,7 @@ impl From<sqlx::Error> for Failure {
             }
             _ => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Postgres is not available", error.to_string()),
         };
-        Self(problem)
+        problem.into()
     }
 }
 

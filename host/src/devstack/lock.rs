@@ -1,64 +1,65 @@
-//! One stack per data folder. The lock belongs to an open file that the children inherit, so it is free
-//! when the last of them has ended, and not before.
+//! One stack per data folder. Two locks, which the kernel frees however a process ends: `host.lock` belongs to
+//! the process that runs the stack, `stack.lock` to an open file that its children inherit, too.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{Read, Seek, Write},
+    io::{Read, Write},
     path::Path,
     time::Duration,
 };
 
 use anyhow::{Context, bail};
-use rustix::process::{Pid, test_kill_process};
 
+/// A process that was killed a moment ago still holds what it has.
+const WAIT_FOR_HOST: Duration = Duration::from_secs(1);
 const WAIT_FOR_ORPHANS: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
 
-/// The lock of a stack in this process.
+/// Both locks of a stack in this process.
 #[derive(Debug)]
-pub(super) struct Lock(File);
+pub(super) struct Lock {
+    stack: File,
+    _host: File,
+}
 
 impl Lock {
     /// For a child to inherit.
     pub(super) fn share(&self) -> std::io::Result<File> {
-        self.0.try_clone()
+        self.stack.try_clone()
     }
 }
 
-impl Drop for Lock {
-    /// The children may still be ending; who waits for the lock now waits for them alone.
-    fn drop(&mut self) {
-        let _ = self.0.set_len(0);
-    }
-}
-
-/// Takes the lock; waits for the children of a stack that was killed, but not for a stack that lives.
+/// Takes both; waits for the children of a stack that has ended, but not for a stack that runs.
 pub(super) async fn acquire(data: &Path) -> anyhow::Result<Lock> {
-    let file = data.join("stack.lock");
-    let mut lock = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&file)?;
-    let began = tokio::time::Instant::now();
-    while let Err(error) = lock.try_lock() {
-        let TryLockError::WouldBlock = error else {
-            return Err(error).with_context(|| format!("locking {}", file.display()));
-        };
-        if let Some(owner) = living_owner(&mut lock) {
-            bail!("another stack (process {owner}) uses {}: stop it, or name another --data", data.display());
-        }
-        if began.elapsed() > WAIT_FOR_ORPHANS {
-            bail!("Postgres or Kafka of an earlier run does not end; `fuser {}` names it", file.display());
-        }
-        tokio::time::sleep(POLL).await;
+    let (mut host, locked) = lock(&data.join("host.lock"), WAIT_FOR_HOST).await?;
+    if !locked {
+        let mut owner = String::new();
+        host.read_to_string(&mut owner)?;
+        bail!("another stack (process {owner}) uses {}: stop it, or name another --data", data.display());
     }
-    lock.set_len(0)?;
-    lock.rewind()?;
-    write!(lock, "{}", std::process::id())?;
-    Ok(Lock(lock))
+    host.set_len(0)?;
+    write!(host, "{}", std::process::id())?;
+    let file = data.join("stack.lock");
+    let (stack, locked) = lock(&file, WAIT_FOR_ORPHANS).await?;
+    if !locked {
+        bail!("Postgres or Kafka of an earlier run does not end; `fuser {}` names it", file.display());
+    }
+    Ok(Lock { stack, _host: host })
 }
 
-fn living_owner(lock: &mut File) -> Option<i32> {
-    let mut text = String::new();
-    lock.rewind().ok()?;
-    lock.read_to_string(&mut text).ok()?;
-    let owner = text.trim().parse().ok()?;
-    test_kill_process(Pid::from_raw(owner)?).is_ok().then_some(owner)
+/// The open file, and whether it could be locked in time.
+async fn lock(path: &Path, wait: Duration) -> anyhow::Result<(File, bool)> {
+    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
+    let file = file.with_context(|| format!("opening {}", path.display()))?;
+    let began = tokio::time::Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok((file, true)),
+            Err(TryLockError::WouldBlock) if began.elapsed() > wait => return Ok((file, false)),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(POLL).await,
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("locking {}", path.display()));
+            }
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! in one folder. Both end with this process, also when it is killed.
 //!
 //! ```text
-//! DATA/stack.lock   held by this process and its children: one stack per folder
+//! DATA/*.lock       one stack per folder
 //!      dev.json     addresses, while everything is ready
 //!      postgres/    its data and socket       postgres.log
 //!      kafka/       its data and settings     kafka.log
@@ -69,7 +69,7 @@ pub struct Stack {
     dev_json: DevJson,
     postgres: Postgres,
     broker: Broker,
-    /// Last: unlocked when the children have ended, too.
+    /// Last: the next stack may start when this has let go of the children.
     _lock: Lock,
 }
 

@@ -58,11 +58,9 @@ async fn held(pool: &PgPool, plugin: &str, owned: &Owned, limit: u32) -> anyhow:
     .fetch_all(pool)
     .await?;
     let read = |(id, body, attempts): (i64, Vec<u8>, i32)| match postcard::from_bytes::<Delivery>(&body) {
-        Ok(delivery) => Some(Delivery {
-            held: Some(id),
-            attempt: u32::try_from(attempts).unwrap_or(0) + 1,
-            ..delivery
-        }),
+        Ok(delivery) => {
+            Some(Delivery { held: Some(id), attempt: u32::try_from(attempts).unwrap_or(0) + 1, ..delivery })
+        }
         Err(error) => {
             tracing::error!(plugin, id, "a held delivery is not of this version: {error}");
             None

@@ -145,7 +145,10 @@ impl HttpLane {
         self.seat.committed();
         active.counters.unit(handled, statements);
         tracing::debug!(
-            plugin = self.seat.service.name, requests = work.len(), us = began.elapsed().as_micros(), "unit committed"
+            plugin = self.seat.service.name,
+            requests = work.len(),
+            us = began.elapsed().as_micros(),
+            "unit committed"
         );
         Ok(answers)
     }
@@ -153,7 +156,10 @@ impl HttpLane {
     fn fail(&self, pending: Pending, reason: &str) {
         self.seat.service.active.load().counters.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         tracing::error!(
-            plugin = self.seat.service.name, request = pending.request.id, trace = pending.trace.id(), "request failed: {reason}"
+            plugin = self.seat.service.name,
+            request = pending.request.id,
+            trace = pending.trace.id(),
+            "request failed: {reason}"
         );
         reply(vec![pending], vec![Answer::Failed(reason.to_owned())]);
     }

@@ -68,7 +68,9 @@ impl KafkaLane {
     /// A read model's units start at least its pause apart, so that they become fewer and larger.
     async fn gather(&mut self) {
         let gather = Duration::from_millis(u64::from(self.seat.service.active.load().version.manifest.gather_ms));
-        tokio::time::sleep_until(self.started_at + gather).await;
+        if !gather.is_zero() {
+            tokio::time::sleep_until(self.started_at + gather).await;
+        }
         self.started_at = Instant::now();
     }
 
@@ -168,7 +170,10 @@ impl KafkaLane {
         }
         active.counters.unit(handled, statements);
         tracing::debug!(
-            plugin = self.seat.service.name, deliveries = work.len(), us = began.elapsed().as_micros(), "unit committed"
+            plugin = self.seat.service.name,
+            deliveries = work.len(),
+            us = began.elapsed().as_micros(),
+            "unit committed"
         );
         Ok(())
     }

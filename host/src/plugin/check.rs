@@ -182,9 +182,7 @@ pub(super) fn against_policy(stem: &str, manifest: &Manifest, policy: &Policy) -
         ("answers", &routes, &policy.http.routes, "[http] routes", "drop the route"),
     ] {
         if let Some(beyond) = asked.iter().find(|name| !granted.contains(name)) {
-            return Err(format!(
-                "{verb} {beyond}, which {stem}.toml does not grant. Add it to {section}, or {drop}."
-            ));
+            return Err(format!("{verb} {beyond}, which {stem}.toml does not grant. Add it to {section}, or {drop}."));
         }
         let idle = granted.iter().filter(|name| !asked.contains(name));
         unused.extend(idle.map(|name| format!("{stem}.toml grants {name} in {section}, which it does not ask for")));
@@ -294,9 +292,8 @@ mod tests {
 
     #[test]
     fn the_policy_is_the_ceiling() {
-        let policy = |grants: &str| {
-            Policy::parse("p", &format!("name = \"p\"\n[database]\nname = \"d\"\n{grants}")).unwrap()
-        };
+        let policy =
+            |grants: &str| Policy::parse("p", &format!("name = \"p\"\n[database]\nname = \"d\"\n{grants}")).unwrap();
         let all = "[kafka]\nread = [\"in\"]\nwrite = [\"out\", \"more\"]\n[http]\nroutes = [\"POST /a/{id}\"]\n";
         assert_eq!(
             against_policy("p", &asked(), &policy(all)),

@@ -43,7 +43,8 @@ impl Engine {
         let wasmtime = wasmtime::Engine::new(&config())
             .map_err(anyhow::Error::from)
             .with_context(|| format!("cannot reserve the address space of {INSTANCES_MAX} plugin instances"))?;
-        let linker = capability::linker(&wasmtime).map_err(anyhow::Error::from).context("cannot link what plugins import")?;
+        let linker =
+            capability::linker(&wasmtime).map_err(anyhow::Error::from).context("cannot link what plugins import")?;
         let cache = ComponentCache::open(cache_dir.into(), &wasmtime)?;
         let ticker = Ticker::start(&wasmtime)?;
         let slots = Semaphore::new(INSTANCES_MAX as usize);

@@ -23,10 +23,7 @@ const QUOTED_CHARS_MAX: usize = 500;
 
 /// From what the guest returned to one answer each, or a fault. What Postgres reported during the
 /// call comes first: the guest may have said anything about it.
-pub(super) fn answers<T>(
-    guest: &Guest,
-    returned: wasmtime::Result<Result<Vec<T>, Failure>>,
-) -> Result<Vec<T>, Fault> {
+pub(super) fn answers<T>(guest: &Guest, returned: wasmtime::Result<Result<Vec<T>, Failure>>) -> Result<Vec<T>, Fault> {
     if let Some(SqlFailure { sqlstate, message }) = &guest.sql_error
         && is_environment(sqlstate)
     {
@@ -98,9 +95,10 @@ fn blamed(failure: Failure, causes: u32, sql_error: Option<&SqlFailure>) -> Faul
     if failure.culprits.is_empty() {
         return Fault::Guest(message);
     }
-    let culprits = failure.culprits.into_iter().map(|culprit| {
-        retried(culprit.cause, format!("{}: {}", culprit.code, culprit.message))
-    });
+    let culprits = failure
+        .culprits
+        .into_iter()
+        .map(|culprit| retried(culprit.cause, format!("{}: {}", culprit.code, culprit.message)));
     Fault::Culprits(culprits.collect())
 }
 
@@ -179,10 +177,8 @@ fn conflicts(effects: &Effects, sagas: &[LiveSaga]) -> Vec<Culprit> {
         let Some(revision) = standing.remove(&(step.saga_type.as_str(), step.key.as_str())) else { continue };
         if u64::try_from(revision) != Ok(step.expected_revision) {
             let expected = step.expected_revision;
-            let reason = format!(
-                "saga-conflict: {}/{} is at revision {revision}, not {expected}",
-                step.saga_type, step.key
-            );
+            let reason =
+                format!("saga-conflict: {}/{} is at revision {revision}, not {expected}", step.saga_type, step.key);
             culprits.push(retried(step.cause, reason));
         }
     }
@@ -222,7 +218,7 @@ mod tests {
     #[test]
     fn only_what_is_done_may_have_effects() {
         let answered = || vec![Outcome::Done, Outcome::Ignored("late".to_owned())];
-        assert_eq!(places(outcomes(answered(), &published(0), &[])), []);
+        assert_eq!(places(outcomes(answered(), &published(0), &[])), [0_usize; 0]);
         assert_eq!(places(outcomes(answered(), &published(1), &[])), [1]);
     }
 
@@ -231,7 +227,7 @@ mod tests {
         let of = |statuses: &[u16]| {
             statuses.iter().map(|status| Response { status: *status, ..Response::default() }).collect::<Vec<_>>()
         };
-        assert_eq!(places(responses(of(&[200, 404, 201]), &published(0))), []);
+        assert_eq!(places(responses(of(&[200, 404, 201]), &published(0))), [0_usize; 0]);
         assert_eq!(places(responses(of(&[200, 404, 503, 99]), &published(1))), [1, 2, 3]);
     }
 
@@ -280,7 +276,8 @@ mod tests {
 
     #[test]
     fn a_panic_is_told_in_one_line() {
-        let printed = "x\n\nthread '<unnamed>' (1) panicked at src/lib.rs:7:5:\nno stock\nnote: run with `RUST_BACKTRACE=1`\n";
+        let printed =
+            "x\n\nthread '<unnamed>' (1) panicked at src/lib.rs:7:5:\nno stock\nnote: run with `RUST_BACKTRACE=1`\n";
         assert_eq!(panic_of(printed).as_deref(), Some("panicked at src/lib.rs:7:5: no stock"));
         assert_eq!(panic_of("fine\n"), None);
     }

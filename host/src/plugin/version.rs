@@ -64,12 +64,7 @@ impl Version {
     ///
     /// # Errors
     /// One sentence for the operator.
-    pub async fn load(
-        engine: &Engine,
-        file_stem: &str,
-        bytes: &[u8],
-        policy: Arc<Policy>,
-    ) -> Result<Self, Rejection> {
+    pub async fn load(engine: &Engine, file_stem: &str, bytes: &[u8], policy: Arc<Policy>) -> Result<Self, Rejection> {
         let digest = hex::encode(Sha256::digest(bytes));
         let component = Component::load(engine, file_stem, &digest, bytes).await.map_err(Rejection)?;
         let manifest = component.describe(engine, policy.limits.clone()).await.map_err(Rejection)?;
@@ -238,11 +233,10 @@ fn short(digest: &str) -> &str {
 impl Component {
     async fn load(engine: &Engine, stem: &str, digest: &str, bytes: &[u8]) -> Result<Self, String> {
         check::form(bytes)?;
-        let (component, origin) = engine
-            .cache()
-            .load(engine.wasmtime(), bytes)
-            .await
-            .map_err(|error| format!("cut off, damaged, or not a component that this host can compile: {error:#}"))?;
+        let (component, origin) =
+            engine.cache().load(engine.wasmtime(), bytes).await.map_err(|error| {
+                format!("cut off, damaged, or not a component that this host can compile: {error:#}")
+            })?;
         if let Origin::Compiled(time) = origin {
             tracing::info!(plugin = stem, digest = short(digest), ms = time.as_millis(), "plugin compiled");
         }

@@ -33,6 +33,7 @@ use self::{
     lease::{LEASE, Lease, RENEWAL},
     order::{Order, Records},
     producer::Producer,
+    record::Record,
 };
 use crate::{fault_point, kafka::Brokers, store::Database};
 
@@ -265,19 +266,24 @@ impl<'a> Leader<'a> {
 
     /// A record whose key has a held one before it is held too.
     async fn queue_behind_held(&mut self, seq: i64, records: &Records) -> anyhow::Result<()> {
-        if self.held.is_empty() {
+        if self.held.is_empty() || !records.iter().any(|record| self.is_behind_held(record)) {
             return Ok(());
         }
+        // What a person sends again is committed together with the end of its being held.
+        self.read_held().await?;
         for (index, record) in records.iter().enumerate() {
-            let Some(key) = &record.key else { continue };
-            let name = (record.topic.clone(), String::from_utf8_lossy(key).into_owned());
-            if self.held.contains(&name) {
-                outbox::hold(&self.relay.database.admin, seq, index, record, "an earlier record of its key is held")
-                    .await?;
+            if self.is_behind_held(record) {
+                let reason = "an earlier record of its key is held";
+                outbox::hold(&self.relay.database.admin, seq, index, record, reason).await?;
                 self.refused.insert((seq, index));
             }
         }
         Ok(())
+    }
+
+    fn is_behind_held(&self, record: &Record) -> bool {
+        let name = |key| (record.topic.clone(), String::from_utf8_lossy(key).into_owned());
+        record.key.as_deref().is_some_and(|key| self.held.contains(&name(key)))
     }
 
     async fn collect_reports(&mut self) -> anyhow::Result<()> {

@@ -81,7 +81,8 @@ impl Shared {
                 let stays = self.service(name).map_or_else(String::new, |service| {
                     format!(" {} stays active.", short(&service.active.load().version.digest))
                 });
-                tracing::warn!(plugin = name, digest, "plugin rejected: {reason}.{stays}");
+                let end = if reason.ends_with(['.', '?']) { "" } else { "." };
+                tracing::warn!(plugin = name, digest, "plugin rejected: {reason}{end}{stays}");
                 let rejected = Rejected { digest, reason: reason.clone(), at: SystemTime::now() };
                 self.rejected.write().insert(name.to_owned(), rejected);
             }
@@ -153,15 +154,21 @@ impl Shared {
             self.services().into_iter().filter(|service| service.name != version.plugin).collect();
         for other in &others {
             let theirs = other.active.load();
-            if let Some(taken) = version.manifest.sagas.iter().find(|name| theirs.version.manifest.sagas.contains(name)) {
-                return Err(DeployError::Rejected(format!("saga type {taken} is owned by {}; choose another name", other.name)));
+            if let Some(taken) = version.manifest.sagas.iter().find(|name| theirs.version.manifest.sagas.contains(name))
+            {
+                return Err(DeployError::Rejected(format!(
+                    "saga type {taken} is owned by {}; choose another name",
+                    other.name
+                )));
             }
         }
         router::collides(&others, &version.plugin, &version.manifest.routes)
             .map_err(|error| DeployError::Rejected(error.to_string()))?;
         if let Some(service) = self.service(&version.plugin) {
             let (old, new) = (&service.active.load().version.policy, &version.policy);
-            if (&old.database.name, &old.database.role, &old.kafka.group) != (&new.database.name, &new.database.role, &new.kafka.group) {
+            if (&old.database.name, &old.database.role, &old.kafka.group)
+                != (&new.database.name, &new.database.role, &new.kafka.group)
+            {
                 return Err(DeployError::Rejected(
                     "the policy names another database, role or group; that takes a restart of the host".into(),
                 ));

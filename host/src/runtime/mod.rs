@@ -12,8 +12,6 @@ mod watch;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::Context;
-use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -64,7 +62,10 @@ impl Host {
     /// What keeps the host from starting, with the mend. A plugin that cannot run does not: the
     /// others do, and the host API tells.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        let (http, admin) = (bind(&config.http, "--http").await?, bind(&config.admin, "--admin").await?);
+        let (http, admin) = (
+            admin::listen("the service routes", "--http", &config.http).await?,
+            admin::listen("the host API", "--admin", &config.admin).await?,
+        );
         let (http_address, admin_address) = (http.local_addr()?, admin.local_addr()?);
         admin::check_exposure(&admin_address, config.admin_token.as_deref())?;
         let server = Server::new(&config.postgres)?;
@@ -130,18 +131,5 @@ async fn end(what: &str, tasks: &TaskTracker) {
 fn log_failure(what: &str, done: std::io::Result<()>) {
     if let Err(error) = done {
         tracing::error!("the listener of the {what} ended: {error}");
-    }
-}
-
-async fn bind(address: &str, option: &str) -> anyhow::Result<TcpListener> {
-    let error = match TcpListener::bind(address).await {
-        Ok(listener) => return Ok(listener),
-        Err(error) => error,
-    };
-    match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            anyhow::bail!("{address} is taken: stop what listens there, or choose another address by {option}")
-        }
-        _ => Err(error).with_context(|| format!("cannot listen on {address} ({option})")),
     }
 }

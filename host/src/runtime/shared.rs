@@ -61,7 +61,13 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(config: Config, engine: Engine, server: Server, brokers: Brokers, topics: Arc<Topics>) -> Arc<Self> {
+    pub(super) fn new(
+        config: Config,
+        engine: Engine,
+        server: Server,
+        brokers: Brokers,
+        topics: Arc<Topics>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             config,
             services: RwLock::default(),

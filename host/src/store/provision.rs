@@ -58,6 +58,11 @@ pub enum ProvisionError {
         /// What Postgres said.
         source: sqlx::Error,
     },
+    /// The role may do more than a plugin's statements should.
+    #[error(
+        "role {0} is a superuser or may create roles or databases; name a role of the plugin's own in [database] role"
+    )]
+    RoleTooStrong(String),
     /// Anything else: the server is away, or refuses the account.
     #[error("Postgres: {0}")]
     Postgres(#[from] sqlx::Error),
@@ -99,8 +104,8 @@ impl Server {
         migrate::migrate(connection, &role.plugin, migrations, mode).await?;
         if mode == MigrationsMode::Apply {
             sqlx::raw_sql(AssertSqlSafe(grants(&database.name, &role.name))).execute(&mut *connection).await?;
-            shut_session_functions(connection).await?;
         }
+        shut_session_functions(connection, mode).await?;
         sqlx::query("SELECT saga.roll_partitions(7, 30, 2)").execute(connection).await?;
         Ok(())
     }
@@ -119,12 +124,17 @@ impl Server {
     }
 
     async fn create_role(&self, connection: &mut PgConnection, role: &PluginRole) -> Result<(), ProvisionError> {
-        let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
-            .bind(&role.name)
-            .fetch_one(&mut *connection)
-            .await?;
-        if exists {
-            return Ok(());
+        let strong: Option<bool> = sqlx::query_scalar(
+            "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls
+               FROM pg_roles WHERE rolname = $1",
+        )
+        .bind(&role.name)
+        .fetch_optional(&mut *connection)
+        .await?;
+        match strong {
+            Some(true) => return Err(ProvisionError::RoleTooStrong(role.name.clone())),
+            Some(false) => return Ok(()),
+            None => {}
         }
         let mut statement = format!("CREATE ROLE {} LOGIN NOINHERIT NOCREATEDB NOCREATEROLE", quote_ident(&role.name));
         if let Some(password) = self.role_password(&role.name) {
@@ -173,37 +183,38 @@ fn grants(database: &str, role: &str) -> String {
          GRANT USAGE ON SCHEMA public, saga TO {role};
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
          GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role};
-         GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA saga TO {role};
-         REVOKE EXECUTE ON FUNCTION saga.roll_partitions(int, int, int) FROM {role};"
+         GRANT EXECUTE ON FUNCTION saga.open, saga.lock_sagas, saga.answered, saga.first_seen, saga.close TO {role}"
     )
 }
 
-/// Functions of Postgres by which a statement could lift its own limits, outlive its transaction
-/// or run text as a statement. Only a superuser may take them from PUBLIC; else it is said.
-async fn shut_session_functions(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let open: Vec<String> = sqlx::query_scalar(
-        "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-          WHERE n.nspname = 'pg_catalog'
-            AND (p.proname IN ('set_config', 'pg_notify') OR p.proname LIKE 'pg\\_advisory%'
-                 OR p.proname LIKE 'pg\\_try\\_advisory%' OR p.proname LIKE 'lo\\_%' OR p.proname LIKE 'query\\_to\\_xml%')
-            AND has_function_privilege('public', p.oid, 'EXECUTE')",
-    )
-    .fetch_all(&mut *connection)
-    .await?;
+/// Functions of Postgres by which a statement could lift its own limits, outlive its transaction,
+/// end a connection (which would pass for an outage) or run text as a statement.
+const SESSION_FUNCTIONS: &str = "
+    SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+     WHERE n.nspname = 'pg_catalog' AND has_function_privilege('public', p.oid, 'EXECUTE')
+       AND (p.proname IN ('set_config', 'pg_notify', 'pg_terminate_backend', 'pg_cancel_backend',
+                          'pg_logical_emit_message')
+            OR p.proname LIKE 'pg\\_advisory%' OR p.proname LIKE 'pg\\_try\\_advisory%'
+            OR p.proname LIKE 'lo\\_%' OR p.proname LIKE 'query\\_to\\_xml%')";
+
+/// Takes the session functions from PUBLIC. Only a superuser may, and only when the schema may be
+/// changed; else it is said, at every start.
+async fn shut_session_functions(connection: &mut PgConnection, mode: MigrationsMode) -> Result<(), sqlx::Error> {
+    let open: Vec<String> = sqlx::query_scalar(SESSION_FUNCTIONS).fetch_all(&mut *connection).await?;
     if open.is_empty() {
         return Ok(());
     }
     let superuser: bool = sqlx::query_scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
         .fetch_one(&mut *connection)
         .await?;
-    if !superuser {
-        tracing::warn!(
-            functions = open.len(),
-            "plugins can call session functions such as set_config; to close them, let a superuser REVOKE EXECUTE ON FUNCTION {} FROM PUBLIC",
-            open.join(", ")
-        );
-        return Ok(());
+    if mode == MigrationsMode::Apply && superuser {
+        let statement = format!("REVOKE EXECUTE ON FUNCTION {} FROM PUBLIC", open.join(", "));
+        return sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop);
     }
-    let statement = format!("REVOKE EXECUTE ON FUNCTION {} FROM PUBLIC", open.join(", "));
-    sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop)
+    tracing::warn!(
+        functions = open.len(),
+        "plugins can call session functions such as set_config; to close them, let a superuser REVOKE EXECUTE ON FUNCTION {} FROM PUBLIC",
+        open.join(", ")
+    );
+    Ok(())
 }

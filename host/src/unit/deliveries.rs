@@ -63,7 +63,8 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
     let mut closing = Closing::default();
     keep_order(&batch, &outcomes).map_err(|fault| in_work(fault, &running))?;
     let mut causes: Vec<Caused> = batch.iter().map(|delivery| caused(delivery)).collect();
-    let mut book = Book { closing: &mut closing, plan: &mut plan, attempts_max: setup.active.version.policy.limits.attempts_max };
+    let mut book =
+        Book { closing: &mut closing, plan: &mut plan, attempts_max: setup.active.version.policy.limits.attempts_max };
     for (delivery, outcome) in batch.iter().zip(&outcomes) {
         book.note(delivery, outcome);
     }
@@ -92,7 +93,13 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
     commit(setup.connection()?, chain, closing, settled.records, &relay, || {})
         .await
         .map_err(|fault| in_work(fault, &running))?;
-    Ok(Committed { advances: plan.advances.into_values().collect(), ended: settled.ended, handled: running.len(), statements, committed: true })
+    Ok(Committed {
+        advances: plan.advances.into_values().collect(),
+        ended: settled.ended,
+        handled: running.len(),
+        statements,
+        committed: true,
+    })
 }
 
 /// Microseconds since 1970.
@@ -179,7 +186,8 @@ fn keep_order(batch: &[&Delivery], outcomes: &[Outcome]) -> Result<(), Fault> {
 /// Culprits by their place in the work instead of in the call.
 pub(super) fn in_work(fault: Fault, running: &[usize]) -> Fault {
     let Fault::Culprits(culprits) = fault else { return fault };
-    let known = culprits.into_iter().filter_map(|culprit| Some(Culprit { cause: *running.get(culprit.cause)?, ..culprit }));
+    let known =
+        culprits.into_iter().filter_map(|culprit| Some(Culprit { cause: *running.get(culprit.cause)?, ..culprit }));
     let mut culprits: Vec<Culprit> = known.collect();
     if culprits.is_empty() {
         return Fault::Guest("the plugin names culprits that are not in its batch".into());
@@ -247,7 +255,12 @@ impl Book<'_> {
         };
         let attempts = i32::try_from(attempt).unwrap_or(i32::MAX);
         tracing::warn!(
-            source = delivery.source(), attempt, trace = delivery.trace.id(), retry_ms, "delivery held: {}", aside.reason
+            source = delivery.source(),
+            attempt,
+            trace = delivery.trace.id(),
+            retry_ms,
+            "delivery held: {}",
+            aside.reason
         );
         match delivery.held {
             Some(id) => self.closing.hold_again(id, aside.reason.clone(), attempts, retry_ms),
@@ -276,6 +289,15 @@ impl Book<'_> {
         if let (Some(key), Some(advance)) = (&key, self.plan.advance_for(delivery)) {
             advance.held.push(key.clone());
         }
-        self.closing.hold(Held { topic, partition, position, key, body, reason: reason.to_owned(), attempts, retry_ms });
+        self.closing.hold(Held {
+            topic,
+            partition,
+            position,
+            key,
+            body,
+            reason: reason.to_owned(),
+            attempts,
+            retry_ms,
+        });
     }
 }

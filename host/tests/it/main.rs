@@ -8,6 +8,8 @@ mod contract;
 mod crash;
 mod deadline;
 mod deploy;
+mod isolation;
 mod outage;
+mod sql;
 mod support;
 mod two_hosts;

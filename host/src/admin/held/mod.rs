@@ -6,6 +6,8 @@ mod redrive;
 mod row;
 mod statements;
 
+use std::cmp::Reverse;
+
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -50,7 +52,7 @@ pub(super) async fn list(State(admin): State<Admin>, Query(pairs): Query<Pairs>)
         let mut look = look(&database).await?;
         held.extend(statements::list(&mut look, &database.name, &filter, cursor.as_ref(), limit + 1).await?);
     }
-    held.sort_by(|a: &Held, b| b.place().cmp(&a.place()));
+    held.sort_by_key(|held: &Held| Reverse(held.place()));
     let next = cut(&mut held, limit, Held::place);
     Ok(Json(json!({ "held": held, "next": next })))
 }

@@ -41,12 +41,9 @@ fn write_finite(text: &str, out: &mut Vec<u8>) -> Option<()> {
     // Groups are counted from the point: the first one of the whole part may be short.
     let (head, groups) = whole.split_at(whole.len() % GROUP);
     let mut weight = i32::try_from(whole.len().div_ceil(GROUP)).ok()? - 1;
-    let all = (!head.is_empty())
-        .then_some(head)
-        .into_iter()
-        .chain(groups.chunks(GROUP))
-        .map(|group| value(group))
-        .chain(fraction.as_bytes().chunks(GROUP).map(|group| value(group) * 10_u16.pow((GROUP - group.len()) as u32)));
+    let decimals = fraction.as_bytes().chunks(GROUP);
+    let whole = (!head.is_empty()).then_some(head).into_iter().chain(groups.chunks(GROUP)).map(value);
+    let all = whole.chain(decimals.map(|group| value(group) * 10_u16.pow((GROUP - group.len()) as u32)));
     let (mut written, mut kept) = (0_u16, 0_u16);
     for group in all {
         if written == 0 && group == 0 {

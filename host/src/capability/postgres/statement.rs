@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn only_reading_and_writing() {
-        for sql in ["SELECT 1", "insert into t", "Update t", "delete from t", "merge into t", "values (1)", "with a as"] {
+        for sql in ["SELECT 1", "insert into t", "Update t", "delete from t", "merge into t", "values (1)", "with a as"]
+        {
             assert!(check(sql).is_ok(), "{sql}");
         }
         for sql in [

@@ -1,0 +1,231 @@
+//! What a guest's statements cannot do: lift their limits, outlive their transaction, create, or
+//! touch what is another's.
+
+use saga_host::{
+    capability::postgres::{SqlLimits, query},
+    config::MigrationsMode,
+    lane::claim::claim_slot,
+    plugin::{
+        Policy,
+        bindings::saga::plugin::postgres::{Column, SqlError, Values},
+        call::Session,
+    },
+    store::{Database, Migration, PluginRole, ProvisionError, Server},
+    unit::open::Chain,
+};
+use sqlx::{AssertSqlSafe, Connection};
+
+use crate::support;
+
+const LIMITS: SqlLimits = SqlLimits { rows_max: 1_000, result_bytes_max: 100_000, distinct_statements_max: 50 };
+const UNIT_MS_MAX: u32 = 300;
+
+fn policy(name: &str) -> Policy {
+    let text = format!("name = '{name}'\n[database]\nname = 'any'\n[limits]\nunit_ms_max = {UNIT_MS_MAX}");
+    Policy::parse(name, &text).unwrap()
+}
+
+/// A provisioned database with two plugins, and a session of the first in the middle of a unit.
+struct House {
+    server: Server,
+    database: Database,
+    roles: [PluginRole; 2],
+    chains: [Chain; 2],
+    guest: Session,
+}
+
+impl House {
+    async fn new(tag: &str) -> Self {
+        let server = Server::new(&support::postgres_url()).unwrap();
+        let mark = uuid::Uuid::new_v4().simple().to_string();
+        let database = server.database(&format!("isolation_{tag}_{mark}"));
+        let role =
+            |plugin: &str| PluginRole { plugin: plugin.to_owned(), name: format!("plugin_{plugin}_{}", &mark[..8]) };
+        let roles = [role("ours"), role("theirs")];
+        for role in &roles {
+            server.provision(&database, role, &migrations(&role.plugin), MigrationsMode::Apply).await.unwrap();
+        }
+        let chains = [
+            claim_slot(&database, &roles[0], "kafka", "test").await.unwrap(),
+            claim_slot(&database, &roles[1], "kafka", "test").await.unwrap(),
+        ];
+        let connection = database.connect_plugin(&roles[0], &policy("ours")).await.unwrap();
+        let mut house = Self { server, database, roles, chains, guest: Session { connection } };
+        let open = open(&house.chains[0], 0);
+        house.script(&format!("RESET ALL; BEGIN; {open}; SAVEPOINT start")).await;
+        house
+    }
+
+    /// What the host does on the lane's connection.
+    async fn script(&mut self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut self.guest.connection).await.unwrap();
+    }
+
+    /// A guest's statement; the unit goes on as if it had not been.
+    async fn attempt(&mut self, sql: &str) -> Result<Vec<Column>, SqlError> {
+        let result = query(&mut self.guest, &LIMITS, sql.to_owned(), vec![]).await;
+        self.script("ROLLBACK TO start").await;
+        result.map(|table| table.columns)
+    }
+
+    async fn refused(&mut self, sqlstate: &str, statements: &[&str]) {
+        for sql in statements {
+            let error = self.attempt(sql).await.expect_err(sql);
+            assert_eq!(error.sqlstate, sqlstate, "{sql}: {}", error.message);
+        }
+    }
+
+    async fn integer(&mut self, sql: &str) -> i64 {
+        let columns = self.attempt(sql).await.unwrap();
+        let [Column { values: Values::Integers(list), .. }] = columns.as_slice() else { panic!("{columns:?}") };
+        list[0]
+    }
+
+    async fn end(self) {
+        self.guest.connection.close().await.unwrap();
+        self.database.admin.close().await;
+        let mut admin = support::postgres().await;
+        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.database.name);
+        sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut admin).await.unwrap();
+        for role in &self.roles {
+            sqlx::raw_sql(AssertSqlSafe(format!("DROP ROLE {}", role.name))).execute(&mut admin).await.unwrap();
+        }
+    }
+}
+
+fn migrations(plugin: &str) -> Vec<Migration> {
+    vec![Migration {
+        name: "0001_tables.sql".into(),
+        sql: format!("CREATE TABLE {plugin} (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, qty int)"),
+    }]
+}
+
+fn open(chain: &Chain, unit: i64) -> String {
+    let Chain { slot, epoch, .. } = chain;
+    format!("SELECT saga.open({slot}, {epoch}, {unit}, 1000, '{{}}', '{{}}', '{{}}', '{{}}', '{{}}')")
+}
+
+const DENIED: &str = "42501";
+
+#[tokio::test]
+async fn a_guest_cannot_lift_its_limits() {
+    let mut house = House::new("limits").await;
+    house
+        .refused(
+            DENIED,
+            &[
+                "SELECT set_config('statement_timeout', '0', true)",
+                "SELECT set_config('role', 'postgres', true)",
+                "UPDATE pg_settings SET setting = '0' WHERE name = 'statement_timeout'",
+            ],
+        )
+        .await;
+    house.refused("SG003", &["SET ROLE postgres", "SET statement_timeout = 0", "RESET ALL", "COMMIT"]).await;
+    house.refused("57014", &["SELECT pg_sleep(20)::text", "SELECT count(*) FROM generate_series(1, 1e12::int8)"]).await;
+    house.end().await;
+}
+
+#[tokio::test]
+async fn a_guest_creates_nothing() {
+    let mut house = House::new("create").await;
+    house
+        .refused(
+            DENIED,
+            &[
+                "SELECT 1 AS seq INTO TEMP outbox",
+                "SELECT 1 AS seq INTO outbox",
+                "WITH a AS (SELECT 1 AS seq) SELECT seq INTO TEMP outbox FROM a",
+                "SELECT lo_create(0)::text",
+                "SELECT lo_from_bytea(0, 'a')::text",
+                "SELECT lo_import('/etc/passwd')::text",
+            ],
+        )
+        .await;
+    house.refused("SG003", &["CREATE TABLE a (a int)", "CREATE FUNCTION f() RETURNS int", "COPY ours TO STDOUT"]).await;
+    house.end().await;
+}
+
+#[tokio::test]
+async fn nothing_outlives_the_transaction_or_ends_the_session() {
+    let mut house = House::new("session").await;
+    house
+        .refused(
+            DENIED,
+            &[
+                "SELECT pg_advisory_lock(1)::text",
+                "SELECT pg_advisory_xact_lock(1)::text",
+                "SELECT pg_try_advisory_lock_shared(1)",
+                "SELECT pg_notify('a', 'b')::text",
+                "SELECT pg_logical_emit_message(false, 'a', 'b')::text",
+                "SELECT pg_terminate_backend(pg_backend_pid())",
+                "SELECT pg_cancel_backend(pg_backend_pid())",
+                "SELECT query_to_xml('SELECT 1', true, true, '')::text",
+            ],
+        )
+        .await;
+    house.end().await;
+}
+
+#[tokio::test]
+async fn a_guest_sees_only_what_is_its_own() {
+    let mut house = House::new("sight").await;
+    house
+        .refused(
+            DENIED,
+            &[
+                "SELECT slot FROM saga.lane",
+                "SELECT body FROM saga.outbox",
+                "SELECT key FROM saga.saga_live",
+                "INSERT INTO saga.migration VALUES ('a', 'b', 'c')",
+                "DELETE FROM saga.held",
+                "SELECT nextval('saga.outbox_seq')",
+                "SELECT rolname FROM pg_authid",
+                "SELECT pg_read_file('/etc/passwd')",
+                "SELECT pg_ls_dir('/')",
+                "SELECT table_to_xml('saga.lane', true, true, '')::text",
+            ],
+        )
+        .await;
+    house.refused("42883", &["SELECT dblink('host=/tmp')"]).await;
+    house.refused("0A000", &["SELECT * FROM postgres.public.anything"]).await;
+    let foreign = "SELECT count(*) FROM pg_stat_activity
+                    WHERE usename <> current_user AND query NOT IN ('', '<insufficient privilege>')";
+    assert_eq!(house.integer(foreign).await, 0);
+    house.end().await;
+}
+
+#[tokio::test]
+async fn the_functions_of_a_unit_serve_only_its_own_lane() {
+    let mut house = House::new("lane").await;
+    let [ours, theirs] = house.chains.clone();
+    house.refused("SG100", &[&open(&theirs, 0), &open(&ours, 1), &open(&ours, 0)]).await;
+    house.refused(DENIED, &["SELECT saga.roll_partitions(1, 0, 0)::text"]).await;
+    let close = |slot: i32| {
+        let lists = vec!["'{}'"; 49].join(", ");
+        format!("SELECT saga.close({slot}, 'guess', true, {lists}, NULL)")
+    };
+    house.refused("SG103", &[&close(ours.slot), &close(theirs.slot)]).await;
+    house.end().await;
+}
+
+#[tokio::test]
+async fn what_a_later_migration_creates_can_be_used() {
+    let mut house = House::new("later").await;
+    let mut migrations = migrations("ours");
+    let sql = "CREATE TABLE later (id serial PRIMARY KEY, note text)".to_owned();
+    migrations.push(Migration { name: "0002_later.sql".into(), sql });
+    house.server.provision(&house.database, &house.roles[0], &migrations, MigrationsMode::Apply).await.unwrap();
+    assert_eq!(house.integer("INSERT INTO later (note) VALUES ('a') RETURNING id").await, 1);
+    assert_eq!(house.integer("INSERT INTO ours (qty) VALUES (1) RETURNING id").await, 1);
+    house.refused(DENIED, &["SELECT setval('later_id_seq', 9)"]).await;
+    house.end().await;
+}
+
+#[tokio::test]
+async fn a_strong_role_is_refused() {
+    let house = House::new("strong").await;
+    let strong = PluginRole { plugin: "strong".into(), name: "postgres".into() };
+    let refusal = house.server.provision(&house.database, &strong, &[], MigrationsMode::Apply).await;
+    assert!(matches!(refusal, Err(ProvisionError::RoleTooStrong(name)) if name == "postgres"));
+    house.end().await;
+}
