@@ -326,7 +326,13 @@ mod tests {
     fn only_its_own_folder_is_removed() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("bench");
-        let options = StartOptions { host_binary: None, plugins: "p".into(), folder: folder.clone(), ready_s: 1, environment: vec![] };
+        let options = StartOptions {
+            host_binary: None,
+            plugins: "p".into(),
+            folder: folder.clone(),
+            ready_s: 1,
+            environment: vec![],
+        };
         options.prepare().unwrap();
         std::fs::write(folder.join("old"), "").unwrap();
         options.prepare().unwrap();

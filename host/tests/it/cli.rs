@@ -29,11 +29,13 @@ fn table(text: &str) -> Vec<String> {
 #[tokio::test]
 async fn plugins_are_listed() {
     let (_turn, target) = host::shared().await;
-    let mut expected =
-        vec!["NAME | VERSION | DIGEST | STATE | SINCE | UNITS | DELIVERIES | STATEMENTS | ERRORS | IN FLIGHT".to_owned()];
-    expected.extend(host::PLUGINS.map(|name| {
-        format!("{name} | 0.1.0 | digest | active | age | count | count | count | count | count")
-    }));
+    let mut expected = vec![
+        "NAME | VERSION | DIGEST | STATE | SINCE | UNITS | DELIVERIES | STATEMENTS | ERRORS | IN FLIGHT".to_owned(),
+    ];
+    expected.extend(
+        host::PLUGINS
+            .map(|name| format!("{name} | 0.1.0 | digest | active | age | count | count | count | count | count")),
+    );
     assert_eq!(table(&cli(&target, &["plugins"])), expected);
 }
 

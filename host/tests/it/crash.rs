@@ -49,7 +49,7 @@ async fn in_the_lane_of_requests(fault: &str, expected: Left) {
     flow::all_accepted(orders).await;
     recovers(&stack, &expected).await;
     host.stop().await.unwrap();
-    stack.stop().await;
+    stack.give_back();
 }
 
 /// Inventory dies while it deducts what was ordered before.
@@ -73,7 +73,7 @@ async fn in_the_lane_of_records(fault: &str, expected: Left) {
     let host = host::run(target, &folder::plugins(&[])).await;
     recovers(&stack, &expected).await;
     host.stop().await.unwrap();
-    stack.stop().await;
+    stack.give_back();
 }
 
 async fn products(stack: &Own) -> Products {

@@ -53,5 +53,5 @@ async fn an_overdue_saga_is_shown_and_completed_by_a_late_reply() {
     let events = Request::get(format!("/orders/{order}/events")).send(target.http().unwrap()).await.unwrap();
     assert!(events.expect(200).unwrap().text().contains("ORDER_CONFIRMED"));
     host.stop().await.unwrap();
-    stack.stop().await;
+    stack.give_back();
 }

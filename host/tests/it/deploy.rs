@@ -71,7 +71,7 @@ async fn a_swap_under_load_fails_no_request_and_both_versions_are_told() {
     verify::check(target, SOON, false, &mut report).await.unwrap();
     all_hold(&report);
     host.stop().await.unwrap();
-    stack.stop().await;
+    stack.give_back();
 }
 
 /// Puts a changed component in place and waits until it is active.
@@ -110,5 +110,5 @@ async fn a_file_that_is_no_component_leaves_the_old_one_running_and_tells_why() 
     .await
     .unwrap();
     host.stop().await.unwrap();
-    stack.stop().await;
+    stack.give_back();
 }

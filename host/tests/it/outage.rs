@@ -29,7 +29,7 @@ async fn postgres_crashes_and_recovers() {
     flow::all_accepted(after).await;
     flow::ends_well(target).await;
     host.stop().await.unwrap();
-    stack.stop().await;
+    stack.give_back();
 }
 
 #[tokio::test]
@@ -45,5 +45,5 @@ async fn postgres_and_kafka_restart() {
     flow::all_accepted(after).await;
     flow::ends_well(&stack.target).await;
     host.stop().await.unwrap();
-    stack.stop().await;
+    stack.give_back();
 }

@@ -38,7 +38,7 @@ impl Pair {
 
     async fn stop(self) {
         self.first.stop().await.unwrap();
-        self.stack.stop().await;
+        self.stack.give_back();
     }
 }
 
@@ -83,7 +83,7 @@ async fn a_caller_hears_of_the_end_whichever_host_ends_the_saga() {
     pair.second.stop().await.unwrap();
     flow::ends_well(&pair.stack.target).await;
     pair.first.stop().await.unwrap();
-    pair.stack.stop().await;
+    pair.stack.give_back();
 }
 
 #[tokio::test]
@@ -118,5 +118,5 @@ async fn a_host_that_stood_still_writes_nothing_when_it_goes_on() {
     assert_eq!((again.distinct, again.repeated), (taken_over.distinct, taken_over.repeated));
     pair.second.stop().await.unwrap();
     pair.first.stop().await.unwrap();
-    pair.stack.stop().await;
+    pair.stack.give_back();
 }

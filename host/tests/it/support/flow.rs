@@ -6,7 +6,6 @@ use anyhow::{Context, bail, ensure};
 use saga_bench::{
     caller::Request,
     database::Databases,
-    quiet,
     report::Report,
     target::Target,
     verify::{self, Ledger, Rows},

@@ -64,10 +64,8 @@ pub(crate) async fn dies(mut host: HostProcess) {
 }
 
 fn options(plugins: &Path) -> StartOptions {
-    let environment = [
-        ("SAGA_HOST_CACHE", folder::cache().display().to_string()),
-        ("SAGA_HOST_LOG_FORMAT", "text".to_owned()),
-    ];
+    let environment =
+        [("SAGA_HOST_CACHE", folder::cache().display().to_string()), ("SAGA_HOST_LOG_FORMAT", "text".to_owned())];
     StartOptions {
         host_binary: Some(PathBuf::from(BINARY)),
         plugins: plugins.to_owned(),

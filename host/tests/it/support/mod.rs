@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!  stack    Postgres and Kafka: one for all who can share it, or one of a test's own
+//!  clear    empties a stack for the next test
 //!  host     saga-host processes on a stack
 //!  folder   where data, logs and plugins are
 //!  flow     orders that are sent again until they are accepted, and what must have become of them
 //! ```
 
+mod clear;
 pub(crate) mod flow;
 pub(crate) mod folder;
 pub(crate) mod host;

@@ -1,13 +1,17 @@
 //! Postgres and Kafka of the development stack. The names of databases and topics are fixed, so tests that need hosts
 //! of their own need a stack of their own.
 
-use std::{future::Future, path::Path, sync::OnceLock};
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+    sync::{Mutex, OnceLock},
+};
 
 use saga_bench::target::{Pids, Target};
 use saga_host::devstack::{Stack, StackOptions};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::folder;
+use super::{clear, folder};
 
 /// Stacks of tests' own that run at the same time: each takes half a gigabyte, and a core while it starts.
 static OWN: Semaphore = Semaphore::const_new(2);
@@ -39,37 +43,52 @@ pub(crate) fn for_good<T: Send + 'static, K, F: Future<Output = (T, K)>>(
     ready.recv().expect("what all share could not be started; see the panic above")
 }
 
-/// A stack of a test's own, with addresses for one host.
+/// A stack that one test has at a time, as empty as a new one, with addresses for one host.
 pub(crate) struct Own {
-    stack: Stack,
-    data: std::path::PathBuf,
+    running: Running,
     pub(crate) target: Target,
     _turn: SemaphorePermit<'static>,
 }
 
+struct Running {
+    stack: Stack,
+    data: PathBuf,
+}
+
+/// Those that tests have given back: emptying one takes a second, starting one ten.
+static GIVEN_BACK: Mutex<Vec<Running>> = Mutex::new(Vec::new());
+
 impl Own {
     pub(crate) async fn start() -> Self {
         let turn = OWN.acquire().await.unwrap();
-        let data = folder::new("stack");
-        let stack = start(&data, None).await;
-        let target = super::host::addressed(&target(&stack));
-        Self { stack, data, target, _turn: turn }
+        let given_back = GIVEN_BACK.lock().unwrap().pop();
+        let running = match given_back {
+            Some(running) => {
+                clear::all(&target(&running.stack)).await;
+                running
+            }
+            None => {
+                let data = folder::new("stack");
+                Running { stack: start(&data, None).await, data }
+            }
+        };
+        let target = super::host::addressed(&target(&running.stack));
+        Self { running, target, _turn: turn }
     }
 
     /// Postgres and Kafka end and begin again, with what they had on disk, where they were.
     pub(crate) async fn restart(self) -> Self {
-        let Self { stack, data, target, _turn } = self;
+        let Self { running: Running { stack, data }, target, _turn } = self;
         let port = target.kafka.rsplit(':').next().unwrap().parse().unwrap();
         stack.stop().await;
         let stack = start(&data, Some(port)).await;
         assert_eq!((stack.kafka_bootstrap(), stack.postgres_url()), (&*target.kafka, &*target.postgres));
-        Self { stack, data, target, _turn }
+        Self { running: Running { stack, data }, target, _turn }
     }
 
-    /// Waits for its end and removes its data.
-    pub(crate) async fn stop(self) {
-        self.stack.stop().await;
-        std::fs::remove_dir_all(self.data).unwrap();
+    /// Lets another test have it; hosts on it have ended. One whose test failed is not given back.
+    pub(crate) fn give_back(self) {
+        GIVEN_BACK.lock().unwrap().push(self.running);
     }
 }
 

@@ -1,0 +1,44 @@
+//! Empties a stack: neither databases nor topics nor groups of the order system are left.
+
+use anyhow::ensure;
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
+    types::RDKafkaErrorCode,
+};
+use saga_bench::{
+    service::{SERVICES, TOPICS},
+    target::Target,
+};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use super::{SOON, eventually};
+
+pub(super) async fn all(target: &Target) {
+    let mut postgres = PgConnection::connect(&target.postgres).await.unwrap();
+    for service in SERVICES {
+        let drop = format!(r#"DROP DATABASE IF EXISTS "{}" WITH (FORCE)"#, service.database);
+        sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut postgres).await.unwrap();
+    }
+    postgres.close().await.unwrap();
+    eventually(async || kafka(&target.kafka).await).await;
+}
+
+/// A group goes when its last member has gone, a topic when it is told to.
+async fn kafka(brokers: &str) -> anyhow::Result<()> {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let options = AdminOptions::new().operation_timeout(Some(SOON));
+    let groups = SERVICES.map(|service| service.plugin);
+    let absent = [RDKafkaErrorCode::GroupIdNotFound, RDKafkaErrorCode::UnknownTopicOrPartition];
+    let gone = admin.delete_groups(&groups, &options).await?.into_iter();
+    for outcome in gone.chain(admin.delete_topics(&TOPICS, &options).await?) {
+        ensure!(outcome.as_ref().map_or_else(|(_, code)| absent.contains(code), |_| true), "{outcome:?}");
+    }
+    let present = tokio::task::spawn_blocking(move || {
+        let metadata = admin.inner().fetch_metadata(None, SOON)?;
+        Ok::<_, anyhow::Error>(metadata.topics().iter().any(|topic| TOPICS.contains(&topic.name())))
+    });
+    ensure!(!present.await??, "topics are still there");
+    Ok(())
+}
