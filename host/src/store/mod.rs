@@ -6,10 +6,12 @@
 mod connect;
 mod migrate;
 mod provision;
+mod retention;
 
 pub use connect::{Database, Server};
 pub use migrate::Migration;
 pub use provision::{PluginRole, ProvisionError};
+pub use retention::roll_partitions;
 
 /// Quotes an identifier for a statement that cannot take it as a parameter.
 fn quote_ident(name: &str) -> String {
