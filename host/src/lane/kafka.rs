@@ -138,7 +138,7 @@ impl KafkaLane {
                     }
                     parts.push(part);
                 }
-                Fault::LaneLost => parts.push(part),
+                Fault::LaneLost | Fault::SourcesLost => parts.push(part),
                 Fault::Unknown => self.give_up_sources(),
                 Fault::Culprits(culprits) => {
                     self.blame(&mut part, culprits);

@@ -50,9 +50,14 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
     let opening = opening(&plan, work, setup);
     let chain = setup.chain;
     let opened = open(setup.connection()?, chain, LEASE_MS, &opening).await?;
-    for place in plan.lose(work, &opened.sources) {
-        tracing::warn!(topic = &*place.0, partition = place.1, "another host has claimed this partition");
-        sources.lose(place);
+    let lost = plan.lost(&opened.sources);
+    if !lost.is_empty() {
+        // Rolled back: the ids of foreign records that are the other host's now were noted in the same trip.
+        for place in lost {
+            tracing::warn!(topic = &*place.0, partition = place.1, "another host has claimed this partition");
+            sources.lose(place);
+        }
+        return Err(Fault::SourcesLost);
     }
     drop_what_is_gone(&mut plan, work, &opened);
     let running: Vec<usize> = (0..work.len()).filter(|place| plan.fates[*place] == Fate::Run).collect();

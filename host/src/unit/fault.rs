@@ -9,6 +9,9 @@ pub enum Fault {
     /// Another host has claimed this lane: claim one anew.
     #[error("another host has claimed this lane")]
     LaneLost,
+    /// Another host has claimed partitions that the unit reads: the same again without theirs.
+    #[error("another host has claimed partitions of this unit")]
+    SourcesLost,
     /// These deliveries or requests, by their place in the call, must be taken out.
     #[error("{} of the batch cannot be handled", .0.len())]
     Culprits(Vec<Culprit>),
