@@ -129,9 +129,10 @@ impl Claims {
         for place in places(list) {
             while !self.setting.stop.is_cancelled() {
                 match self.claim(consumer, &place) {
-                    Ok(Some(offset)) => {
-                        let added = claimed.add_partition_offset(&place.0, place.1, Offset::Offset(offset));
+                    Ok(Some(source)) => {
+                        let added = claimed.add_partition_offset(&place.0, place.1, Offset::Offset(source.next_offset));
                         debug_assert!(added.is_ok(), "an offset is never negative");
+                        self.deliver_under(source);
                         break;
                     }
                     Ok(None) => break,
@@ -145,8 +146,8 @@ impl Claims {
         claimed
     }
 
-    /// Claims a partition; its position, or none when it must not be read.
-    fn claim(&self, consumer: &BaseConsumer<Self>, place: &Place) -> anyhow::Result<Option<i64>> {
+    /// Claims a partition; none when it must not be read.
+    fn claim(&self, consumer: &BaseConsumer<Self>, place: &Place) -> anyhow::Result<Option<Source>> {
         let service = &self.setting.service;
         let claim = claim_source(&service.database, &service.role, &place.0, place.1);
         let mut source: Source = self.runtime.block_on(claim)?;
@@ -171,10 +172,14 @@ impl Claims {
         }
         service.consumer.stopped.lock().remove(place);
         let offset = source.next_offset;
-        self.epochs.lock().insert(place.clone(), source.epoch);
-        self.setting.sources.insert(source);
         tracing::debug!(plugin = service.name, topic = &*place.0, partition = place.1, offset, "partition claimed");
-        Ok(Some(offset))
+        Ok(Some(source))
+    }
+
+    /// From here on the partition's records are delivered, under this claim.
+    fn deliver_under(&self, source: Source) {
+        self.epochs.lock().insert((source.topic.clone(), source.partition), source.epoch);
+        self.setting.sources.insert(source);
     }
 
     fn forget(&self, places: &[Place]) {
@@ -342,7 +347,10 @@ impl Reader {
     /// Partitions that the lane gave up and Kafka still assigns to this host are claimed again.
     fn claim_back(&mut self) {
         let now = Instant::now();
-        self.lost.extend(self.setting.sources.take_lost().into_iter().map(|place| (place, now)));
+        for place in self.setting.sources.take_lost() {
+            self.consumer.context().epochs.lock().remove(&place);
+            self.lost.push((place, now));
+        }
         if self.lost.is_empty() {
             return;
         }
@@ -362,12 +370,17 @@ impl Reader {
         }
     }
 
+    /// What was read ahead is passed over until the consumer stands where the claim does: under the
+    /// new claim it would move the position beyond records that nobody has handled.
     fn read_again(&self, place: &Place) -> anyhow::Result<()> {
-        if let Some(offset) = self.consumer.context().claim(&self.consumer, place)? {
-            self.consumer
-                .seek(&place.0, place.1, Offset::Offset(offset), SEEK_WITHIN)
-                .with_context(|| format!("reading {}/{} again from {offset}", place.0, place.1))?;
-        }
+        let claims = self.consumer.context();
+        claims.epochs.lock().remove(place);
+        let Some(source) = claims.claim(&self.consumer, place)? else { return Ok(()) };
+        let offset = source.next_offset;
+        self.consumer
+            .seek(&place.0, place.1, Offset::Offset(offset), SEEK_WITHIN)
+            .with_context(|| format!("reading {}/{} again from {offset}", place.0, place.1))?;
+        claims.deliver_under(source);
         Ok(())
     }
 
