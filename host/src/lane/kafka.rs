@@ -13,6 +13,7 @@ use super::{
     sources::Sources,
 };
 use crate::{
+    plugin::version::Version,
     service::Service,
     unit::{
         deliveries::{self, Committed},
@@ -29,6 +30,8 @@ pub struct KafkaLane {
     seat: Seat,
     sources: Arc<Sources>,
     stop: CancellationToken,
+    /// What the last unit ran.
+    version: Arc<Version>,
     due_at: Instant,
     started_at: Instant,
 }
@@ -37,8 +40,9 @@ impl KafkaLane {
     /// `owner` names the host; `stop` ends it after the unit that runs.
     #[must_use]
     pub fn new(service: Arc<Service>, sources: Arc<Sources>, owner: &str, stop: CancellationToken) -> Self {
+        let version = service.active.load().version.clone();
         let seat = Seat::new(service, "kafka", owner, stop.clone());
-        Self { seat, sources, stop, due_at: Instant::now(), started_at: Instant::now() }
+        Self { seat, sources, stop, version, due_at: Instant::now(), started_at: Instant::now() }
     }
 
     /// Handles what arrives until `stop`. What is queued then comes again from Kafka.
@@ -155,6 +159,10 @@ impl KafkaLane {
 
     async fn unit(&mut self, work: &[Work]) -> Result<(), Fault> {
         let active = self.seat.service.active.load_full();
+        if self.reads_otherwise(&active.version) {
+            self.give_up_sources();
+            return Ok(());
+        }
         let sources = self.sources.clone();
         let Some(mut setup) = self.seat.setup(&active) else { return Err(Fault::LaneLost) };
         let began = Instant::now();
@@ -176,6 +184,16 @@ impl KafkaLane {
             "unit committed"
         );
         Ok(())
+    }
+
+    /// Whether `version` finds keys and topics elsewhere than the one before it: what is queued was
+    /// read for that one, and its keys would order nothing against what comes.
+    fn reads_otherwise(&mut self, version: &Arc<Version>) -> bool {
+        if Arc::ptr_eq(&self.version, version) {
+            return false;
+        }
+        let before = std::mem::replace(&mut self.version, version.clone());
+        before.manifest.subscriptions != version.manifest.subscriptions
     }
 
     fn blame(&self, work: &mut [Work], culprits: Vec<Culprit>) {
@@ -213,8 +231,8 @@ impl KafkaLane {
         self.seat.service.active.load().counters.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// After a COMMIT of which nobody knows: the consumer claims its partitions again and reads on
-    /// from where the database says that each stands.
+    /// After a COMMIT of which nobody knows, and for a version that reads otherwise: the consumer
+    /// claims its partitions again and reads on from where the database says that each stands.
     fn give_up_sources(&self) {
         let places: Vec<_> = self.sources.with(|sources| sources.keys().cloned().collect());
         for place in places {
