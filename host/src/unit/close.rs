@@ -292,6 +292,9 @@ fn judge(error: &sqlx::Error, begun: &[String], begun_by: &[usize]) -> Fault {
     else {
         return Fault::of(error);
     };
+    if is_racing_request(postgres.code(), postgres.table()) {
+        return Fault::Environment(error.to_string());
+    }
     if postgres.code() != "SG101" {
         return Fault::of(error);
     }
@@ -307,4 +310,27 @@ fn judge(error: &sqlx::Error, begun: &[String], begun_by: &[usize]) -> Fault {
         })
         .collect();
     Fault::Culprits(culprits)
+}
+
+/// Another host's lane has answered a request of the same idempotency key meanwhile: when the unit
+/// runs again, it finds that answer.
+fn is_racing_request(sqlstate: &str, table: Option<&str>) -> bool {
+    sqlstate == "23505" && table.is_some_and(|table| table.starts_with("request_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_racing_request;
+
+    #[test]
+    fn only_a_kept_answer_races() {
+        for (sqlstate, table, races) in [
+            ("23505", Some("request_20261125"), true),
+            ("23505", Some("saga_done_20261125"), false),
+            ("23505", None, false),
+            ("23502", Some("request_20261125"), false),
+        ] {
+            assert_eq!(is_racing_request(sqlstate, table), races, "{sqlstate} {table:?}");
+        }
+    }
 }
