@@ -7,6 +7,7 @@ use sqlx::PgPool;
 
 use crate::{
     ingress::{
+        correlation::indexable,
         delivery::{Delivery, Origin},
         trace::Trace,
     },
@@ -81,7 +82,7 @@ async fn timers(pool: &PgPool, plugin: &str, limit: u32) -> anyhow::Result<Vec<D
     let delivery = |(name, correlation, payload, due_us): (String, Option<String>, Vec<u8>, i64)| Delivery {
         id: format!("timer/{name}/{due_us}"),
         payload: Some(payload),
-        correlation,
+        correlation: correlation.map(indexable),
         ..bare(Origin::Timer { name }, due_us)
     };
     Ok(rows.into_iter().map(delivery).collect())

@@ -1,6 +1,6 @@
 //! The lane of Kafka records, due timers, deadlines and held deliveries that are tried again.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -10,9 +10,10 @@ use super::{
     due::{self, Owned},
     plan::{Aside, Work},
     seat::Seat,
-    sources::Sources,
+    sources::{Place, Sources},
 };
 use crate::{
+    ingress::delivery::{Delivery, Origin},
     plugin::version::Version,
     service::Service,
     unit::{
@@ -211,9 +212,10 @@ impl KafkaLane {
         let open: Vec<usize> = (0..work.len()).filter(|place| work[*place].aside.is_none()).collect();
         match open.as_slice() {
             [] => {
-                // Nobody's decision is left in it, and going on would skip it.
+                // Nobody's decision is left in it, and going on would skip it: all of it comes again.
                 tracing::error!(plugin = self.seat.service.name, "what is set aside cannot be written: {reason}");
-                self.give_up_sources();
+                let places: HashSet<Place> = work.drain(..).filter_map(|item| place_of(item.delivery)).collect();
+                self.give_up(places);
                 Vec::new()
             }
             [alone] => {
@@ -235,8 +237,20 @@ impl KafkaLane {
     /// claims its partitions again and reads on from where the database says that each stands.
     fn give_up_sources(&self) {
         let places: Vec<_> = self.sources.with(|sources| sources.keys().cloned().collect());
+        self.give_up(places);
+    }
+
+    fn give_up(&self, places: impl IntoIterator<Item = Place>) {
         for place in places {
             self.sources.lose(place);
         }
+    }
+}
+
+/// The partition that a delivery comes from.
+fn place_of(delivery: Delivery) -> Option<Place> {
+    match delivery.origin {
+        Origin::Kafka { topic, partition, .. } => Some((topic, partition)),
+        Origin::Timer { .. } | Origin::Deadline { .. } => None,
     }
 }

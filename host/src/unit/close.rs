@@ -7,6 +7,9 @@ use super::{
     open::Chain,
 };
 
+/// Of a reason that is stored for a person to read.
+const REASON_CHARS_MAX: usize = 2_000;
+
 /// Everything that `saga.close` writes, as columns. `push` functions keep their lengths equal.
 #[derive(Debug, Default)]
 pub struct Closing {
@@ -178,9 +181,9 @@ impl Closing {
         self.h.0.push(held.topic);
         self.h.1.push(held.partition);
         self.h.2.push(held.position);
-        self.h.3.push(held.key);
+        self.h.3.push(held.key.map(without_nul));
         self.h.4.push(held.body);
-        self.h.5.push(held.reason);
+        self.h.5.push(legible(held.reason));
         self.h.6.push(held.attempts);
         self.h.7.push(held.retry_ms);
     }
@@ -188,7 +191,7 @@ impl Closing {
     /// A held delivery was tried again and stays held.
     pub fn hold_again(&mut self, id: i64, reason: String, attempts: i32, retry_ms: Option<i64>) {
         self.r.0.push(id);
-        self.r.1.push(reason);
+        self.r.1.push(legible(reason));
         self.r.2.push(attempts);
         self.r.3.push(retry_ms);
     }
@@ -196,8 +199,8 @@ impl Closing {
     /// Records a delivery that changed nothing.
     pub fn ignore(&mut self, source: String, key: Option<String>, reason: String) {
         self.i.0.push(source);
-        self.i.1.push(key);
-        self.i.2.push(reason);
+        self.i.1.push(key.map(without_nul));
+        self.i.2.push(legible(reason));
     }
 
     /// Keeps an answer for its idempotency key.
@@ -286,6 +289,20 @@ impl Closing {
     }
 }
 
+/// A reason as far as it is stored.
+fn legible(reason: String) -> String {
+    let mut reason = without_nul(reason);
+    if let Some((end, _)) = reason.char_indices().nth(REASON_CHARS_MAX) {
+        reason.truncate(end);
+    }
+    reason
+}
+
+/// What no text of Postgres can hold would keep a unit from being closed for ever.
+fn without_nul(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "") } else { text }
+}
+
 fn judge(error: &sqlx::Error, begun: &[String], begun_by: &[usize]) -> Fault {
     let Some(postgres) =
         error.as_database_error().and_then(|e| e.try_downcast_ref::<sqlx::postgres::PgDatabaseError>())
@@ -320,7 +337,13 @@ fn is_racing_request(sqlstate: &str, table: Option<&str>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_racing_request;
+    use super::{is_racing_request, legible};
+
+    #[test]
+    fn a_reason_is_cut_between_characters() {
+        assert_eq!(legible("b\0ad".into()), "bad");
+        assert_eq!(legible("é".repeat(2_001)), "é".repeat(2_000));
+    }
 
     #[test]
     fn only_a_kept_answer_races() {
