@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use rdkafka::{
     ClientContext, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol},
-    error::KafkaError,
+    error::{KafkaError, KafkaResult},
     types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
 use tokio::runtime::Handle;
@@ -110,12 +110,28 @@ impl ConsumerContext for Claims {
         } else {
             commit(consumer, &self.setting.sources, CommitMode::Sync);
             self.forget(&places(list));
-            if cooperative { consumer.incremental_unassign(list) } else { consumer.unassign() }
+            if cooperative { unassign(consumer, list) } else { consumer.unassign() }
         };
         if let Err(error) = done {
             tracing::error!(plugin = self.setting.service.name, "Kafka's new assignment cannot be taken: {error}");
         }
     }
+}
+
+/// A stopped partition was never taken, and one that is not there makes Kafka's client refuse the
+/// whole list.
+fn unassign(consumer: &BaseConsumer<Claims>, revoked: &TopicPartitionList) -> KafkaResult<()> {
+    consumer.incremental_unassign(&in_both(revoked, &consumer.assignment()?))
+}
+
+fn in_both(list: &TopicPartitionList, other: &TopicPartitionList) -> TopicPartitionList {
+    let mut both = TopicPartitionList::with_capacity(list.count());
+    for element in list.elements() {
+        if other.find_partition(element.topic(), element.partition()).is_some() {
+            both.add_partition(element.topic(), element.partition());
+        }
+    }
+    both
 }
 
 fn places(list: &TopicPartitionList) -> Vec<Place> {
@@ -402,5 +418,27 @@ fn commit(consumer: &BaseConsumer<Claims>, sources: &Sources, mode: CommitMode) 
     }
     if let Err(error) = consumer.commit(&list, mode) {
         tracing::debug!("lag displays may be late: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::TopicPartitionList;
+
+    use super::{in_both, places};
+
+    fn list(partitions: &[(&str, i32)]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in partitions {
+            list.add_partition(topic, *partition);
+        }
+        list
+    }
+
+    #[test]
+    fn a_partition_that_was_never_taken_is_not_given_back() {
+        let revoked = list(&[("t", 0), ("t", 1), ("u", 0)]);
+        assert_eq!(places(&in_both(&revoked, &list(&[("t", 1), ("u", 0), ("u", 1)]))), [("t".into(), 1), ("u".into(), 0)]);
+        assert_eq!(in_both(&revoked, &list(&[])).count(), 0);
     }
 }
