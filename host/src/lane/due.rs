@@ -105,7 +105,8 @@ async fn deadlines(pool: &PgPool, plugin: &str, limit: u32) -> anyhow::Result<Ve
     Ok(rows.into_iter().map(delivery).collect())
 }
 
-fn bare(origin: Origin, timestamp_us: i64) -> Delivery {
+/// A delivery with nothing but what brought it back.
+pub(crate) fn bare(origin: Origin, timestamp_us: i64) -> Delivery {
     Delivery {
         id: String::new(),
         origin,

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// What a committed unit did.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Committed {
     /// How the sources stand now.
     pub advances: Vec<Advance>,
@@ -32,6 +32,8 @@ pub struct Committed {
     pub ended: Vec<Ended>,
     /// Deliveries that the plugin handled.
     pub handled: usize,
+    /// These, and those that were set aside: all but the dropped.
+    pub dealt_with: usize,
     /// SQL statements of the plugin.
     pub statements: u32,
     /// False when there was nothing to do: no unit was opened.
@@ -45,7 +47,7 @@ pub struct Committed {
 pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Result<Committed, Fault> {
     let mut plan = sources.with(|sources| Plan::make(work, sources));
     if plan.is_empty() {
-        return Ok(Committed { advances: Vec::new(), ended: Vec::new(), handled: 0, statements: 0, committed: false });
+        return Ok(Committed::default());
     }
     let opening = opening(&plan, work, setup);
     let chain = setup.chain;
@@ -98,10 +100,12 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
     commit(setup.connection()?, chain, closing, settled.records, &relay, || {})
         .await
         .map_err(|fault| in_work(fault, &running))?;
+    let dealt_with = plan.fates.iter().filter(|fate| **fate != Fate::Drop).count();
     Ok(Committed {
         advances: plan.advances.into_values().collect(),
         ended: settled.ended,
         handled: running.len(),
+        dealt_with,
         statements,
         committed: true,
     })
@@ -126,12 +130,18 @@ fn opening(plan: &Plan, work: &[Work], setup: &Setup<'_>) -> Opening {
             (Origin::Timer { name }, None) => opening.timers.push(name.clone()),
             (_, None) => opening.foreign_ids.extend(delivery.foreign_id.clone()),
         }
-        if *fate == Fate::Run || matches!(delivery.origin, Origin::Deadline { .. }) {
+        // A type that the manifest lists no more still has deadlines, as long as its sagas live.
+        if let Origin::Deadline { saga_type, .. } = &delivery.origin {
+            opening.saga_types.push(saga_type.clone());
+            opening.saga_keys.extend(delivery.saga_key().map(str::to_owned));
+        } else if *fate == Fate::Run {
             opening.saga_keys.extend(delivery.saga_key().map(str::to_owned));
         }
     }
-    opening.saga_keys.sort_unstable();
-    opening.saga_keys.dedup();
+    for names in [&mut opening.saga_types, &mut opening.saga_keys] {
+        names.sort_unstable();
+        names.dedup();
+    }
     opening
 }
 
