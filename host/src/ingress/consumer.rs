@@ -393,17 +393,41 @@ impl Reader {
         claims.epochs.lock().remove(place);
         let Some(source) = claims.claim(&self.consumer, place)? else { return Ok(()) };
         let offset = source.next_offset;
-        self.consumer
-            .seek(&place.0, place.1, Offset::Offset(offset), SEEK_WITHIN)
+        let seek = self.consumer.seek(&place.0, place.1, Offset::Offset(offset), SEEK_WITHIN);
+        seek.or_else(|_given_up| self.take_anew(place, offset))
             .with_context(|| format!("reading {}/{} again from {offset}", place.0, place.1))?;
         claims.deliver_under(source);
         Ok(())
     }
 
+    /// Kafka's client does not seek in a partition that it has given up.
+    fn take_anew(&self, place: &Place, offset: i64) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(&place.0, place.1, Offset::Offset(offset))?;
+        self.consumer.incremental_unassign(&list)?;
+        self.consumer.incremental_assign(&list)
+    }
+
     fn trouble(&self, error: &KafkaError) {
         tracing::warn!(plugin = self.setting.service.name, "Kafka: {error}");
         *self.setting.service.consumer.trouble.lock() = Some(error.to_string());
+        if is_out_of_range(error) {
+            self.claim_all_again();
+        }
     }
+
+    /// Kafka's client has given up a partition whose next record Kafka no longer has, and does not
+    /// say which. Claiming compares each position with what Kafka has: it stops those outside, as at
+    /// the start, and the others are read on.
+    fn claim_all_again(&self) {
+        for (topic, partition, _) in self.setting.sources.positions() {
+            self.setting.sources.lose((topic, partition));
+        }
+    }
+}
+
+fn is_out_of_range(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange))
 }
 
 /// Tells Kafka where each partition stands.
@@ -438,7 +462,10 @@ mod tests {
     #[test]
     fn a_partition_that_was_never_taken_is_not_given_back() {
         let revoked = list(&[("t", 0), ("t", 1), ("u", 0)]);
-        assert_eq!(places(&in_both(&revoked, &list(&[("t", 1), ("u", 0), ("u", 1)]))), [("t".into(), 1), ("u".into(), 0)]);
+        assert_eq!(
+            places(&in_both(&revoked, &list(&[("t", 1), ("u", 0), ("u", 1)]))),
+            [("t".into(), 1), ("u".into(), 0)]
+        );
         assert_eq!(in_both(&revoked, &list(&[])).count(), 0);
     }
 }
