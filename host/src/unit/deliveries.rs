@@ -7,7 +7,7 @@ use super::{
     close::{Closing, Held},
     commit::commit,
     fault::{Culprit, Fault, Then, retry_after_ms},
-    open::{LiveSaga, Opened, Opening, open},
+    open::{LiveSaga, Opened, Opening},
     overdue,
     settle::{Caused, Ended, Setting, settle},
 };
@@ -15,7 +15,6 @@ use crate::{
     capability::effects::Effects,
     ingress::delivery::{Delivery, Origin},
     lane::{
-        claim::LEASE_MS,
         plan::{Aside, Fate, Plan, Work},
         sources::{Advance, Sources},
     },
@@ -51,7 +50,7 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
     }
     let opening = opening(&plan, work, setup);
     let chain = setup.chain;
-    let opened = open(setup.connection()?, chain, LEASE_MS, &opening).await?;
+    let opened = setup.open(&opening).await?;
     let lost = plan.lost(&opened.sources);
     if !lost.is_empty() {
         // Rolled back: the ids of foreign records that are the other host's now were noted in the same trip.

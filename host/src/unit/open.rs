@@ -225,8 +225,8 @@ mod tests {
         assert_eq!(
             statement(&chain, 5000, &opening),
             "RESET ALL; BEGIN; SELECT saga.open(3,70,12,5000,ARRAY[5]::int[],ARRAY[7]::bigint[],ARRAY[100]::bigint[],\
-             ARRAY[102]::bigint[],ARRAY['d:1:2:3:4']::text[]) AS source; \
-             SELECT * FROM saga.lock_sagas('order',ARRAY['it''s']::text[])"
+             ARRAY[102]::bigint[],ARRAY[E'd:1:2:3:4']::text[]) AS source; \
+             SELECT * FROM saga.lock_sagas(E'order',ARRAY[E'it''s']::text[])"
         );
     }
 }
