@@ -150,7 +150,8 @@ fn drop_what_is_gone(plan: &mut Plan, work: &[Work], opened: &Opened) {
         let delivery = &item.delivery;
         let there = match (&delivery.origin, delivery.held) {
             (_, Some(id)) => opened.held.contains(&id),
-            (Origin::Timer { name }, None) => opened.timers.contains(name),
+            // One that was set anew has another payload.
+            (Origin::Timer { name }, None) => opened.timers.get(name) == Some(&delivery.timestamp_us),
             (Origin::Deadline { saga_type, key, revision }, None) => opened
                 .sagas
                 .iter()
@@ -313,5 +314,23 @@ impl Book<'_> {
             attempts,
             retry_ms,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::{Fate, Opened, Origin, Plan, Work, drop_what_is_gone};
+    use crate::lane::due::bare;
+
+    #[test]
+    fn a_timer_that_was_set_anew_is_left_alone() {
+        let work = ["same", "anew", "gone"]
+            .map(|name| Work { delivery: bare(Origin::Timer { name: name.into() }, 7), aside: None });
+        let timers = HashMap::from([("same".into(), 7), ("anew".into(), 9)]);
+        let mut plan = Plan::make(&work, &HashMap::new());
+        drop_what_is_gone(&mut plan, &work, &Opened { timers, ..Opened::default() });
+        assert_eq!(plan.fates, [Fate::Run, Fate::Drop, Fate::Drop]);
     }
 }
