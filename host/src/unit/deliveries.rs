@@ -1,7 +1,5 @@
 //! One unit of Kafka records, timers and deadlines, from its plan to its commit.
 
-use std::time::SystemTime;
-
 use super::{
     Setup,
     close::{Closing, Held},
@@ -13,6 +11,7 @@ use super::{
 };
 use crate::{
     capability::effects::Effects,
+    clock::now_us,
     ingress::delivery::{Delivery, Origin},
     lane::{
         plan::{Aside, Fate, Plan, Work},
@@ -108,12 +107,6 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
         statements,
         committed: true,
     })
-}
-
-/// Microseconds since 1970.
-pub(super) fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn opening(plan: &Plan, work: &[Work], setup: &Setup<'_>) -> Opening {

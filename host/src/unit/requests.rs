@@ -6,13 +6,14 @@ use super::{
     Setup,
     close::Closing,
     commit::commit,
-    deliveries::{in_work, now_us},
+    deliveries::in_work,
     fault::Fault,
     open::{Opened, Opening},
     settle::{Caused, Setting, Settled, settle},
 };
 use crate::{
     capability::effects::Effects,
+    clock::now_us,
     ingress::http::pending::{Answer, Idempotency, Pending},
     plugin::call::{Request, Response},
     saga::log::Cause,
