@@ -325,7 +325,10 @@ impl Reader {
         let mut subscriptions = active.version.manifest.subscriptions.iter();
         let subscription = subscriptions.find(|subscription| subscription.topic == message.topic());
         let name = self.names.get(message.topic());
-        let (Some(subscription), Some(name)) = (subscription, name) else { return false };
+        let (Some(subscription), Some(name)) = (subscription, name) else {
+            self.pass_over((Arc::from(message.topic()), message.partition()));
+            return false;
+        };
         let claim = self.consumer.context().epochs.lock().get(&(name.clone(), message.partition())).copied();
         let Some(claim) = claim else { return false };
         let delivery = delivery(message, subscription, name, claim);
@@ -337,6 +340,13 @@ impl Reader {
                 queue.push(delivery, size);
                 true
             }
+        }
+    }
+
+    /// A version that reads the topic again under the same claim would go on behind the record.
+    fn pass_over(&self, place: Place) {
+        if self.consumer.context().epochs.lock().remove(&place).is_some() {
+            self.setting.sources.lose(place);
         }
     }
 
