@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod capability;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod devstack;
 pub mod fault_point;

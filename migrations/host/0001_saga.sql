@@ -38,7 +38,9 @@ CREATE TABLE saga.outbox (
     slot  int    NOT NULL,
     epoch bigint NOT NULL,
     unit  bigint NOT NULL,
-    body  bytea  NOT NULL
+    body  bytea  NOT NULL,
+    -- Places in `body` of records that are in `held` instead of being sent.
+    held  int[]  NOT NULL DEFAULT '{}'
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 ALTER TABLE saga.outbox ALTER COLUMN body SET STORAGE EXTERNAL;
 

@@ -41,17 +41,18 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, saga, pg_temp AS $$
 $$;
 
 -- The held deliveries and due timers that are still there, locked: another host may have been faster.
+-- A timer's time, in microseconds since 1970, tells whether it was set anew meanwhile.
 CREATE FUNCTION saga.lock_due(p_slot int, p_held bigint[], p_timers text[])
-RETURNS TABLE (held bigint, timer text)
+RETURNS TABLE (held bigint, timer text, due bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, saga, pg_temp AS $$
 DECLARE
     v_plugin text := (SELECT l.plugin FROM saga.lane l WHERE l.slot = p_slot AND l.role = session_user);
 BEGIN
     RETURN QUERY
-    SELECT h.id, NULL::text FROM saga.held h
+    SELECT h.id, NULL::text, NULL::bigint FROM saga.held h
      WHERE h.id = ANY (p_held) AND h.plugin = v_plugin AND h.direction = 'in' ORDER BY h.id FOR UPDATE;
     RETURN QUERY
-    SELECT NULL::bigint, t.name FROM saga.timer t
+    SELECT NULL::bigint, t.name, (extract(epoch FROM t.due_at) * 1000000)::bigint FROM saga.timer t
      WHERE t.name = ANY (p_timers) AND t.plugin = v_plugin AND t.due_at <= now() ORDER BY t.name FOR UPDATE;
 END $$;
 

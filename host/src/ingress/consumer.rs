@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use rdkafka::{
     ClientContext, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol},
-    error::KafkaError,
+    error::{KafkaError, KafkaResult},
     types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
 use tokio::runtime::Handle;
@@ -110,12 +110,28 @@ impl ConsumerContext for Claims {
         } else {
             commit(consumer, &self.setting.sources, CommitMode::Sync);
             self.forget(&places(list));
-            if cooperative { consumer.incremental_unassign(list) } else { consumer.unassign() }
+            if cooperative { unassign(consumer, list) } else { consumer.unassign() }
         };
         if let Err(error) = done {
             tracing::error!(plugin = self.setting.service.name, "Kafka's new assignment cannot be taken: {error}");
         }
     }
+}
+
+/// A stopped partition was never taken, and one that is not there makes Kafka's client refuse the
+/// whole list.
+fn unassign(consumer: &BaseConsumer<Claims>, revoked: &TopicPartitionList) -> KafkaResult<()> {
+    consumer.incremental_unassign(&in_both(revoked, &consumer.assignment()?))
+}
+
+fn in_both(list: &TopicPartitionList, other: &TopicPartitionList) -> TopicPartitionList {
+    let mut both = TopicPartitionList::with_capacity(list.count());
+    for element in list.elements() {
+        if other.find_partition(element.topic(), element.partition()).is_some() {
+            both.add_partition(element.topic(), element.partition());
+        }
+    }
+    both
 }
 
 fn places(list: &TopicPartitionList) -> Vec<Place> {
@@ -129,9 +145,10 @@ impl Claims {
         for place in places(list) {
             while !self.setting.stop.is_cancelled() {
                 match self.claim(consumer, &place) {
-                    Ok(Some(offset)) => {
-                        let added = claimed.add_partition_offset(&place.0, place.1, Offset::Offset(offset));
+                    Ok(Some(source)) => {
+                        let added = claimed.add_partition_offset(&place.0, place.1, Offset::Offset(source.next_offset));
                         debug_assert!(added.is_ok(), "an offset is never negative");
+                        self.deliver_under(source);
                         break;
                     }
                     Ok(None) => break,
@@ -145,8 +162,8 @@ impl Claims {
         claimed
     }
 
-    /// Claims a partition; its position, or none when it must not be read.
-    fn claim(&self, consumer: &BaseConsumer<Self>, place: &Place) -> anyhow::Result<Option<i64>> {
+    /// Claims a partition; none when it must not be read.
+    fn claim(&self, consumer: &BaseConsumer<Self>, place: &Place) -> anyhow::Result<Option<Source>> {
         let service = &self.setting.service;
         let claim = claim_source(&service.database, &service.role, &place.0, place.1);
         let mut source: Source = self.runtime.block_on(claim)?;
@@ -171,10 +188,14 @@ impl Claims {
         }
         service.consumer.stopped.lock().remove(place);
         let offset = source.next_offset;
-        self.epochs.lock().insert(place.clone(), source.epoch);
-        self.setting.sources.insert(source);
         tracing::debug!(plugin = service.name, topic = &*place.0, partition = place.1, offset, "partition claimed");
-        Ok(Some(offset))
+        Ok(Some(source))
+    }
+
+    /// From here on the partition's records are delivered, under this claim.
+    fn deliver_under(&self, source: Source) {
+        self.epochs.lock().insert((source.topic.clone(), source.partition), source.epoch);
+        self.setting.sources.insert(source);
     }
 
     fn forget(&self, places: &[Place]) {
@@ -304,7 +325,10 @@ impl Reader {
         let mut subscriptions = active.version.manifest.subscriptions.iter();
         let subscription = subscriptions.find(|subscription| subscription.topic == message.topic());
         let name = self.names.get(message.topic());
-        let (Some(subscription), Some(name)) = (subscription, name) else { return false };
+        let (Some(subscription), Some(name)) = (subscription, name) else {
+            self.pass_over((Arc::from(message.topic()), message.partition()));
+            return false;
+        };
         let claim = self.consumer.context().epochs.lock().get(&(name.clone(), message.partition())).copied();
         let Some(claim) = claim else { return false };
         let delivery = delivery(message, subscription, name, claim);
@@ -316,6 +340,13 @@ impl Reader {
                 queue.push(delivery, size);
                 true
             }
+        }
+    }
+
+    /// A version that reads the topic again under the same claim would go on behind the record.
+    fn pass_over(&self, place: Place) {
+        if self.consumer.context().epochs.lock().remove(&place).is_some() {
+            self.setting.sources.lose(place);
         }
     }
 
@@ -342,7 +373,10 @@ impl Reader {
     /// Partitions that the lane gave up and Kafka still assigns to this host are claimed again.
     fn claim_back(&mut self) {
         let now = Instant::now();
-        self.lost.extend(self.setting.sources.take_lost().into_iter().map(|place| (place, now)));
+        for place in self.setting.sources.take_lost() {
+            self.consumer.context().epochs.lock().remove(&place);
+            self.lost.push((place, now));
+        }
         if self.lost.is_empty() {
             return;
         }
@@ -362,19 +396,48 @@ impl Reader {
         }
     }
 
+    /// What was read ahead is passed over until the consumer stands where the claim does: under the
+    /// new claim it would move the position beyond records that nobody has handled.
     fn read_again(&self, place: &Place) -> anyhow::Result<()> {
-        if let Some(offset) = self.consumer.context().claim(&self.consumer, place)? {
-            self.consumer
-                .seek(&place.0, place.1, Offset::Offset(offset), SEEK_WITHIN)
-                .with_context(|| format!("reading {}/{} again from {offset}", place.0, place.1))?;
-        }
+        let claims = self.consumer.context();
+        claims.epochs.lock().remove(place);
+        let Some(source) = claims.claim(&self.consumer, place)? else { return Ok(()) };
+        let offset = source.next_offset;
+        let seek = self.consumer.seek(&place.0, place.1, Offset::Offset(offset), SEEK_WITHIN);
+        seek.or_else(|_given_up| self.take_anew(place, offset))
+            .with_context(|| format!("reading {}/{} again from {offset}", place.0, place.1))?;
+        claims.deliver_under(source);
         Ok(())
+    }
+
+    /// Kafka's client does not seek in a partition that it has given up.
+    fn take_anew(&self, place: &Place, offset: i64) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(&place.0, place.1, Offset::Offset(offset))?;
+        self.consumer.incremental_unassign(&list)?;
+        self.consumer.incremental_assign(&list)
     }
 
     fn trouble(&self, error: &KafkaError) {
         tracing::warn!(plugin = self.setting.service.name, "Kafka: {error}");
         *self.setting.service.consumer.trouble.lock() = Some(error.to_string());
+        if is_out_of_range(error) {
+            self.claim_all_again();
+        }
     }
+
+    /// Kafka's client has given up a partition whose next record Kafka no longer has, and does not
+    /// say which. Claiming compares each position with what Kafka has: it stops those outside, as at
+    /// the start, and the others are read on.
+    fn claim_all_again(&self) {
+        for (topic, partition, _) in self.setting.sources.positions() {
+            self.setting.sources.lose((topic, partition));
+        }
+    }
+}
+
+fn is_out_of_range(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange))
 }
 
 /// Tells Kafka where each partition stands.
@@ -389,5 +452,30 @@ fn commit(consumer: &BaseConsumer<Claims>, sources: &Sources, mode: CommitMode) 
     }
     if let Err(error) = consumer.commit(&list, mode) {
         tracing::debug!("lag displays may be late: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::TopicPartitionList;
+
+    use super::{in_both, places};
+
+    fn list(partitions: &[(&str, i32)]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in partitions {
+            list.add_partition(topic, *partition);
+        }
+        list
+    }
+
+    #[test]
+    fn a_partition_that_was_never_taken_is_not_given_back() {
+        let revoked = list(&[("t", 0), ("t", 1), ("u", 0)]);
+        assert_eq!(
+            places(&in_both(&revoked, &list(&[("t", 1), ("u", 0), ("u", 1)]))),
+            [("t".into(), 1), ("u".into(), 0)]
+        );
+        assert_eq!(in_both(&revoked, &list(&[])).count(), 0);
     }
 }

@@ -8,10 +8,15 @@ use serde::{
     de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
+use sha2::{Digest, Sha256};
+
 use crate::plugin::manifest::Correlation;
 
-/// The key that `correlation` points at. A request has no record key: the first value of its path
-/// stands in for it.
+/// Longer keys are replaced by their digest: an index of Postgres takes 2,700 bytes at the most.
+const KEY_BYTES_MAX: usize = 256;
+
+/// The key that `correlation` points at, as [`indexable`] makes it. A request has no record key: the
+/// first value of its path stands in for it.
 #[must_use]
 pub fn correlate(
     correlation: &Correlation,
@@ -19,12 +24,26 @@ pub fn correlate(
     headers: &[(String, Vec<u8>)],
     payload: Option<&[u8]>,
 ) -> Option<String> {
-    match correlation {
+    let found = match correlation {
         Correlation::RecordKey => text(key?),
         Correlation::Header(name) => text(&headers.iter().find(|(present, _)| present == name)?.1),
         Correlation::Json(pointer) => json_pointer(pointer, payload?),
         Correlation::Unordered => None,
+    };
+    found.map(indexable)
+}
+
+/// A key that Postgres can store and index: without NUL, which no text there can hold, and
+/// `sha256:` with the hex digest instead of more than 256 bytes.
+#[must_use]
+pub fn indexable(mut key: String) -> String {
+    if key.contains('\0') {
+        key = key.replace('\0', "\u{fffd}");
     }
+    if key.len() > KEY_BYTES_MAX {
+        key = format!("sha256:{}", hex::encode(Sha256::digest(key.as_bytes())));
+    }
+    key
 }
 
 /// The value that an RFC 6901 pointer finds: text as it is, numbers and booleans as text; none for
@@ -46,11 +65,8 @@ fn text(bytes: &[u8]) -> Option<String> {
     })
 }
 
-/// UUIDs in lower case; without NUL, which no text of Postgres can hold.
+/// UUIDs in lower case.
 fn comparable(mut text: String) -> String {
-    if text.contains('\0') {
-        text = text.replace('\0', "\u{fffd}");
-    }
     let hyphen = |place| matches!(place, 8 | 13 | 18 | 23);
     let digits = |(place, byte): (usize, u8)| if hyphen(place) { byte == b'-' } else { byte.is_ascii_hexdigit() };
     if text.len() == 36 && text.bytes().enumerate().all(digits) {
@@ -174,7 +190,7 @@ impl Visitor<'_> for IsName<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{correlate, json_pointer};
+    use super::{correlate, indexable, json_pointer};
     use crate::plugin::manifest::Correlation;
 
     #[test]
@@ -197,7 +213,6 @@ mod tests {
             ("/a", r#"{"a":1"#, None),
             ("/a", r#"{"a":1} more"#, None),
             ("/a", "", None),
-            ("/a", r#"{"a":"x\u0000"}"#, Some("x\u{fffd}")),
             ("/id", r#"{"id":"0193A1B2-0000-7000-8000-00000000ABCD"}"#, Some("0193a1b2-0000-7000-8000-00000000abcd")),
             ("/id", r#"{"id":"0193A1B2-0000-7000-8000-00000000ABCG"}"#, Some("0193A1B2-0000-7000-8000-00000000ABCG")),
         ] {
@@ -225,5 +240,16 @@ mod tests {
         assert_eq!(found(Correlation::Unordered), None);
         assert_eq!(correlate(&Correlation::RecordKey, Some(&[0xff]), &[], None).as_deref(), Some("ff"));
         assert_eq!(correlate(&Correlation::RecordKey, None, &[], None), None);
+        assert_eq!(correlate(&Correlation::RecordKey, Some(b"x\0"), &[], None).as_deref(), Some("x\u{fffd}"));
+    }
+
+    #[test]
+    fn a_long_key_becomes_its_digest() {
+        assert_eq!(indexable("k".repeat(256)), "k".repeat(256));
+        let long = indexable("k".repeat(257));
+        assert_eq!((long.len(), long.get(..7)), (71, Some("sha256:")));
+        assert_ne!(long, indexable("k".repeat(258)));
+        let found = correlate(&Correlation::RecordKey, Some("k".repeat(257).as_bytes()), &[], None);
+        assert_eq!(found, Some(long));
     }
 }

@@ -8,7 +8,7 @@ use rdkafka::{
 };
 
 use super::{
-    correlation::correlate,
+    correlation::{correlate, indexable},
     delivery::{Delivery, Origin},
     trace::Trace,
 };
@@ -38,7 +38,7 @@ pub fn delivery(message: &BorrowedMessage<'_>, subscription: &Subscription, topi
         .id
         .as_ref()
         .filter(|_| subscription.foreign_ids && mark.is_none())
-        .map(|id| format!("{} {id}", String::from_utf8_lossy(&envelope.source)));
+        .map(|id| indexable(format!("{} {id}", String::from_utf8_lossy(&envelope.source))));
     let correlation = correlate(&subscription.correlation, message.key(), &envelope.others, message.payload());
     Delivery {
         id: envelope.id.unwrap_or_else(|| format!("{topic}/{partition}/{offset}")),

@@ -7,6 +7,7 @@ use sqlx::PgPool;
 
 use crate::{
     ingress::{
+        correlation::indexable,
         delivery::{Delivery, Origin},
         trace::Trace,
     },
@@ -81,7 +82,7 @@ async fn timers(pool: &PgPool, plugin: &str, limit: u32) -> anyhow::Result<Vec<D
     let delivery = |(name, correlation, payload, due_us): (String, Option<String>, Vec<u8>, i64)| Delivery {
         id: format!("timer/{name}/{due_us}"),
         payload: Some(payload),
-        correlation,
+        correlation: correlation.map(indexable),
         ..bare(Origin::Timer { name }, due_us)
     };
     Ok(rows.into_iter().map(delivery).collect())
@@ -104,7 +105,8 @@ async fn deadlines(pool: &PgPool, plugin: &str, limit: u32) -> anyhow::Result<Ve
     Ok(rows.into_iter().map(delivery).collect())
 }
 
-fn bare(origin: Origin, timestamp_us: i64) -> Delivery {
+/// A delivery with nothing but what brought it back.
+pub(crate) fn bare(origin: Origin, timestamp_us: i64) -> Delivery {
     Delivery {
         id: String::new(),
         origin,

@@ -90,7 +90,8 @@ impl HttpLane {
                         parts.push(part);
                     }
                 }
-                Fault::LaneLost => parts.push(part),
+                // Requests read no partition, so that they lose none.
+                Fault::LaneLost | Fault::SourcesLost => parts.push(part),
                 Fault::Unknown => {
                     let unknown = part.iter().map(|_| Answer::Unknown).collect();
                     reply(part, unknown);

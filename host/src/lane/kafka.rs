@@ -1,6 +1,6 @@
 //! The lane of Kafka records, due timers, deadlines and held deliveries that are tried again.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -10,9 +10,11 @@ use super::{
     due::{self, Owned},
     plan::{Aside, Work},
     seat::Seat,
-    sources::Sources,
+    sources::{Place, Sources},
 };
 use crate::{
+    ingress::delivery::{Delivery, Origin},
+    plugin::version::Version,
     service::Service,
     unit::{
         deliveries::{self, Committed},
@@ -29,6 +31,8 @@ pub struct KafkaLane {
     seat: Seat,
     sources: Arc<Sources>,
     stop: CancellationToken,
+    /// What the last unit ran.
+    version: Arc<Version>,
     due_at: Instant,
     started_at: Instant,
 }
@@ -37,8 +41,9 @@ impl KafkaLane {
     /// `owner` names the host; `stop` ends it after the unit that runs.
     #[must_use]
     pub fn new(service: Arc<Service>, sources: Arc<Sources>, owner: &str, stop: CancellationToken) -> Self {
+        let version = service.active.load().version.clone();
         let seat = Seat::new(service, "kafka", owner, stop.clone());
-        Self { seat, sources, stop, due_at: Instant::now(), started_at: Instant::now() }
+        Self { seat, sources, stop, version, due_at: Instant::now(), started_at: Instant::now() }
     }
 
     /// Handles what arrives until `stop`. What is queued then comes again from Kafka.
@@ -49,14 +54,16 @@ impl KafkaLane {
                 self.seat.renew().await;
             }
             if Instant::now() >= self.due_at {
-                self.due_at = Instant::now() + DUE_EVERY;
-                self.handle_due().await;
+                let more = self.handle_due().await;
+                self.due_at = Instant::now() + if more { Duration::ZERO } else { DUE_EVERY };
             }
             let wake_at = self.due_at.min(self.seat.renew_at());
+            // The queue before the clock: what fell due and what arrives take turns.
             tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
                 ready = service.deliveries.ready() => if !ready { break },
                 () = tokio::time::sleep_until(wake_at) => continue,
-                () = self.stop.cancelled() => break,
             }
             self.gather().await;
             let batch = self.take_batch();
@@ -86,25 +93,26 @@ impl KafkaLane {
         taken.into_iter().map(|delivery| Work { delivery, aside: None }).collect()
     }
 
-    /// What fell due, until nothing more does.
-    async fn handle_due(&mut self) {
-        loop {
-            let service = self.seat.service.clone();
-            let owned = Owned { sources: self.sources.positions(), leads: service.relay.leads() };
-            let limit = service.active.load().version.policy.limits.batch_deliveries_max;
-            let due = match due::due(&service.database.admin, &service.name, &owned, limit).await {
-                Ok(due) => due,
-                Err(error) => {
-                    tracing::debug!(plugin = service.name, "{error:#}");
-                    return;
-                }
-            };
-            if due.is_empty() || self.stop.is_cancelled() {
-                return;
+    /// One round of what fell due; whether more of it may be due at once. A round that got nothing
+    /// done would find the same again.
+    async fn handle_due(&mut self) -> bool {
+        let service = self.seat.service.clone();
+        let owned = Owned { sources: self.sources.positions(), leads: service.relay.leads() };
+        let limit = service.active.load().version.policy.limits.batch_deliveries_max;
+        let due = match due::due(&service.database.admin, &service.name, &owned, limit).await {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::debug!(plugin = service.name, "{error:#}");
+                return false;
             }
-            self.process(due.into_iter().map(|delivery| Work { delivery, aside: None }).collect()).await;
-            self.refresh_held().await;
+        };
+        if due.is_empty() || self.stop.is_cancelled() {
+            return false;
         }
+        let more = may_be_more(&due, limit);
+        let progress = self.process(due.into_iter().map(|delivery| Work { delivery, aside: None }).collect()).await;
+        self.refresh_held().await;
+        more && progress
     }
 
     /// A person may have discarded what was held.
@@ -122,23 +130,31 @@ impl KafkaLane {
         }
     }
 
-    /// Commits all of `work`, in order, in as few units as its culprits allow.
-    async fn process(&mut self, work: Vec<Work>) {
+    /// Commits all of `work`, in order, in as few units as its culprits allow; whether any of it was
+    /// dealt with.
+    async fn process(&mut self, work: Vec<Work>) -> bool {
         let mut parts = vec![work];
+        let mut progress = false;
         while let Some(mut part) = parts.pop() {
             if part.is_empty() || !self.seat.take().await {
                 continue;
             }
-            let Err(fault) = self.unit(&part).await else { continue };
+            let fault = match self.unit(&part).await {
+                Ok(dealt_with) => {
+                    progress |= dealt_with > 0;
+                    continue;
+                }
+                Err(fault) => fault,
+            };
             self.seat.recover(&fault).await;
             match fault {
                 Fault::Environment(why) => {
                     if !self.seat.pause(&why).await {
-                        return;
+                        return progress;
                     }
                     parts.push(part);
                 }
-                Fault::LaneLost => parts.push(part),
+                Fault::LaneLost | Fault::SourcesLost => parts.push(part),
                 Fault::Unknown => self.give_up_sources(),
                 Fault::Culprits(culprits) => {
                     self.blame(&mut part, culprits);
@@ -151,17 +167,23 @@ impl KafkaLane {
                 }
             }
         }
+        progress
     }
 
-    async fn unit(&mut self, work: &[Work]) -> Result<(), Fault> {
+    /// Runs one unit; how many deliveries it dealt with.
+    async fn unit(&mut self, work: &[Work]) -> Result<usize, Fault> {
         let active = self.seat.service.active.load_full();
+        if self.reads_otherwise(&active.version) {
+            self.give_up_sources();
+            return Ok(0);
+        }
         let sources = self.sources.clone();
         let Some(mut setup) = self.seat.setup(&active) else { return Err(Fault::LaneLost) };
         let began = Instant::now();
-        let Committed { advances, ended, handled, statements, committed } =
+        let Committed { advances, ended, handled, dealt_with, statements, committed } =
             deliveries::run(&mut setup, &sources, work).await?;
         if !committed {
-            return Ok(());
+            return Ok(0);
         }
         self.seat.committed();
         self.sources.advance(advances);
@@ -175,7 +197,17 @@ impl KafkaLane {
             us = began.elapsed().as_micros(),
             "unit committed"
         );
-        Ok(())
+        Ok(dealt_with)
+    }
+
+    /// Whether `version` finds keys and topics elsewhere than the one before it: what is queued was
+    /// read for that one, and its keys would order nothing against what comes.
+    fn reads_otherwise(&mut self, version: &Arc<Version>) -> bool {
+        if Arc::ptr_eq(&self.version, version) {
+            return false;
+        }
+        let before = std::mem::replace(&mut self.version, version.clone());
+        before.manifest.subscriptions != version.manifest.subscriptions
     }
 
     fn blame(&self, work: &mut [Work], culprits: Vec<Culprit>) {
@@ -193,9 +225,10 @@ impl KafkaLane {
         let open: Vec<usize> = (0..work.len()).filter(|place| work[*place].aside.is_none()).collect();
         match open.as_slice() {
             [] => {
-                // Nobody's decision is left in it, and going on would skip it.
+                // Nobody's decision is left in it, and going on would skip it: all of it comes again.
                 tracing::error!(plugin = self.seat.service.name, "what is set aside cannot be written: {reason}");
-                self.give_up_sources();
+                let places: HashSet<Place> = work.drain(..).filter_map(|item| place_of(item.delivery)).collect();
+                self.give_up(places);
                 Vec::new()
             }
             [alone] => {
@@ -213,12 +246,44 @@ impl KafkaLane {
         self.seat.service.active.load().counters.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// After a COMMIT of which nobody knows: the consumer claims its partitions again and reads on
-    /// from where the database says that each stands.
+    /// After a COMMIT of which nobody knows, and for a version that reads otherwise: the consumer
+    /// claims its partitions again and reads on from where the database says that each stands.
     fn give_up_sources(&self) {
         let places: Vec<_> = self.sources.with(|sources| sources.keys().cloned().collect());
+        self.give_up(places);
+    }
+
+    fn give_up(&self, places: impl IntoIterator<Item = Place>) {
         for place in places {
             self.sources.lose(place);
         }
+    }
+}
+
+/// Whether there may be more to do at once than was read: each key gives only its first held
+/// delivery, and no kind gives more than `limit`.
+fn may_be_more(due: &[Delivery], limit: u32) -> bool {
+    due.len() >= usize::try_from(limit).unwrap_or(usize::MAX) || due.iter().any(|delivery| delivery.held.is_some())
+}
+
+/// The partition that a delivery comes from.
+fn place_of(delivery: Delivery) -> Option<Place> {
+    match delivery.origin {
+        Origin::Kafka { topic, partition, .. } => Some((topic, partition)),
+        Origin::Timer { .. } | Origin::Deadline { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Delivery, Origin, may_be_more};
+    use crate::lane::due::bare;
+
+    #[test]
+    fn another_round_is_for_what_the_first_could_not_show() {
+        let timer = || bare(Origin::Timer { name: "t".into() }, 0);
+        assert!(!may_be_more(&[timer()], 2));
+        assert!(may_be_more(&[timer(), timer()], 2));
+        assert!(may_be_more(&[Delivery { held: Some(1), ..timer() }], 2));
     }
 }

@@ -136,24 +136,11 @@ impl Plan {
         self.steps.is_empty() && self.fates.iter().all(|fate| *fate == Fate::Drop)
     }
 
-    /// Takes out the deliveries of sources that are no longer ours; gives these sources' places.
-    pub fn lose(&mut self, work: &[Work], ours: &HashSet<i32>) -> Vec<Place> {
-        let mut lost = Vec::new();
-        self.advances.retain(|id, advance| {
-            let kept = ours.contains(id);
-            if !kept {
-                lost.push(advance.place.clone());
-            }
-            kept
-        });
-        for (fate, item) in self.fates.iter_mut().zip(work) {
-            if let Origin::Kafka { topic, partition, .. } = &item.delivery.origin
-                && lost.iter().any(|(name, number)| name == topic && number == partition)
-            {
-                *fate = Fate::Drop;
-            }
-        }
-        lost
+    /// The places of the sources that are no longer ours.
+    #[must_use]
+    pub fn lost(&self, ours: &HashSet<i32>) -> Vec<Place> {
+        let lost = self.advances.iter().filter(|(id, _)| !ours.contains(id));
+        lost.map(|(_, advance)| advance.place.clone()).collect()
     }
 
     /// The advance of the partition that a delivery comes from.
@@ -165,7 +152,10 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, sync::Arc};
+    use std::{
+        collections::{HashMap, HashSet},
+        sync::Arc,
+    };
 
     use super::{Aside, Fate, Plan, Work};
     use crate::{
@@ -250,10 +240,11 @@ mod tests {
         let mut other = work(4, "a");
         other.delivery.origin = Origin::Kafka { topic: "t".into(), partition: 1, offset: 4 };
         let batch = [other, work(4, "a")];
-        let mut plan = Plan::make(&batch, &source(4, &[]));
+        let plan = Plan::make(&batch, &source(4, &[]));
         assert_eq!(plan.fates, [Fate::Drop, Fate::Run]);
-        assert_eq!(plan.lose(&batch, &std::collections::HashSet::new()).len(), 1);
-        assert_eq!(plan.fates, [Fate::Drop, Fate::Drop]);
+        assert_eq!(plan.lost(&HashSet::from([5])), []);
+        assert_eq!(plan.lost(&HashSet::new()), [("t".into(), 0)]);
+        assert!(Plan::make(&batch, &HashMap::new()).is_empty());
     }
 
     #[test]

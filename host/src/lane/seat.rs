@@ -110,7 +110,7 @@ impl Seat {
                 self.session = None;
             }
             Fault::Environment(_) => self.session = None,
-            Fault::Culprits(_) | Fault::Guest(_) => {
+            Fault::SourcesLost | Fault::Culprits(_) | Fault::Guest(_) => {
                 if let Some(mut session) = self.session.take()
                     && sqlx::raw_sql("ROLLBACK").execute(&mut session.connection).await.is_ok()
                 {

@@ -25,7 +25,7 @@ pub struct Manifest {
 }
 
 /// A topic that it reads.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     /// Topic.
     pub topic: String,

@@ -180,7 +180,7 @@ impl Limits {
             ("rows_max", self.rows_max as usize, 1, 10_000_000),
             ("result_bytes_max", self.result_bytes_max, 1 << 10, 1 << 30),
             ("call_bytes_max", self.call_bytes_max, 1 << 10, 1 << 30),
-            ("publish_messages_max", self.publish_messages_max as usize, 0, 1_000_000),
+            ("publish_messages_max", self.publish_messages_max as usize, 0, 65_535),
             ("queue_bytes_max", self.queue_bytes_max, 1 << 10, 16 << 30),
             ("log_lines_max", self.log_lines_max as usize, 0, 1_000_000),
             ("attempts_max", self.attempts_max as usize, 1, 1_000),

@@ -15,9 +15,10 @@ pub mod order;
 mod outbox;
 mod producer;
 pub mod record;
+mod upkeep;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -25,6 +26,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +36,7 @@ use self::{
     order::{Order, Records},
     producer::Producer,
     record::Record,
+    upkeep::Upkeep,
 };
 use crate::{fault_point, kafka::Brokers, store::Database};
 
@@ -41,6 +44,8 @@ use crate::{fault_point, kafka::Brokers, store::Database};
 const READY_UNITS_MAX: usize = 2_000;
 /// Records handed to the producer and not acknowledged, at the most.
 const IN_FLIGHT_RECORDS_MAX: usize = 100_000;
+/// Their size, roughly, at the most.
+const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 /// How often acknowledged units are deleted from the outbox.
 const CLEAR_EVERY: Duration = Duration::from_millis(50);
 /// How often the outbox is looked at for what other hosts commit.
@@ -98,17 +103,13 @@ impl Relay {
 
     /// Before COMMIT: this number is about to be used.
     pub fn register(&self, seq: i64) {
-        if self.leads() {
-            self.order.lock().register(seq);
-        }
+        self.order.lock().register(seq);
     }
 
     /// After COMMIT.
     pub fn committed(&self, seq: i64, records: Records) {
-        if self.leads() {
-            self.order.lock().committed(seq, records);
-            self.changed.notify_one();
-        }
+        self.order.lock().committed(seq, records);
+        self.changed.notify_one();
     }
 
     /// The unit was rolled back.
@@ -139,53 +140,60 @@ impl Relay {
     }
 
     async fn lead(&self, mut lease: Lease, stop: &CancellationToken) {
-        *self.order.lock() = Order::new(READY_UNITS_MAX);
+        self.order.lock().lead();
         self.leading.store(true, Ordering::Release);
         tracing::debug!(database = self.database.name, "relay leads");
+        let mut refused = Refused::new();
+        let mut upkeep = Upkeep::default();
         while lease.holds() && !(stop.is_cancelled() && self.is_idle()) {
-            if let Err(error) = Leader::new(self).publish(&mut lease, stop).await {
-                tracing::warn!(database = self.database.name, "relay starts again: {error:#}");
-                self.order.lock().resume();
-                tokio::time::sleep(REBUILD_AFTER).await;
-                match lease.renew(&self.database.admin, &self.owner).await {
-                    Ok(true) | Err(_) => {}
-                    Ok(false) => break,
+            // Whatever an earlier producer had in flight goes again, lowest first.
+            self.order.lock().resume();
+            match Leader::new(self, &mut refused, &mut upkeep).publish(&mut lease, stop).await {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::warn!(database = self.database.name, "relay starts again: {error:#}");
+                    tokio::time::sleep(REBUILD_AFTER).await;
+                    if matches!(lease.renew(&self.database.admin, &self.owner).await, Ok(false)) {
+                        break;
+                    }
                 }
             }
         }
         self.leading.store(false, Ordering::Release);
+        self.order.lock().follow();
         if let Err(error) = lease.release(&self.database.admin).await {
             tracing::debug!(database = self.database.name, "the lead ends by itself in {LEASE:?}: {error:#}");
         }
     }
 }
 
+/// Records (unit, place) that are held instead of being sent.
+type Refused = HashSet<(i64, usize)>;
+
 /// One producer's life: from the lowest unacknowledged unit until something breaks.
 struct Leader<'a> {
     relay: &'a Relay,
     producer: Option<Producer>,
     acknowledged: Vec<i64>,
-    held: HashSet<(String, String)>,
-    refused: HashSet<(i64, usize)>,
+    /// By topic and key: the position of the first held record.
+    held: HashMap<(String, String), i64>,
+    refused: &'a mut Refused,
+    upkeep: &'a mut Upkeep,
     read: bool,
 }
 
 impl<'a> Leader<'a> {
-    fn new(relay: &'a Relay) -> Self {
-        Self {
-            relay,
-            producer: None,
-            acknowledged: Vec::new(),
-            held: HashSet::new(),
-            refused: HashSet::new(),
-            read: false,
-        }
+    fn new(relay: &'a Relay, refused: &'a mut Refused, upkeep: &'a mut Upkeep) -> Self {
+        Self { relay, producer: None, acknowledged: Vec::new(), held: HashMap::new(), refused, upkeep, read: false }
     }
 
+    /// Until the lead is lost, or the host stops and everything is sent.
+    ///
     /// # Errors
     /// Whatever needs a new producer or a new look at the outbox.
     async fn publish(mut self, lease: &mut Lease, stop: &CancellationToken) -> anyhow::Result<()> {
-        self.read_held().await?;
+        self.relay.order.lock().set_alone(!lease.others);
+        self.held = outbox::held(&self.relay.database.admin).await?;
         let mut renew_at = Instant::now() + RENEWAL;
         let mut poll_at = Instant::now();
         let mut clear_at = Instant::now() + CLEAR_EVERY;
@@ -196,9 +204,11 @@ impl<'a> Leader<'a> {
                     return Ok(());
                 }
                 renew_at = now + RENEWAL;
-                if !self.refused.is_empty() {
-                    self.read_held().await?;
+                self.relay.order.lock().set_alone(!lease.others);
+                if !self.held.is_empty() {
+                    self.held = outbox::held(&self.relay.database.admin).await?;
                 }
+                self.upkeep.look_after(&self.relay.database).await;
             }
             self.collect_reports().await?;
             if now >= clear_at {
@@ -226,21 +236,17 @@ impl<'a> Leader<'a> {
         Ok(())
     }
 
-    /// What Kafka refused for good: a person may send it again or discard it meanwhile.
-    async fn read_held(&mut self) -> anyhow::Result<()> {
-        self.held.clear();
-        for (topic, key, place) in outbox::held(&self.relay.database.admin).await? {
-            self.refused.insert(place);
-            self.held.extend(key.map(|key| (topic, key)));
-        }
-        Ok(())
-    }
-
     async fn snapshot(&mut self) -> anyhow::Result<()> {
-        let begun_at = self.relay.order.lock().begin_snapshot();
-        let in_flight = self.relay.order.lock().in_flight_seqs();
+        let (begun_at, in_flight) = {
+            let mut order = self.relay.order.lock();
+            (order.begin_snapshot(), order.in_flight_seqs())
+        };
         let rows = outbox::unpublished(&self.relay.database.admin, &in_flight).await?;
         let complete = i64::try_from(rows.len()).is_ok_and(|count| count < outbox::SNAPSHOT_ROWS_MAX);
+        for row in &rows {
+            self.refused.extend(row.held.iter().map(|index| (row.seq, *index)));
+        }
+        let rows = rows.into_iter().map(|row| (row.seq, row.records)).collect();
         self.relay.order.lock().snapshot(begun_at, rows, complete);
         self.read = true;
         Ok(())
@@ -248,8 +254,7 @@ impl<'a> Leader<'a> {
 
     async fn send(&mut self, lease: &Lease) -> anyhow::Result<()> {
         loop {
-            let full = self.producer.as_ref().is_some_and(|producer| producer.in_flight() >= IN_FLIGHT_RECORDS_MAX);
-            if full || !lease.holds() {
+            if self.is_full() || !lease.holds() {
                 return Ok(());
             }
             let Some((seq, records)) = self.relay.order.lock().next() else { return Ok(()) };
@@ -259,31 +264,37 @@ impl<'a> Leader<'a> {
                 Some(producer) => producer,
                 none => none.insert(Producer::new(&self.relay.brokers, self.relay.changed.clone())?),
             };
-            producer.send(seq, &records, |index| self.refused.contains(&(seq, index)))?;
+            if let Err(error) = producer.send(seq, &records, |index| self.refused.contains(&(seq, index))) {
+                self.collect_reports().await?;
+                return Err(error).context("handing records to the Kafka producer");
+            }
             self.relay.published.fetch_add(records.len() as u64, Ordering::Relaxed);
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.producer.as_ref().is_some_and(|producer| {
+            producer.in_flight() >= IN_FLIGHT_RECORDS_MAX || producer.in_flight_bytes() >= IN_FLIGHT_BYTES_MAX
+        })
+    }
+
     /// A record whose key has a held one before it is held too.
     async fn queue_behind_held(&mut self, seq: i64, records: &Records) -> anyhow::Result<()> {
-        if self.held.is_empty() || !records.iter().any(|record| self.is_behind_held(record)) {
+        let behind = |held: &HashMap<(String, String), i64>| -> Vec<usize> {
+            let is_behind = |(index, record): &(usize, &Record)| is_behind(held, outbox::position(seq, *index), record);
+            records.iter().enumerate().filter(is_behind).map(|(index, _)| index).collect()
+        };
+        if self.held.is_empty() || behind(&self.held).is_empty() {
             return Ok(());
         }
         // What a person sends again is committed together with the end of its being held.
-        self.read_held().await?;
-        for (index, record) in records.iter().enumerate() {
-            if self.is_behind_held(record) {
-                let reason = "an earlier record of its key is held";
-                outbox::hold(&self.relay.database.admin, seq, index, record, reason).await?;
-                self.refused.insert((seq, index));
-            }
+        self.held = outbox::held(&self.relay.database.admin).await?;
+        for index in behind(&self.held) {
+            let reason = "an earlier record of its key is held";
+            outbox::hold(&self.relay.database.admin, seq, index, &records[index], reason).await?;
+            self.refused.insert((seq, index));
         }
         Ok(())
-    }
-
-    fn is_behind_held(&self, record: &Record) -> bool {
-        let name = |key| (record.topic.clone(), String::from_utf8_lossy(key).into_owned());
-        record.key.as_deref().is_some_and(|key| self.held.contains(&name(key)))
     }
 
     async fn collect_reports(&mut self) -> anyhow::Result<()> {
@@ -302,6 +313,7 @@ impl<'a> Leader<'a> {
                     "Kafka refuses a record: {reason}; it is held"
                 );
                 outbox::hold(&self.relay.database.admin, *seq, *index, record, reason).await?;
+                self.refused.insert((*seq, *index));
             }
         }
         match reports.broken {
@@ -318,8 +330,16 @@ impl<'a> Leader<'a> {
             return Ok(());
         }
         outbox::forget(&self.relay.database.admin, &self.acknowledged).await?;
+        if !self.refused.is_empty() {
+            self.refused.retain(|(seq, _)| !self.acknowledged.contains(seq));
+        }
         let mut order = self.relay.order.lock();
         self.acknowledged.drain(..).for_each(|seq| order.cleared(seq));
         Ok(())
     }
+}
+
+fn is_behind(held: &HashMap<(String, String), i64>, position: i64, record: &Record) -> bool {
+    let name = |key| (record.topic.clone(), String::from_utf8_lossy(key).into_owned());
+    record.key.as_deref().and_then(|key| held.get(&name(key))).is_some_and(|first| *first < position)
 }

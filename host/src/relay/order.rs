@@ -29,27 +29,57 @@ enum State {
 pub struct Order {
     units: BTreeMap<i64, State>,
     in_flight: BTreeMap<i64, Records>,
-    /// The lowest number of which nothing is known yet.
+    leading: bool,
+    /// No other host commits here: every number is registered in this order.
+    alone: bool,
+    /// Alone, the lowest number of which nothing is known yet.
     expected: i64,
     /// Up to here a snapshot has shown everything that may have to go first.
     cleared: i64,
     /// Ready units are kept in memory up to this many; beyond, they are read again from the outbox.
     ready_max: usize,
+    /// Something that is ready is only in the outbox.
     overflown: bool,
+    /// Something was left to the outbox since the last snapshot began.
+    dropped: bool,
 }
 
 impl Order {
-    /// Nothing known yet.
+    /// Nothing known yet, and not leading.
     #[must_use]
     pub fn new(ready_max: usize) -> Self {
         Self {
             units: BTreeMap::new(),
             in_flight: BTreeMap::new(),
+            leading: false,
+            alone: false,
             expected: i64::MIN,
             cleared: i64::MIN,
             ready_max,
             overflown: false,
+            dropped: false,
         }
+    }
+
+    /// This host publishes from now on. Only COMMITs that are under way are known yet.
+    pub fn lead(&mut self) {
+        self.follow();
+        self.leading = true;
+    }
+
+    /// Another host publishes from now on: what is committed is in the outbox.
+    pub fn follow(&mut self) {
+        let registered =
+            std::mem::take(&mut self.units).into_iter().filter(|(_, state)| matches!(state, State::Registered));
+        *self = Self { units: registered.collect(), ..Self::new(self.ready_max) };
+    }
+
+    /// Whether other hosts commit to this outbox, too.
+    pub fn set_alone(&mut self, alone: bool) {
+        if alone && !self.alone {
+            self.expected = i64::MIN;
+        }
+        self.alone = alone;
     }
 
     /// A unit of this host has its number and is about to commit.
@@ -63,7 +93,8 @@ impl Order {
         if let Entry::Occupied(mut unit) = self.units.entry(seq)
             && matches!(unit.get(), State::Registered)
         {
-            if self.overflown {
+            if self.overflown || !self.leading {
+                self.dropped = true;
                 unit.remove();
             } else {
                 unit.insert(State::Ready(records));
@@ -76,7 +107,11 @@ impl Order {
 
     /// That unit is rolled back.
     pub fn rolled_back(&mut self, seq: i64) {
-        self.units.entry(seq).and_modify(|state| *state = State::RolledBack);
+        if self.leading {
+            self.units.entry(seq).and_modify(|state| *state = State::RolledBack);
+        } else {
+            self.units.remove(&seq);
+        }
     }
 
     /// Nobody knows what became of that unit: the outbox will tell.
@@ -84,11 +119,17 @@ impl Order {
         self.units.remove(&seq);
     }
 
+    /// Up to here units may leave without another look at the outbox. Other hosts' numbers are not
+    /// registered here, so a hole may fill at any time, and what comes after it may depend on it.
+    fn open_up_to(&self) -> i64 {
+        if self.alone { self.expected.max(self.cleared) } else { self.cleared }
+    }
+
     /// True when the next unit can only leave after a look at the outbox.
     #[must_use]
     pub fn wants_snapshot(&self) -> bool {
         match self.units.first_key_value() {
-            Some((seq, State::Ready(_))) => *seq > self.expected.max(self.cleared),
+            Some((seq, State::Ready(_))) => *seq > self.open_up_to(),
             Some(_) => false,
             None => self.overflown && self.in_flight.len() < self.ready_max / 2,
         }
@@ -96,22 +137,26 @@ impl Order {
 
     /// Call before the outbox is read; the answer goes to [`Order::snapshot`].
     pub fn begin_snapshot(&mut self) -> i64 {
-        self.overflown = false;
+        self.dropped = false;
         let ready = self.units.iter().rev().find(|(_, state)| matches!(state, State::Ready(_)));
         ready.map_or(i64::MIN, |(seq, _)| *seq)
     }
 
-    /// The unpublished units by `seq`; `complete` is false when there were more than were read.
+    /// The unpublished units by `seq`; `complete` is false when there were more than were read: then
+    /// nothing is known of what lies above the last of them.
     pub fn snapshot(&mut self, begun_at: i64, rows: Vec<(i64, Records)>, complete: bool) {
-        let last = rows.last().map_or(begun_at, |(seq, _)| (*seq).max(begun_at));
+        let last = rows.last().map_or(i64::MIN, |(seq, _)| *seq);
         for (seq, records) in rows {
             if self.in_flight.contains_key(&seq) {
                 continue;
             }
             self.units.insert(seq, State::Ready(records));
         }
-        self.cleared = self.cleared.max(last);
-        if !complete {
+        if complete {
+            self.cleared = self.cleared.max(last).max(begun_at);
+            self.overflown = self.dropped;
+        } else {
+            self.cleared = self.cleared.max(last);
             self.overflow(last);
         }
     }
@@ -119,12 +164,14 @@ impl Order {
     /// Drops from memory what lies above `kept`; the outbox still has it.
     fn overflow(&mut self, kept: i64) {
         self.overflown = true;
+        self.dropped = true;
         self.units.retain(|seq, state| *seq <= kept || !matches!(state, State::Ready(_)));
     }
 
     /// The next unit to send, now in flight.
     pub fn next(&mut self) -> Option<(i64, Records)> {
         loop {
+            let limit = self.open_up_to();
             let first = self.units.first_entry()?;
             let seq = *first.key();
             match first.get() {
@@ -135,7 +182,7 @@ impl Order {
                         self.expected += 1;
                     }
                 }
-                State::Ready(_) if seq > self.expected.max(self.cleared) => return None,
+                State::Ready(_) if seq > limit => return None,
                 State::Ready(_) => {
                     let State::Ready(records) = first.remove() else { return None };
                     self.expected = self.expected.max(seq + 1);
@@ -194,6 +241,8 @@ mod tests {
     /// As a leader that has read an empty outbox up to number 10.
     fn leading() -> Order {
         let mut order = Order::new(100);
+        order.lead();
+        order.set_alone(true);
         order.register(10);
         order.committed(10, records());
         let begun = order.begin_snapshot();
@@ -278,6 +327,8 @@ mod tests {
     #[test]
     fn a_backlog_stays_in_the_outbox() {
         let mut order = Order::new(4);
+        order.lead();
+        order.set_alone(true);
         for seq in 1..=10 {
             order.register(seq);
             order.committed(seq, records());
@@ -294,5 +345,71 @@ mod tests {
         order.snapshot(begun, (4..=10).map(|seq| (seq, records())).collect(), true);
         assert_eq!(sent(&mut order), (4..=10).collect::<Vec<_>>());
         assert!(!order.is_idle());
+    }
+
+    #[test]
+    fn a_cut_off_snapshot_says_nothing_of_what_lies_above_it() {
+        let mut order = Order::new(100);
+        order.lead();
+        order.set_alone(true);
+        order.register(3_000);
+        order.committed(3_000, records());
+        let begun = order.begin_snapshot();
+        order.snapshot(begun, (1..=5).map(|seq| (seq, records())).collect(), false);
+        assert_eq!(sent(&mut order), [1, 2, 3, 4, 5]);
+        assert!(order.wants_snapshot());
+        let begun = order.begin_snapshot();
+        order.snapshot(begun, vec![(6, records()), (3_000, records())], true);
+        assert_eq!(sent(&mut order), [6, 3_000]);
+    }
+
+    #[test]
+    fn with_other_hosts_nothing_passes_a_hole_without_a_look() {
+        let mut order = leading();
+        order.set_alone(false);
+        order.register(16);
+        order.committed(16, records());
+        assert!(order.wants_snapshot());
+        let begun = order.begin_snapshot();
+        order.snapshot(begun, vec![(16, records())], true);
+        assert_eq!(sent(&mut order), [16]);
+        order.register(17);
+        order.committed(17, records());
+        assert_eq!(sent(&mut order), [0_i64; 0]);
+        let begun = order.begin_snapshot();
+        order.snapshot(begun, vec![(15, records()), (17, records())], true);
+        assert_eq!(sent(&mut order), [15, 17]);
+    }
+
+    #[test]
+    fn what_commits_while_a_snapshot_is_read_is_looked_for_again() {
+        let mut order = leading();
+        for seq in 11..=120 {
+            order.register(seq);
+            order.committed(seq, records());
+        }
+        order.register(121);
+        let begun = order.begin_snapshot();
+        order.committed(121, records());
+        order.snapshot(begun, (11..=120).map(|seq| (seq, records())).collect(), true);
+        assert_eq!(sent(&mut order), (11..=120).collect::<Vec<_>>());
+        (10..=120).for_each(|seq| order.cleared(seq));
+        assert!(order.wants_snapshot());
+    }
+
+    #[test]
+    fn a_commit_under_way_outlives_a_change_of_the_lead() {
+        let mut order = leading();
+        order.register(11);
+        order.register(12);
+        order.follow();
+        order.committed(11, records());
+        order.lead();
+        order.set_alone(true);
+        order.committed(12, records());
+        assert_eq!(sent(&mut order), [0_i64; 0]);
+        let begun = order.begin_snapshot();
+        order.snapshot(begun, vec![(11, records()), (12, records())], true);
+        assert_eq!(sent(&mut order), [11, 12]);
     }
 }

@@ -1,6 +1,6 @@
 //! The statements of `saga.outbox`, and of the held records that Kafka refused.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use anyhow::Context;
 use sqlx::PgPool;
@@ -13,18 +13,28 @@ use super::{
 /// Rows read at once.
 pub(super) const SNAPSHOT_ROWS_MAX: i64 = 500;
 
+/// A unit as the outbox has it.
+pub(super) struct Row {
+    pub(super) seq: i64,
+    pub(super) records: Records,
+    /// Places of records that are held instead of being sent.
+    pub(super) held: Vec<usize>,
+}
+
 /// The unpublished units by `seq`, at most [`SNAPSHOT_ROWS_MAX`], without those in flight.
-pub(super) async fn unpublished(pool: &PgPool, in_flight: &[i64]) -> anyhow::Result<Vec<(i64, Records)>> {
-    let rows: Vec<(i64, Vec<u8>)> =
-        sqlx::query_as("SELECT seq, body FROM saga.outbox WHERE seq <> ALL ($1) ORDER BY seq LIMIT $2")
+pub(super) async fn unpublished(pool: &PgPool, in_flight: &[i64]) -> anyhow::Result<Vec<Row>> {
+    let rows: Vec<(i64, Vec<u8>, Vec<i32>)> =
+        sqlx::query_as("SELECT seq, body, held FROM saga.outbox WHERE seq <> ALL ($1) ORDER BY seq LIMIT $2")
             .bind(in_flight)
             .bind(SNAPSHOT_ROWS_MAX)
             .fetch_all(pool)
             .await
             .context("reading the outbox")?;
     rows.into_iter()
-        .map(|(seq, body)| {
-            Ok((seq, Arc::new(decode(&body).with_context(|| format!("outbox row {seq} is not of this version"))?)))
+        .map(|(seq, body, held)| {
+            let records = decode(&body).with_context(|| format!("outbox row {seq} is not of this version"))?;
+            let held = held.into_iter().filter_map(|index| usize::try_from(index).ok()).collect();
+            Ok(Row { seq, records: Arc::new(records), held })
         })
         .collect()
 }
@@ -42,38 +52,42 @@ pub(super) async fn forget(pool: &PgPool, acknowledged: &[i64]) -> anyhow::Resul
     transaction.commit().await.context("clearing the outbox")
 }
 
-/// Keeps a record that Kafka refused for a person to see, once however often it is refused.
+/// Takes a record out of what is sent and keeps it for a person to see, both at once and only once.
 pub(super) async fn hold(pool: &PgPool, seq: i64, index: usize, record: &Record, reason: &str) -> anyhow::Result<()> {
-    let position = (seq << 16) | i64::try_from(index).unwrap_or(0);
     let body = encode(std::slice::from_ref(record)).context("encoding a refused record")?;
     sqlx::query(
-        "INSERT INTO saga.held (direction, plugin, topic, partition, position, key, body, reason, attempts)
-         SELECT 'out', l.plugin, $1, $2, $3, $4, $5, $6, 1
-           FROM saga.outbox o JOIN saga.lane l ON l.slot = o.slot
-          WHERE o.seq = $7 AND NOT EXISTS (SELECT FROM saga.held WHERE direction = 'out' AND position = $3)",
+        "WITH taken AS (
+             UPDATE saga.outbox SET held = array_append(held, $1) WHERE seq = $2 AND NOT ($1 = ANY (held)) RETURNING seq)
+         INSERT INTO saga.held (direction, plugin, topic, partition, position, key, body, reason, attempts)
+         SELECT 'out', $3, $4, $5, $6, $7, $8, $9, 1 FROM taken",
     )
+    .bind(i32::try_from(index).unwrap_or(i32::MAX))
+    .bind(seq)
+    .bind(record.plugin())
     .bind(&record.topic)
     .bind(record.partition)
-    .bind(position)
+    .bind(position(seq, index))
     .bind(record.key.as_ref().map(|key| String::from_utf8_lossy(key).into_owned()))
     .bind(body)
     .bind(reason)
-    .bind(seq)
     .execute(pool)
     .await
     .context("holding a refused record")
     .map(drop)
 }
 
-/// What is held of this database: topic, key, and (unit, index) of each record.
-pub(super) async fn held(pool: &PgPool) -> anyhow::Result<Vec<(String, Option<String>, (i64, usize))>> {
-    let rows: Vec<(String, Option<String>, i64)> =
-        sqlx::query_as("SELECT topic, key, position FROM saga.held WHERE direction = 'out'")
-            .fetch_all(pool)
-            .await
-            .context("reading the held records")?;
-    Ok(rows
-        .into_iter()
-        .map(|(topic, key, position)| (topic, key, (position >> 16, usize::try_from(position & 0xffff).unwrap_or(0))))
-        .collect())
+/// The order of records within a database: by unit, then by place in it.
+pub(super) fn position(seq: i64, index: usize) -> i64 {
+    (seq << 16) | i64::try_from(index & 0xffff).unwrap_or(0)
+}
+
+/// What is held of this database: for each topic and key the position of its first record.
+pub(super) async fn held(pool: &PgPool) -> anyhow::Result<HashMap<(String, String), i64>> {
+    let rows: Vec<(String, String, i64)> = sqlx::query_as(
+        "SELECT topic, key, min(position) FROM saga.held WHERE direction = 'out' AND key IS NOT NULL GROUP BY topic, key",
+    )
+    .fetch_all(pool)
+    .await
+    .context("reading the held records")?;
+    Ok(rows.into_iter().map(|(topic, key, position)| ((topic, key), position)).collect())
 }

@@ -28,8 +28,16 @@ pub(super) struct Reports {
 
 #[derive(Debug, Default)]
 struct Counts {
-    outstanding: HashMap<i64, usize>,
+    outstanding: HashMap<i64, Outstanding>,
+    bytes: usize,
     reports: Reports,
+}
+
+/// What Kafka has not acknowledged of one unit.
+#[derive(Debug)]
+struct Outstanding {
+    records: usize,
+    bytes: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -50,8 +58,10 @@ impl ProducerContext for Reporter {
         match result {
             Ok(_) => {
                 if let Some(left) = counts.outstanding.get_mut(&seq) {
-                    *left -= 1;
-                    if *left == 0 {
+                    left.records -= 1;
+                    if left.records == 0 {
+                        let bytes = left.bytes;
+                        counts.bytes -= bytes;
                         counts.outstanding.remove(&seq);
                         counts.reports.acknowledged.push(seq);
                     }
@@ -114,7 +124,13 @@ impl Producer {
         let context = Reporter { counts: counts.clone(), changed };
         let client = brokers
             .client(
-                &[("linger.ms", "0"), ("compression.type", "none"), ("queue.buffering.max.messages", "500000")],
+                &[
+                    ("linger.ms", "0"),
+                    ("compression.type", "none"),
+                    ("queue.buffering.max.messages", "500000"),
+                    // The broker's limit decides; what it refuses is held.
+                    ("message.max.bytes", "4000000"),
+                ],
                 &[
                     ("enable.idempotence", "true"),
                     ("enable.gapless.guarantee", "true"),
@@ -132,14 +148,25 @@ impl Producer {
     /// # Errors
     /// When its queue is full, or it is broken: build a new one and send again from the lowest.
     pub(super) fn send(&self, seq: i64, records: &[Record], skip: impl Fn(usize) -> bool) -> Result<(), KafkaError> {
-        let wanted = (0..records.len()).filter(|index| !skip(*index)).count();
-        if wanted == 0 {
-            self.counts.lock().reports.acknowledged.push(seq);
-            return Ok(());
+        let wanted: Vec<(usize, &Record)> = records.iter().enumerate().filter(|(index, _)| !skip(*index)).collect();
+        let unit = Outstanding { records: wanted.len(), bytes: wanted.iter().map(|(_, record)| record.size()).sum() };
+        {
+            let mut counts = self.counts.lock();
+            if wanted.is_empty() {
+                counts.reports.acknowledged.push(seq);
+                return Ok(());
+            }
+            counts.bytes += unit.bytes;
+            counts.outstanding.insert(seq, unit);
         }
-        self.counts.lock().outstanding.insert(seq, wanted);
-        for (index, record) in records.iter().enumerate().filter(|(index, _)| !skip(*index)) {
-            self.send_one(opaque(seq, index), record)?;
+        for (index, record) in wanted {
+            if let Err(error) = self.send_one(opaque(seq, index), record) {
+                if is_final(&error) {
+                    let reason = format!("{error} (topic {}, partition {})", record.topic, record.partition);
+                    self.counts.lock().reports.refused.push((seq, index, reason));
+                }
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -151,6 +178,7 @@ impl Producer {
         }
         let mut message = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&record.topic, opaque)
             .partition(record.partition)
+            .timestamp(record.timestamp_ms)
             .headers(headers);
         if let Some(key) = &record.key {
             message = message.key(key);
@@ -164,6 +192,11 @@ impl Producer {
     /// Records that Kafka has not acknowledged yet.
     pub(super) fn in_flight(&self) -> usize {
         usize::try_from(self.client.in_flight_count()).unwrap_or(0)
+    }
+
+    /// Their size, roughly.
+    pub(super) fn in_flight_bytes(&self) -> usize {
+        self.counts.lock().bytes
     }
 
     /// What was reported since the last call.

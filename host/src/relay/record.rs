@@ -9,12 +9,31 @@ pub struct Record {
     pub topic: String,
     /// Chosen before the commit, so that a repeat goes where the first one went.
     pub partition: i32,
+    /// Milliseconds since 1970: what consumers compare by, so it is fixed with the rest.
+    pub timestamp_ms: i64,
     /// Key.
     pub key: Option<Vec<u8>>,
     /// None is a tombstone.
     pub payload: Option<Vec<u8>>,
     /// In order; CloudEvents and trace headers included.
     pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Record {
+    /// The plugin that asked for it, from `ce_source`: `/saga-host/DATABASE/PLUGIN`.
+    #[must_use]
+    pub fn plugin(&self) -> &str {
+        let source = self.headers.iter().find(|(name, _)| name == "ce_source").map(|(_, value)| value.as_slice());
+        let source = std::str::from_utf8(source.unwrap_or_default()).unwrap_or_default();
+        source.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Bytes that it occupies in the producer, roughly.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+        64 + headers + self.key.as_ref().map_or(0, Vec::len) + self.payload.as_ref().map_or(0, Vec::len)
+    }
 }
 
 /// The body of an outbox row.
@@ -67,10 +86,11 @@ mod tests {
     #[test]
     fn a_body_is_read_back_as_it_was_written() {
         let records = vec![
-            Record { topic: "t".into(), partition: 3, key: None, payload: None, headers: vec![] },
+            Record { topic: "t".into(), partition: 3, timestamp_ms: 0, key: None, payload: None, headers: vec![] },
             Record {
                 topic: "u".into(),
                 partition: 0,
+                timestamp_ms: 1,
                 key: Some(b"k".to_vec()),
                 payload: Some(b"{}".to_vec()),
                 headers: vec![("ce_id".into(), b"d:1:2:3:4".to_vec())],

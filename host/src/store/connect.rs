@@ -17,7 +17,7 @@ use crate::plugin::Policy;
 const ADMIN_CONNECTIONS_MAX: u32 = 4;
 /// Above the longest plugin call: after it Postgres ends the transaction of a stopped host.
 const IDLE_IN_TRANSACTION_MS: u64 = 5_000;
-const LOCK_TIMEOUT_MS: u64 = 3_000;
+const LOCK_TIMEOUT_MS_MAX: u64 = 3_000;
 const TCP_USER_TIMEOUT_MS: u64 = 10_000;
 
 /// The Postgres server that the host was told of.
@@ -111,7 +111,7 @@ impl Database {
             .options([
                 ("search_path", "public".to_owned()),
                 ("statement_timeout", unit_ms.to_string()),
-                ("lock_timeout", LOCK_TIMEOUT_MS.min(unit_ms).to_string()),
+                ("lock_timeout", lock_timeout_ms(unit_ms).to_string()),
                 ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MS.max(unit_ms * 2).to_string()),
                 ("tcp_user_timeout", TCP_USER_TIMEOUT_MS.to_string()),
                 ("standard_conforming_strings", "on".to_owned()),
@@ -124,9 +124,20 @@ impl Database {
     }
 }
 
+/// Below `statement_timeout`: waiting for a lock must not look like a statement that takes too long.
+/// Never 0, which would be no limit.
+fn lock_timeout_ms(unit_ms: u64) -> u64 {
+    (unit_ms / 2).clamp(1, LOCK_TIMEOUT_MS_MAX)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::password_of;
+    use super::{lock_timeout_ms, password_of};
+
+    #[test]
+    fn a_lock_times_out_before_its_statement() {
+        assert_eq!([1, 10, 2_000, 60_000].map(lock_timeout_ms), [1, 5, 1_000, 3_000]);
+    }
 
     #[test]
     fn the_password_of_an_address() {

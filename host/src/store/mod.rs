@@ -6,10 +6,12 @@
 mod connect;
 mod migrate;
 mod provision;
+mod retention;
 
 pub use connect::{Database, Server};
 pub use migrate::Migration;
 pub use provision::{PluginRole, ProvisionError};
+pub use retention::roll_partitions;
 
 /// Quotes an identifier for a statement that cannot take it as a parameter.
 fn quote_ident(name: &str) -> String {
@@ -17,9 +19,10 @@ fn quote_ident(name: &str) -> String {
 }
 
 /// Quotes a text literal for a statement that cannot take it as a parameter; NUL, which no text
-/// of Postgres can hold, is dropped.
+/// of Postgres can hold, is dropped. It means the same whatever `standard_conforming_strings` is: a
+/// guest may have changed that.
 pub(crate) fn quote_literal(text: &str) -> String {
-    format!("'{}'", text.replace('\0', "").replace('\'', "''"))
+    format!("E'{}'", text.replace('\0', "").replace('\\', r"\\").replace('\'', "''"))
 }
 
 #[cfg(test)]
@@ -29,6 +32,7 @@ mod tests {
     #[test]
     fn quotes_are_doubled() {
         assert_eq!(quote_ident(r#"a"b"#), r#""a""b""#);
-        assert_eq!(quote_literal("it's\0"), "'it''s'");
+        assert_eq!(quote_literal("it's\0"), "E'it''s'");
+        assert_eq!(quote_literal(r"a\'b\"), r"E'a\\''b\\'");
     }
 }

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, PgConnection, postgres::PgDatabaseError};
 use super::{
     Database, Migration, Server,
     migrate::{self, LOCK, host_migrations},
-    quote_ident, quote_literal,
+    quote_ident, quote_literal, roll_partitions,
 };
 use crate::config::MigrationsMode;
 
@@ -83,7 +83,10 @@ impl Server {
         self.create_database(&database.name).await?;
         let mut connection = database.admin.acquire().await?;
         sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut *connection).await?;
-        let done = self.provision_locked(&mut connection, database, role, migrations, mode).await;
+        let mut done = self.provision_locked(&mut connection, database, role, migrations, mode).await;
+        if done.is_ok() {
+            done = roll_partitions(&database.admin).await.map_err(ProvisionError::from);
+        }
         sqlx::query("SELECT pg_advisory_unlock($1)").bind(LOCK).execute(&mut *connection).await?;
         done
     }
@@ -105,9 +108,7 @@ impl Server {
         if mode == MigrationsMode::Apply {
             sqlx::raw_sql(AssertSqlSafe(grants(&database.name, &role.name))).execute(&mut *connection).await?;
         }
-        shut_session_functions(connection, mode).await?;
-        sqlx::query("SELECT saga.roll_partitions(7, 30, 2)").execute(connection).await?;
-        Ok(())
+        shut_session_functions(connection, mode).await.map_err(ProvisionError::from)
     }
 
     async fn create_database(&self, name: &str) -> Result<(), ProvisionError> {

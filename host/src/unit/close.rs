@@ -7,6 +7,9 @@ use super::{
     open::Chain,
 };
 
+/// Of a reason that is stored for a person to read.
+const REASON_CHARS_MAX: usize = 2_000;
+
 /// Everything that `saga.close` writes, as columns. `push` functions keep their lengths equal.
 #[derive(Debug, Default)]
 pub struct Closing {
@@ -178,9 +181,9 @@ impl Closing {
         self.h.0.push(held.topic);
         self.h.1.push(held.partition);
         self.h.2.push(held.position);
-        self.h.3.push(held.key);
+        self.h.3.push(held.key.map(without_nul));
         self.h.4.push(held.body);
-        self.h.5.push(held.reason);
+        self.h.5.push(legible(held.reason));
         self.h.6.push(held.attempts);
         self.h.7.push(held.retry_ms);
     }
@@ -188,7 +191,7 @@ impl Closing {
     /// A held delivery was tried again and stays held.
     pub fn hold_again(&mut self, id: i64, reason: String, attempts: i32, retry_ms: Option<i64>) {
         self.r.0.push(id);
-        self.r.1.push(reason);
+        self.r.1.push(legible(reason));
         self.r.2.push(attempts);
         self.r.3.push(retry_ms);
     }
@@ -196,8 +199,8 @@ impl Closing {
     /// Records a delivery that changed nothing.
     pub fn ignore(&mut self, source: String, key: Option<String>, reason: String) {
         self.i.0.push(source);
-        self.i.1.push(key);
-        self.i.2.push(reason);
+        self.i.1.push(key.map(without_nul));
+        self.i.2.push(legible(reason));
     }
 
     /// Keeps an answer for its idempotency key.
@@ -286,12 +289,29 @@ impl Closing {
     }
 }
 
+/// A reason as far as it is stored.
+fn legible(reason: String) -> String {
+    let mut reason = without_nul(reason);
+    if let Some((end, _)) = reason.char_indices().nth(REASON_CHARS_MAX) {
+        reason.truncate(end);
+    }
+    reason
+}
+
+/// What no text of Postgres can hold would keep a unit from being closed for ever.
+fn without_nul(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "") } else { text }
+}
+
 fn judge(error: &sqlx::Error, begun: &[String], begun_by: &[usize]) -> Fault {
     let Some(postgres) =
         error.as_database_error().and_then(|e| e.try_downcast_ref::<sqlx::postgres::PgDatabaseError>())
     else {
         return Fault::of(error);
     };
+    if is_racing_request(postgres.code(), postgres.table()) {
+        return Fault::Environment(error.to_string());
+    }
     if postgres.code() != "SG101" {
         return Fault::of(error);
     }
@@ -307,4 +327,33 @@ fn judge(error: &sqlx::Error, begun: &[String], begun_by: &[usize]) -> Fault {
         })
         .collect();
     Fault::Culprits(culprits)
+}
+
+/// Another host's lane has answered a request of the same idempotency key meanwhile: when the unit
+/// runs again, it finds that answer.
+fn is_racing_request(sqlstate: &str, table: Option<&str>) -> bool {
+    sqlstate == "23505" && table.is_some_and(|table| table.starts_with("request_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_racing_request, legible};
+
+    #[test]
+    fn a_reason_is_cut_between_characters() {
+        assert_eq!(legible("b\0ad".into()), "bad");
+        assert_eq!(legible("é".repeat(2_001)), "é".repeat(2_000));
+    }
+
+    #[test]
+    fn only_a_kept_answer_races() {
+        for (sqlstate, table, races) in [
+            ("23505", Some("request_20261125"), true),
+            ("23505", Some("saga_done_20261125"), false),
+            ("23505", None, false),
+            ("23502", Some("request_20261125"), false),
+        ] {
+            assert_eq!(is_racing_request(sqlstate, table), races, "{sqlstate} {table:?}");
+        }
+    }
 }

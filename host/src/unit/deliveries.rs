@@ -1,21 +1,19 @@
 //! One unit of Kafka records, timers and deadlines, from its plan to its commit.
 
-use std::time::SystemTime;
-
 use super::{
     Setup,
     close::{Closing, Held},
     commit::commit,
     fault::{Culprit, Fault, Then, retry_after_ms},
-    open::{LiveSaga, Opened, Opening, open},
+    open::{LiveSaga, Opened, Opening},
     overdue,
     settle::{Caused, Ended, Setting, settle},
 };
 use crate::{
     capability::effects::Effects,
+    clock::now_us,
     ingress::delivery::{Delivery, Origin},
     lane::{
-        claim::LEASE_MS,
         plan::{Aside, Fate, Plan, Work},
         sources::{Advance, Sources},
     },
@@ -24,7 +22,7 @@ use crate::{
 };
 
 /// What a committed unit did.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Committed {
     /// How the sources stand now.
     pub advances: Vec<Advance>,
@@ -32,6 +30,8 @@ pub struct Committed {
     pub ended: Vec<Ended>,
     /// Deliveries that the plugin handled.
     pub handled: usize,
+    /// These, and those that were set aside: all but the dropped.
+    pub dealt_with: usize,
     /// SQL statements of the plugin.
     pub statements: u32,
     /// False when there was nothing to do: no unit was opened.
@@ -45,14 +45,19 @@ pub struct Committed {
 pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Result<Committed, Fault> {
     let mut plan = sources.with(|sources| Plan::make(work, sources));
     if plan.is_empty() {
-        return Ok(Committed { advances: Vec::new(), ended: Vec::new(), handled: 0, statements: 0, committed: false });
+        return Ok(Committed::default());
     }
     let opening = opening(&plan, work, setup);
     let chain = setup.chain;
-    let opened = open(setup.connection()?, chain, LEASE_MS, &opening).await?;
-    for place in plan.lose(work, &opened.sources) {
-        tracing::warn!(topic = &*place.0, partition = place.1, "another host has claimed this partition");
-        sources.lose(place);
+    let opened = setup.open(&opening).await?;
+    let lost = plan.lost(&opened.sources);
+    if !lost.is_empty() {
+        // Rolled back: the ids of foreign records that are the other host's now were noted in the same trip.
+        for place in lost {
+            tracing::warn!(topic = &*place.0, partition = place.1, "another host has claimed this partition");
+            sources.lose(place);
+        }
+        return Err(Fault::SourcesLost);
     }
     drop_what_is_gone(&mut plan, work, &opened);
     let running: Vec<usize> = (0..work.len()).filter(|place| plan.fates[*place] == Fate::Run).collect();
@@ -93,19 +98,15 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
     commit(setup.connection()?, chain, closing, settled.records, &relay, || {})
         .await
         .map_err(|fault| in_work(fault, &running))?;
+    let dealt_with = plan.fates.iter().filter(|fate| **fate != Fate::Drop).count();
     Ok(Committed {
         advances: plan.advances.into_values().collect(),
         ended: settled.ended,
         handled: running.len(),
+        dealt_with,
         statements,
         committed: true,
     })
-}
-
-/// Microseconds since 1970.
-pub(super) fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn opening(plan: &Plan, work: &[Work], setup: &Setup<'_>) -> Opening {
@@ -121,12 +122,18 @@ fn opening(plan: &Plan, work: &[Work], setup: &Setup<'_>) -> Opening {
             (Origin::Timer { name }, None) => opening.timers.push(name.clone()),
             (_, None) => opening.foreign_ids.extend(delivery.foreign_id.clone()),
         }
-        if *fate == Fate::Run || matches!(delivery.origin, Origin::Deadline { .. }) {
+        // A type that the manifest lists no more still has deadlines, as long as its sagas live.
+        if let Origin::Deadline { saga_type, .. } = &delivery.origin {
+            opening.saga_types.push(saga_type.clone());
+            opening.saga_keys.extend(delivery.saga_key().map(str::to_owned));
+        } else if *fate == Fate::Run {
             opening.saga_keys.extend(delivery.saga_key().map(str::to_owned));
         }
     }
-    opening.saga_keys.sort_unstable();
-    opening.saga_keys.dedup();
+    for names in [&mut opening.saga_types, &mut opening.saga_keys] {
+        names.sort_unstable();
+        names.dedup();
+    }
     opening
 }
 
@@ -136,7 +143,8 @@ fn drop_what_is_gone(plan: &mut Plan, work: &[Work], opened: &Opened) {
         let delivery = &item.delivery;
         let there = match (&delivery.origin, delivery.held) {
             (_, Some(id)) => opened.held.contains(&id),
-            (Origin::Timer { name }, None) => opened.timers.contains(name),
+            // One that was set anew has another payload.
+            (Origin::Timer { name }, None) => opened.timers.get(name) == Some(&delivery.timestamp_us),
             (Origin::Deadline { saga_type, key, revision }, None) => opened
                 .sagas
                 .iter()
@@ -299,5 +307,23 @@ impl Book<'_> {
             attempts,
             retry_ms,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::{Fate, Opened, Origin, Plan, Work, drop_what_is_gone};
+    use crate::lane::due::bare;
+
+    #[test]
+    fn a_timer_that_was_set_anew_is_left_alone() {
+        let work = ["same", "anew", "gone"]
+            .map(|name| Work { delivery: bare(Origin::Timer { name: name.into() }, 7), aside: None });
+        let timers = HashMap::from([("same".into(), 7), ("anew".into(), 9)]);
+        let mut plan = Plan::make(&work, &HashMap::new());
+        drop_what_is_gone(&mut plan, &work, &Opened { timers, ..Opened::default() });
+        assert_eq!(plan.fates, [Fate::Run, Fate::Drop, Fate::Drop]);
     }
 }

@@ -9,6 +9,9 @@ pub enum Fault {
     /// Another host has claimed this lane: claim one anew.
     #[error("another host has claimed this lane")]
     LaneLost,
+    /// Another host has claimed partitions that the unit reads: the same again without theirs.
+    #[error("another host has claimed partitions of this unit")]
+    SourcesLost,
     /// These deliveries or requests, by their place in the call, must be taken out.
     #[error("{} of the batch cannot be handled", .0.len())]
     Culprits(Vec<Culprit>),
@@ -48,10 +51,16 @@ impl Fault {
     pub fn of(error: &sqlx::Error) -> Self {
         match error.as_database_error().and_then(|e| e.code()) {
             Some(code) if code == "SG100" || code == "SG103" => Self::LaneLost,
-            Some(code) if !is_environment(&code) => Self::Guest(error.to_string()),
+            Some(code) if !is_environment(&code) && !is_environment_of_host(&code) => Self::Guest(error.to_string()),
             _ => Self::Environment(error.to_string()),
         }
     }
+}
+
+/// What no statement of the host causes by itself: it was cancelled for taking too long, or the
+/// server only reads, as after a failover. A guest causes both with its own.
+fn is_environment_of_host(sqlstate: &str) -> bool {
+    ["57014", "25006"].contains(&sqlstate)
 }
 
 /// SQLSTATEs that the environment causes: connection (08), resources (53), operator (57P),
@@ -70,7 +79,7 @@ pub fn retry_after_ms(attempt: u32, attempts_max: u32) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_environment, retry_after_ms};
+    use super::{is_environment, is_environment_of_host, retry_after_ms};
 
     #[test]
     fn the_environment_is_never_the_guests_fault() {
@@ -82,12 +91,14 @@ mod tests {
             ("40P01", true),
             ("55P03", true),
             ("57014", false),
+            ("25006", false),
             ("23505", false),
             ("42601", false),
             ("22P02", false),
         ] {
             assert_eq!(is_environment(code), environment, "{code}");
         }
+        assert!(["57014", "25006"].into_iter().all(is_environment_of_host));
     }
 
     #[test]

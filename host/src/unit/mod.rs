@@ -22,11 +22,12 @@ pub mod settle;
 use sqlx::PgConnection;
 
 use crate::{
+    lane::claim::LEASE_MS,
     plugin::call::{CallSetting, Session},
     service::{Active, Service},
 };
 use fault::Fault;
-use open::Chain;
+use open::{Chain, Opened, Opening, open};
 
 /// What a unit runs with.
 #[derive(Debug)]
@@ -47,6 +48,17 @@ impl Setup<'_> {
             Some(session) => Ok(&mut session.connection),
             None => Err(closed()),
         }
+    }
+
+    /// Opens the unit. When Postgres takes the host's own statement amiss, what a guest has left in
+    /// the session may be why: the next unit gets a new one.
+    async fn open(&mut self, opening: &Opening) -> Result<Opened, Fault> {
+        let chain = self.chain;
+        let opened = open(self.connection()?, chain, LEASE_MS, opening).await;
+        if matches!(opened, Err(Fault::Guest(_))) {
+            *self.session = None;
+        }
+        opened
     }
 
     fn take_session(&mut self) -> Result<Session, Fault> {

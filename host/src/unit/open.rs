@@ -97,8 +97,8 @@ pub struct Opened {
     pub sagas: Vec<LiveSaga>,
     /// The held deliveries that are still there.
     pub held: HashSet<i64>,
-    /// The timers that are still there.
-    pub timers: HashSet<String>,
+    /// The timers that are still there and due, and since when: microseconds since 1970.
+    pub timers: HashMap<String, i64>,
     /// The foreign ids that were not known before.
     pub new_ids: HashSet<String>,
     /// Answers by idempotency key.
@@ -132,7 +132,8 @@ fn take(row: &PgRow, opened: &mut Opened) -> Result<(), sqlx::Error> {
         "type" => opened.sagas.push(live_saga(row)?),
         "held" => {
             opened.held.extend(row.try_get::<Option<i64>, _>(0)?);
-            opened.timers.extend(row.try_get::<Option<String>, _>(1)?);
+            let timer: (Option<String>, Option<i64>) = (row.try_get(1)?, row.try_get(2)?);
+            opened.timers.extend(timer.0.zip(timer.1));
         }
         "new_id" => drop(opened.new_ids.insert(row.try_get(0)?)),
         _ => {
@@ -225,8 +226,8 @@ mod tests {
         assert_eq!(
             statement(&chain, 5000, &opening),
             "RESET ALL; BEGIN; SELECT saga.open(3,70,12,5000,ARRAY[5]::int[],ARRAY[7]::bigint[],ARRAY[100]::bigint[],\
-             ARRAY[102]::bigint[],ARRAY['d:1:2:3:4']::text[]) AS source; \
-             SELECT * FROM saga.lock_sagas('order',ARRAY['it''s']::text[])"
+             ARRAY[102]::bigint[],ARRAY[E'd:1:2:3:4']::text[]) AS source; \
+             SELECT * FROM saga.lock_sagas(E'order',ARRAY[E'it''s']::text[])"
         );
     }
 }

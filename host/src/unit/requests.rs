@@ -6,15 +6,15 @@ use super::{
     Setup,
     close::Closing,
     commit::commit,
-    deliveries::{in_work, now_us},
+    deliveries::in_work,
     fault::Fault,
-    open::{Opened, Opening, open},
+    open::{Opened, Opening},
     settle::{Caused, Setting, Settled, settle},
 };
 use crate::{
     capability::effects::Effects,
+    clock::now_us,
     ingress::http::pending::{Answer, Idempotency, Pending},
-    lane::claim::LEASE_MS,
     plugin::call::{Request, Response},
     saga::log::Cause,
 };
@@ -38,7 +38,7 @@ pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, F
     let request_keys = work.iter().filter_map(|pending| Some(pending.idempotency.as_ref()?.key.clone())).collect();
     let opening = Opening { request_keys, ..Opening::default() };
     let chain = setup.chain;
-    let opened = open(setup.connection()?, chain, LEASE_MS, &opening).await?;
+    let opened = setup.open(&opening).await?;
     let mut answers: Vec<Option<Answer>> = work.iter().map(|pending| kept(pending, &opened)).collect();
     let running: Vec<usize> = (0..work.len()).filter(|place| answers[*place].is_none()).collect();
     let batch: Vec<&Request> = running.iter().map(|place| &work[*place].request).collect();

@@ -114,7 +114,14 @@ fn record(setting: &Setting<'_>, outgoing: Outgoing, id: String, index: usize, t
     add("traceparent", trace.child(span(&id)).into_bytes());
     add("ce_id", id.into_bytes());
     headers.extend(outgoing.headers);
-    Record { topic: outgoing.topic, partition, key: outgoing.key, payload: outgoing.payload, headers }
+    Record {
+        topic: outgoing.topic,
+        partition,
+        timestamp_ms: setting.now_us / 1_000,
+        key: outgoing.key,
+        payload: outgoing.payload,
+        headers,
+    }
 }
 
 /// A span id that a repeat of the unit's record would have again: FNV-1a of the message id.

@@ -104,6 +104,7 @@ mod tests {
         let record = |value: &str| Record {
             topic: "t".into(),
             partition: 3,
+            timestamp_ms: 5,
             key: Some(b"k".to_vec()),
             payload: Some(value.as_bytes().to_vec()),
             headers: vec![("ce_id".into(), b"d:2:1:1:0".to_vec()), ("ce_type".into(), b"x".to_vec())],

@@ -1,14 +1,12 @@
 //! Reads: read-only transactions outside the lanes, on a few connections of a plugin's role.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::{
+    clock::now_us,
     plugin::{
         Policy,
         call::{CallSetting, Request, Response, Session},
@@ -119,9 +117,4 @@ impl Readers {
 async fn run(session: &mut Session, statement: &'static str) -> Result<(), Fault> {
     let done = sqlx::raw_sql(statement).execute(&mut session.connection).await;
     done.map(drop).map_err(|error| Fault::of(&error))
-}
-
-fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
