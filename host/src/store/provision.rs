@@ -184,7 +184,8 @@ fn grants(database: &str, role: &str) -> String {
          GRANT USAGE ON SCHEMA public, saga TO {role};
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
          GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role};
-         GRANT EXECUTE ON FUNCTION saga.open, saga.lock_sagas, saga.answered, saga.first_seen, saga.close TO {role}"
+         GRANT EXECUTE ON FUNCTION
+             saga.open, saga.lock_sagas, saga.lock_due, saga.answered, saga.first_seen, saga.close TO {role}"
     )
 }
 
