@@ -26,8 +26,8 @@ const CLUSTER_ID: &str = "c2FnYS1ob3N0LWRldi0wMA";
 const LOG_SETTINGS: &str = include_str!("kafka-log4j2.properties");
 /// Kafka 4 runs on Java 17 and later.
 const JAVA_MINIMUM: u32 = 17;
-/// A heap for development, and what starts fastest: neither the second compiler nor parallel collection pays here.
-const JVM: [&str; 3] = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+/// A heap for development; parallel collection does not pay here.
+const JVM: [&str; 2] = ["-Xmx512m", "-XX:+UseSerialGC"];
 const READY_WITHIN: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
 

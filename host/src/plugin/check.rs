@@ -116,7 +116,8 @@ pub(super) fn manifest(manifest: &Manifest, exported: Exported, extensions: &[St
     if manifest.gather_ms > GATHER_MS_MAX {
         return Err(format!("gather-ms is {}: at most {GATHER_MS_MAX}", manifest.gather_ms));
     }
-    if !exported.deliveries && !(manifest.subscriptions.is_empty() && manifest.sagas.is_empty()) {
+    let needs_deliveries = !manifest.subscriptions.is_empty() || !manifest.sagas.is_empty();
+    if needs_deliveries && !exported.deliveries {
         return Err("has subscriptions or sagas, but exports no saga:plugin/deliveries".to_owned());
     }
     if !exported.requests && !manifest.routes.is_empty() {

@@ -257,7 +257,7 @@ impl<'a> Leader<'a> {
             if self.is_full() || !lease.holds() {
                 return Ok(());
             }
-            let Some((seq, records)) = self.relay.order.lock().next() else { return Ok(()) };
+            let Some((seq, records)) = self.relay.order.lock().take_next() else { return Ok(()) };
             fault_point::reach("after-commit-before-publish");
             self.queue_behind_held(seq, &records).await?;
             let producer = match &mut self.producer {

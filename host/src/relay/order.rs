@@ -169,7 +169,7 @@ impl Order {
     }
 
     /// The next unit to send, now in flight.
-    pub fn next(&mut self) -> Option<(i64, Records)> {
+    pub fn take_next(&mut self) -> Option<(i64, Records)> {
         loop {
             let limit = self.open_up_to();
             let first = self.units.first_entry()?;
@@ -235,7 +235,7 @@ mod tests {
     }
 
     fn sent(order: &mut Order) -> Vec<i64> {
-        std::iter::from_fn(|| order.next()).map(|(seq, _)| seq).collect()
+        std::iter::from_fn(|| order.take_next()).map(|(seq, _)| seq).collect()
     }
 
     /// As a leader that has read an empty outbox up to number 10.

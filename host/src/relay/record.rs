@@ -64,6 +64,7 @@ pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::expect_used, reason = "a test may panic")]
 mod tests {
     use super::{MURMUR2_SEED, Record, decode, encode, partition_of};
 

@@ -12,6 +12,7 @@ const REASON_CHARS_MAX: usize = 2_000;
 
 /// Everything that `saga.close` writes, as columns. `push` functions keep their lengths equal.
 #[derive(Debug, Default)]
+#[allow(clippy::type_complexity, reason = "columns, in the order of the function's parameters")]
 pub struct Closing {
     answers: bool,
     b: (Vec<String>, Vec<String>, Vec<String>, Vec<String>, Vec<String>, Vec<i64>, Vec<String>),

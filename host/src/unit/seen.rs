@@ -75,6 +75,7 @@ impl Seen {
 }
 
 #[cfg(test)]
+#[allow(clippy::expect_used, reason = "a test may panic")]
 mod tests {
     use super::{Mark, Seen};
 

@@ -101,7 +101,7 @@ mod tests {
     }
 
     fn chunks(chunks: &[&'static str]) -> Body {
-        Body::from_stream(futures::stream::iter(chunks.to_vec().into_iter().map(Ok::<_, Infallible>)))
+        Body::from_stream(futures::stream::iter(chunks.iter().copied().map(Ok::<_, Infallible>).collect::<Vec<_>>()))
     }
 
     #[tokio::test]
