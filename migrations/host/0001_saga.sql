@@ -172,7 +172,10 @@ BEGIN
         FOR v_part IN
             SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
             WHERE i.inhparent = ('saga.' || v_table)::regclass
-              AND to_date(right(c.relname, 8), 'YYYYMMDD') < (now() AT TIME ZONE 'UTC')::date - v_keep
+              -- A plan may look at all of pg_class first: only CASE keeps other names from being read as a day.
+              AND CASE WHEN c.relname ~ '_[0-9]{8}$'
+                       THEN to_date(right(c.relname, 8), 'YYYYMMDD') < (now() AT TIME ZONE 'UTC')::date - v_keep
+                       ELSE false END
         LOOP
             EXECUTE format('DROP TABLE saga.%I', v_part);
         END LOOP;

@@ -15,6 +15,8 @@ use crate::support::{
     stack::Own,
 };
 
+const PLACED: &str = "SELECT count(*) FROM public.customer_order";
+
 /// Two hosts, each with partitions of every group; orders are placed at the first.
 struct Pair {
     stack: Own,
@@ -90,6 +92,7 @@ async fn a_caller_hears_of_the_end_whichever_host_ends_the_saga() {
 async fn a_host_takes_over_from_one_that_was_killed() {
     let mut pair = Pair::start().await;
     let before = pair.products.place_some(&pair.stack.target, 0..ORDERS / 2);
+    flow::reaches(&pair.stack.target, "cmd-order", PLACED, 1).await;
     pair.second.kill().await.unwrap();
     let after = pair.products.place_some(&pair.stack.target, ORDERS / 2..ORDERS);
     flow::all_accepted(before).await;
@@ -104,7 +107,7 @@ async fn a_host_that_stood_still_writes_nothing_when_it_goes_on() {
     let pair = Pair::start().await;
     let target = &pair.stack.target;
     let before = pair.products.place_some(target, 0..ORDERS / 2);
-    flow::reaches(target, "cmd-order", "SELECT count(*) FROM public.customer_order", 1).await;
+    flow::reaches(target, "cmd-order", PLACED, 1).await;
     pair.second.freeze();
     let after = pair.products.place_some(target, ORDERS / 2..ORDERS);
     flow::all_accepted(before).await;
