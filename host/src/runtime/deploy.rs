@@ -83,7 +83,8 @@ impl Shared {
                 });
                 let end = if reason.ends_with(['.', '?']) { "" } else { "." };
                 tracing::warn!(plugin = name, digest, "plugin rejected: {reason}{end}{stays}");
-                let rejected = Rejected { digest, reason: reason.clone(), at: SystemTime::now() };
+                let waits = matches!(done, Err(DeployError::Environment(_)));
+                let rejected = Rejected { digest, reason: reason.clone(), at: SystemTime::now(), waits };
                 self.rejected.write().insert(name.to_owned(), rejected);
             }
         }

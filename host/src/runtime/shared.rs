@@ -32,6 +32,8 @@ pub struct Rejected {
     pub reason: String,
     /// When.
     pub at: SystemTime,
+    /// It was the environment's fault, and will be tried again.
+    pub waits: bool,
 }
 
 /// What all parts of a host see.
@@ -106,6 +108,9 @@ impl Shared {
             let reasons = service.consumer.stopped().into_iter().chain(service.consumer.trouble());
             troubles.extend(reasons.map(|reason| (service.name.clone(), reason)));
         }
+        let rejected = self.rejected.read();
+        let waiting = rejected.iter().filter(|(name, rejected)| rejected.waits && self.service(name).is_none());
+        troubles.extend(waiting.map(|(name, rejected)| (name.clone(), rejected.reason.clone())));
         troubles
     }
 

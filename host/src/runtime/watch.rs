@@ -4,12 +4,16 @@ use std::{
     collections::HashMap,
     path::Path,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
 
-use super::Shared;
+use super::{DeployError, Shared};
 use crate::plugin::watch::{self, Seen};
+
+/// Before a plugin that Postgres or Kafka kept from starting is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
 
 /// What was tried last, by plugin: a file that is seen again unchanged is no news.
 type Tried = HashMap<String, Vec<u8>>;
@@ -17,20 +21,33 @@ type Tried = HashMap<String, Vec<u8>>;
 /// Deploys what is in the folder, then follows it until the host stops.
 pub(super) async fn start(shared: &Arc<Shared>) {
     let mut tried = Tried::new();
+    let mut again = Vec::new();
     for stem in components(&shared.config.plugins) {
-        deploy(shared, &mut tried, &stem).await;
+        again.extend(deploy(shared, &mut tried, &stem).await);
     }
     shared.starting.store(false, Ordering::Release);
     let mut seen = watch::spawn(shared.config.plugins.clone(), shared.stops.listeners.clone());
     let host = shared.clone();
     shared.tasks.listeners.spawn(async move {
-        while let Some(one) = seen.recv().await {
+        loop {
+            let one = tokio::select! {
+                one = seen.recv() => one,
+                () = tokio::time::sleep(RETRY_EVERY), if !again.is_empty() => {
+                    for stem in std::mem::take(&mut again) {
+                        again.extend(deploy(&host, &mut tried, &stem).await);
+                    }
+                    continue;
+                }
+            };
             match one {
-                Seen::File { stem, .. } => deploy(&host, &mut tried, &stem).await,
-                Seen::Unreadable { path, reason, .. } => tracing::warn!("{} is not read: {reason}", path.display()),
-                Seen::Deleted { stem, .. } => {
+                Some(Seen::File { stem, .. }) => again.extend(deploy(&host, &mut tried, &stem).await),
+                Some(Seen::Unreadable { path, reason, .. }) => {
+                    tracing::warn!("{} is not read: {reason}", path.display());
+                }
+                Some(Seen::Deleted { stem, .. }) => {
                     tracing::info!(plugin = stem, "its file was deleted; the plugin goes on as it is");
                 }
+                None => return,
             }
         }
     });
@@ -49,15 +66,21 @@ fn components(folder: &Path) -> Vec<String> {
     stems
 }
 
-async fn deploy(shared: &Arc<Shared>, tried: &mut Tried, stem: &str) {
+/// Gives the plugin back when its environment was at fault: then it is tried again.
+async fn deploy(shared: &Arc<Shared>, tried: &mut Tried, stem: &str) -> Option<String> {
     let file = |suffix| shared.config.plugins.join(format!("{stem}.{suffix}"));
-    let Ok(bytes) = tokio::fs::read(file("wasm")).await else { return };
+    let bytes = tokio::fs::read(file("wasm")).await.ok()?;
     let policy = tokio::fs::read(file("toml")).await.unwrap_or_default();
     let news = Sha256::new().chain_update(&policy).chain_update(&bytes).finalize().to_vec();
     if tried.get(stem) == Some(&news) {
-        return;
+        return None;
     }
-    tried.insert(stem.to_owned(), news);
-    // Said and kept by `deploy` itself.
-    let _told = shared.deploy(stem, bytes, "file").await;
+    match shared.deploy(stem, bytes, "file").await {
+        Err(DeployError::Environment(_)) => Some(stem.to_owned()),
+        // Said and kept by `deploy` itself.
+        _ => {
+            tried.insert(stem.to_owned(), news);
+            None
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! in the binary form of what Postgres inferred, so that one text always means one plan. Rows go
 //! from the wire straight into columns. After the first time a statement costs one round trip.
 //!
-//! Never ends the transaction: none of the statements that [`statement`] lets through can.
+//! Never ends the transaction: none of the statements that `statement` lets through can.
 
 mod array;
 mod column;
