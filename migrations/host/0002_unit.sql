@@ -27,17 +27,19 @@ BEGIN
     END IF;
 END $$;
 
--- The live sagas of these keys, locked in key order. Times are microseconds since 1970.
+-- The live sagas of these keys, which come sorted, locked one by one. Times are microseconds since 1970.
+--
+-- `saga_live` swings between empty and large, so no statistics fit it: a join planned while it was
+-- empty would read all of it for ever. LATERAL with a lock fixes the plan: one probe of the key each
+-- (lanes run with enable_seqscan off).
 CREATE FUNCTION saga.lock_sagas(p_type text, p_keys text[])
 RETURNS TABLE (type text, key text, version text, revision bigint, state text, data text, began bigint, next_at bigint)
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, saga, pg_temp AS $$
     SELECT l.type, l.key, l.version, l.revision, l.state, l.data,
            (extract(epoch FROM l.began) * 1000000)::bigint, (extract(epoch FROM l.next_at) * 1000000)::bigint
-      FROM saga.saga_live l
-     WHERE l.type = p_type AND l.key = ANY (p_keys)
-       AND l.plugin IN (SELECT r.plugin FROM saga.lane r WHERE r.role = session_user)
-     ORDER BY l.key
-       FOR UPDATE
+      FROM unnest(p_keys) k (key)
+     CROSS JOIN LATERAL (SELECT * FROM saga.saga_live s WHERE s.type = p_type AND s.key = k.key FOR UPDATE) l
+     WHERE l.plugin IN (SELECT r.plugin FROM saga.lane r WHERE r.role = session_user)
 $$;
 
 -- The held deliveries and due timers that are still there, locked: another host may have been faster.
@@ -144,13 +146,21 @@ BEGIN
         END IF;
     END IF;
 
+    -- By row address, found one probe of the key each: see lock_sagas.
     IF cardinality(u_key) > 0 THEN
+        WITH target AS MATERIALIZED (
+            SELECT s.place, v.*
+              FROM unnest(u_type, u_key, u_before, u_after, u_state, u_data, u_next, u_overdue, u_log)
+                   v (type, key, before, after, state, data, next, overdue, log)
+             CROSS JOIN LATERAL (
+                SELECT l.ctid AS place FROM saga.saga_live l
+                 WHERE l.type = v.type AND l.key = v.key AND l.revision = v.before AND l.plugin = v_lane.plugin
+                   FOR UPDATE) s)
         UPDATE saga.saga_live l
-           SET revision = v.after, state = v.state, data = coalesce(v.data, l.data),
-               next_at = 'epoch'::timestamptz + v.next * interval '1 us', overdue = v.overdue, log = l.log || v.log
-          FROM unnest(u_type, u_key, u_before, u_after, u_state, u_data, u_next, u_overdue, u_log)
-               v (type, key, before, after, state, data, next, overdue, log)
-         WHERE l.type = v.type AND l.key = v.key AND l.revision = v.before AND l.plugin = v_lane.plugin;
+           SET revision = t.after, state = t.state, data = coalesce(t.data, l.data),
+               next_at = 'epoch'::timestamptz + t.next * interval '1 us', overdue = t.overdue, log = l.log || t.log
+          FROM target t
+         WHERE l.ctid = t.place;
         GET DIAGNOSTICS v_done = ROW_COUNT;
         IF v_done <> cardinality(u_key) THEN
             RAISE EXCEPTION 'a saga is not at the expected revision' USING ERRCODE = 'SG102';
@@ -158,13 +168,18 @@ BEGIN
     END IF;
 
     IF cardinality(d_key) > 0 THEN
-        WITH gone AS (
-            DELETE FROM saga.saga_live l
-             USING unnest(d_type, d_key, d_before, d_after, d_state, d_data, d_ending, d_answer, d_log)
+        WITH target AS MATERIALIZED (
+            SELECT s.place, v.*
+              FROM unnest(d_type, d_key, d_before, d_after, d_state, d_data, d_ending, d_answer, d_log)
                    v (type, key, before, after, state, data, ending, answer, log)
-             WHERE l.type = v.type AND l.key = v.key AND l.revision = v.before AND l.plugin = v_lane.plugin
-            RETURNING l.type, l.key, l.plugin, l.version, v.after, v.state, coalesce(v.data, l.data) AS data,
-                      l.began, v.ending, v.answer, l.log || v.log AS log)
+             CROSS JOIN LATERAL (
+                SELECT l.ctid AS place FROM saga.saga_live l
+                 WHERE l.type = v.type AND l.key = v.key AND l.revision = v.before AND l.plugin = v_lane.plugin
+                   FOR UPDATE) s),
+        gone AS (
+            DELETE FROM saga.saga_live l USING target t WHERE l.ctid = t.place
+            RETURNING l.type, l.key, l.plugin, l.version, t.after, t.state, coalesce(t.data, l.data) AS data,
+                      l.began, t.ending, t.answer, l.log || t.log AS log)
         INSERT INTO saga.saga_done (day, type, key, plugin, version, revision, state, data, began, ended, ending, answer, log)
         SELECT v_today, type, key, plugin, version, after, state, data, began, now(), ending, answer, log FROM gone;
         GET DIAGNOSTICS v_done = ROW_COUNT;

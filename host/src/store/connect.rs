@@ -116,6 +116,10 @@ impl Database {
                 ("tcp_user_timeout", TCP_USER_TIMEOUT_MS.to_string()),
                 ("standard_conforming_strings", "on".to_owned()),
                 ("TimeZone", "UTC".to_owned()),
+                // Units find rows by key, in tables that may have been empty when a plan was made:
+                // a plan that reads the whole table would be kept, and its cost would call for JIT.
+                ("enable_seqscan", "off".to_owned()),
+                ("jit", "off".to_owned()),
             ]);
         if let Some(password) = self.server.role_password(&role.name) {
             options = options.password(&password);
