@@ -30,9 +30,6 @@ pub struct Policy {
     /// `[limits]`
     #[serde(default)]
     pub limits: Limits,
-    /// `[rollout]`
-    #[serde(default)]
-    pub rollout: Rollout,
     /// `[config]`: what `context.config` answers.
     #[serde(default)]
     pub config: BTreeMap<String, String>,
@@ -194,25 +191,6 @@ impl Limits {
     }
 }
 
-/// How versions follow each other.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Rollout {
-    /// What becomes of sagas in flight.
-    pub in_flight: InFlight,
-}
-
-/// What becomes of sagas in flight when a new version is active.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum InFlight {
-    /// They stay with the version that began them.
-    #[default]
-    Pin,
-    /// They move to the new version.
-    Move,
-}
-
 impl Policy {
     /// Reads the text of `<file_stem>.toml`.
     ///
@@ -301,7 +279,7 @@ fn describe(error: &toml::de::Error, text: &str) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use super::{InFlight, Policy, Start};
+    use super::{Policy, Start};
     use crate::plugin::manifest::{Correlation, Manifest, Route, Subscription};
 
     #[test]
@@ -310,7 +288,6 @@ mod tests {
         assert_eq!(policy.database.role, "plugin_order_query");
         assert_eq!(policy.kafka.group, "order-query");
         assert_eq!(policy.kafka.start, Start::Earliest);
-        assert_eq!(policy.rollout.in_flight, InFlight::Pin);
         assert_eq!((policy.limits.statements_max, policy.limits.queue_bytes_max), (32, 64 << 20));
         assert_eq!((policy.http.body_bytes_max, policy.digest.len()), (65_536, 64));
     }
@@ -325,7 +302,6 @@ mod tests {
             ("[limits]\nrows_max = \"x\"", "p.toml: line 5: invalid type: string \"x\", expected u32"),
             ("[kafka]\nstart = \"last\"", "p.toml: line 5: start = \"last\" is none of"),
             ("[http]\nroutes = [\"orders\"]", "p.toml: [http] routes: \"orders\" is not of the form"),
-            ("[rollout]\nin_flight = \"drop\"", "p.toml: line 5: unknown variant `drop`, expected `pin` or `move`"),
         ] {
             let message = Policy::parse("p", &format!("{head}{tail}\n")).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{message}");
