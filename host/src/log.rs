@@ -21,7 +21,8 @@ use tracing_subscriber::{
 
 /// Chooses what is logged, e.g. `info,saga_host::relay=debug`.
 pub const FILTER_VARIABLE: &str = "SAGA_HOST_LOG";
-const FILTER_DEFAULT: &str = "info";
+/// What librdkafka warns of is said again by the host where it matters.
+const FILTER_DEFAULT: &str = "info,librdkafka=error";
 const MESSAGE_WIDTH: usize = 18;
 const DIGEST_SHOWN: usize = 6;
 const TIME: &[FormatItem<'_>] = format_description!("[hour]:[minute]:[second].[subsecond digits:3]");

@@ -88,7 +88,7 @@ Options:
   -h, --help     Print help
   -V, --version  Print version
 
-SAGA_HOST_LOG chooses what is logged, e.g. warn,saga_host::relay=debug [default: info]
+SAGA_HOST_LOG chooses what is logged, e.g. warn,saga_host::relay=debug [default: info,librdkafka=error]
 Exit codes: 0 done, 1 failed, 2 used wrongly
 "
     );

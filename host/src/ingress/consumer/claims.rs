@@ -1,0 +1,191 @@
+//! Claims of partitions: taken when Kafka assigns one, under an epoch that fences whoever had it
+//! before, and given up when Kafka revokes it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use anyhow::Context;
+use parking_lot::Mutex;
+use rdkafka::{
+    ClientContext, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol},
+    error::{KafkaError, KafkaResult},
+    types::{RDKafkaErrorCode, RDKafkaRespErr},
+};
+use tokio::runtime::Handle;
+
+use super::{SEEK_WITHIN, Setting, start};
+use crate::lane::{
+    claim::{Source, begin_source, claim_source},
+    sources::{Place, Sources},
+};
+
+const RETRY_CLAIM: Duration = Duration::from_millis(500);
+
+/// Claims what Kafka assigns, and gives up what it revokes.
+pub(super) struct Claims {
+    pub(super) setting: Setting,
+    pub(super) runtime: Handle,
+    pub(super) epochs: Mutex<HashMap<Place, i64>>,
+}
+
+impl ClientContext for Claims {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(plugin = self.setting.service.name, "Kafka: {error}: {reason}");
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            *self.setting.service.consumer.trouble.lock() = Some(reason.to_owned());
+        }
+    }
+}
+
+impl ConsumerContext for Claims {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let done = if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            let claimed = self.claim_all(consumer, list);
+            self.setting.service.consumer.assigned.store(true, Ordering::Release);
+            if cooperative { consumer.incremental_assign(&claimed) } else { consumer.assign(&claimed) }
+        } else {
+            commit(consumer, &self.setting.sources, CommitMode::Sync);
+            self.forget(&places(list));
+            if cooperative { unassign(consumer, list) } else { consumer.unassign() }
+        };
+        if let Err(error) = done {
+            tracing::error!(plugin = self.setting.service.name, "Kafka's new assignment cannot be taken: {error}");
+        }
+    }
+}
+
+/// A stopped partition was never taken, and one that is not there makes Kafka's client refuse the
+/// whole list.
+fn unassign(consumer: &BaseConsumer<Claims>, revoked: &TopicPartitionList) -> KafkaResult<()> {
+    consumer.incremental_unassign(&in_both(revoked, &consumer.assignment()?))
+}
+
+fn in_both(list: &TopicPartitionList, other: &TopicPartitionList) -> TopicPartitionList {
+    let mut both = TopicPartitionList::with_capacity(list.count());
+    for element in list.elements() {
+        if other.find_partition(element.topic(), element.partition()).is_some() {
+            both.add_partition(element.topic(), element.partition());
+        }
+    }
+    both
+}
+
+pub(super) fn places(list: &TopicPartitionList) -> Vec<Place> {
+    list.elements().iter().map(|element| (Arc::from(element.topic()), element.partition())).collect()
+}
+
+impl Claims {
+    /// Claims what was assigned; gives the list of those that can be read, with their positions.
+    fn claim_all(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> TopicPartitionList {
+        let mut claimed = TopicPartitionList::with_capacity(list.count());
+        for place in places(list) {
+            while !self.setting.stop.is_cancelled() {
+                match self.claim(consumer, &place) {
+                    Ok(Some(source)) => {
+                        let added = claimed.add_partition_offset(&place.0, place.1, Offset::Offset(source.next_offset));
+                        debug_assert!(added.is_ok(), "an offset is never negative");
+                        self.deliver_under(source);
+                        break;
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::warn!(plugin = self.setting.service.name, "{error:#}");
+                        std::thread::sleep(RETRY_CLAIM);
+                    }
+                }
+            }
+        }
+        claimed
+    }
+
+    /// Claims a partition; none when it must not be read.
+    pub(super) fn claim(&self, consumer: &BaseConsumer<Self>, place: &Place) -> anyhow::Result<Option<Source>> {
+        let service = &self.setting.service;
+        let claim = claim_source(&service.database, &service.role, &place.0, place.1);
+        let mut source: Source = self.runtime.block_on(claim)?;
+        let (low, high) = consumer
+            .fetch_watermarks(&place.0, place.1, SEEK_WITHIN)
+            .with_context(|| format!("asking Kafka for the ends of {}/{}", place.0, place.1))?;
+        if source.next_offset < 0 {
+            let policy = &service.active.load().version.policy.clone();
+            let first = start::first_offset(&self.setting.brokers, &policy.kafka.start, place, (low, high))?;
+            self.runtime.block_on(begin_source(&service.database.admin, &mut source, first))?;
+        }
+        if source.next_offset < low || source.next_offset > high {
+            let reason = format!(
+                "{}/{} is not read: this plugin stands at {}, but Kafka has {low} to {high}; the topic was made anew, or lost \
+                 records to its retention. To read on from {low}: UPDATE saga.source SET next_offset = {low} WHERE id = {} in \
+                 database {}, then start the host again",
+                place.0, place.1, source.next_offset, source.id, service.database.name
+            );
+            tracing::error!(plugin = service.name, "{reason}");
+            service.consumer.stopped.lock().insert(place.clone(), reason);
+            return Ok(None);
+        }
+        service.consumer.stopped.lock().remove(place);
+        let offset = source.next_offset;
+        tracing::debug!(plugin = service.name, topic = &*place.0, partition = place.1, offset, "partition claimed");
+        Ok(Some(source))
+    }
+
+    /// From here on the partition's records are delivered, under this claim.
+    pub(super) fn deliver_under(&self, source: Source) {
+        self.epochs.lock().insert((source.topic.clone(), source.partition), source.epoch);
+        self.setting.sources.insert(source);
+    }
+
+    pub(super) fn forget(&self, places: &[Place]) {
+        self.setting.sources.remove(places);
+        let mut epochs = self.epochs.lock();
+        let mut stopped = self.setting.service.consumer.stopped.lock();
+        for place in places {
+            epochs.remove(place);
+            stopped.remove(place);
+        }
+    }
+}
+
+/// Tells Kafka where each partition stands.
+pub(super) fn commit(consumer: &BaseConsumer<Claims>, sources: &Sources, mode: CommitMode) {
+    let mut list = TopicPartitionList::new();
+    for (topic, partition, offset) in sources.positions() {
+        let added = list.add_partition_offset(&topic, partition, Offset::Offset(offset));
+        debug_assert!(added.is_ok(), "an offset is never negative");
+    }
+    if list.count() == 0 {
+        return;
+    }
+    if let Err(error) = consumer.commit(&list, mode) {
+        tracing::debug!("lag displays may be late: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::TopicPartitionList;
+
+    use super::{in_both, places};
+
+    fn list(partitions: &[(&str, i32)]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in partitions {
+            list.add_partition(topic, *partition);
+        }
+        list
+    }
+
+    #[test]
+    fn a_partition_that_was_never_taken_is_not_given_back() {
+        let revoked = list(&[("t", 0), ("t", 1), ("u", 0)]);
+        assert_eq!(
+            places(&in_both(&revoked, &list(&[("t", 1), ("u", 0), ("u", 1)]))),
+            [("t".into(), 1), ("u".into(), 0)]
+        );
+        assert_eq!(in_both(&revoked, &list(&[])).count(), 0);
+    }
+}
