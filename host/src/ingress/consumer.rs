@@ -29,7 +29,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use self::claims::{Claims, commit, places};
-use super::record::delivery;
+use super::{delivery::Delivery, record::delivery};
 use crate::{
     kafka::Brokers,
     lane::sources::{Place, Sources},
@@ -40,6 +40,9 @@ const POLL: Duration = Duration::from_millis(100);
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// Before a partition that another host has claimed is claimed back, if Kafka still assigns it.
 const CLAIM_BACK_AFTER: Duration = Duration::from_secs(2);
+/// What is handed to the lane at once, at the most.
+const BURST_RECORDS_MAX: usize = 512;
+const BURST_BYTES_MAX: usize = 1 << 20;
 const SEEK_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the host API shows of a consumer.
@@ -153,18 +156,12 @@ impl Reader {
                 self.commit_changes();
                 self.commit_at = Instant::now() + COMMIT_EVERY;
             }
-            let wait = if self.paused { Duration::ZERO } else { POLL };
-            match self.consumer.poll(wait) {
-                None => {}
-                Some(Ok(message)) => {
-                    *self.setting.service.consumer.trouble.lock() = None;
-                    let full = self.deliver(&message);
-                    drop(message);
-                    if full {
-                        self.pause();
-                    }
-                }
-                Some(Err(error)) => self.trouble(&error),
+            let burst = self.read();
+            if !burst.is_empty() {
+                self.setting.service.deliveries.push_all(burst);
+            }
+            if !self.paused && self.setting.service.deliveries.is_full() {
+                self.pause();
             }
         }
         commit(&self.consumer, &self.setting.sources, CommitMode::Sync);
@@ -193,28 +190,47 @@ impl Reader {
         }
     }
 
-    /// Hands a record over; true when the lane's queue is full now.
-    fn deliver(&self, message: &rdkafka::message::BorrowedMessage<'_>) -> bool {
+    /// Waits for a record; gives it and those that have come with it, so that the lane finds them
+    /// together.
+    fn read(&self) -> Vec<(Delivery, usize)> {
+        let mut burst = Vec::new();
+        let mut bytes = 0;
+        let mut wait = if self.paused { Duration::ZERO } else { POLL };
+        while burst.len() < BURST_RECORDS_MAX && bytes < BURST_BYTES_MAX {
+            match self.consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => {
+                    if let Some(delivery) = self.delivery(&message) {
+                        let size = delivery.size();
+                        bytes += size;
+                        burst.push((delivery, size));
+                    }
+                }
+                Some(Err(error)) => {
+                    self.trouble(&error);
+                    return burst;
+                }
+            }
+            wait = Duration::ZERO;
+        }
+        if !burst.is_empty() {
+            *self.setting.service.consumer.trouble.lock() = None;
+        }
+        burst
+    }
+
+    /// None when the record is another claim's, or of a topic that the active version does not read.
+    fn delivery(&self, message: &rdkafka::message::BorrowedMessage<'_>) -> Option<Delivery> {
         let active = self.setting.service.active.load();
         let mut subscriptions = active.version.manifest.subscriptions.iter();
         let subscription = subscriptions.find(|subscription| subscription.topic == message.topic());
         let name = self.names.get(message.topic());
         let (Some(subscription), Some(name)) = (subscription, name) else {
             self.pass_over((Arc::from(message.topic()), message.partition()));
-            return false;
+            return None;
         };
-        let claim = self.consumer.context().epochs.lock().get(&(name.clone(), message.partition())).copied();
-        let Some(claim) = claim else { return false };
-        let delivery = delivery(message, subscription, name, claim);
-        let size = delivery.size();
-        let queue = &self.setting.service.deliveries;
-        match queue.offer(delivery, size) {
-            Ok(()) => false,
-            Err(delivery) => {
-                queue.push(delivery, size);
-                true
-            }
-        }
+        let claim = self.consumer.context().epochs.lock().get(&(name.clone(), message.partition())).copied()?;
+        Some(delivery(message, subscription, name, claim))
     }
 
     /// A version that reads the topic again under the same claim would go on behind the record.

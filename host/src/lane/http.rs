@@ -1,12 +1,12 @@
 //! The lane of HTTP writes. One bad request never takes the others with it: the plugin answers it,
 //! or is halved out of the batch.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::seat::Seat;
+use super::{pace::Pace, seat::Seat};
 use crate::{
     ingress::http::{
         pending::{Answer, Pending},
@@ -23,13 +23,14 @@ use crate::{
 #[derive(Debug)]
 pub struct HttpLane {
     seat: Seat,
+    pace: Pace,
 }
 
 impl HttpLane {
     /// `owner` names the host; `stop` ends it when the queue is closed and empty.
     #[must_use]
     pub fn new(service: Arc<Service>, owner: &str, stop: CancellationToken) -> Self {
-        Self { seat: Seat::new(service, "http", owner, stop) }
+        Self { seat: Seat::new(service, "http", owner, stop), pace: Pace::new() }
     }
 
     /// Answers requests until the queue is closed and empty, or Postgres is away when `stop` comes.
@@ -43,8 +44,11 @@ impl HttpLane {
                     continue;
                 }
             }
+            self.pace.rest(Duration::ZERO).await;
             let batch = self.take_batch();
+            self.pace.start();
             self.process(batch).await;
+            self.pace.end();
         }
         self.seat.release().await;
     }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     claim::held_keys,
     due::{self, Owned},
+    pace::Pace,
     plan::{Aside, Work},
     seat::Seat,
     sources::{Place, Sources},
@@ -34,7 +35,7 @@ pub struct KafkaLane {
     /// What the last unit ran.
     version: Arc<Version>,
     due_at: Instant,
-    started_at: Instant,
+    pace: Pace,
 }
 
 impl KafkaLane {
@@ -43,7 +44,7 @@ impl KafkaLane {
     pub fn new(service: Arc<Service>, sources: Arc<Sources>, owner: &str, stop: CancellationToken) -> Self {
         let version = service.active.load().version.clone();
         let seat = Seat::new(service, "kafka", owner, stop.clone());
-        Self { seat, sources, stop, version, due_at: Instant::now(), started_at: Instant::now() }
+        Self { seat, sources, stop, version, due_at: Instant::now(), pace: Pace::new() }
     }
 
     /// Handles what arrives until `stop`. What is queued then comes again from Kafka.
@@ -65,20 +66,18 @@ impl KafkaLane {
                 ready = service.deliveries.ready() => if !ready { break },
                 () = tokio::time::sleep_until(wake_at) => continue,
             }
-            self.gather().await;
+            self.pace.rest(self.gather()).await;
             let batch = self.take_batch();
+            self.pace.start();
             self.process(batch).await;
+            self.pace.end();
         }
         self.seat.release().await;
     }
 
-    /// A read model's units start at least its pause apart, so that they become fewer and larger.
-    async fn gather(&mut self) {
-        let gather = Duration::from_millis(u64::from(self.seat.service.active.load().version.manifest.gather_ms));
-        if !gather.is_zero() {
-            tokio::time::sleep_until(self.started_at + gather).await;
-        }
-        self.started_at = Instant::now();
+    /// What a read model asks for: units so far apart become fewer and larger.
+    fn gather(&self) -> Duration {
+        Duration::from_millis(u64::from(self.seat.service.active.load().version.manifest.gather_ms))
     }
 
     fn take_batch(&self) -> Vec<Work> {

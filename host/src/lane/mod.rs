@@ -8,6 +8,7 @@ pub mod claim;
 pub mod due;
 pub mod http;
 pub mod kafka;
+mod pace;
 pub mod plan;
 pub mod queue;
 pub mod seat;

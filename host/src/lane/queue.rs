@@ -48,9 +48,11 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Adds an item however full the queue is: for what must not be lost and is small.
-    pub fn push(&self, item: T, bytes: usize) {
-        self.inner.lock().push(item, bytes);
+    /// Adds items, each with its bytes, however full the queue is: for what must not be lost.
+    pub fn push_all(&self, items: Vec<(T, usize)>) {
+        let mut inner = self.inner.lock();
+        items.into_iter().for_each(|(item, bytes)| inner.push(item, bytes));
+        drop(inner);
         self.arrived.notify_one();
     }
 

@@ -9,7 +9,7 @@ const STOCK_CREATED: &str = "stock-created-topic";
 const STOCK_UPDATED: &str = "stock-updated-topic";
 
 /// Units are started this far apart: fewer and larger ones.
-const GATHER_MS: u32 = 10;
+const GATHER_MS: u32 = 50;
 
 fn define() -> Definition {
     Definition::new("inventory-query", env!("CARGO_PKG_VERSION"))

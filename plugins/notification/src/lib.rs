@@ -8,7 +8,7 @@ use saga_plugin::{Correlation, Definition, migration};
 const NOTIFICATIONS: &str = "order-notifications-topic";
 
 /// Units are started this far apart: fewer and larger ones.
-const GATHER_MS: u32 = 10;
+const GATHER_MS: u32 = 50;
 
 fn define() -> Definition {
     Definition::new("notification", env!("CARGO_PKG_VERSION"))

@@ -11,7 +11,7 @@ const DEDUCTED: &str = "inventory-deducted-topic";
 const REJECTED: &str = "inventory-deduction-rejected-topic";
 
 /// Units are started this far apart: fewer and larger ones.
-const GATHER_MS: u32 = 10;
+const GATHER_MS: u32 = 50;
 
 fn define() -> Definition {
     Definition::new("order-query", env!("CARGO_PKG_VERSION"))
