@@ -1,4 +1,5 @@
-//! What the host itself writes for a unit: one call of `saga.close`, its arrays column by column.
+//! What the host itself writes for a unit: one call of `saga.close`, its arrays column by column. A
+//! unit of which nothing is to be written, as a read model's are, closes without it.
 
 use sqlx::{PgConnection, Row};
 
@@ -129,6 +130,23 @@ impl Closing {
         Self { answers: true, ..Self::default() }
     }
 
+    /// Whether the commit must be on disk before anyone hears of it. A read model's unit may be lost
+    /// with the machine: its position is lost with it, so it is done again.
+    #[must_use]
+    pub fn must_last(&self) -> bool {
+        self.answers || !self.is_empty()
+    }
+
+    /// Nothing is to be written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { answers: _, b, begun_by: _, u, d, t, timers_gone, h, r, held_gone, i, q } = self;
+        let of_sagas = b.1.is_empty() && u.1.is_empty() && d.1.is_empty();
+        let of_timers = t.0.is_empty() && timers_gone.is_empty();
+        let of_deliveries = h.0.is_empty() && r.0.is_empty() && held_gone.is_empty() && i.0.is_empty();
+        of_sagas && of_timers && of_deliveries && q.0.is_empty()
+    }
+
     /// Begins a saga.
     pub fn begin(&mut self, saga: Begin) {
         self.begun_by.push(saga.cause);
@@ -221,16 +239,15 @@ impl Closing {
         chain: &Chain,
         body: Option<Vec<u8>>,
     ) -> Result<Option<i64>, Fault> {
-        let Self { answers, b, begun_by, u, d, t, timers_gone, h, r, held_gone, i, q } = self;
+        let Self { answers: _, b, begun_by, u, d, t, timers_gone, h, r, held_gone, i, q } = self;
         let begun: Vec<String> = b.0.iter().zip(&b.1).map(|(saga_type, key)| format!("{saga_type}/{key}")).collect();
         let row = sqlx::query(
-            "SELECT saga.close($1,$2,$3, $4,$5,$6,$7,$8,$9,$10, $11,$12,$13,$14,$15,$16,$17,$18,$19, \
-             $20,$21,$22,$23,$24,$25,$26,$27,$28, $29,$30,$31,$32,$33, $34,$35,$36,$37,$38,$39,$40,$41, \
-             $42,$43,$44,$45,$46, $47,$48,$49, $50,$51,$52, $53)",
+            "SELECT saga.close($1,$2, $3,$4,$5,$6,$7,$8,$9, $10,$11,$12,$13,$14,$15,$16,$17,$18, \
+             $19,$20,$21,$22,$23,$24,$25,$26,$27, $28,$29,$30,$31,$32, $33,$34,$35,$36,$37,$38,$39,$40, \
+             $41,$42,$43,$44,$45, $46,$47,$48, $49,$50,$51, $52)",
         )
         .bind(chain.slot)
         .bind(&chain.token)
-        .bind(answers)
         .bind(b.0)
         .bind(b.1)
         .bind(b.2)

@@ -15,6 +15,10 @@ use crate::{
 const STANDING_TRIES: u32 = 50;
 const STANDING_PAUSE: Duration = Duration::from_millis(200);
 
+const COMMIT: &str = "COMMIT";
+/// On disk within `wal_writer_delay`.
+const COMMIT_SOON: &str = "SET LOCAL synchronous_commit = off; COMMIT";
+
 /// Writes `closing` and the records, commits, and hands the records to the relay. `before_relay`
 /// runs when the unit is committed and nobody has heard of it yet.
 ///
@@ -33,10 +37,14 @@ pub async fn commit(
         true => None,
         false => Some(encode(&records).map_err(|error| Fault::Guest(error.to_string()))?),
     };
-    let seq = closing.write(connection, chain, body).await?;
+    let statement = if body.is_some() || closing.must_last() { COMMIT } else { COMMIT_SOON };
+    let seq = match body.is_none() && closing.is_empty() {
+        true => None,
+        false => closing.write(connection, chain, body).await?,
+    };
     seq.inspect(|seq| relay.register(*seq));
     fault_point::reach("before-commit");
-    let committed = match sqlx::raw_sql("COMMIT").execute(connection).await {
+    let committed = match sqlx::raw_sql(statement).execute(connection).await {
         Ok(_) => Ok(()),
         Err(error) if error.as_database_error().is_some() => Err(Fault::of(&error)),
         Err(error) => resolve(chain, relay, &error).await,
