@@ -21,8 +21,8 @@ use tracing_subscriber::{
 
 /// Chooses what is logged, e.g. `info,saga_host::relay=debug`.
 pub const FILTER_VARIABLE: &str = "SAGA_HOST_LOG";
-/// What librdkafka warns of is said again by the host where it matters.
-const FILTER_DEFAULT: &str = "info,librdkafka=error";
+/// What librdkafka warns of is said again by the host where it matters; that something exists already is no news.
+const FILTER_DEFAULT: &str = "info,librdkafka=error,sqlx::postgres::notice=warn";
 const MESSAGE_WIDTH: usize = 18;
 const DIGEST_SHOWN: usize = 6;
 const TIME: &[FormatItem<'_>] = format_description!("[hour]:[minute]:[second].[subsecond digits:3]");

@@ -24,7 +24,7 @@ use clap::{Parser, Subcommand};
 #[command(
     name = "saga-host",
     version,
-    after_help = "SAGA_HOST_LOG chooses what is logged, e.g. warn,saga_host::relay=debug [default: info,librdkafka=error]\n\
+    after_help = "SAGA_HOST_LOG chooses what is logged, e.g. warn,saga_host::relay=debug [default: info,librdkafka=error,sqlx::postgres::notice=warn]\n\
                   Exit codes: 0 done, 1 failed, 2 used wrongly"
 )]
 struct Cli {

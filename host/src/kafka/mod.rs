@@ -26,6 +26,8 @@ impl Brokers {
     pub fn client(&self, defaults: &[(&str, &str)], required: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap).set("client.id", "saga-host");
+        // Each partition of a unit is a small request of its own: none waits for the answer to another.
+        config.set("socket.nagle.disable", "true");
         for (name, value) in defaults {
             config.set(*name, *value);
         }

@@ -37,16 +37,31 @@ impl Topics {
     /// # Errors
     /// When the brokers are away, or refuse to make a topic.
     pub async fn ensure(self: &std::sync::Arc<Self>, names: Vec<String>) -> anyhow::Result<()> {
-        let missing: Vec<String> = {
-            let known = self.partitions.read();
-            names.into_iter().filter(|name| !known.contains_key(name)).collect()
-        };
+        let mut missing = self.unknown(names);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        // Each client takes a while to come and go: most often all topics are there, and one look tells.
+        self.blocking(Self::learn_all).await?;
+        missing = self.unknown(missing);
         if missing.is_empty() {
             return Ok(());
         }
         self.create(&missing).await?;
+        self.blocking(move |topics| topics.learn(&missing)).await
+    }
+
+    fn unknown(&self, names: Vec<String>) -> Vec<String> {
+        let known = self.partitions.read();
+        names.into_iter().filter(|name| !known.contains_key(name)).collect()
+    }
+
+    async fn blocking(
+        self: &std::sync::Arc<Self>,
+        work: impl FnOnce(&Self) -> anyhow::Result<()> + Send + 'static,
+    ) -> anyhow::Result<()> {
         let topics = self.clone();
-        tokio::task::spawn_blocking(move || topics.learn(&missing)).await.context("reading Kafka's metadata")?
+        tokio::task::spawn_blocking(move || work(&topics)).await.context("reading Kafka's metadata")?
     }
 
     /// Partitions of a topic that was [ensured](Topics::ensure); 1 when it was not.
@@ -81,6 +96,18 @@ impl Topics {
                 }
                 Err((name, code)) => bail!("Kafka does not make topic {name}: {code}"),
             }
+        }
+        Ok(())
+    }
+
+    /// Every topic that this account may see.
+    fn learn_all(&self) -> anyhow::Result<()> {
+        let client: BaseProducer = self.brokers.client(&[], &[]).create().context("setting up a Kafka client")?;
+        let metadata = client.client().fetch_metadata(None, METADATA_TIMEOUT).context("reading Kafka's metadata")?;
+        let mut known = self.partitions.write();
+        for topic in metadata.topics().iter().filter(|topic| !topic.partitions().is_empty()) {
+            let count = i32::try_from(topic.partitions().len()).context("partition count")?;
+            known.insert(topic.name().to_owned(), count);
         }
         Ok(())
     }
