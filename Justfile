@@ -41,7 +41,7 @@ build-plugins:
     done
 
 # Run every test, on a real Postgres and a real Kafka that the tests start
-test *ARGS: build-plugins
+test *ARGS: build-plugins build-guest
     cargo test --workspace {{ ARGS }}
 
 # Measure sagas per second, latency, CPU and memory; options as in `saga-bench load --help`
@@ -68,6 +68,11 @@ docs:
 # Check licences, bans and sources of all dependencies; `just deny advisories` asks the advisory database
 deny *CHECKS="licenses bans sources":
     cargo deny --all-features check {{ CHECKS }}
+
+# The plugin that tests have misbehave
+[private]
+build-guest:
+    cargo build --profile plugin --target wasm32-wasip2 -p misbehaving
 
 [private]
 build-release:

@@ -1,6 +1,8 @@
 //! `postgres`: SQL in the unit's transaction. What is counted and remembered around a statement;
 //! the statement itself is [`super::postgres`].
 
+use std::time::Duration;
+
 use super::{
     guest::{Access, Guest, OverLimit},
     postgres::{self, SqlLimits},
@@ -12,6 +14,7 @@ use crate::plugin::{
 
 /// Prepared statements that one session keeps.
 const DISTINCT_STATEMENTS_MAX: usize = 200;
+const QUERY_CANCELED: &str = "57014";
 
 impl Host for Guest {
     async fn query(&mut self, sql: String, params: Vec<Param>) -> wasmtime::Result<Result<Table, SqlError>> {
@@ -45,6 +48,17 @@ fn prepare(guest: &mut Guest) -> wasmtime::Result<(&mut Session, SqlLimits)> {
 }
 
 fn note<T>(guest: &mut Guest, answer: Result<T, SqlError>) -> Result<T, SqlError> {
+    let answer = answer.map_err(|error| timed_out(guest, error));
     guest.end_statement(answer.as_ref().err().map(|error| (error.sqlstate.as_str(), error.message.as_str())));
     answer
+}
+
+/// Postgres does not say which limit it was told; a person may cancel a statement, too.
+fn timed_out(guest: &Guest, mut error: SqlError) -> SqlError {
+    let most = guest.grant.limits.unit_ms_max;
+    let took = guest.shared.statement.lock().map(|begun| begun.elapsed());
+    if error.sqlstate == QUERY_CANCELED && took.is_some_and(|took| took >= Duration::from_millis(u64::from(most))) {
+        error.message = format!("{}; a unit may take unit_ms_max = {most} ms", error.message);
+    }
+    error
 }

@@ -9,6 +9,7 @@ mod crash;
 mod deadline;
 mod deploy;
 mod isolation;
+mod misbehaving;
 mod outage;
 mod sql;
 mod support;

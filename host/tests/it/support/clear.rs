@@ -1,4 +1,4 @@
-//! Empties a stack: neither databases nor topics nor groups of the order system are left.
+//! Empties a stack: neither databases nor topics nor groups of the order system and of the tests' own plugin are left.
 
 use anyhow::ensure;
 use rdkafka::{
@@ -13,12 +13,12 @@ use saga_bench::{
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{SOON, eventually};
+use super::{SOON, eventually, guest};
 
 pub(super) async fn all(target: &Target) {
     let mut postgres = PgConnection::connect(&target.postgres).await.unwrap();
-    for service in SERVICES {
-        let drop = format!(r#"DROP DATABASE IF EXISTS "{}" WITH (FORCE)"#, service.database);
+    for database in SERVICES.iter().map(|service| service.database).chain([guest::PLUGIN]) {
+        let drop = format!(r#"DROP DATABASE IF EXISTS "{database}" WITH (FORCE)"#);
         sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut postgres).await.unwrap();
     }
     postgres.close().await.unwrap();
@@ -29,15 +29,16 @@ pub(super) async fn all(target: &Target) {
 async fn kafka(brokers: &str) -> anyhow::Result<()> {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
     let options = AdminOptions::new().operation_timeout(Some(SOON));
-    let groups = SERVICES.map(|service| service.plugin);
+    let groups: Vec<&str> = SERVICES.iter().map(|service| service.plugin).chain([guest::PLUGIN]).collect();
+    let topics: Vec<&str> = TOPICS.into_iter().chain([guest::TOPIC, guest::DONE]).collect();
     let absent = [RDKafkaErrorCode::GroupIdNotFound, RDKafkaErrorCode::UnknownTopicOrPartition];
     let gone = admin.delete_groups(&groups, &options).await?.into_iter();
-    for outcome in gone.chain(admin.delete_topics(&TOPICS, &options).await?) {
+    for outcome in gone.chain(admin.delete_topics(&topics, &options).await?) {
         ensure!(outcome.as_ref().map_or_else(|(_, code)| absent.contains(code), |_| true), "{outcome:?}");
     }
     let present = tokio::task::spawn_blocking(move || {
         let metadata = admin.inner().fetch_metadata(None, SOON)?;
-        Ok::<_, anyhow::Error>(metadata.topics().iter().any(|topic| TOPICS.contains(&topic.name())))
+        Ok::<_, anyhow::Error>(metadata.topics().iter().any(|topic| topics.contains(&topic.name())))
     });
     ensure!(!present.await??, "topics are still there");
     Ok(())

@@ -50,6 +50,14 @@ pub(crate) async fn run(target: &Target, plugins: &Path) -> HostProcess {
     HostProcess::run(&options(plugins), target).await.unwrap_or_else(|error| panic!("{error:#}"))
 }
 
+/// The same with what its lanes make of batches in its log, and the file of that.
+pub(crate) async fn run_telling(target: &Target, plugins: &Path) -> (HostProcess, PathBuf) {
+    let mut options = options(plugins);
+    options.environment.push(("SAGA_HOST_LOG".to_owned(), "info,librdkafka=error,saga_host::lane=debug".to_owned()));
+    let host = HostProcess::run(&options, target).await.unwrap_or_else(|error| panic!("{error:#}"));
+    (host, options.folder.join("run.log"))
+}
+
 /// Starts a host that will kill itself when it reaches a fault point for the first time.
 pub(crate) fn begin_with_fault(target: &Target, plugins: &Path, fault: &str) -> HostProcess {
     let mut options = options(plugins);

@@ -5,12 +5,14 @@
 //!  clear    empties a stack for the next test
 //!  host     saga-host processes on a stack
 //!  folder   where data, logs and plugins are
+//!  guest    a plugin that misbehaves as it is told
 //!  flow     orders that are sent again until they are accepted, and what must have become of them
 //! ```
 
 mod clear;
 pub(crate) mod flow;
 pub(crate) mod folder;
+pub(crate) mod guest;
 pub(crate) mod host;
 pub(crate) mod stack;
 

@@ -1,0 +1,112 @@
+//! A plugin that does what it should not, in the way that each request or record names. It speaks to the host without the
+//! dispatch of the SDK, which would not let it.
+//!
+//! Whatever it is told, it first publishes one message, as it may: nobody must ever see that of a misbehaviour.
+
+mod misbehaviour;
+
+use saga_plugin::bindings::{
+    exports::saga::plugin::manifest::{Access, Correlation, Description, Route, Subscription},
+    saga::plugin::{
+        kafka::{Outgoing, publish},
+        types::{Failure, Refusal},
+    },
+};
+
+/// Its records: the value names what to do.
+const TOPIC: &str = "misbehaviour-topic";
+/// Where it may publish.
+const DONE: &str = "well-behaved-topic";
+
+/// What the host is told.
+#[must_use]
+pub fn describe() -> Description {
+    let subscription =
+        Subscription { topic: TOPIC.to_owned(), correlation: Correlation::RecordKey, foreign_ids: false };
+    let route = Route {
+        method: "POST".to_owned(),
+        path: "/misbehave/{how}".to_owned(),
+        access: Access::Write,
+        correlation: Correlation::Unordered,
+    };
+    Description {
+        name: env!("CARGO_PKG_NAME").to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        subscriptions: vec![subscription],
+        routes: vec![route],
+        publishes: vec![DONE.to_owned()],
+        sagas: Vec::new(),
+        gather_ms: 0,
+        migrations: Vec::new(),
+        extensions: Vec::new(),
+    }
+}
+
+/// Handles a batch of names, with one `answer` each.
+///
+/// # Errors
+/// What a plugin says that has been refused something.
+pub fn handle<A: Clone>(batch: &[String], answer: &A) -> Result<Vec<A>, Failure> {
+    for (how, cause) in batch.iter().zip(0..) {
+        publish(&[message(cause, DONE)]).map_err(refused)?;
+        misbehaviour::of(how, cause)?;
+    }
+    let missing = batch.iter().filter(|how| *how == "miscount").count();
+    Ok(vec![answer.clone(); batch.len() - missing])
+}
+
+fn message(cause: u32, topic: &str) -> Outgoing {
+    Outgoing {
+        cause,
+        topic: topic.to_owned(),
+        key: None,
+        event_type: "handled".to_owned(),
+        content_type: "text/plain".to_owned(),
+        headers: Vec::new(),
+        payload: Some(Vec::new()),
+    }
+}
+
+/// Blames nobody: the host has to find the culprit.
+fn refused(refusal: Refusal) -> Failure {
+    Failure { message: format!("{}: {}", refusal.code, refusal.message), culprits: Vec::new() }
+}
+
+#[cfg(target_arch = "wasm32")]
+#[allow(unsafe_code, missing_docs, reason = "generated")]
+mod component {
+    use saga_plugin::bindings::{
+        export,
+        exports::saga::plugin::{
+            deliveries::{self, Delivery, Outcome},
+            manifest::{self, Description},
+            requests::{self, Request, Response},
+        },
+        saga::plugin::{sagas::Saga, types::Failure},
+    };
+
+    struct Component;
+
+    impl manifest::Guest for Component {
+        fn describe() -> Description {
+            super::describe()
+        }
+    }
+
+    impl deliveries::Guest for Component {
+        fn handle(batch: Vec<Delivery>, _: Vec<Saga>) -> Result<Vec<Outcome>, Failure> {
+            let value =
+                |delivery: Delivery| String::from_utf8_lossy(&delivery.payload.unwrap_or_default()).into_owned();
+            super::handle(&batch.into_iter().map(value).collect::<Vec<_>>(), &Outcome::Done)
+        }
+    }
+
+    impl requests::Guest for Component {
+        fn handle(batch: Vec<Request>) -> Result<Vec<Response>, Failure> {
+            let created = Response { status: 201, headers: Vec::new(), body: Vec::new(), saga: None };
+            super::handle(&batch.into_iter().flat_map(|request| request.params).collect::<Vec<_>>(), &created)
+        }
+    }
+
+    export!(Component with_types_in saga_plugin::bindings);
+}

@@ -1,0 +1,58 @@
+//! What it does instead of its work.
+
+use std::{hint::black_box, thread::sleep, time::Duration};
+
+use saga_plugin::bindings::saga::plugin::{
+    kafka::publish,
+    postgres::{SqlError, query},
+    types::Failure,
+};
+
+use super::{DONE, message, refused};
+
+const GIB: usize = 1 << 30;
+/// More than any limit is for.
+const MANY: usize = 1_000;
+
+/// Misbehaves as it is told; does nothing for a name that it does not know.
+pub(crate) fn of(how: &str, cause: u32) -> Result<(), Failure> {
+    match how {
+        "trap" => trap(),
+        "exit" => std::process::exit(3),
+        "loop" => run_for_ever(),
+        "sleep" => sleep(Duration::from_secs(60)),
+        "allocate" => drop(black_box(vec![1_u8; GIB])),
+        "recurse" => drop(black_box(recurse(0))),
+        "publish-elsewhere" => publish(&[message(cause, "order-created-topic")]).map_err(refused)?,
+        "publish-many" => publish(&vec![message(cause, DONE); MANY]).map_err(refused)?,
+        "publish-for-another" => publish(&[message(cause + 1_000, DONE)]).map_err(refused)?,
+        "state-often" => (0..MANY).try_for_each(|_| state("SELECT 1"))?,
+        "select-many" => state("SELECT generate_series(1, 1000000000000)")?,
+        "sleep-in-sql" => state("SELECT pg_sleep(60)::text")?,
+        "bad-sql" => state("SELECT nothing FROM nowhere")?,
+        "commit" => state("COMMIT")?,
+        // Goes on as if it had worked.
+        "hide-an-error" => drop(state("SELECT nothing FROM nowhere")),
+        _ => {}
+    }
+    Ok(())
+}
+
+#[allow(clippy::panic, reason = "it is what this is for")]
+fn trap() {
+    panic!("no stock of patience");
+}
+
+fn run_for_ever() {
+    while black_box(true) {}
+}
+
+/// Not a call in tail position, which would be a loop.
+fn recurse(depth: u64) -> u64 {
+    black_box(depth) + if black_box(true) { recurse(depth + 1) } else { 0 }
+}
+
+fn state(sql: &str) -> Result<(), Failure> {
+    let failure = |error: SqlError| Failure { message: error.message, culprits: Vec::new() };
+    query(sql, &[]).map(drop).map_err(failure)
+}

@@ -1,0 +1,60 @@
+//! The plugin that misbehaves as it is told (`host/tests/guest`), with a policy of small limits.
+
+use std::path::Path;
+
+pub(crate) const PLUGIN: &str = "misbehaving";
+/// Its records: the value names what it is to do.
+pub(crate) const TOPIC: &str = "misbehaviour-topic";
+/// Gets one message for each request or record that was handled.
+pub(crate) const DONE: &str = "well-behaved-topic";
+
+const POLICY: &str = r#"
+name = "misbehaving"
+[database]
+name = "misbehaving"
+[kafka]
+read = ["misbehaviour-topic"]
+write = ["well-behaved-topic"]
+[http]
+routes = ["POST /misbehave/{how}"]
+[limits]
+memory_mib_max = 16
+guest_ms_max = 100
+unit_ms_max = 1000
+statements_max = 8
+rows_max = 1000
+publish_messages_max = 100
+attempts_max = 1
+"#;
+
+/// What it can be told, and what the host then says of it: whose fault it is, and which limit it ran into.
+pub(crate) const MISBEHAVIOURS: [(&str, &str); 16] = [
+    ("trap", "panicked at host/tests/guest/src/misbehaviour.rs"),
+    ("exit", "it called exit("),
+    ("loop", "runs longer than guest_ms_max = 100 ms"),
+    ("sleep", "a plugin cannot sleep"),
+    ("allocate", "MiB of memory, over memory_mib_max = 16"),
+    ("recurse", "call stack exhausted"),
+    ("miscount", "gave 0 answers to a batch of 1"),
+    ("publish-elsewhere", "misbehaving.toml does not grant order-created-topic in [kafka] write"),
+    ("publish-many", "more than publish_messages_max = 100 messages in one unit"),
+    ("publish-for-another", "in a batch of 1"),
+    ("state-often", "more than statements_max = 8 SQL statements in one call"),
+    ("select-many", "more than 1000 rows (rows_max)"),
+    ("sleep-in-sql", "unit_ms_max = 1000 ms"),
+    ("bad-sql", r#"relation "nowhere" does not exist"#),
+    ("commit", "a statement must start with SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES, WITH; found COMMIT"),
+    ("hide-an-error", "answered as if done after a failed statement"),
+];
+
+/// Puts it into a folder of plugins.
+pub(crate) fn add(folder: &Path) {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let built = target.join("wasm32-wasip2/plugin/misbehaving.wasm");
+    let component = std::fs::read(&built).unwrap_or_else(|error| {
+        let build = "cargo build --profile plugin --target wasm32-wasip2 -p misbehaving";
+        panic!("{}: {error}; build it first: {build}", built.display())
+    });
+    std::fs::write(folder.join("misbehaving.toml"), POLICY).unwrap();
+    std::fs::write(folder.join("misbehaving.wasm"), component).unwrap();
+}
