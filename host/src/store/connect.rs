@@ -122,8 +122,6 @@ impl Database {
                 ("jit", "off".to_owned()),
                 // The parameters are arrays, for which Postgres would plan anew in every unit.
                 ("plan_cache_mode", "force_generic_plan".to_owned()),
-                // Whatever the server's default: 201 means that it is on disk.
-                ("synchronous_commit", "on".to_owned()),
             ]);
         if let Some(password) = self.server.role_password(&role.name) {
             options = options.password(&password);

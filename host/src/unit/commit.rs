@@ -15,7 +15,8 @@ use crate::{
 const STANDING_TRIES: u32 = 50;
 const STANDING_PAUSE: Duration = Duration::from_millis(200);
 
-const COMMIT: &str = "COMMIT";
+/// SET is refused in a transaction that has failed, of which COMMIT alone would make a silent rollback.
+const COMMIT: &str = "SET LOCAL synchronous_commit = on; COMMIT";
 /// On disk within `wal_writer_delay`.
 const COMMIT_SOON: &str = "SET LOCAL synchronous_commit = off; COMMIT";
 

@@ -62,9 +62,9 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
     drop_what_is_gone(&mut plan, work, &opened);
     let running: Vec<usize> = (0..work.len()).filter(|place| plan.fates[*place] == Fate::Run).collect();
     let batch: Vec<&Delivery> = running.iter().map(|place| &work[*place].delivery).collect();
-    let now_us = now_us();
+    let begun_us = now_us();
     let (outcomes, mut effects, statements) =
-        handle(setup, &batch, &opened.sagas, now_us).await.map_err(|fault| in_work(fault, &running))?;
+        handle(setup, &batch, &opened.sagas, begun_us).await.map_err(|fault| in_work(fault, &running))?;
     let mut closing = Closing::default();
     keep_order(&batch, &outcomes).map_err(|fault| in_work(fault, &running))?;
     let mut causes: Vec<Caused> = batch.iter().map(|delivery| caused(delivery)).collect();
@@ -83,14 +83,14 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
             causes.push(caused(&item.delivery));
         }
     }
-    overdue::mark(&opened.sagas, &causes, now_us, &mut effects);
+    overdue::mark(&opened.sagas, &causes, begun_us, &mut effects);
     let unit = setup.unit_name();
     let setting = Setting {
         unit,
         database: &setup.service.database.name,
         plugin: &setup.service.name,
         digest: &setup.active.version.digest,
-        now_us,
+        now_us: now_us(),
         topics: &setup.service.topics,
     };
     let settled = settle(&setting, effects, &causes, &mut closing);

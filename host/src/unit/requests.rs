@@ -42,9 +42,9 @@ pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, F
     let mut answers: Vec<Option<Answer>> = work.iter().map(|pending| kept(pending, &opened)).collect();
     let running: Vec<usize> = (0..work.len()).filter(|place| answers[*place].is_none()).collect();
     let batch: Vec<&Request> = running.iter().map(|place| &work[*place].request).collect();
-    let now_us = now_us();
+    let begun_us = now_us();
     let (responses, effects, statements) =
-        handle(setup, &batch, now_us).await.map_err(|fault| in_work(fault, &running))?;
+        handle(setup, &batch, begun_us).await.map_err(|fault| in_work(fault, &running))?;
     let begun: HashSet<(String, String)> =
         effects.begun.iter().map(|saga| (saga.saga_type.clone(), saga.key.clone())).collect();
     let mut closing = Closing::of_answers();
@@ -54,7 +54,7 @@ pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, F
         database: &setup.service.database.name,
         plugin: &setup.service.name,
         digest: &setup.active.version.digest,
-        now_us,
+        now_us: now_us(),
         topics: &setup.service.topics,
     };
     let settled = settle(&setting, effects, &causes, &mut closing);

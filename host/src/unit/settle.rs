@@ -26,7 +26,8 @@ pub struct Setting<'a> {
     pub plugin: &'a str,
     /// Digest of its version.
     pub digest: &'a str,
-    /// Microseconds since 1970.
+    /// Microseconds since 1970, read when the plugin has all its row locks: what was decided later on a row is then sent
+    /// under a later time, whichever lane or host decides.
     pub now_us: i64,
     /// Partition counts.
     pub topics: &'a Topics,
