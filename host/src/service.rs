@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::SystemTime,
 };
@@ -18,7 +18,7 @@ use crate::{
         http::{pending::Pending, readers::Readers, waiters::Waiters},
     },
     kafka::Topics,
-    lane::queue::Queue,
+    lane::{breaker::Trips, queue::Queue},
     plugin::version::Version,
     relay::Relay,
     store::{Database, PluginRole},
@@ -48,6 +48,8 @@ pub struct Counters {
     pub statements: AtomicU64,
     /// Units that failed by the plugin's fault.
     pub errors: AtomicU64,
+    /// Deliveries and requests that failed alone, by the plugin's fault, since the last unit that was committed.
+    pub failures_in_a_row: AtomicU32,
 }
 
 impl Counters {
@@ -82,6 +84,8 @@ pub struct Service {
     pub consumer: Health,
     /// The connections of its reads.
     pub readers: Readers,
+    /// Where lanes tell that the active version must go.
+    pub trips: Trips,
     /// HTTP callers that wait for the end of a saga.
     pub waiters: Arc<Waiters>,
 }

@@ -136,6 +136,14 @@ CREATE TABLE saga.foreign_inbox (
     PRIMARY KEY (plugin, id, day)
 ) PARTITION BY RANGE (day);
 
+-- Versions of a plugin, by the SHA-256 of the component: what can be activated again.
+CREATE TABLE saga.component (
+    plugin text  NOT NULL,
+    digest text  NOT NULL,
+    body   bytea NOT NULL,
+    PRIMARY KEY (plugin, digest)
+);
+
 -- Which version of a plugin is active: the row with the highest generation.
 CREATE TABLE saga.activation (
     plugin        text        NOT NULL,

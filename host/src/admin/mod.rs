@@ -73,7 +73,7 @@ fn routes() -> Vec<Route> {
         Route::get("/v1/plugins/{name}", plugins::one),
         Route::put("/v1/plugins/{name}", plugins::deploy),
         Route::post("/v1/plugins/{name}/activate", plugins::activate),
-        Route::post("/v1/plugins/{name}/rollback", plugins::activate),
+        Route::post("/v1/plugins/{name}/rollback", plugins::roll_back),
         Route::get("/v1/sagas", sagas::search),
         Route::get("/v1/sagas/{type}/{key}", sagas::timeline),
         Route::get("/v1/held", held::list),

@@ -9,16 +9,16 @@ use std::{
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, State},
+    extract::{Path, State, rejection::JsonRejection},
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Admin, failure::Failure};
 use crate::{
     problem::Problem,
-    runtime::{DeployError, Rejected},
+    runtime::{DeployError, Deployed, Rejected},
     saga::log::rfc3339,
     service::Service,
 };
@@ -173,7 +173,34 @@ pub(super) async fn deploy(
         )
         .into());
     }
-    match admin.shared.deploy(&name, component.to_vec(), "host API").await {
+    answer(&name, admin.shared.deploy(&name, component.to_vec(), "host API").await)
+}
+
+/// Which version to activate.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Activate {
+    /// Or the start of it.
+    digest: String,
+}
+
+pub(super) async fn activate(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+    wanted: Result<Json<Activate>, JsonRejection>,
+) -> Result<Json<Value>, Failure> {
+    let Json(Activate { digest }) = wanted.map_err(|rejection| {
+        Problem::new(rejection.status(), "Bad request", format!("{}; wanted: {{\"digest\": …}}", rejection.body_text()))
+    })?;
+    answer(&name, admin.shared.activate(&name, &digest.to_ascii_lowercase(), "host API").await)
+}
+
+pub(super) async fn roll_back(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Value>, Failure> {
+    answer(&name, admin.shared.roll_back(&name, "rollback").await)
+}
+
+fn answer(name: &str, done: Result<Deployed, DeployError>) -> Result<Json<Value>, Failure> {
+    match done {
         Ok(deployed) => Ok(Json(json!({
             "name": name,
             "digest": deployed.digest,
@@ -181,10 +208,12 @@ pub(super) async fn deploy(
             "generation": deployed.generation,
             "was": deployed.was,
         }))),
+        Err(DeployError::UnknownPlugin) => Err(unknown(name)),
         Err(DeployError::SameDigest(digest)) => {
             let detail = format!("{name} {digest} is active already");
             Err(Problem::new(StatusCode::CONFLICT, "Already active", detail).with("digest", digest).into())
         }
+        Err(DeployError::NotKept(reason)) => Err(Problem::new(StatusCode::CONFLICT, "Not kept", reason).into()),
         Err(DeployError::Rejected(reason)) => {
             Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "Component rejected", reason).into())
         }
@@ -192,12 +221,4 @@ pub(super) async fn deploy(
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Not deployed", reason).into())
         }
     }
-}
-
-/// `activate` and `rollback`: this host loads one version of each plugin.
-pub(super) async fn activate(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Value>, Failure> {
-    let Some(service) = admin.shared.service(&name) else { return Err(unknown(&name)) };
-    let digest = service.active.load().version.digest.clone();
-    let detail = format!("no earlier version of {name} is kept by this host; deploy its file again");
-    Err(Problem::new(StatusCode::CONFLICT, "Nothing to go back to", detail).with("digest", digest).into())
 }

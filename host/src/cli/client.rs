@@ -49,6 +49,11 @@ impl Client {
         self.answer(self.authorized(request).send_empty())
     }
 
+    pub(super) fn post_json(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let request = self.agent().post(self.address(path));
+        self.answer(self.authorized(request).send_json(body))
+    }
+
     pub(super) fn put(&self, path: &str, content_type: &str, body: &[u8]) -> anyhow::Result<Value> {
         let request = self.agent().put(self.address(path)).content_type(content_type);
         self.answer(self.authorized(request).send(body))

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use serde_json::Value;
 
 use super::{
     client::{Client, segment},
-    table::digest,
+    table::{digest, text},
 };
 
 #[derive(Debug, clap::Args)]
@@ -28,18 +29,22 @@ impl Deploy {
         let name = self.name.or(stem).with_context(|| format!("{file} has no name; give --name"))?;
         let path = format!("/v1/plugins/{}", segment(&name));
         let deployed = self.client.put(&path, "application/wasm", &component)?;
-        self.client.show(&deployed, |deployed| {
-            let was = match deployed["was"].as_str() {
-                Some(_) => format!(", was {}", digest(&deployed["was"])),
-                None => String::new(),
-            };
-            let version = deployed["version"].as_str().unwrap_or_default();
-            format!(
-                "{name} {} ({version}) active{was}; generation {}",
-                digest(&deployed["digest"]),
-                deployed["generation"]
-            )
-        });
+        self.client.show(&deployed, active);
         Ok(())
     }
+}
+
+/// What became active, for a person.
+pub(super) fn active(deployed: &Value) -> String {
+    let was = match deployed["was"].as_str() {
+        Some(_) => format!(", was {}", digest(&deployed["was"])),
+        None => String::new(),
+    };
+    format!(
+        "{} {} ({}) active{was}; generation {}",
+        text(&deployed["name"]),
+        digest(&deployed["digest"]),
+        text(&deployed["version"]),
+        deployed["generation"]
+    )
 }

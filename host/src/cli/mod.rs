@@ -8,6 +8,7 @@ mod held;
 mod output;
 mod plugins;
 mod redrive;
+mod rollback;
 mod run;
 mod saga;
 mod sagas;
@@ -55,6 +56,10 @@ enum Command {
     /// Plugins, their versions, and what these have done
     #[command(after_help = "Example: saga-host plugins --json")]
     Plugins(plugins::Plugins),
+    /// Activate the version before, or another that was active once
+    #[command(after_help = "Example: saga-host rollback inventory-command\n         \
+                            saga-host rollback inventory-command --to 51b0aa")]
+    Rollback(rollback::Rollback),
     /// Search sagas
     #[command(after_help = "Example: saga-host sagas --type order --state overdue")]
     Sagas(sagas::Sagas),
@@ -80,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Deploy(command) => command.run(),
         Command::Plugins(command) => command.run(),
+        Command::Rollback(command) => command.run(),
         Command::Sagas(command) => command.run(),
         Command::Saga(command) => command.run(),
         Command::Held(command) => command.run(),

@@ -6,7 +6,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{pace::Pace, seat::Seat};
+use super::{breaker, pace::Pace, seat::Seat};
 use crate::{
     ingress::http::{
         pending::{Answer, Pending},
@@ -103,6 +103,7 @@ impl HttpLane {
                 Fault::Culprits(culprits) => {
                     for culprit in culprits.into_iter().rev() {
                         if culprit.cause < part.len() {
+                            self.count_error();
                             self.fail(part.remove(culprit.cause), &culprit.reason);
                         }
                     }
@@ -110,6 +111,7 @@ impl HttpLane {
                 }
                 Fault::Guest(reason) if part.len() <= 1 => {
                     for pending in part {
+                        breaker::failed(&self.seat.service, &reason);
                         self.fail(pending, &reason);
                     }
                 }
@@ -136,7 +138,10 @@ impl HttpLane {
                     pending.request.route = route;
                     known.push(pending);
                 }
-                None => self.fail(pending, "the route is gone with the version that had it"),
+                None => {
+                    self.count_error();
+                    self.fail(pending, "the route is gone with the version that had it");
+                }
             }
         }
         known
@@ -149,6 +154,9 @@ impl HttpLane {
         let Committed { answers, handled, statements } = requests::run(&mut setup, work).await?;
         self.seat.committed();
         active.counters.unit(handled, statements);
+        if handled > 0 {
+            breaker::succeeded(&active);
+        }
         tracing::debug!(
             plugin = self.seat.service.name,
             requests = work.len(),
@@ -158,8 +166,11 @@ impl HttpLane {
         Ok(answers)
     }
 
-    fn fail(&self, pending: Pending, reason: &str) {
+    fn count_error(&self) {
         self.seat.service.active.load().counters.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn fail(&self, pending: Pending, reason: &str) {
         tracing::error!(
             plugin = self.seat.service.name,
             request = pending.request.id,

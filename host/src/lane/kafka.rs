@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    breaker,
     claim::held_keys,
     due::{self, Owned},
     pace::Pace,
@@ -190,6 +191,9 @@ impl KafkaLane {
             self.seat.service.waiters.ended(&saga.saga_type, &saga.key, saga.answer.as_deref());
         }
         active.counters.unit(handled, statements);
+        if handled > 0 {
+            breaker::succeeded(&active);
+        }
         tracing::debug!(
             plugin = self.seat.service.name,
             deliveries = work.len(),
@@ -220,21 +224,23 @@ impl KafkaLane {
 
     /// Takes off the second half; the culprit, when it is alone, is set aside.
     fn halve(&self, work: &mut Vec<Work>, reason: String) -> Vec<Work> {
-        self.count_error();
         let open: Vec<usize> = (0..work.len()).filter(|place| work[*place].aside.is_none()).collect();
         match open.as_slice() {
             [] => {
                 // Nobody's decision is left in it, and going on would skip it: all of it comes again.
+                self.count_error();
                 tracing::error!(plugin = self.seat.service.name, "what is set aside cannot be written: {reason}");
                 let places: HashSet<Place> = work.drain(..).filter_map(|item| place_of(item.delivery)).collect();
                 self.give_up(places);
                 Vec::new()
             }
             [alone] => {
+                breaker::failed(&self.seat.service, &reason);
                 work[*alone].aside = Some(Aside { reason, then: Then::Retry });
                 Vec::new()
             }
             several => {
+                self.count_error();
                 tracing::debug!(plugin = self.seat.service.name, deliveries = several.len(), "unit halved: {reason}");
                 work.split_off(several[several.len() / 2])
             }

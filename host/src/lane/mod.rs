@@ -4,6 +4,7 @@
 //! [`kafka`] and [`http`] are the two kinds; [`seat`] is what both sit on: a claimed slot and a
 //! connection under the plugin's role.
 
+pub mod breaker;
 pub mod claim;
 pub mod due;
 pub mod http;

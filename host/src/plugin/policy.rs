@@ -30,6 +30,9 @@ pub struct Policy {
     /// `[limits]`
     #[serde(default)]
     pub limits: Limits,
+    /// `[rollout]`
+    #[serde(default)]
+    pub rollout: Rollout,
     /// `[config]`: what `context.config` answers.
     #[serde(default)]
     pub config: BTreeMap<String, String>,
@@ -156,6 +159,22 @@ impl Default for Limits {
             log_lines_max: 100,
             attempts_max: 8,
         }
+    }
+}
+
+/// When a new version is taken away again.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rollout {
+    /// Deliveries or requests that fail alone, one after the other, before the version before is put back; 0 never does.
+    pub failures_in_a_row_max: u32,
+    /// So long after its activation; a version that has proved itself stays.
+    pub probation_s: u32,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self { failures_in_a_row_max: 5, probation_s: 600 }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Deploying: from a component's bytes to the pointer that lanes read between two units. Whatever
 //! is wrong before that leaves the old version running.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use sha2::{Digest, Sha256};
 
-use super::{Shared, activation, shared::Rejected};
+use super::{Shared, registry, shared::Rejected};
 use crate::{
     ingress::http::router::{self, RouteTable},
     plugin::{
@@ -34,6 +34,10 @@ pub struct Deployed {
 pub enum DeployError {
     /// It is active already.
     SameDigest(String),
+    /// No plugin of this name runs.
+    UnknownPlugin,
+    /// No such version is kept; why.
+    NotKept(String),
     /// What is wrong with the component.
     Rejected(String),
     /// Postgres, Kafka or the disk.
@@ -57,7 +61,7 @@ impl From<ProvisionError> for DeployError {
 
 /// SHA-256 of a component, lower-case hex.
 #[must_use]
-fn digest_of(bytes: &[u8]) -> String {
+pub(super) fn digest_of(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
@@ -68,15 +72,31 @@ impl Shared {
     /// Why the version that was active stays; rejections are kept for the host API.
     pub async fn deploy(self: &Arc<Self>, name: &str, bytes: Vec<u8>, by: &str) -> Result<Deployed, DeployError> {
         let _one_at_a_time = self.deploying.lock().await;
-        let digest = digest_of(&bytes);
-        let done = self.try_deploy(name, &bytes, &digest, by).await;
-        match &done {
+        self.deploy_one(name, &bytes, by).await
+    }
+
+    /// Under the lock of `deploying`.
+    pub(super) async fn deploy_one(
+        self: &Arc<Self>,
+        name: &str,
+        bytes: &[u8],
+        by: &str,
+    ) -> Result<Deployed, DeployError> {
+        let digest = digest_of(bytes);
+        let done = self.try_deploy(name, bytes, &digest, by).await;
+        self.tell(name, digest, &done);
+        done
+    }
+
+    /// Says what became of a deployment, and keeps a rejection for the host API.
+    pub(super) fn tell(&self, name: &str, digest: String, done: &Result<Deployed, DeployError>) {
+        match done {
             Ok(deployed) => {
                 self.rejected.write().remove(name);
                 let Deployed { digest, version, generation, was } = deployed;
                 tracing::info!(plugin = name, version, digest, generation, was, "plugin active");
             }
-            Err(DeployError::SameDigest(_)) => {}
+            Err(DeployError::SameDigest(_) | DeployError::UnknownPlugin | DeployError::NotKept(_)) => {}
             Err(DeployError::Rejected(reason) | DeployError::Environment(reason)) => {
                 let stays = self.service(name).map_or_else(String::new, |service| {
                     format!(" {} stays active.", short(&service.active.load().version.digest))
@@ -88,7 +108,6 @@ impl Shared {
                 self.rejected.write().insert(name.to_owned(), rejected);
             }
         }
-        done
     }
 
     async fn try_deploy(
@@ -111,14 +130,15 @@ impl Shared {
         self.check_against_others(&version)?;
         self.prepare(&version).await?;
         let database = self.server.database(&version.policy.database.name);
-        let generation = activation::activate(&database.admin, &version, by).await.map_err(environment)?;
+        let (generation, since) =
+            registry::activate(&database.admin, &version, bytes, by).await.map_err(environment)?;
         let deployed = Deployed {
             digest: digest.to_owned(),
             version: version.manifest.version.clone(),
             generation,
             was: active.as_ref().map(|active| active.version.digest.clone()),
         };
-        let active = Active { version, generation, since: SystemTime::now(), counters: Counters::default() };
+        let active = Active { version, generation, since, counters: Counters::default() };
         match service {
             Some(service) => service.active.store(Arc::new(active)),
             None => self.launch(active).await.map_err(environment)?,
@@ -129,14 +149,10 @@ impl Shared {
 
     /// The operator's policy; in development, one made from what the plugin asks for.
     async fn policy(&self, name: &str, bytes: &[u8]) -> Result<Policy, DeployError> {
-        let path = self.config.plugins.join(format!("{name}.toml"));
-        match tokio::fs::read_to_string(&path).await {
-            Ok(text) => return Ok(Policy::parse(name, &text)?),
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(DeployError::Rejected(format!("cannot read {}: {error}", path.display())));
-            }
-            Err(_) => {}
+        if let Some(policy) = self.policy_file(name).await? {
+            return Ok(policy);
         }
+        let path = self.policy_path(name);
         let suggested = Policy::suggested(&Version::describe(&self.engine, name, bytes).await?);
         if !self.config.write_policies {
             return Err(DeployError::Rejected(format!(
@@ -147,6 +163,19 @@ impl Shared {
         tokio::fs::write(&path, &suggested).await.map_err(environment)?;
         tracing::info!(plugin = name, "policy written to {}:\n{suggested}", path.display());
         Ok(Policy::parse(name, &suggested)?)
+    }
+
+    fn policy_path(&self, name: &str) -> PathBuf {
+        self.config.plugins.join(format!("{name}.toml"))
+    }
+
+    pub(super) async fn policy_file(&self, name: &str) -> Result<Option<Policy>, DeployError> {
+        let path = self.policy_path(name);
+        match tokio::fs::read_to_string(&path).await {
+            Ok(text) => Ok(Some(Policy::parse(name, &text)?)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(DeployError::Rejected(format!("cannot read {}: {error}", path.display()))),
+        }
     }
 
     /// Routes and saga types have one owner; where a plugin keeps its rows may not change under it.
@@ -197,11 +226,11 @@ impl Shared {
     }
 }
 
-fn environment(error: impl Into<anyhow::Error>) -> DeployError {
+pub(super) fn environment(error: impl Into<anyhow::Error>) -> DeployError {
     DeployError::Environment(format!("{:#}", error.into()))
 }
 
 /// The first characters of a digest, for people.
-fn short(digest: &str) -> String {
+pub(super) fn short(digest: &str) -> String {
     format!("{}…", digest.get(..6).unwrap_or(digest))
 }

@@ -32,6 +32,7 @@ impl Shared {
             readers: Readers::new(database.clone(), role.clone()),
             waiters: Waiters::new(database.admin.clone()),
             consumer: Health::default(),
+            trips: self.trips.clone(),
             database,
             role,
             active: ArcSwap::from_pointee(active),

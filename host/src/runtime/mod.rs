@@ -4,9 +4,10 @@
 //! relays send what is committed. Whatever does not end in time is safe all the same: it is in the
 //! database.
 
-mod activation;
 mod deploy;
+mod kept;
 mod launch;
+mod registry;
 mod shared;
 mod watch;
 
@@ -73,12 +74,15 @@ impl Host {
         let brokers = Brokers::new(&config.kafka, &config.kafka_properties);
         let topics = Arc::new(Topics::new(brokers.clone(), config.topic_partitions, config.topic_replication));
         let engine = Engine::new(&config.cache)?;
-        let shared = Shared::new(config, engine, server, brokers, topics);
+        let (trips, tripped) = tokio::sync::mpsc::unbounded_channel();
+        let shared = Shared::new(config, engine, server, brokers, topics, trips);
         let tasks = &shared.tasks;
         let stop = shared.stops.listeners.clone();
         let host_api = admin::serve(admin, shared.clone(), stop.clone());
         tasks.listeners.spawn(async { log_failure("host API", host_api.await) });
         watch::start(&shared).await;
+        tasks.listeners.spawn(shared.clone().follow());
+        tasks.listeners.spawn(shared.clone().put_back(tripped));
         // Requests that come earlier wait in the listener's queue: nobody is told that a route is not there.
         let service_routes = http::serve(http, shared.routes.clone(), stop);
         tasks.listeners.spawn(async { log_failure("service routes", service_routes.await) });

@@ -1,32 +1,178 @@
-//! The statements of `saga.activation`: which version of a plugin is active, and since when.
+//! The statements of `saga.component` and `saga.activation`: which versions a plugin has had, and which is active. The
+//! database is the truth; the file in the plugin folder is only how a version comes in.
+
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use sqlx::PgPool;
 
 use crate::plugin::version::Version;
 
-/// Records that a version is active; its generation, which stays when it was active already.
+/// Versions of a plugin that can be activated again: the last ones, and those with sagas in flight.
+const VERSIONS_KEPT: i64 = 20;
+
+/// A version as a person names it: the start of its digest.
+pub(super) type Digest = String;
+
+/// What a database knows of a plugin's activations.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// The active digest.
+    pub(super) active: Option<Digest>,
+    /// Whether the digest that was asked for was ever active.
+    pub(super) known: bool,
+}
+
+/// Keeps a component and records that it is active; its generation and since when, which stay when it was active already.
 ///
 /// # Errors
 /// When Postgres is away.
-pub(super) async fn activate(pool: &PgPool, version: &Version, by: &str) -> anyhow::Result<i64> {
-    sqlx::query_scalar(
+pub(super) async fn activate(
+    pool: &PgPool,
+    version: &Version,
+    bytes: &[u8],
+    by: &str,
+) -> anyhow::Result<(i64, SystemTime)> {
+    let recording = || format!("recording that {} {} is active", version.plugin, version.digest);
+    let mut transaction = pool.begin().await.with_context(recording)?;
+    sqlx::query("INSERT INTO saga.component (plugin, digest, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+        .bind(&version.plugin)
+        .bind(&version.digest)
+        .bind(bytes)
+        .execute(&mut *transaction)
+        .await
+        .with_context(recording)?;
+    let (generation, since_us): (i64, i64) = sqlx::query_as(
         "WITH latest AS (
-             SELECT generation, digest, policy_digest FROM saga.activation
+             SELECT generation, digest, policy_digest, activated_at FROM saga.activation
               WHERE plugin = $1 ORDER BY generation DESC LIMIT 1),
          made AS (
              INSERT INTO saga.activation (plugin, generation, digest, policy_digest, version, activated_by)
              SELECT $1, coalesce((SELECT generation FROM latest), 0) + 1, $2, $3, $4, $5
               WHERE NOT EXISTS (SELECT FROM latest WHERE digest = $2 AND policy_digest = $3)
-             RETURNING generation)
-         SELECT generation FROM made UNION ALL SELECT generation FROM latest ORDER BY generation DESC LIMIT 1",
+             RETURNING generation, activated_at),
+         known AS (SELECT generation, activated_at FROM made UNION ALL SELECT generation, activated_at FROM latest)
+         SELECT generation, (extract(epoch FROM activated_at) * 1000000)::bigint
+           FROM known ORDER BY generation DESC LIMIT 1",
     )
     .bind(&version.plugin)
     .bind(&version.digest)
     .bind(&version.policy.digest)
     .bind(&version.manifest.version)
     .bind(by)
-    .fetch_one(pool)
+    .fetch_one(&mut *transaction)
     .await
-    .with_context(|| format!("recording that {} {} is active", version.plugin, version.digest))
+    .with_context(recording)?;
+    forget(&mut transaction, &version.plugin).await.with_context(recording)?;
+    transaction.commit().await.with_context(recording)?;
+    Ok((generation, SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(since_us).unwrap_or(0))))
+}
+
+async fn forget(connection: &mut sqlx::PgConnection, plugin: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "DELETE FROM saga.component c
+          WHERE c.plugin = $1
+            AND c.digest NOT IN (SELECT digest FROM saga.activation WHERE plugin = $1
+                                  GROUP BY digest ORDER BY max(generation) DESC LIMIT $2)
+            AND NOT EXISTS (SELECT FROM saga.saga_live l WHERE l.plugin = $1 AND l.version = c.digest)",
+    )
+    .bind(plugin)
+    .bind(VERSIONS_KEPT)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// How a plugin stands, seen from the digest of its file. A database or schema that is not there knows nothing.
+///
+/// # Errors
+/// When Postgres is away.
+pub(super) async fn standing(pool: &PgPool, plugin: &str, digest: &str) -> anyhow::Result<Standing> {
+    let asked: Result<(Option<Digest>, bool), sqlx::Error> = sqlx::query_as(
+        "SELECT (SELECT digest FROM saga.activation WHERE plugin = $1 ORDER BY generation DESC LIMIT 1),
+                EXISTS (SELECT FROM saga.activation WHERE plugin = $1 AND digest = $2)",
+    )
+    .bind(plugin)
+    .bind(digest)
+    .fetch_one(pool)
+    .await;
+    match asked {
+        Ok((active, known)) => Ok(Standing { active, known }),
+        Err(error) if is_missing(&error) => Ok(Standing::default()),
+        Err(error) => Err(error).with_context(|| format!("asking which version of {plugin} is active")),
+    }
+}
+
+/// No such database, schema or table.
+fn is_missing(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .and_then(|error| error.code())
+        .is_some_and(|code| ["3D000", "3F000", "42P01"].contains(&&*code))
+}
+
+/// A component that is kept.
+///
+/// # Errors
+/// When Postgres is away.
+pub(super) async fn component(pool: &PgPool, plugin: &str, digest: &str) -> anyhow::Result<Option<Vec<u8>>> {
+    sqlx::query_scalar("SELECT body FROM saga.component WHERE plugin = $1 AND digest = $2")
+        .bind(plugin)
+        .bind(digest)
+        .fetch_optional(pool)
+        .await
+        .with_context(|| format!("reading {plugin} {digest}"))
+}
+
+/// Kept digests that begin with `start`, at most two: more than one is not a name.
+///
+/// # Errors
+/// When Postgres is away.
+pub(super) async fn named(pool: &PgPool, plugin: &str, start: &str) -> anyhow::Result<Vec<Digest>> {
+    sqlx::query_scalar("SELECT digest FROM saga.component WHERE plugin = $1 AND starts_with(digest, $2) LIMIT 2")
+        .bind(plugin)
+        .bind(start)
+        .fetch_all(pool)
+        .await
+        .with_context(|| format!("looking for {plugin} {start}"))
+}
+
+/// The version that was active before `digest` was for the first time, if it is kept: going back
+/// twice goes back by two.
+///
+/// # Errors
+/// When Postgres is away.
+pub(super) async fn before(pool: &PgPool, plugin: &str, digest: &str) -> anyhow::Result<Option<Digest>> {
+    sqlx::query_scalar(
+        "SELECT a.digest FROM saga.activation a JOIN saga.component c USING (plugin, digest)
+          WHERE a.plugin = $1 AND a.digest <> $2
+            AND a.generation < (SELECT min(generation) FROM saga.activation WHERE plugin = $1 AND digest = $2)
+          ORDER BY a.generation DESC LIMIT 1",
+    )
+    .bind(plugin)
+    .bind(digest)
+    .fetch_optional(pool)
+    .await
+    .with_context(|| format!("looking for the version of {plugin} before {digest}"))
+}
+
+/// Has what a plugin holds since `since` tried again now: the first of each key, the others after it.
+///
+/// # Errors
+/// When Postgres is away.
+pub(super) async fn redrive(pool: &PgPool, plugin: &str, since: SystemTime) -> anyhow::Result<()> {
+    let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    sqlx::query(
+        "UPDATE saga.held h SET retry_at = now()
+          WHERE h.direction = 'in' AND h.plugin = $1 AND h.held_at >= 'epoch'::timestamptz + $2 * interval '1 us'
+            AND NOT EXISTS (SELECT FROM saga.held f
+                             WHERE f.direction = 'in' AND f.plugin = h.plugin AND f.topic = h.topic
+                               AND f.partition = h.partition AND f.key = h.key AND f.id < h.id)",
+    )
+    .bind(plugin)
+    .bind(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    .execute(pool)
+    .await
+    .map(drop)
+    .with_context(|| format!("having what {plugin} holds tried again"))
 }

@@ -17,6 +17,7 @@ use crate::{
     config::Config,
     ingress::http::router::RouteTable,
     kafka::{Brokers, Topics},
+    lane::breaker::Trips,
     plugin::engine::Engine,
     relay::Relay,
     service::Service,
@@ -58,6 +59,7 @@ pub struct Shared {
     pub(super) routes: Arc<ArcSwap<RouteTable>>,
     pub(super) relays: Mutex<HashMap<String, Arc<Relay>>>,
     pub(super) deploying: tokio::sync::Mutex<()>,
+    pub(super) trips: Trips,
     pub(super) stops: Stops,
     pub(super) tasks: Tasks,
 }
@@ -69,6 +71,7 @@ impl Shared {
         server: Server,
         brokers: Brokers,
         topics: Arc<Topics>,
+        trips: Trips,
     ) -> Arc<Self> {
         Arc::new(Self {
             config,
@@ -83,6 +86,7 @@ impl Shared {
             routes: Arc::new(ArcSwap::from_pointee(RouteTable::default())),
             relays: Mutex::default(),
             deploying: tokio::sync::Mutex::default(),
+            trips,
             stops: Stops::default(),
             tasks: Tasks::default(),
         })

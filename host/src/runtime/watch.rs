@@ -1,7 +1,7 @@
 //! The plugin folder as a door to deploying: what is in it at the start, and what is put there later.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -15,6 +15,15 @@ use crate::plugin::watch::{self, Seen};
 /// Before a plugin that Postgres or Kafka kept from starting is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 
+/// Why a plugin is looked at.
+#[derive(Clone, Copy)]
+enum Occasion {
+    /// The host starts: a file may be older than what is active.
+    Start,
+    /// Somebody has put the file there just now.
+    File,
+}
+
 /// What was tried last, by plugin: a file that is seen again unchanged is no news.
 type Tried = HashMap<String, Vec<u8>>;
 
@@ -22,8 +31,8 @@ type Tried = HashMap<String, Vec<u8>>;
 pub(super) async fn start(shared: &Arc<Shared>) {
     let mut tried = Tried::new();
     let mut again = Vec::new();
-    for stem in components(&shared.config.plugins) {
-        again.extend(deploy(shared, &mut tried, &stem).await);
+    for stem in plugins(&shared.config.plugins) {
+        again.extend(deploy(shared, &mut tried, &stem, Occasion::Start).await);
     }
     shared.starting.store(false, Ordering::Release);
     let mut seen = watch::spawn(shared.config.plugins.clone(), shared.stops.listeners.clone());
@@ -33,14 +42,16 @@ pub(super) async fn start(shared: &Arc<Shared>) {
             let one = tokio::select! {
                 one = seen.recv() => one,
                 () = tokio::time::sleep(RETRY_EVERY), if !again.is_empty() => {
-                    for stem in std::mem::take(&mut again) {
-                        again.extend(deploy(&host, &mut tried, &stem).await);
+                    for (stem, occasion) in std::mem::take(&mut again) {
+                        again.extend(deploy(&host, &mut tried, &stem, occasion).await);
                     }
                     continue;
                 }
             };
             match one {
-                Some(Seen::File { stem, .. }) => again.extend(deploy(&host, &mut tried, &stem).await),
+                Some(Seen::File { stem, .. }) => {
+                    again.extend(deploy(&host, &mut tried, &stem, Occasion::File).await);
+                }
                 Some(Seen::Unreadable { path, reason, .. }) => {
                     tracing::warn!("{} is not read: {reason}", path.display());
                 }
@@ -53,31 +64,37 @@ pub(super) async fn start(shared: &Arc<Shared>) {
     });
 }
 
-/// File stems of the components in a folder, sorted. The watcher tells of what is wrong with the rest.
-fn components(folder: &Path) -> Vec<String> {
+/// Plugins of a folder, sorted: what has a component, or a policy for one that a database keeps. The watcher tells of what
+/// is wrong with the rest.
+fn plugins(folder: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let stem = |entry: std::fs::DirEntry| {
         let path = entry.path();
         let stem = path.file_stem()?.to_str()?.to_owned();
-        (path.extension()? == "wasm" && path.is_file() && !stem.starts_with('.')).then_some(stem)
+        let fits = path.extension().is_some_and(|suffix| suffix == "wasm" || suffix == "toml");
+        (fits && path.is_file() && !stem.starts_with('.')).then_some(stem)
     };
-    let mut stems: Vec<String> = entries.filter_map(stem).collect();
-    stems.sort_unstable();
-    stems
+    entries.filter_map(stem).collect()
 }
 
 /// Gives the plugin back when its environment was at fault: then it is tried again.
-async fn deploy(shared: &Arc<Shared>, tried: &mut Tried, stem: &str) -> Option<String> {
+async fn deploy(shared: &Arc<Shared>, tried: &mut Tried, stem: &str, occasion: Occasion) -> Option<(String, Occasion)> {
     let file = |suffix| shared.config.plugins.join(format!("{stem}.{suffix}"));
-    let bytes = tokio::fs::read(file("wasm")).await.ok()?;
+    let bytes = tokio::fs::read(file("wasm")).await.ok();
     let policy = tokio::fs::read(file("toml")).await.unwrap_or_default();
-    let news = Sha256::new().chain_update(&policy).chain_update(&bytes).finalize().to_vec();
+    let news =
+        Sha256::new().chain_update(&policy).chain_update(bytes.as_deref().unwrap_or_default()).finalize().to_vec();
     if tried.get(stem) == Some(&news) {
         return None;
     }
-    match shared.deploy(stem, bytes, "file").await {
-        Err(DeployError::Environment(_)) => Some(stem.to_owned()),
-        // Said and kept by `deploy` itself.
+    let done = match (occasion, bytes) {
+        (Occasion::Start, bytes) => shared.begin(stem, bytes).await,
+        (Occasion::File, Some(bytes)) => shared.deploy(stem, bytes, "file").await,
+        (Occasion::File, None) => return None,
+    };
+    match done {
+        Err(DeployError::Environment(_)) => Some((stem.to_owned(), occasion)),
+        // Said and kept already.
         _ => {
             tried.insert(stem.to_owned(), news);
             None

@@ -57,7 +57,7 @@ async fn a_swap_under_load_fails_no_request_and_both_versions_are_told() {
     let (swapped, clients) = (CancellationToken::new(), TaskTracker::new());
     let running: Vec<_> =
         (0..CLIENTS).map(|_| clients.spawn(client(target.clone(), product, swapped.clone()))).collect();
-    let after = swap(target, &plugins, &before).await;
+    let after = swap(target, &plugins, PLUGIN, &before).await;
     swapped.cancel();
     let mut told = BTreeSet::new();
     for client in running {
@@ -75,10 +75,10 @@ async fn a_swap_under_load_fails_no_request_and_both_versions_are_told() {
 }
 
 /// Puts a changed component in place and waits until it is active.
-async fn swap(target: &Target, plugins: &Path, before: &str) -> String {
-    change(plugins, PLUGIN).unwrap();
+async fn swap(target: &Target, plugins: &Path, plugin: &str, before: &str) -> String {
+    change(plugins, plugin).unwrap();
     eventually(async || {
-        let now = active(target, PLUGIN).await?;
+        let now = active(target, plugin).await?;
         ensure!(now != before, "{before} is still active");
         Ok(now)
     })
@@ -109,6 +109,33 @@ async fn a_file_that_is_no_component_leaves_the_old_one_running_and_tells_why() 
     })
     .await
     .unwrap();
+    host.stop().await.unwrap();
+    stack.give_back();
+}
+
+/// The file of the newer version lies in the folder all the time; only a change of it would deploy it.
+#[tokio::test]
+async fn a_rollback_outlasts_a_restart_although_the_newer_file_lies_there() {
+    let stack = Own::start().await;
+    let (target, plugins) = (&stack.target, folder::plugins(&["inventory-command", "inventory-query"]));
+    let host = host::run(target, &plugins).await;
+    let plugin = "inventory-command";
+    let first = active(target, plugin).await.unwrap();
+    assert!(host::cli_refuses(target, &["rollback", plugin]).contains("no version of inventory-command before"));
+    let second = swap(target, &plugins, plugin, &first).await;
+    let said = host::cli(target, &["rollback", plugin]);
+    assert!(said.contains(&format!("{}… (0.1.0) active, was {}…; generation 3", &first[..6], &second[..6])), "{said}");
+    product(target, 7).await;
+    host.stop().await.unwrap();
+    let host = host::run(target, &plugins).await;
+    assert_eq!(active(target, plugin).await.unwrap(), first);
+    product(target, 7).await;
+    host::cli(target, &["rollback", plugin, "--to", &second[..12]]);
+    assert_eq!(active(target, plugin).await.unwrap(), second);
+    assert!(host::cli_refuses(target, &["rollback", plugin, "--to", &second]).contains("active already"));
+    assert!(host::cli_refuses(target, &["rollback", plugin, "--to", "nonsense"]).contains("no version nonsense"));
+    let third = swap(target, &plugins, plugin, &second).await;
+    assert_ne!(third, first);
     host.stop().await.unwrap();
     stack.give_back();
 }

@@ -6,7 +6,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     groups::GroupMemberInfo,
 };
-use saga_bench::{host_process::HostProcess, service::SERVICES, target::Target, topic};
+use saga_bench::{demo::component, host_process::HostProcess, service::SERVICES, target::Target, topic};
 
 use crate::support::{
     SOON, eventually,
@@ -122,4 +122,34 @@ async fn a_host_that_stood_still_writes_nothing_when_it_goes_on() {
     pair.second.stop().await.unwrap();
     pair.first.stop().await.unwrap();
     pair.stack.give_back();
+}
+
+/// The component comes in by the second host's API; no file of either host changes.
+#[tokio::test]
+async fn what_one_host_activates_the_other_takes_over() {
+    let pair = Pair::start().await;
+    let (first, second) = (&pair.stack.target, &pair.seconds);
+    let elsewhere = folder::plugins(&["order-orchestrator"]);
+    component::change(&elsewhere, "order-orchestrator").unwrap();
+    let before = host::active(first, "order-orchestrator").await.unwrap();
+    host::cli(second, &["deploy", &elsewhere.join("order-orchestrator.wasm").display().to_string()]);
+    let activated = host::active(second, "order-orchestrator").await.unwrap();
+    assert_ne!(activated, before);
+    taken_over(first, &activated).await;
+    pair.products.place_and_wait(first).await;
+    host::cli(first, &["rollback", "order-orchestrator"]);
+    taken_over(second, &before).await;
+    flow::ends_well(first).await;
+    pair.second.stop().await.unwrap();
+    pair.first.stop().await.unwrap();
+    pair.stack.give_back();
+}
+
+async fn taken_over(target: &Target, digest: &str) {
+    eventually(async || {
+        let active = host::active(target, "order-orchestrator").await?;
+        ensure!(active == digest, "{active} is active");
+        Ok(())
+    })
+    .await;
 }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use saga_bench::demo::component::put;
+
 pub(crate) const PLUGIN: &str = "misbehaving";
 /// Its records: the value names what it is to do.
 pub(crate) const TOPIC: &str = "misbehaviour-topic";
@@ -49,12 +51,30 @@ pub(crate) const MISBEHAVIOURS: [(&str, &str); 16] = [
 
 /// Puts it into a folder of plugins.
 pub(crate) fn add(folder: &Path) {
+    std::fs::write(folder.join("misbehaving.toml"), POLICY).unwrap();
+    std::fs::write(folder.join("misbehaving.wasm"), component()).unwrap();
+}
+
+/// Puts a version in its place that fails at everything.
+pub(crate) fn turn_evil(folder: &Path) {
+    let (good, evil) = (b"mood:good", b"mood:evil");
+    let mut component = component();
+    let mut changed = 0;
+    for place in 0..component.len() - good.len() {
+        if component[place..].starts_with(good) {
+            component[place..place + evil.len()].copy_from_slice(evil);
+            changed += 1;
+        }
+    }
+    assert!(changed > 0, "the component has no mood");
+    put(&folder.join("misbehaving.wasm"), &component).unwrap();
+}
+
+fn component() -> Vec<u8> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     let built = target.join("wasm32-wasip2/plugin/misbehaving.wasm");
-    let component = std::fs::read(&built).unwrap_or_else(|error| {
+    std::fs::read(&built).unwrap_or_else(|error| {
         let build = "cargo build --profile plugin --target wasm32-wasip2 -p misbehaving";
         panic!("{}: {error}; build it first: {build}", built.display())
-    });
-    std::fs::write(folder.join("misbehaving.toml"), POLICY).unwrap();
-    std::fs::write(folder.join("misbehaving.wasm"), component).unwrap();
+    })
 }

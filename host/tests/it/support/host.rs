@@ -3,7 +3,7 @@
 use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output},
     sync::OnceLock,
 };
 
@@ -106,10 +106,19 @@ pub(crate) async fn metric(target: &Target, name: &str, label: &str) -> anyhow::
 
 /// What a client command of the binary prints; it must succeed.
 pub(crate) fn cli(target: &Target, arguments: &[&str]) -> String {
-    let mut command = Command::new(BINARY);
-    command.args(arguments).env("SAGA_HOST_ADMIN", target.admin().unwrap());
-    let output = command.output().unwrap();
+    let output = ask(target, arguments);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {}: {said}", output.status);
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Why a client command fails.
+pub(crate) fn cli_refuses(target: &Target, arguments: &[&str]) -> String {
+    let output = ask(target, arguments);
+    assert!(!output.status.success(), "{arguments:?} succeeds");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn ask(target: &Target, arguments: &[&str]) -> Output {
+    Command::new(BINARY).args(arguments).env("SAGA_HOST_ADMIN", target.admin().unwrap()).output().unwrap()
 }

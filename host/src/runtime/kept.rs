@@ -1,0 +1,169 @@
+//! Versions that a database keeps: going back to one, beginning with the one that is active, and taking over what
+//! another host has activated.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::{
+    DeployError, Deployed, Shared,
+    deploy::{digest_of, environment, short},
+    registry,
+    shared::Rejected,
+};
+use crate::{lane::breaker::Trip, service::Service};
+
+/// How often the databases are asked what other hosts have activated.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+
+impl Shared {
+    /// Activates a version that is kept, by its digest or the start of it.
+    ///
+    /// # Errors
+    /// As [`Shared::deploy`]; [`DeployError::NotKept`] when there is none of this name, or several.
+    pub async fn activate(self: &Arc<Self>, name: &str, start: &str, by: &str) -> Result<Deployed, DeployError> {
+        let _one_at_a_time = self.deploying.lock().await;
+        let pool = self.service(name).ok_or(DeployError::UnknownPlugin)?.database.admin.clone();
+        let named = registry::named(&pool, name, start).await.map_err(environment)?;
+        match named.as_slice() {
+            [digest] => self.activate_kept(name, digest, by).await,
+            [] => Err(DeployError::NotKept(format!("no version {start} of {name} is kept; deploy its file again"))),
+            _ => Err(DeployError::NotKept(format!("several versions of {name} begin with {start}; give more of it"))),
+        }
+    }
+
+    /// Activates the version before the active one.
+    ///
+    /// # Errors
+    /// As [`Shared::activate`].
+    pub async fn roll_back(self: &Arc<Self>, name: &str, by: &str) -> Result<Deployed, DeployError> {
+        let _one_at_a_time = self.deploying.lock().await;
+        let service = self.service(name).ok_or(DeployError::UnknownPlugin)?;
+        let active = service.active.load().version.digest.clone();
+        match registry::before(&service.database.admin, name, &active).await.map_err(environment)? {
+            Some(digest) => self.activate_kept(name, &digest, by).await,
+            None => Err(DeployError::NotKept(format!("no version of {name} before {} is kept", short(&active)))),
+        }
+    }
+
+    async fn activate_kept(self: &Arc<Self>, name: &str, digest: &str, by: &str) -> Result<Deployed, DeployError> {
+        let pool = self.service(name).ok_or(DeployError::UnknownPlugin)?.database.admin.clone();
+        match registry::component(&pool, name, digest).await.map_err(environment)? {
+            Some(bytes) => self.deploy_one(name, &bytes, by).await,
+            None => Err(DeployError::NotKept(format!("{name} {} is kept no longer", short(digest)))),
+        }
+    }
+
+    /// What a plugin begins with: its file, unless the database knows that file and another version
+    /// is active. A file must not undo a rollback.
+    pub(super) async fn begin(self: &Arc<Self>, name: &str, file: Option<Vec<u8>>) -> Result<Deployed, DeployError> {
+        let _one_at_a_time = self.deploying.lock().await;
+        let digest = file.as_deref().map(digest_of).unwrap_or_default();
+        let kept = match self.kept_instead(name, &digest).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                let done = Err(error);
+                self.tell(name, digest, &done);
+                return done;
+            }
+        };
+        match (kept, file) {
+            (Some(kept), file) => {
+                if file.is_some() {
+                    tracing::warn!(
+                        plugin = name,
+                        "its file holds {}, which is not active since another version was activated; \
+                         to have it: saga-host rollback {name} --to {}",
+                        short(&digest),
+                        digest.get(..12).unwrap_or_default()
+                    );
+                }
+                self.deploy_one(name, &kept, "start").await
+            }
+            (None, Some(file)) => self.deploy_one(name, &file, "file").await,
+            (None, None) => Err(DeployError::UnknownPlugin),
+        }
+    }
+
+    /// The active component, when the file is not it and is no news.
+    async fn kept_instead(&self, name: &str, file: &str) -> Result<Option<Vec<u8>>, DeployError> {
+        // What is wrong with a policy is said when the file is deployed.
+        let Ok(Some(policy)) = self.policy_file(name).await else { return Ok(None) };
+        let pool = self.server.database(&policy.database.name).admin;
+        let standing = registry::standing(&pool, name, file).await.map_err(environment)?;
+        match standing.active {
+            Some(active) if active != file && (standing.known || file.is_empty()) => {
+                registry::component(&pool, name, &active).await.map_err(environment)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes over what other hosts activate, until the host stops.
+    pub(super) async fn follow(self: Arc<Self>) {
+        let mut tried: HashMap<String, String> = HashMap::new();
+        let stop = self.stops.listeners.clone();
+        while stop.run_until_cancelled(tokio::time::sleep(FOLLOW_EVERY)).await.is_some() {
+            for service in self.services() {
+                let Some(digest) = self.activated_elsewhere(&service.name).await else { continue };
+                if tried.get(&service.name) == Some(&digest) {
+                    continue;
+                }
+                let _one_at_a_time = self.deploying.lock().await;
+                // Meanwhile this host's own deployment may have ended.
+                if self.activated_elsewhere(&service.name).await.as_ref() != Some(&digest) {
+                    continue;
+                }
+                let done = self.activate_kept(&service.name, &digest, "another host").await;
+                if !matches!(done, Err(DeployError::Environment(_))) {
+                    tried.insert(service.name.clone(), digest);
+                }
+            }
+        }
+    }
+
+    /// The active digest of a plugin, when it is not the one that runs here.
+    async fn activated_elsewhere(&self, name: &str) -> Option<String> {
+        let service = self.service(name)?;
+        let standing = registry::standing(&service.database.admin, name, "").await;
+        let active = standing.inspect_err(|error| tracing::debug!(plugin = name, "{error:#}")).ok()?.active?;
+        (active != service.active.load().version.digest).then_some(active)
+    }
+
+    /// Puts the version before back whenever a lane tells that the active one must go, until the host stops.
+    pub(super) async fn put_back(self: Arc<Self>, mut tripped: UnboundedReceiver<Trip>) {
+        let stop = self.stops.listeners.clone();
+        while let Some(Some(trip)) = stop.run_until_cancelled(tripped.recv()).await {
+            let _one_at_a_time = self.deploying.lock().await;
+            let Some(service) = self.service(&trip.plugin) else { continue };
+            if service.active.load().version.digest != trip.digest {
+                continue;
+            }
+            if let Err(error) = self.put_back_one(&service, &trip).await {
+                tracing::error!(
+                    plugin = trip.plugin,
+                    digest = trip.digest,
+                    "{}; it stays active: {error:?}",
+                    trip.reason
+                );
+            }
+        }
+    }
+
+    async fn put_back_one(self: &Arc<Self>, service: &Service, trip: &Trip) -> Result<(), DeployError> {
+        let (name, since) = (&trip.plugin, service.active.load().since);
+        let pool = &service.database.admin;
+        let before = registry::before(pool, name, &trip.digest).await.map_err(environment)?;
+        let before = before.ok_or_else(|| DeployError::NotKept("no version before it is kept".into()))?;
+        self.activate_kept(name, &before, "breaker").await?;
+        let reason = format!("{}; {} is active again", trip.reason, short(&before));
+        tracing::error!(plugin = name, digest = trip.digest, "plugin put back: {reason}");
+        let rejected = Rejected { digest: trip.digest.clone(), reason, at: SystemTime::now(), waits: false };
+        self.rejected.write().insert(name.clone(), rejected);
+        registry::redrive(pool, name, since).await.map_err(environment)
+    }
+}

@@ -1,0 +1,61 @@
+//! A new version that fails again and again is taken away by itself; what it held is handled by the one before.
+
+use anyhow::{Context, ensure};
+use saga_bench::topic::writer::{Draft, Writer};
+
+use crate::support::{
+    eventually, flow, folder,
+    guest::{self, DONE, PLUGIN, TOPIC},
+    host::{self, get},
+    stack::Own,
+};
+
+/// Records before the evil version, and after it.
+const RECORDS: u64 = 20;
+
+async fn write(writer: &Writer, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        let draft = Draft { key: Some(number.to_string()), ..Draft::text("fine") };
+        writer.write(TOPIC, &draft).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_fails_at_everything_is_put_back_and_nothing_is_lost() {
+    let (stack, plugins) = (Own::start().await, folder::new("plugins"));
+    guest::add(&plugins);
+    let target = &stack.target;
+    let host = host::run(target, &plugins).await;
+    let writer = Writer::new(&target.kafka).unwrap();
+    let good = host::active(target, PLUGIN).await.unwrap();
+    write(&writer, 0..RECORDS).await;
+    guest::turn_evil(&plugins);
+    eventually(async || {
+        ensure!(host::active(target, PLUGIN).await? != good, "the evil version is not active");
+        Ok(())
+    })
+    .await;
+    write(&writer, RECORDS..2 * RECORDS).await;
+    let reason = eventually(async || {
+        let shown = get(target, &format!("/v1/plugins/{PLUGIN}")).await?;
+        let versions = shown["versions"].as_array().context("no versions")?;
+        ensure!(versions[0]["digest"] == good.as_str(), "{shown}");
+        let rejected = versions.iter().find(|version| version["state"] == "rejected").context("none is rejected")?;
+        Ok(rejected["reason"].as_str().unwrap_or_default().to_owned())
+    })
+    .await;
+    for says in ["5 deliveries failed in a row", "in an evil mood", "is active again"] {
+        assert!(reason.contains(says), "{reason}");
+    }
+    assert!(host::cli(target, &["plugins"]).contains("5 deliveries failed in a row"));
+    eventually(async || {
+        let done = flow::records(target, DONE).await;
+        ensure!(done == 2 * RECORDS, "{done} messages instead of {}", 2 * RECORDS);
+        let held = get(target, "/v1/held").await?;
+        ensure!(held["held"].as_array().is_some_and(Vec::is_empty), "{held}");
+        Ok(())
+    })
+    .await;
+    host.stop().await.unwrap();
+    stack.give_back();
+}
