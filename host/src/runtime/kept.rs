@@ -20,6 +20,8 @@ use crate::{lane::breaker::Trip, service::Service};
 /// How often the databases are asked what other hosts have activated.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 
+const CHOICES_SHOWN_MAX: usize = 5;
+
 impl Shared {
     /// Activates a version that is kept, by its digest or the start of it.
     ///
@@ -28,11 +30,12 @@ impl Shared {
     pub async fn activate(self: &Arc<Self>, name: &str, start: &str, by: &str) -> Result<Deployed, DeployError> {
         let _one_at_a_time = self.deploying.lock().await;
         let pool = self.service(name).ok_or(DeployError::UnknownPlugin)?.database.admin.clone();
-        let named = registry::named(&pool, name, start).await.map_err(environment)?;
+        let kept = registry::kept(&pool, name).await.map_err(environment)?;
+        let named: Vec<&String> = kept.iter().filter(|digest| digest.starts_with(start)).collect();
         match named.as_slice() {
             [digest] => self.activate_kept(name, digest, by).await,
-            [] => Err(DeployError::NotKept(format!("no version {start} of {name} is kept; deploy its file again"))),
-            _ => Err(DeployError::NotKept(format!("several versions of {name} begin with {start}; give more of it"))),
+            [] => Err(DeployError::NotKept(format!("no version {start} of {name} is kept{}", choice(&kept)))),
+            _ => Err(DeployError::NotKept(format!("several versions of {name} begin with {start:?}{}", choice(&kept)))),
         }
     }
 
@@ -46,7 +49,12 @@ impl Shared {
         let active = service.active.load().version.digest.clone();
         match registry::before(&service.database.admin, name, &active).await.map_err(environment)? {
             Some(digest) => self.activate_kept(name, &digest, by).await,
-            None => Err(DeployError::NotKept(format!("no version of {name} before {} is kept", short(&active)))),
+            None => {
+                let kept = registry::kept(&service.database.admin, name).await.map_err(environment)?;
+                let others: Vec<String> = kept.into_iter().filter(|digest| *digest != active).collect();
+                let others = choice(&others);
+                Err(DeployError::NotKept(format!("no version of {name} before {} is kept{others}", short(&active))))
+            }
         }
     }
 
@@ -166,4 +174,10 @@ impl Shared {
         self.rejected.write().insert(name.clone(), rejected);
         registry::redrive(pool, name, since).await.map_err(environment)
     }
+}
+
+/// The versions that can be named, the last active first.
+fn choice(kept: &[String]) -> String {
+    let shown: Vec<String> = kept.iter().take(CHOICES_SHOWN_MAX).map(|digest| short(digest)).collect();
+    if shown.is_empty() { String::new() } else { format!("; name one of {}", shown.join(", ")) }
 }

@@ -124,17 +124,19 @@ pub(super) async fn component(pool: &PgPool, plugin: &str, digest: &str) -> anyh
         .with_context(|| format!("reading {plugin} {digest}"))
 }
 
-/// Kept digests that begin with `start`, at most two: more than one is not a name.
+/// Digests that are kept, the last active first.
 ///
 /// # Errors
 /// When Postgres is away.
-pub(super) async fn named(pool: &PgPool, plugin: &str, start: &str) -> anyhow::Result<Vec<Digest>> {
-    sqlx::query_scalar("SELECT digest FROM saga.component WHERE plugin = $1 AND starts_with(digest, $2) LIMIT 2")
-        .bind(plugin)
-        .bind(start)
-        .fetch_all(pool)
-        .await
-        .with_context(|| format!("looking for {plugin} {start}"))
+pub(super) async fn kept(pool: &PgPool, plugin: &str) -> anyhow::Result<Vec<Digest>> {
+    sqlx::query_scalar(
+        "SELECT digest FROM saga.component JOIN saga.activation USING (plugin, digest)
+          WHERE plugin = $1 GROUP BY digest ORDER BY max(generation) DESC",
+    )
+    .bind(plugin)
+    .fetch_all(pool)
+    .await
+    .with_context(|| format!("reading the versions of {plugin}"))
 }
 
 /// The version that was active before `digest` was for the first time, if it is kept: going back

@@ -133,7 +133,8 @@ async fn a_rollback_outlasts_a_restart_although_the_newer_file_lies_there() {
     host::cli(target, &["rollback", plugin, "--to", &second[..12]]);
     assert_eq!(active(target, plugin).await.unwrap(), second);
     assert!(host::cli_refuses(target, &["rollback", plugin, "--to", &second]).contains("active already"));
-    assert!(host::cli_refuses(target, &["rollback", plugin, "--to", "nonsense"]).contains("no version nonsense"));
+    assert!(host::cli_refuses(target, &["rollback", plugin, "--to", "nonsense"]).contains("no version nonsense of"));
+    assert!(host::cli_refuses(target, &["rollback", plugin, "--to", ""]).contains("several versions"));
     let third = swap(target, &plugins, plugin, &second).await;
     assert_ne!(third, first);
     host.stop().await.unwrap();
