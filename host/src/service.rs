@@ -33,6 +33,8 @@ pub struct Active {
     pub generation: i64,
     /// Since when.
     pub since: SystemTime,
+    /// When it was active for the first time: so long it has proved itself.
+    pub first_since: SystemTime,
     /// What it has done since.
     pub counters: Counters,
 }
@@ -48,8 +50,10 @@ pub struct Counters {
     pub statements: AtomicU64,
     /// Units that failed by the plugin's fault.
     pub errors: AtomicU64,
-    /// Deliveries and requests that failed alone, by the plugin's fault, since the last unit that was committed.
-    pub failures_in_a_row: AtomicU32,
+    /// Deliveries that failed alone, by the plugin's fault, since the last unit of them that was committed.
+    pub failed_deliveries: AtomicU32,
+    /// The same of requests.
+    pub failed_requests: AtomicU32,
 }
 
 impl Counters {

@@ -192,6 +192,9 @@ pub(super) async fn activate(
     let Json(Activate { digest }) = wanted.map_err(|rejection| {
         Problem::new(rejection.status(), "Bad request", format!("{}; wanted: {{\"digest\": …}}", rejection.body_text()))
     })?;
+    if !(1..=64).contains(&digest.len()) || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(Failure::parameter("digest", "the first hexadecimal digits of one, at most 64"));
+    }
     answer(&name, admin.shared.activate(&name, &digest.to_ascii_lowercase(), "host API").await)
 }
 
@@ -213,7 +216,7 @@ fn answer(name: &str, done: Result<Deployed, DeployError>) -> Result<Json<Value>
             let detail = format!("{name} {digest} is active already");
             Err(Problem::new(StatusCode::CONFLICT, "Already active", detail).with("digest", digest).into())
         }
-        Err(DeployError::NotKept(reason)) => Err(Problem::new(StatusCode::CONFLICT, "Not kept", reason).into()),
+        Err(DeployError::Conflict(reason)) => Err(Problem::new(StatusCode::CONFLICT, "Conflict", reason).into()),
         Err(DeployError::Rejected(reason)) => {
             Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "Component rejected", reason).into())
         }

@@ -42,7 +42,8 @@ impl Topics {
             return Ok(());
         }
         // Each client takes a while to come and go: most often all topics are there, and one look tells.
-        self.blocking(Self::learn_all).await?;
+        let wanted = missing.clone();
+        self.blocking(move |topics| topics.learn_existing(&wanted)).await?;
         missing = self.unknown(missing);
         if missing.is_empty() {
             return Ok(());
@@ -100,14 +101,16 @@ impl Topics {
         Ok(())
     }
 
-    /// Every topic that this account may see.
-    fn learn_all(&self) -> anyhow::Result<()> {
+    /// Those that are there already.
+    fn learn_existing(&self, names: &[String]) -> anyhow::Result<()> {
         let client: BaseProducer = self.brokers.client(&[], &[]).create().context("setting up a Kafka client")?;
         let metadata = client.client().fetch_metadata(None, METADATA_TIMEOUT).context("reading Kafka's metadata")?;
         let mut known = self.partitions.write();
-        for topic in metadata.topics().iter().filter(|topic| !topic.partitions().is_empty()) {
+        for topic in metadata.topics().iter().filter(|topic| names.iter().any(|name| name == topic.name())) {
             let count = i32::try_from(topic.partitions().len()).context("partition count")?;
-            known.insert(topic.name().to_owned(), count);
+            if count > 0 {
+                known.insert(topic.name().to_owned(), count);
+            }
         }
         Ok(())
     }

@@ -2,11 +2,14 @@
 //! version before back. A version that has proved itself is never taken away: what fails it then is not what was
 //! deployed.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::service::{Active, Service};
+use crate::service::{Active, Counters, Service};
 
 /// A version to be taken away.
 #[derive(Clone, Debug)]
@@ -22,14 +25,37 @@ pub struct Trip {
 /// Where lanes tell of it.
 pub type Trips = UnboundedSender<Trip>;
 
-/// Notes a delivery or request that failed alone, by the plugin's fault.
-pub(super) fn failed(service: &Service, reason: &str) {
+/// What a lane counts: what fails in one lane is not made good by the other.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Deliveries,
+    Requests,
+}
+
+impl Kind {
+    fn failed(self, counters: &Counters) -> &AtomicU32 {
+        match self {
+            Self::Deliveries => &counters.failed_deliveries,
+            Self::Requests => &counters.failed_requests,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Deliveries => "deliveries",
+            Self::Requests => "requests",
+        }
+    }
+}
+
+/// Notes one that failed alone, by the plugin's fault, at its first attempt: one that no version can handle comes again
+/// and again.
+pub(super) fn failed(service: &Service, kind: Kind, reason: &str) {
     let active = service.active.load();
-    active.counters.errors.fetch_add(1, Ordering::Relaxed);
-    let in_a_row = active.counters.failures_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
     let most = active.version.policy.rollout.failures_in_a_row_max;
-    if in_a_row == most && on_probation(&active) {
-        let reason = format!("{most} deliveries failed in a row, the last with: {reason}");
+    let in_a_row = kind.failed(&active.counters).fetch_add(1, Ordering::Relaxed) + 1;
+    if most > 0 && in_a_row.is_multiple_of(most) && on_probation(&active) {
+        let reason = format!("{in_a_row} {} failed in a row, the last with: {reason}", kind.name());
         let trip = Trip { plugin: service.name.clone(), digest: active.version.digest.clone(), reason };
         // Nobody listens when the host stops.
         let _stopping = service.trips.send(trip);
@@ -37,11 +63,12 @@ pub(super) fn failed(service: &Service, reason: &str) {
 }
 
 /// Notes a unit that was committed.
-pub(super) fn succeeded(active: &Active) {
-    active.counters.failures_in_a_row.store(0, Ordering::Relaxed);
+pub(super) fn succeeded(active: &Active, kind: Kind) {
+    kind.failed(&active.counters).store(0, Ordering::Relaxed);
 }
 
+/// The time is Postgres's, whose clock may be ahead.
 fn on_probation(active: &Active) -> bool {
     let probation = Duration::from_secs(u64::from(active.version.policy.rollout.probation_s));
-    active.since.elapsed().is_ok_and(|since| since < probation)
+    active.first_since.elapsed().map_or(true, |since| since < probation)
 }

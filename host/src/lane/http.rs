@@ -6,7 +6,11 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{breaker, pace::Pace, seat::Seat};
+use super::{
+    breaker::{self, Kind},
+    pace::Pace,
+    seat::Seat,
+};
 use crate::{
     ingress::http::{
         pending::{Answer, Pending},
@@ -104,6 +108,7 @@ impl HttpLane {
                     for culprit in culprits.into_iter().rev() {
                         if culprit.cause < part.len() {
                             self.count_error();
+                            breaker::failed(&self.seat.service, Kind::Requests, &culprit.reason);
                             self.fail(part.remove(culprit.cause), &culprit.reason);
                         }
                     }
@@ -111,7 +116,8 @@ impl HttpLane {
                 }
                 Fault::Guest(reason) if part.len() <= 1 => {
                     for pending in part {
-                        breaker::failed(&self.seat.service, &reason);
+                        self.count_error();
+                        breaker::failed(&self.seat.service, Kind::Requests, &reason);
                         self.fail(pending, &reason);
                     }
                 }
@@ -155,7 +161,7 @@ impl HttpLane {
         self.seat.committed();
         active.counters.unit(handled, statements);
         if handled > 0 {
-            breaker::succeeded(&active);
+            breaker::succeeded(&active, Kind::Requests);
         }
         tracing::debug!(
             plugin = self.seat.service.name,

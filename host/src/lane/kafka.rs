@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    breaker,
+    breaker::{self, Kind},
     claim::held_keys,
     due::{self, Owned},
     pace::Pace,
@@ -192,7 +192,7 @@ impl KafkaLane {
         }
         active.counters.unit(handled, statements);
         if handled > 0 {
-            breaker::succeeded(&active);
+            breaker::succeeded(&active, Kind::Deliveries);
         }
         tracing::debug!(
             plugin = self.seat.service.name,
@@ -217,6 +217,9 @@ impl KafkaLane {
         self.count_error();
         for culprit in culprits {
             if let Some(item) = work.get_mut(culprit.cause) {
+                if culprit.then == Then::Retry && item.delivery.attempt <= 1 {
+                    breaker::failed(&self.seat.service, Kind::Deliveries, &culprit.reason);
+                }
                 item.aside = Some(Aside { reason: culprit.reason, then: culprit.then });
             }
         }
@@ -235,7 +238,10 @@ impl KafkaLane {
                 Vec::new()
             }
             [alone] => {
-                breaker::failed(&self.seat.service, &reason);
+                self.count_error();
+                if work[*alone].delivery.attempt <= 1 {
+                    breaker::failed(&self.seat.service, Kind::Deliveries, &reason);
+                }
                 work[*alone].aside = Some(Aside { reason, then: Then::Retry });
                 Vec::new()
             }

@@ -46,11 +46,11 @@ impl Pace {
     }
 
     fn took(&mut self, took: Duration) {
-        self.takes = (self.takes * 3 + took) / 4;
+        self.takes = (self.takes * 3 + took.min(REST_MAX)) / 4;
     }
 
     fn begin_at(&self, gather: Duration) -> Instant {
-        (self.started_at + gather).max(self.ended_at + self.takes.min(REST_MAX))
+        (self.started_at + gather).max(self.ended_at + self.takes)
     }
 }
 

@@ -36,8 +36,8 @@ pub enum DeployError {
     SameDigest(String),
     /// No plugin of this name runs.
     UnknownPlugin,
-    /// No such version is kept; why.
-    NotKept(String),
+    /// What was asked for is not there, or no longer what it was; why.
+    Conflict(String),
     /// What is wrong with the component.
     Rejected(String),
     /// Postgres, Kafka or the disk.
@@ -72,18 +72,19 @@ impl Shared {
     /// Why the version that was active stays; rejections are kept for the host API.
     pub async fn deploy(self: &Arc<Self>, name: &str, bytes: Vec<u8>, by: &str) -> Result<Deployed, DeployError> {
         let _one_at_a_time = self.deploying.lock().await;
-        self.deploy_one(name, &bytes, by).await
+        self.deploy_one(name, &bytes, by, None).await
     }
 
-    /// Under the lock of `deploying`.
+    /// Under the lock of `deploying`; with `instead_of`, only while that digest is active.
     pub(super) async fn deploy_one(
         self: &Arc<Self>,
         name: &str,
         bytes: &[u8],
         by: &str,
+        instead_of: Option<&str>,
     ) -> Result<Deployed, DeployError> {
         let digest = digest_of(bytes);
-        let done = self.try_deploy(name, bytes, &digest, by).await;
+        let done = self.try_deploy(name, bytes, &digest, by, instead_of).await;
         self.tell(name, digest, &done);
         done
     }
@@ -96,7 +97,7 @@ impl Shared {
                 let Deployed { digest, version, generation, was } = deployed;
                 tracing::info!(plugin = name, version, digest, generation, was, "plugin active");
             }
-            Err(DeployError::SameDigest(_) | DeployError::UnknownPlugin | DeployError::NotKept(_)) => {}
+            Err(DeployError::SameDigest(_) | DeployError::UnknownPlugin | DeployError::Conflict(_)) => {}
             Err(DeployError::Rejected(reason) | DeployError::Environment(reason)) => {
                 let stays = self.service(name).map_or_else(String::new, |service| {
                     format!(" {} stays active.", short(&service.active.load().version.digest))
@@ -116,6 +117,7 @@ impl Shared {
         bytes: &[u8],
         digest: &str,
         by: &str,
+        instead_of: Option<&str>,
     ) -> Result<Deployed, DeployError> {
         let service = self.service(name);
         let policy = self.policy(name, bytes).await?;
@@ -130,15 +132,18 @@ impl Shared {
         self.check_against_others(&version)?;
         self.prepare(&version).await?;
         let database = self.server.database(&version.policy.database.name);
-        let (generation, since) =
-            registry::activate(&database.admin, &version, bytes, by).await.map_err(environment)?;
+        let recorded =
+            registry::activate(&database.admin, &version, bytes, by, instead_of).await.map_err(environment)?;
+        let Some(registry::Recorded { generation, since, first_since }) = recorded else {
+            return Err(DeployError::Conflict(format!("another version of {name} was activated meanwhile")));
+        };
         let deployed = Deployed {
             digest: digest.to_owned(),
             version: version.manifest.version.clone(),
             generation,
             was: active.as_ref().map(|active| active.version.digest.clone()),
         };
-        let active = Active { version, generation, since, counters: Counters::default() };
+        let active = Active { version, generation, since, first_since, counters: Counters::default() };
         match service {
             Some(service) => service.active.store(Arc::new(active)),
             None => self.launch(active).await.map_err(environment)?,

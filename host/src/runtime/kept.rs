@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 
 use super::{
     DeployError, Deployed, Shared,
@@ -20,22 +20,28 @@ use crate::{lane::breaker::Trip, service::Service};
 /// How often the databases are asked what other hosts have activated.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 
+/// Before a version that Postgres or Kafka kept from being taken over is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// Longer than [`FOLLOW_EVERY`] and a unit.
+const REDRIVE_AFTER: Duration = Duration::from_secs(1);
 const CHOICES_SHOWN_MAX: usize = 5;
 
 impl Shared {
     /// Activates a version that is kept, by its digest or the start of it.
     ///
     /// # Errors
-    /// As [`Shared::deploy`]; [`DeployError::NotKept`] when there is none of this name, or several.
+    /// As [`Shared::deploy`]; [`DeployError::Conflict`] when there is none of this name, or several.
     pub async fn activate(self: &Arc<Self>, name: &str, start: &str, by: &str) -> Result<Deployed, DeployError> {
         let _one_at_a_time = self.deploying.lock().await;
         let pool = self.service(name).ok_or(DeployError::UnknownPlugin)?.database.admin.clone();
         let kept = registry::kept(&pool, name).await.map_err(environment)?;
         let named: Vec<&String> = kept.iter().filter(|digest| digest.starts_with(start)).collect();
         match named.as_slice() {
-            [digest] => self.activate_kept(name, digest, by).await,
-            [] => Err(DeployError::NotKept(format!("no version {start} of {name} is kept{}", choice(&kept)))),
-            _ => Err(DeployError::NotKept(format!("several versions of {name} begin with {start:?}{}", choice(&kept)))),
+            [digest] => self.activate_kept(name, digest, by, None).await,
+            [] => Err(DeployError::Conflict(format!("no version {start} of {name} is kept{}", choice(&kept)))),
+            _ => {
+                Err(DeployError::Conflict(format!("several versions of {name} begin with {start:?}{}", choice(&kept))))
+            }
         }
     }
 
@@ -45,24 +51,31 @@ impl Shared {
     /// As [`Shared::activate`].
     pub async fn roll_back(self: &Arc<Self>, name: &str, by: &str) -> Result<Deployed, DeployError> {
         let _one_at_a_time = self.deploying.lock().await;
-        let service = self.service(name).ok_or(DeployError::UnknownPlugin)?;
-        let active = service.active.load().version.digest.clone();
-        match registry::before(&service.database.admin, name, &active).await.map_err(environment)? {
-            Some(digest) => self.activate_kept(name, &digest, by).await,
+        let pool = self.service(name).ok_or(DeployError::UnknownPlugin)?.database.admin.clone();
+        // This host may not have taken it over.
+        let active = registry::standing(&pool, name, "").await.map_err(environment)?.active.unwrap_or_default();
+        match registry::before(&pool, name, &active).await.map_err(environment)? {
+            Some(digest) => self.activate_kept(name, &digest, by, Some(&active)).await,
             None => {
-                let kept = registry::kept(&service.database.admin, name).await.map_err(environment)?;
+                let kept = registry::kept(&pool, name).await.map_err(environment)?;
                 let others: Vec<String> = kept.into_iter().filter(|digest| *digest != active).collect();
                 let others = choice(&others);
-                Err(DeployError::NotKept(format!("no version of {name} before {} is kept{others}", short(&active))))
+                Err(DeployError::Conflict(format!("no version of {name} before {} is kept{others}", short(&active))))
             }
         }
     }
 
-    async fn activate_kept(self: &Arc<Self>, name: &str, digest: &str, by: &str) -> Result<Deployed, DeployError> {
+    async fn activate_kept(
+        self: &Arc<Self>,
+        name: &str,
+        digest: &str,
+        by: &str,
+        instead_of: Option<&str>,
+    ) -> Result<Deployed, DeployError> {
         let pool = self.service(name).ok_or(DeployError::UnknownPlugin)?.database.admin.clone();
         match registry::component(&pool, name, digest).await.map_err(environment)? {
-            Some(bytes) => self.deploy_one(name, &bytes, by).await,
-            None => Err(DeployError::NotKept(format!("{name} {} is kept no longer", short(digest)))),
+            Some(bytes) => self.deploy_one(name, &bytes, by, instead_of).await,
+            None => Err(DeployError::Conflict(format!("{name} {} is kept no longer", short(digest)))),
         }
     }
 
@@ -90,9 +103,9 @@ impl Shared {
                         digest.get(..12).unwrap_or_default()
                     );
                 }
-                self.deploy_one(name, &kept, "start").await
+                self.deploy_one(name, &kept, "start", Some(&digest_of(&kept))).await
             }
-            (None, Some(file)) => self.deploy_one(name, &file, "file").await,
+            (None, Some(file)) => self.deploy_one(name, &file, "file", None).await,
             (None, None) => Err(DeployError::UnknownPlugin),
         }
     }
@@ -113,25 +126,36 @@ impl Shared {
 
     /// Takes over what other hosts activate, until the host stops.
     pub(super) async fn follow(self: Arc<Self>) {
-        let mut tried: HashMap<String, String> = HashMap::new();
+        let mut refused: HashMap<String, Refused> = HashMap::new();
         let stop = self.stops.listeners.clone();
         while stop.run_until_cancelled(tokio::time::sleep(FOLLOW_EVERY)).await.is_some() {
             for service in self.services() {
-                let Some(digest) = self.activated_elsewhere(&service.name).await else { continue };
-                if tried.get(&service.name) == Some(&digest) {
-                    continue;
-                }
-                let _one_at_a_time = self.deploying.lock().await;
-                // Meanwhile this host's own deployment may have ended.
-                if self.activated_elsewhere(&service.name).await.as_ref() != Some(&digest) {
-                    continue;
-                }
-                let done = self.activate_kept(&service.name, &digest, "another host").await;
-                if !matches!(done, Err(DeployError::Environment(_))) {
-                    tried.insert(service.name.clone(), digest);
-                }
+                self.follow_one(&service.name, &mut refused).await;
             }
         }
+    }
+
+    async fn follow_one(self: &Arc<Self>, name: &str, refused: &mut HashMap<String, Refused>) {
+        let Some(digest) = self.activated_elsewhere(name).await else {
+            refused.remove(name);
+            return;
+        };
+        let waits =
+            |before: &Refused| before.digest == digest && before.until.is_none_or(|until| Instant::now() < until);
+        if refused.get(name).is_some_and(waits) {
+            return;
+        }
+        let _one_at_a_time = self.deploying.lock().await;
+        // Meanwhile this host's own deployment may have ended.
+        if self.activated_elsewhere(name).await.as_ref() != Some(&digest) {
+            return;
+        }
+        let until = match self.activate_kept(name, &digest, "another host", Some(&digest)).await {
+            Ok(_) | Err(DeployError::SameDigest(_) | DeployError::Conflict(_)) => return,
+            Err(DeployError::Environment(_)) => Some(Instant::now() + AGAIN_AFTER),
+            Err(_) => None,
+        };
+        refused.insert(name.to_owned(), Refused { digest, until });
     }
 
     /// The active digest of a plugin, when it is not the one that runs here.
@@ -146,9 +170,9 @@ impl Shared {
     pub(super) async fn put_back(self: Arc<Self>, mut tripped: UnboundedReceiver<Trip>) {
         let stop = self.stops.listeners.clone();
         while let Some(Some(trip)) = stop.run_until_cancelled(tripped.recv()).await {
-            let _one_at_a_time = self.deploying.lock().await;
             let Some(service) = self.service(&trip.plugin) else { continue };
-            if service.active.load().version.digest != trip.digest {
+            let active = service.active.load_full();
+            if active.version.digest != trip.digest {
                 continue;
             }
             if let Err(error) = self.put_back_one(&service, &trip).await {
@@ -158,22 +182,35 @@ impl Shared {
                     "{}; it stays active: {error:?}",
                     trip.reason
                 );
+                continue;
+            }
+            // By then no host runs it any more, and what it held is there to be tried again.
+            tokio::time::sleep(REDRIVE_AFTER).await;
+            if let Err(error) = registry::redrive(&service.database.admin, &trip.plugin, active.since).await {
+                tracing::error!(plugin = trip.plugin, "what it held must be redriven: {error:#}");
             }
         }
     }
 
     async fn put_back_one(self: &Arc<Self>, service: &Service, trip: &Trip) -> Result<(), DeployError> {
-        let (name, since) = (&trip.plugin, service.active.load().since);
-        let pool = &service.database.admin;
+        let _one_at_a_time = self.deploying.lock().await;
+        let (name, pool) = (&trip.plugin, &service.database.admin);
         let before = registry::before(pool, name, &trip.digest).await.map_err(environment)?;
-        let before = before.ok_or_else(|| DeployError::NotKept("no version before it is kept".into()))?;
-        self.activate_kept(name, &before, "breaker").await?;
+        let before = before.ok_or_else(|| DeployError::Conflict("no version before it is kept".into()))?;
+        self.activate_kept(name, &before, "breaker", Some(&trip.digest)).await?;
         let reason = format!("{}; {} is active again", trip.reason, short(&before));
         tracing::error!(plugin = name, digest = trip.digest, "plugin put back: {reason}");
         let rejected = Rejected { digest: trip.digest.clone(), reason, at: SystemTime::now(), waits: false };
         self.rejected.write().insert(name.clone(), rejected);
-        registry::redrive(pool, name, since).await.map_err(environment)
+        Ok(())
     }
+}
+
+/// A version of another host that cannot be taken over.
+struct Refused {
+    digest: String,
+    /// None: as long as it is the active one.
+    until: Option<Instant>,
 }
 
 /// The versions that can be named, the last active first.

@@ -11,7 +11,7 @@ use crate::plugin::version::Version;
 /// Versions of a plugin that can be activated again: the last ones, and those with sagas in flight.
 const VERSIONS_KEPT: i64 = 20;
 
-/// A version as a person names it: the start of its digest.
+/// SHA-256 of a component, lower-case hex.
 pub(super) type Digest = String;
 
 /// What a database knows of a plugin's activations.
@@ -23,7 +23,18 @@ pub(super) struct Standing {
     pub(super) known: bool,
 }
 
-/// Keeps a component and records that it is active; its generation and since when, which stay when it was active already.
+/// An activation as it is recorded.
+pub(super) struct Recorded {
+    /// Counts activations, from 1.
+    pub(super) generation: i64,
+    /// Of this generation.
+    pub(super) since: SystemTime,
+    /// When the digest was activated for the first time.
+    pub(super) first_since: SystemTime,
+}
+
+/// Keeps a component and records that it is active, under the generation that it has when it was active already. With
+/// `instead_of`, only while that digest is the active one: whoever decided by it may be too late. None when he is.
 ///
 /// # Errors
 /// When Postgres is away.
@@ -32,9 +43,15 @@ pub(super) async fn activate(
     version: &Version,
     bytes: &[u8],
     by: &str,
-) -> anyhow::Result<(i64, SystemTime)> {
+    instead_of: Option<&str>,
+) -> anyhow::Result<Option<Recorded>> {
     let recording = || format!("recording that {} {} is active", version.plugin, version.digest);
     let mut transaction = pool.begin().await.with_context(recording)?;
+    // One after the other, on all hosts.
+    sqlx::query("LOCK TABLE saga.activation IN SHARE ROW EXCLUSIVE MODE")
+        .execute(&mut *transaction)
+        .await
+        .with_context(recording)?;
     sqlx::query("INSERT INTO saga.component (plugin, digest, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
         .bind(&version.plugin)
         .bind(&version.digest)
@@ -42,30 +59,41 @@ pub(super) async fn activate(
         .execute(&mut *transaction)
         .await
         .with_context(recording)?;
-    let (generation, since_us): (i64, i64) = sqlx::query_as(
+    sqlx::query(
         "WITH latest AS (
-             SELECT generation, digest, policy_digest, activated_at FROM saga.activation
-              WHERE plugin = $1 ORDER BY generation DESC LIMIT 1),
-         made AS (
-             INSERT INTO saga.activation (plugin, generation, digest, policy_digest, version, activated_by)
-             SELECT $1, coalesce((SELECT generation FROM latest), 0) + 1, $2, $3, $4, $5
-              WHERE NOT EXISTS (SELECT FROM latest WHERE digest = $2 AND policy_digest = $3)
-             RETURNING generation, activated_at),
-         known AS (SELECT generation, activated_at FROM made UNION ALL SELECT generation, activated_at FROM latest)
-         SELECT generation, (extract(epoch FROM activated_at) * 1000000)::bigint
-           FROM known ORDER BY generation DESC LIMIT 1",
+             SELECT generation, digest, policy_digest FROM saga.activation
+              WHERE plugin = $1 ORDER BY generation DESC LIMIT 1)
+         INSERT INTO saga.activation (plugin, generation, digest, policy_digest, version, activated_by)
+         SELECT $1, coalesce((SELECT generation FROM latest), 0) + 1, $2, $3, $4, $5
+          WHERE NOT EXISTS (SELECT FROM latest WHERE digest = $2 AND policy_digest = $3)
+            AND ($6::text IS NULL OR EXISTS (SELECT FROM latest WHERE digest = $6))",
     )
     .bind(&version.plugin)
     .bind(&version.digest)
     .bind(&version.policy.digest)
     .bind(&version.manifest.version)
     .bind(by)
+    .bind(instead_of)
+    .execute(&mut *transaction)
+    .await
+    .with_context(recording)?;
+    let (generation, digest, since, first_since): (i64, Digest, i64, i64) = sqlx::query_as(
+        "SELECT generation, digest, (extract(epoch FROM activated_at) * 1000000)::bigint,
+                (SELECT (extract(epoch FROM min(f.activated_at)) * 1000000)::bigint FROM saga.activation f
+                  WHERE f.plugin = a.plugin AND f.digest = a.digest)
+           FROM saga.activation a WHERE plugin = $1 ORDER BY generation DESC LIMIT 1",
+    )
+    .bind(&version.plugin)
     .fetch_one(&mut *transaction)
     .await
     .with_context(recording)?;
+    if digest != version.digest {
+        return Ok(None);
+    }
     forget(&mut transaction, &version.plugin).await.with_context(recording)?;
     transaction.commit().await.with_context(recording)?;
-    Ok((generation, SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(since_us).unwrap_or(0))))
+    let instant = |us| SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(us).unwrap_or(0));
+    Ok(Some(Recorded { generation, since: instant(since), first_since: instant(first_since) }))
 }
 
 async fn forget(connection: &mut sqlx::PgConnection, plugin: &str) -> Result<(), sqlx::Error> {

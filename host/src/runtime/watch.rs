@@ -25,7 +25,14 @@ enum Occasion {
 }
 
 /// What was tried last, by plugin: a file that is seen again unchanged is no news.
-type Tried = HashMap<String, Vec<u8>>;
+type Tried = HashMap<String, Files>;
+
+/// Hashes of a plugin's two files.
+#[derive(PartialEq, Eq)]
+struct Files {
+    component: Vec<u8>,
+    policy: Vec<u8>,
+}
 
 /// Deploys what is in the folder, then follows it until the host stops.
 pub(super) async fn start(shared: &Arc<Shared>) {
@@ -50,7 +57,10 @@ pub(super) async fn start(shared: &Arc<Shared>) {
             };
             match one {
                 Some(Seen::File { stem, .. }) => {
-                    again.extend(deploy(&host, &mut tried, &stem, Occasion::File).await);
+                    // One that waits since the start is no news either.
+                    let waits = again.iter().position(|(name, _)| *name == stem);
+                    let occasion = waits.map_or(Occasion::File, |place| again.swap_remove(place).1);
+                    again.extend(deploy(&host, &mut tried, &stem, occasion).await);
                 }
                 Some(Seen::Unreadable { path, reason, .. }) => {
                     tracing::warn!("{} is not read: {reason}", path.display());
@@ -77,23 +87,27 @@ fn plugins(folder: &Path) -> BTreeSet<String> {
     entries.filter_map(stem).collect()
 }
 
-/// Gives the plugin back when its environment was at fault: then it is tried again.
+/// Gives the plugin back when its environment was at fault, or another host was faster: then it is tried again.
 async fn deploy(shared: &Arc<Shared>, tried: &mut Tried, stem: &str, occasion: Occasion) -> Option<(String, Occasion)> {
     let file = |suffix| shared.config.plugins.join(format!("{stem}.{suffix}"));
     let bytes = tokio::fs::read(file("wasm")).await.ok();
     let policy = tokio::fs::read(file("toml")).await.unwrap_or_default();
-    let news =
-        Sha256::new().chain_update(&policy).chain_update(bytes.as_deref().unwrap_or_default()).finalize().to_vec();
-    if tried.get(stem) == Some(&news) {
+    let hash = |bytes: &[u8]| Sha256::digest(bytes).to_vec();
+    let news = Files { component: hash(bytes.as_deref().unwrap_or_default()), policy: hash(&policy) };
+    let before = tried.get(stem);
+    if before == Some(&news) {
         return None;
     }
+    // A policy that is edited applies to the active version, whatever file lies beside it.
+    let edited = before.is_some_and(|before| before.component == news.component);
     let done = match (occasion, bytes) {
         (Occasion::Start, bytes) => shared.begin(stem, bytes).await,
+        (Occasion::File, bytes) if edited => shared.begin(stem, bytes).await,
         (Occasion::File, Some(bytes)) => shared.deploy(stem, bytes, "file").await,
         (Occasion::File, None) => return None,
     };
     match done {
-        Err(DeployError::Environment(_)) => Some((stem.to_owned(), occasion)),
+        Err(DeployError::Environment(_) | DeployError::Conflict(_)) => Some((stem.to_owned(), occasion)),
         // Said and kept already.
         _ => {
             tried.insert(stem.to_owned(), news);

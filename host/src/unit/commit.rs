@@ -47,7 +47,7 @@ pub async fn commit(
     fault_point::reach("before-commit");
     let committed = match sqlx::raw_sql(statement).execute(connection).await {
         Ok(_) => Ok(()),
-        Err(error) if error.as_database_error().is_some() => Err(Fault::of(&error)),
+        Err(error) if is_refusal(&error) => Err(Fault::of(&error)),
         Err(error) => resolve(chain, relay, &error).await,
     };
     match (&committed, seq) {
@@ -60,6 +60,12 @@ pub async fn commit(
         (Err(_), None) => {}
     }
     committed
+}
+
+/// Postgres has answered that it does not commit. A server that is being shut down may say so of itself after the commit.
+fn is_refusal(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().map(|error| error.code().unwrap_or_default());
+    code.is_some_and(|code| !code.starts_with("57P"))
 }
 
 /// The chain in the database tells whether the unit is there.

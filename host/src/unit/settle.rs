@@ -27,7 +27,7 @@ pub struct Setting<'a> {
     /// Digest of its version.
     pub digest: &'a str,
     /// Microseconds since 1970, read when the plugin has all its row locks: what was decided later on a row is then sent
-    /// under a later time, whichever lane or host decides.
+    /// under a later time, whichever lane decides, or host as far as the clocks agree.
     pub now_us: i64,
     /// Partition counts.
     pub topics: &'a Topics,

@@ -72,23 +72,24 @@ Runs saga logic as WebAssembly components next to Kafka and Postgres
 Usage: saga-host <COMMAND>
 
 Commands:
-  dev      Development: a private Postgres and Kafka, the host, and all plugins of a folder
-  stack    Only the private Postgres and Kafka, without a host
-  run      Production: serve with the Postgres and Kafka that it is told
-  check    Would this component be accepted? Needs no running host
-  deploy   Bring a component into a running host
-  plugins  Plugins, their versions, and what these have done
-  sagas    Search sagas
-  saga     The timeline of one saga
-  held     What waits for a retry or for a person
-  redrive  Have held deliveries tried again, each key in its order
-  help     Print this message or the help of the given subcommand(s)
+  dev       Development: a private Postgres and Kafka, the host, and all plugins of a folder
+  stack     Only the private Postgres and Kafka, without a host
+  run       Production: serve with the Postgres and Kafka that it is told
+  check     Would this component be accepted? Needs no running host
+  deploy    Bring a component into a running host
+  plugins   Plugins, their versions, and what these have done
+  rollback  Activate the version before, or another that was active once
+  sagas     Search sagas
+  saga      The timeline of one saga
+  held      What waits for a retry or for a person
+  redrive   Have held deliveries tried again, each key in its order
+  help      Print this message or the help of the given subcommand(s)
 
 Options:
   -h, --help     Print help
   -V, --version  Print version
 
-SAGA_HOST_LOG chooses what is logged, e.g. warn,saga_host::relay=debug [default: info,librdkafka=error]
+SAGA_HOST_LOG chooses what is logged, e.g. warn,saga_host::relay=debug [default: info,librdkafka=error,sqlx::postgres::notice=warn]
 Exit codes: 0 done, 1 failed, 2 used wrongly
 "
     );
