@@ -113,6 +113,13 @@ async fn a_file_that_is_no_component_leaves_the_old_one_running_and_tells_why() 
     stack.give_back();
 }
 
+/// Changes what the operator grants, as a person would with an editor.
+fn edit_policy(plugins: &Path, plugin: &str) {
+    let path = plugins.join(format!("{plugin}.toml"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    put(&path, format!("# edited\n{text}").as_bytes()).unwrap();
+}
+
 /// The file of the newer version lies in the folder all the time; only a change of it would deploy it.
 #[tokio::test]
 async fn a_rollback_outlasts_a_restart_although_the_newer_file_lies_there() {
@@ -126,6 +133,14 @@ async fn a_rollback_outlasts_a_restart_although_the_newer_file_lies_there() {
     let said = host::cli(target, &["rollback", plugin]);
     assert!(said.contains(&format!("{}… (0.1.0) active, was {}…; generation 3", &first[..6], &second[..6])), "{said}");
     product(target, 7).await;
+    edit_policy(&plugins, plugin);
+    eventually(async || {
+        let shown = get(target, &format!("/v1/plugins/{plugin}")).await?;
+        ensure!(shown["generation"] == 4, "the policy is not taken up: {shown}");
+        Ok(())
+    })
+    .await;
+    assert_eq!(active(target, plugin).await.unwrap(), first, "an edited policy deploys no file");
     host.stop().await.unwrap();
     let host = host::run(target, &plugins).await;
     assert_eq!(active(target, plugin).await.unwrap(), first);

@@ -139,6 +139,8 @@ async fn what_one_host_activates_the_other_takes_over() {
     pair.products.place_and_wait(first).await;
     host::cli(first, &["rollback", "order-orchestrator"]);
     taken_over(second, &before).await;
+    host::cli(second, &["rollback", "order-orchestrator", "--to", &activated[..12]]);
+    taken_over(first, &activated).await;
     flow::ends_well(first).await;
     pair.second.stop().await.unwrap();
     pair.first.stop().await.unwrap();
