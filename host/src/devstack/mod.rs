@@ -160,8 +160,8 @@ async fn start_broker(data: &std::path::Path, port: Option<u16>, lock: &Lock) ->
     let mock = Mock::start().await?;
     tracing::warn!(
         address = mock.bootstrap,
-        "no Java 17 with Maven here: librdkafka's mock broker serves instead and forgets everything at its end; \
-         for real Kafka: {}",
+        "no Java 17 with Maven here: librdkafka's mock broker serves instead and forgets everything at its end, so that \
+         Postgres must forget it too: start with --fresh each time; for real Kafka: {}",
         process::install("default-jre-headless maven", "java-latest-openjdk-headless maven", "openjdk maven")
     );
     Ok(Broker::Mock(mock))

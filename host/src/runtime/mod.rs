@@ -72,10 +72,11 @@ impl Host {
         let server = Server::new(&config.postgres)?;
         drop(server.connect().await?);
         let brokers = Brokers::new(&config.kafka, &config.kafka_properties);
-        let topics = Arc::new(Topics::new(brokers.clone(), config.topic_partitions, config.topic_replication));
+        let topics =
+            Topics::new(brokers.clone(), config.topic_partitions, config.topic_replication, config.kafka_is_mock);
         let engine = Engine::new(&config.cache)?;
         let (trips, tripped) = tokio::sync::mpsc::unbounded_channel();
-        let shared = Shared::new(config, engine, server, brokers, topics, trips);
+        let shared = Shared::new(config, engine, server, brokers, Arc::new(topics), trips);
         let tasks = &shared.tasks;
         let stop = shared.stops.listeners.clone();
         let host_api = admin::serve(admin, shared.clone(), stop.clone());
