@@ -46,8 +46,8 @@ pub struct Options {
     /// Numbers of clients, one measurement each
     #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 256])]
     clients: Vec<usize>,
-    /// Seconds before each measurement
-    #[arg(long, default_value_t = 5)]
+    /// Seconds before each measurement: Kafka's JVM compiles for that long
+    #[arg(long, default_value_t = 15)]
     warmup_s: u64,
     /// Seconds measured
     #[arg(long, default_value_t = 15)]
