@@ -107,7 +107,6 @@ impl HttpLane {
                 Fault::Culprits(culprits) => {
                     for culprit in culprits.into_iter().rev() {
                         if culprit.cause < part.len() {
-                            self.count_error();
                             breaker::failed(&self.seat.service, Kind::Requests, &culprit.reason);
                             self.fail(part.remove(culprit.cause), &culprit.reason);
                         }
@@ -116,7 +115,6 @@ impl HttpLane {
                 }
                 Fault::Guest(reason) if part.len() <= 1 => {
                     for pending in part {
-                        self.count_error();
                         breaker::failed(&self.seat.service, Kind::Requests, &reason);
                         self.fail(pending, &reason);
                     }
@@ -144,10 +142,7 @@ impl HttpLane {
                     pending.request.route = route;
                     known.push(pending);
                 }
-                None => {
-                    self.count_error();
-                    self.fail(pending, "the route is gone with the version that had it");
-                }
+                None => self.fail(pending, "the route is gone with the version that had it"),
             }
         }
         known
@@ -172,11 +167,8 @@ impl HttpLane {
         Ok(answers)
     }
 
-    fn count_error(&self) {
-        self.seat.service.active.load().counters.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    }
-
     fn fail(&self, pending: Pending, reason: &str) {
+        self.seat.service.active.load().counters.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         tracing::error!(
             plugin = self.seat.service.name,
             request = pending.request.id,

@@ -227,18 +227,17 @@ impl KafkaLane {
 
     /// Takes off the second half; the culprit, when it is alone, is set aside.
     fn halve(&self, work: &mut Vec<Work>, reason: String) -> Vec<Work> {
+        self.count_error();
         let open: Vec<usize> = (0..work.len()).filter(|place| work[*place].aside.is_none()).collect();
         match open.as_slice() {
             [] => {
                 // Nobody's decision is left in it, and going on would skip it: all of it comes again.
-                self.count_error();
                 tracing::error!(plugin = self.seat.service.name, "what is set aside cannot be written: {reason}");
                 let places: HashSet<Place> = work.drain(..).filter_map(|item| place_of(item.delivery)).collect();
                 self.give_up(places);
                 Vec::new()
             }
             [alone] => {
-                self.count_error();
                 if work[*alone].delivery.attempt <= 1 {
                     breaker::failed(&self.seat.service, Kind::Deliveries, &reason);
                 }
@@ -246,7 +245,6 @@ impl KafkaLane {
                 Vec::new()
             }
             several => {
-                self.count_error();
                 tracing::debug!(plugin = self.seat.service.name, deliveries = several.len(), "unit halved: {reason}");
                 work.split_off(several[several.len() / 2])
             }
