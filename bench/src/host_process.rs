@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
@@ -233,6 +233,15 @@ impl HostProcess {
         let ended = tokio::time::timeout(limit, self.child.wait()).await;
         let still = || format!("saga-host goes on after {} s:\n{}", limit.as_secs(), tail(&self.log));
         ended.with_context(still)?.context("wait for saga-host")
+    }
+
+    /// Waits until it ends although nobody asked it to: what there is to say of that.
+    ///
+    /// # Errors
+    /// The system cannot wait for it.
+    pub async fn ends(&mut self) -> Result<anyhow::Error> {
+        let status = self.child.wait().await.context("wait for saga-host")?;
+        Ok(anyhow!("saga-host ended ({status}):\n{}", tail(&self.log)))
     }
 
     /// SIGSTOP: it stands still until [`HostProcess::thaw`], its connections stay open.

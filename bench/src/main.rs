@@ -1,8 +1,10 @@
 //! `saga-bench`: one sub-command per module of the library.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use saga_bench::{contract, crash, demo, load, verify};
+use saga_bench::{contract, crash, demo, load, output, verify};
 
 /// Load and crash runs against a saga-host, with the contract and its invariants checked from outside
 #[derive(Parser)]
@@ -32,8 +34,18 @@ enum Command {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
-    match Cli::parse().command {
+async fn main() -> ExitCode {
+    match run(Cli::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<()> {
+    match command {
         Command::Load(options) => load::run(options).await,
         Command::Verify(options) => verify::run(options).await,
         Command::Crash(options) => crash::run(options).await,

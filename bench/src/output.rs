@@ -1,5 +1,5 @@
 //! What a person reads: the only module that prints.
-#![allow(clippy::print_stdout, reason = "the one place for output")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the one place for output")]
 
 /// Prints a line; a closed pipe is not an error.
 pub fn line(text: &str) {
@@ -8,6 +8,11 @@ pub fn line(text: &str) {
     if writeln!(out, "{text}").is_ok() {
         let _ = out.flush();
     }
+}
+
+/// Says why a command failed.
+pub fn error(text: &str) {
+    eprintln!("error: {text}");
 }
 
 /// Columns aligned, the first to the left, the others to the right.

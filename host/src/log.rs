@@ -87,13 +87,14 @@ fn colour(level: Level) -> Option<u8> {
     }
 }
 
-/// The message first; then plugin, version and digest without their names; then the rest by name.
+/// The message first; then plugin, version and digest without their names; then the rest by name; the reason at the end.
 #[derive(Default)]
 struct Fields {
     message: String,
     plugin: Option<String>,
     version: Option<String>,
     digest: Option<String>,
+    reason: Option<String>,
     others: String,
 }
 
@@ -104,6 +105,7 @@ impl Fields {
             "plugin" => self.plugin = Some(value),
             "version" => self.version = Some(value),
             "digest" => self.digest = Some(shorten(&value)),
+            "reason" => self.reason = Some(value),
             "was" => self.take("before", shorten(&value)),
             // Of the bridge from the `log` crate: where in the library it was said.
             _ if name.starts_with("log.") => {}
@@ -119,11 +121,16 @@ impl Fields {
     fn line(&self) -> String {
         let named: Vec<&str> =
             [&self.plugin, &self.version, &self.digest].into_iter().filter_map(Option::as_deref).collect();
-        if named.is_empty() && self.others.is_empty() {
-            return self.message.clone();
+        let mut line = self.message.clone();
+        if !(named.is_empty() && self.others.is_empty()) {
+            let gap = if line.chars().count() < MESSAGE_WIDTH { "" } else { " " };
+            line = format!("{line:<MESSAGE_WIDTH$}{gap} {}{}", named.join(" "), self.others).trim_end().to_owned();
         }
-        let line = format!("{:<MESSAGE_WIDTH$} {}{}", self.message, named.join(" "), self.others);
-        line.trim_end().to_owned()
+        if let Some(reason) = &self.reason {
+            line.push_str(": ");
+            line.push_str(reason);
+        }
+        line
     }
 }
 
@@ -164,7 +171,12 @@ mod tests {
             fields.take(name, value.to_owned());
         }
         assert_eq!(fields.line(), "plugin active      inventory-command 1.3.0 9c41e7…  generation=8");
-        let bare = Fields { message: "stopping".into(), ..Fields::default() };
+        fields.take("message", "its file is not active".to_owned());
+        fields.take("reason", "another was".to_owned());
+        assert_eq!(fields.line(), "its file is not active  inventory-command 1.3.0 9c41e7…  generation=8: another was");
+        let mut bare = Fields { message: "stopping".into(), ..Fields::default() };
         assert_eq!(bare.line(), "stopping");
+        bare.reason = Some("asked to".into());
+        assert_eq!(bare.line(), "stopping: asked to");
     }
 }

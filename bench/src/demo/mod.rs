@@ -9,8 +9,8 @@ mod swap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::{Context, Result, anyhow, bail};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::caller::Request;
 use crate::database::Databases;
@@ -22,8 +22,9 @@ use order::Expected;
 
 const EFFECT_WITHIN: Duration = Duration::from_secs(30);
 const STOCK: i64 = 10;
-/// A product number that no product has: the highest of the wire contract.
-const NO_PRODUCT: i64 = 2_147_483_647;
+/// A product number that no product has: the next to highest of the wire contract.
+const NO_PRODUCT: i64 = 2_147_483_646;
+const STOPPED_EARLY: &str = "stopped by a signal before everything was shown";
 
 /// Options of `saga-bench demo`.
 #[derive(Debug, clap::Args)]
@@ -58,29 +59,45 @@ pub async fn run(options: Options) -> Result<()> {
         ready_s: options.ready_s,
         environment: Vec::new(),
     };
+    let mut stopped = Stopped::listen()?;
     show::step("starting Postgres, Kafka and the host with five plugins");
     let began = Instant::now();
-    let (host, target) = tokio::select! {
+    let (mut host, target) = tokio::select! {
         started = HostProcess::dev_kept(&start) => started?,
-        interrupted = interrupted() => return interrupted,
+        () = stopped.wait() => bail!(STOPPED_EARLY),
     };
     show::done(&format!("ready after {:.1} s", began.elapsed().as_secs_f64()));
     let demo = Demo { databases: Databases::new(&target.postgres)?, target, start };
-    let outcome = tokio::select! {
-        outcome = demo.play(options.exit) => outcome,
-        interrupted = interrupted() => interrupted,
+    let mut outcome = tokio::select! {
+        outcome = demo.play() => outcome,
+        () = stopped.wait() => Err(anyhow!(STOPPED_EARLY)),
     };
     demo.databases.close().await;
-    outcome.and(host.stop().await)
+    if outcome.is_ok() && !options.exit {
+        outcome = demo.stay_up(&mut host, &mut stopped).await;
+    }
+    outcome?;
+    show::step("all as promised; stopping");
+    host.stop().await
 }
 
-async fn interrupted() -> Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// Ctrl-C, or a request to end.
+struct Stopped {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stopped {
+    fn listen() -> Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
-    bail!("stopped by a signal before everything was shown")
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// A system that is up.
@@ -91,7 +108,7 @@ struct Demo {
 }
 
 impl Demo {
-    async fn play(&self, exit: bool) -> Result<()> {
+    async fn play(&self) -> Result<()> {
         self.addresses()?;
         let product = self.create_product().await?;
         let first = STOCK - 3;
@@ -99,16 +116,16 @@ impl Demo {
         self.order("an order for exactly what is left", product, STOCK - first, &Expected::confirmed(0)).await?;
         self.order("an order for more than there is", product, 1, &Expected::cancelled(Some(0))).await?;
         self.order("an order for a product that does not exist", NO_PRODUCT, 1, &Expected::cancelled(None)).await?;
-        self.swap(product).await?;
-        if exit {
-            show::step("all as promised; stopping");
-            return Ok(());
-        }
+        self.swap(product).await
+    }
+
+    async fn stay_up(&self, host: &mut HostProcess, stopped: &mut Stopped) -> Result<()> {
         show::step("all as promised; it stays up, Ctrl-C stops it");
         self.addresses()?;
-        // Until now a signal was a failure; from here on it is how the demo ends.
-        let _stopped = interrupted().await;
-        Ok(())
+        tokio::select! {
+            ended = host.ends() => Err(ended?),
+            () = stopped.wait() => Ok(()),
+        }
     }
 
     fn addresses(&self) -> Result<()> {

@@ -35,7 +35,7 @@ impl From<Problem> for Failure {
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        tracing::warn!("host API: {error}");
+        tracing::warn!(reason = %error, "host API");
         let problem = match error.as_database_error().and_then(|error| error.code()) {
             Some(code) if code == "57014" => Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use ureq::{Agent, Body, http::Response};
@@ -75,8 +75,10 @@ impl Client {
     }
 
     fn answer(&self, answer: Result<Response<Body>, ureq::Error>) -> anyhow::Result<Value> {
-        let mut answer = answer
-            .with_context(|| format!("no host API at {}; start a host, or name its address by --admin", self.admin))?;
+        let mut answer = answer.map_err(|error| {
+            let hint = "start a host, or name its address by --admin";
+            anyhow!("no host API at {} ({error}); {hint}", self.admin)
+        })?;
         let status = answer.status();
         let body: Value = answer
             .body_mut()

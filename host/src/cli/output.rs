@@ -1,7 +1,12 @@
 //! What a person reads: the only module that prints.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the one place for output")]
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
+
+/// Whether a person looks at it, and not another program.
+pub(super) fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
 
 /// Prints a line; a closed pipe is not an error.
 pub(super) fn line(text: &str) {

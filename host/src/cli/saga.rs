@@ -5,9 +5,11 @@ use serde_json::Value;
 
 use super::{
     client::{Client, segment},
+    output,
     table::{Table, clock, cut, digest, text},
 };
 
+/// On a terminal; another program gets all of it.
 const DATA_SHOWN: usize = 110;
 
 #[derive(Debug, clap::Args)]
@@ -48,6 +50,7 @@ impl Saga {
 }
 
 fn show(saga: &Value) -> String {
+    let data_shown = if output::is_terminal() { DATA_SHOWN } else { usize::MAX };
     let mut lines = vec![format!(
         "{} {}  {}, state {}, began {}{}",
         text(&saga["type"]),
@@ -64,7 +67,7 @@ fn show(saga: &Value) -> String {
         "{} {}  {}",
         text(&saga["plugin"]),
         digest(&saga["digest"]),
-        cut(&saga["data"].to_string(), DATA_SHOWN)
+        cut(&saga["data"].to_string(), data_shown)
     ));
     let mut table = Table::new(&["TIME", "EVENT", "STATE", "BY", "CAUSE", "SENT"]);
     for step in saga["timeline"].as_array().into_iter().flatten() {

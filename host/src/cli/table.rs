@@ -21,7 +21,11 @@ impl Table {
         self.rows.push(cells.into());
     }
 
+    /// Its lines, or that there is nothing.
     pub(super) fn text(&self) -> String {
+        if self.rows.is_empty() {
+            return "none".to_owned();
+        }
         let columns: Vec<(usize, bool)> = (0..self.heading.len()).map(|column| self.column(column)).collect();
         let heading: Vec<String> = self.heading.iter().map(|name| (*name).to_owned()).collect();
         let lines = std::iter::once(&heading).chain(&self.rows).map(|row| {

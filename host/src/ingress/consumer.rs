@@ -186,7 +186,7 @@ impl Reader {
         self.names = self.topics.iter().map(|topic| (topic.clone(), Arc::from(topic.as_str()))).collect();
         let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
         if let Err(error) = self.consumer.subscribe(&topics) {
-            tracing::error!(plugin = self.setting.service.name, "cannot subscribe: {error}");
+            tracing::error!(plugin = self.setting.service.name, reason = %error, "cannot subscribe");
         }
     }
 
@@ -246,7 +246,7 @@ impl Reader {
         }
         self.paused = true;
         if let Err(error) = self.consumer.assignment().and_then(|all| self.consumer.pause(&all)) {
-            tracing::warn!(plugin = self.setting.service.name, "cannot pause: {error}");
+            tracing::warn!(plugin = self.setting.service.name, reason = %error, "cannot pause");
         }
     }
 
@@ -256,7 +256,7 @@ impl Reader {
         }
         self.paused = false;
         if let Err(error) = self.consumer.assignment().and_then(|all| self.consumer.resume(&all)) {
-            tracing::warn!(plugin = self.setting.service.name, "cannot resume: {error}");
+            tracing::warn!(plugin = self.setting.service.name, reason = %error, "cannot resume");
         }
     }
 
@@ -309,7 +309,7 @@ impl Reader {
     }
 
     fn trouble(&self, error: &KafkaError) {
-        tracing::warn!(plugin = self.setting.service.name, "Kafka: {error}");
+        tracing::warn!(plugin = self.setting.service.name, reason = %error, "Kafka");
         *self.setting.service.consumer.trouble.lock() = Some(error.to_string());
         if is_out_of_range(error) {
             self.claim_all_again();

@@ -63,7 +63,7 @@ async fn held(pool: &PgPool, plugin: &str, owned: &Owned, limit: u32) -> anyhow:
             Some(Delivery { held: Some(id), attempt: u32::try_from(attempts).unwrap_or(0) + 1, ..delivery })
         }
         Err(error) => {
-            tracing::error!(plugin, id, "a held delivery is not of this version: {error}");
+            tracing::error!(plugin, id, reason = %error, "a held delivery is not of this version");
             None
         }
     };

@@ -120,7 +120,7 @@ impl HttpLane {
                     }
                 }
                 Fault::Guest(reason) => {
-                    tracing::debug!(plugin = self.seat.service.name, requests = part.len(), "unit halved: {reason}");
+                    tracing::debug!(plugin = self.seat.service.name, requests = part.len(), reason, "unit halved");
                     let rest = part.split_off(part.len() / 2);
                     parts.push(rest);
                     parts.push(part);
@@ -173,7 +173,8 @@ impl HttpLane {
             plugin = self.seat.service.name,
             request = pending.request.id,
             trace = pending.trace.id(),
-            "request failed: {reason}"
+            reason,
+            "request failed"
         );
         reply(vec![pending], vec![Answer::Failed(reason.to_owned())]);
     }

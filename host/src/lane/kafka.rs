@@ -232,7 +232,7 @@ impl KafkaLane {
         match open.as_slice() {
             [] => {
                 // Nobody's decision is left in it, and going on would skip it: all of it comes again.
-                tracing::error!(plugin = self.seat.service.name, "what is set aside cannot be written: {reason}");
+                tracing::error!(plugin = self.seat.service.name, reason, "what is set aside cannot be written");
                 let places: HashSet<Place> = work.drain(..).filter_map(|item| place_of(item.delivery)).collect();
                 self.give_up(places);
                 Vec::new()
@@ -245,7 +245,7 @@ impl KafkaLane {
                 Vec::new()
             }
             several => {
-                tracing::debug!(plugin = self.seat.service.name, deliveries = several.len(), "unit halved: {reason}");
+                tracing::debug!(plugin = self.seat.service.name, deliveries = several.len(), reason, "unit halved");
                 work.split_off(several[several.len() / 2])
             }
         }

@@ -69,7 +69,7 @@ impl Version {
         let component = Component::load(engine, file_stem, &digest, bytes).await.map_err(Rejection)?;
         let manifest = component.describe(engine, policy.limits.clone()).await.map_err(Rejection)?;
         for warning in check::against_policy(file_stem, &manifest, &policy).map_err(Rejection)? {
-            tracing::warn!(plugin = file_stem, digest = short(&digest), "{warning}");
+            tracing::warn!(plugin = file_stem, digest = short(&digest), reason = warning, "plugin checked");
         }
         let grant = Arc::new(Grant {
             plugin: file_stem.to_owned(),

@@ -63,6 +63,8 @@ pub struct Relay {
     owner: String,
     order: Mutex<Order>,
     leading: AtomicBool,
+    /// Some plugin of this database publishes.
+    publishes: AtomicBool,
     changed: Arc<Notify>,
     /// Records handed to Kafka since the start, for the metrics.
     pub published: AtomicU64,
@@ -78,6 +80,7 @@ impl Relay {
             owner: owner.to_owned(),
             order: Mutex::new(Order::new(READY_UNITS_MAX)),
             leading: AtomicBool::new(false),
+            publishes: AtomicBool::new(false),
             changed: Arc::default(),
             published: AtomicU64::new(0),
         })
@@ -87,6 +90,12 @@ impl Relay {
     #[must_use]
     pub fn database(&self) -> &Database {
         &self.database
+    }
+
+    /// A plugin that publishes is about to run: its first record finds a producer that is connected.
+    pub fn expect_records(&self) {
+        self.publishes.store(true, Ordering::Release);
+        self.changed.notify_one();
     }
 
     /// Whether this host leads: it also looks after the database's timers then.
@@ -130,7 +139,9 @@ impl Relay {
             match Lease::take(&self.database.admin, &self.owner).await {
                 Ok(Some(lease)) => self.lead(lease, &stop).await,
                 Ok(None) => {}
-                Err(error) => tracing::warn!(database = self.database.name, "relay waits: {error:#}"),
+                Err(error) => {
+                    tracing::warn!(database = self.database.name, reason = format!("{error:#}"), "relay waits")
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(RENEWAL) => {}
@@ -151,7 +162,7 @@ impl Relay {
             match Leader::new(self, &mut refused, &mut upkeep).publish(&mut lease, stop).await {
                 Ok(()) => break,
                 Err(error) => {
-                    tracing::warn!(database = self.database.name, "relay starts again: {error:#}");
+                    tracing::warn!(database = self.database.name, reason = format!("{error:#}"), "relay starts again");
                     tokio::time::sleep(REBUILD_AFTER).await;
                     if matches!(lease.renew(&self.database.admin, &self.owner).await, Ok(false)) {
                         break;
@@ -219,6 +230,9 @@ impl<'a> Leader<'a> {
                 self.snapshot().await?;
                 poll_at = now + if lease.others { POLL_WITH_OTHERS } else { POLL_ALONE };
             }
+            if self.relay.publishes.load(Ordering::Acquire) {
+                self.producer()?;
+            }
             self.send(lease).await?;
             if stop.is_cancelled() {
                 self.clear().await?;
@@ -260,15 +274,19 @@ impl<'a> Leader<'a> {
             let Some((seq, records)) = self.relay.order.lock().take_next() else { return Ok(()) };
             fault_point::reach("after-commit-before-publish");
             self.queue_behind_held(seq, &records).await?;
-            let producer = match &mut self.producer {
-                Some(producer) => producer,
-                none => none.insert(Producer::new(&self.relay.brokers, self.relay.changed.clone())?),
-            };
-            if let Err(error) = producer.send(seq, &records, |index| self.refused.contains(&(seq, index))) {
+            let skip: Vec<usize> = (0..records.len()).filter(|index| self.refused.contains(&(seq, *index))).collect();
+            if let Err(error) = self.producer()?.send(seq, &records, |index| skip.contains(&index)) {
                 self.collect_reports().await?;
                 return Err(error).context("handing records to the Kafka producer");
             }
             self.relay.published.fetch_add(records.len() as u64, Ordering::Relaxed);
+        }
+    }
+
+    fn producer(&mut self) -> anyhow::Result<&Producer> {
+        match &mut self.producer {
+            Some(producer) => Ok(producer),
+            none => Ok(none.insert(Producer::new(&self.relay.brokers, self.relay.changed.clone())?)),
         }
     }
 

@@ -29,7 +29,7 @@ impl Upkeep {
         }
         self.at = Instant::now() + EVERY;
         if let Err(error) = roll_partitions(&database.admin).await {
-            tracing::warn!(database = database.name, "the partitions of the next days cannot be made: {error}");
+            tracing::warn!(database = database.name, reason = %error, "the partitions of the next days cannot be made");
             self.at = Instant::now() + AGAIN_AFTER_FAILURE;
         }
     }

@@ -103,7 +103,7 @@ impl Shared {
                     format!(" {} stays active.", short(&service.active.load().version.digest))
                 });
                 let end = if reason.ends_with(['.', '?']) { "" } else { "." };
-                tracing::warn!(plugin = name, digest, "plugin rejected: {reason}{end}{stays}");
+                tracing::warn!(plugin = name, digest, reason = format!("{reason}{end}{stays}"), "plugin rejected");
                 let waits = matches!(done, Err(DeployError::Environment(_)));
                 let rejected = Rejected { digest, reason: reason.clone(), at: SystemTime::now(), waits };
                 self.rejected.write().insert(name.to_owned(), rejected);

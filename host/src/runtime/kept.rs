@@ -95,13 +95,10 @@ impl Shared {
         match (kept, file) {
             (Some(kept), file) => {
                 if file.is_some() {
-                    tracing::warn!(
-                        plugin = name,
-                        "its file holds {}, which is not active since another version was activated; \
-                         to have it: saga-host rollback {name} --to {}",
-                        short(&digest),
-                        digest.get(..12).unwrap_or_default()
-                    );
+                    let to = digest.get(..12).unwrap_or_default();
+                    let reason =
+                        format!("another version was activated since; to have it: saga-host rollback {name} --to {to}");
+                    tracing::warn!(plugin = name, digest, reason, "its file is not active");
                 }
                 self.deploy_one(name, &kept, "start", Some(&digest_of(&kept))).await
             }
@@ -176,18 +173,14 @@ impl Shared {
                 continue;
             }
             if let Err(error) = self.put_back_one(&service, &trip).await {
-                tracing::error!(
-                    plugin = trip.plugin,
-                    digest = trip.digest,
-                    "{}; it stays active: {error:?}",
-                    trip.reason
-                );
+                let reason = format!("{}; it cannot be put back: {error:?}", trip.reason);
+                tracing::error!(plugin = trip.plugin, digest = trip.digest, reason, "plugin stays active");
                 continue;
             }
             // By then no host runs it any more, and what it held is there to be tried again.
             tokio::time::sleep(REDRIVE_AFTER).await;
             if let Err(error) = registry::redrive(&service.database.admin, &trip.plugin, active.since).await {
-                tracing::error!(plugin = trip.plugin, "what it held must be redriven: {error:#}");
+                tracing::error!(plugin = trip.plugin, reason = format!("{error:#}"), "what it held must be redriven");
             }
         }
     }
@@ -199,7 +192,7 @@ impl Shared {
         let before = before.ok_or_else(|| DeployError::Conflict("no version before it is kept".into()))?;
         self.activate_kept(name, &before, "breaker", Some(&trip.digest)).await?;
         let reason = format!("{}; {} is active again", trip.reason, short(&before));
-        tracing::error!(plugin = name, digest = trip.digest, "plugin put back: {reason}");
+        tracing::error!(plugin = name, digest = trip.digest, reason, "plugin put back");
         let rejected = Rejected { digest: trip.digest.clone(), reason, at: SystemTime::now(), waits: false };
         self.rejected.write().insert(name.clone(), rejected);
         Ok(())

@@ -22,6 +22,9 @@ impl Shared {
         let policy = active.version.policy.clone();
         let database = self.server.database(&policy.database.name);
         let relay = self.relay(&database);
+        if !active.version.manifest.publishes.is_empty() {
+            relay.expect_records();
+        }
         let role = PluginRole { plugin: active.version.plugin.clone(), name: policy.database.role.clone() };
         let service = Arc::new(Service {
             name: active.version.plugin.clone(),

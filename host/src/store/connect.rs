@@ -20,6 +20,14 @@ const IDLE_IN_TRANSACTION_MS: u64 = 5_000;
 const LOCK_TIMEOUT_MS_MAX: u64 = 3_000;
 const TCP_USER_TIMEOUT_MS: u64 = 10_000;
 
+/// An error of the network without what sqlx puts before it: both would name the cause.
+fn said_once(error: sqlx::Error) -> anyhow::Error {
+    match error {
+        sqlx::Error::Io(error) => error.into(),
+        other => other.into(),
+    }
+}
+
 /// The Postgres server that the host was told of.
 #[derive(Clone, Debug)]
 pub struct Server {
@@ -59,8 +67,10 @@ impl Server {
     /// # Errors
     /// When the server cannot be reached or refuses the account.
     pub async fn connect(&self) -> anyhow::Result<PgConnection> {
-        self.options.connect().await.with_context(|| {
-            format!("cannot connect to Postgres at {}:{}", self.options.get_host(), self.options.get_port())
+        let Self { options, .. } = self;
+        options.connect().await.map_err(said_once).with_context(|| {
+            let (host, port) = (options.get_host(), options.get_port());
+            format!("cannot connect to Postgres at {host}:{port}, which --postgres (SAGA_HOST_POSTGRES) names")
         })
     }
 

@@ -54,7 +54,8 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
     if !lost.is_empty() {
         // Rolled back: the ids of foreign records that are the other host's now were noted in the same trip.
         for place in lost {
-            tracing::warn!(topic = &*place.0, partition = place.1, "another host has claimed this partition");
+            let plugin = &setup.service.name;
+            tracing::warn!(plugin, topic = &*place.0, partition = place.1, "another host has claimed this partition");
             sources.lose(place);
         }
         return Err(Fault::SourcesLost);
@@ -68,8 +69,12 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
     let mut closing = Closing::default();
     keep_order(&batch, &outcomes).map_err(|fault| in_work(fault, &running))?;
     let mut causes: Vec<Caused> = batch.iter().map(|delivery| caused(delivery)).collect();
-    let mut book =
-        Book { closing: &mut closing, plan: &mut plan, attempts_max: setup.active.version.policy.limits.attempts_max };
+    let mut book = Book {
+        plugin: &setup.service.name,
+        closing: &mut closing,
+        plan: &mut plan,
+        attempts_max: setup.active.version.policy.limits.attempts_max,
+    };
     for (delivery, outcome) in batch.iter().zip(&outcomes) {
         book.note(delivery, outcome);
     }
@@ -221,6 +226,7 @@ fn caused(delivery: &Delivery) -> Caused {
 
 /// Writes down what becomes of each delivery.
 struct Book<'a> {
+    plugin: &'a str,
     closing: &'a mut Closing,
     plan: &'a mut Plan,
     attempts_max: u32,
@@ -263,12 +269,13 @@ impl Book<'_> {
         };
         let attempts = i32::try_from(attempt).unwrap_or(i32::MAX);
         tracing::warn!(
+            plugin = self.plugin,
             source = delivery.source(),
             attempt,
             trace = delivery.trace.id(),
             retry_ms,
-            "delivery held: {}",
-            aside.reason
+            reason = aside.reason,
+            "delivery held"
         );
         match delivery.held {
             Some(id) => self.closing.hold_again(id, aside.reason.clone(), attempts, retry_ms),

@@ -54,7 +54,7 @@ impl ConsumerContext for Claims {
             if cooperative { unassign(consumer, list) } else { consumer.unassign() }
         };
         if let Err(error) = done {
-            tracing::error!(plugin = self.setting.service.name, "Kafka's new assignment cannot be taken: {error}");
+            tracing::error!(plugin = self.setting.service.name, reason = %error, "Kafka's new assignment cannot be taken");
         }
     }
 }
@@ -161,7 +161,7 @@ pub(super) fn commit(consumer: &BaseConsumer<Claims>, sources: &Sources, mode: C
         return;
     }
     if let Err(error) = consumer.commit(&list, mode) {
-        tracing::debug!("lag displays may be late: {error}");
+        tracing::debug!(reason = %error, "lag displays may be late");
     }
 }
 

@@ -156,7 +156,7 @@ async fn read(target: &Target, mut request: Request, trace: &Trace) -> Result<Re
 }
 
 fn failed(target: &Target, request: &str, trace: &Trace, reason: &str) -> Problem {
-    tracing::error!(plugin = target.service.name, request, trace = trace.id(), "request failed: {reason}");
+    tracing::error!(plugin = target.service.name, request, trace = trace.id(), reason, "request failed");
     outcome::failed(request, trace)
 }
 
