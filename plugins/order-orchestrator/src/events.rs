@@ -3,6 +3,10 @@
 use saga_plugin::{Context, Db, DbResult, Input, Problem, Read, Request, Response, Timestamp, Uuid, one};
 use serde::Serialize;
 
+use crate::order::End;
+
+const CREATED: &str = "ORDER_CREATED";
+
 /// Whose history.
 pub(crate) struct OfOrder(Uuid);
 
@@ -22,7 +26,7 @@ fn unknown(id: impl std::fmt::Display) -> Problem {
 
 #[derive(Serialize)]
 struct Event {
-    event: String,
+    event: &'static str,
     at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -35,15 +39,16 @@ impl Read for OrderEvents {
 
     fn answer(db: &Db<'_>, OfOrder(id): &OfOrder) -> DbResult<Response> {
         let found = db.query(
-            "SELECT event, at, reason FROM public.order_event WHERE order_id = $1 ORDER BY number",
+            "SELECT status, created_at, ended_at, reason FROM public.customer_order WHERE order_id = $1",
             &[one(*id)],
         )?;
-        let rows: Vec<(String, Timestamp, Option<String>)> = found.rows()?;
-        if rows.is_empty() {
+        let rows: Vec<(String, Timestamp, Option<Timestamp>, Option<String>)> = found.rows()?;
+        let Some((status, created_at, ended_at, reason)) = rows.into_iter().next() else {
             return Ok(unknown(id).into());
-        }
-        let events: Vec<Event> = rows.into_iter().map(|(event, at, reason)| Event { event, at, reason }).collect();
-        Ok(Response::json(200, &events))
+        };
+        let created = Event { event: CREATED, at: created_at, reason: None };
+        let ended = End::of(&status).zip(ended_at).map(|(end, at)| Event { event: end.event(), at, reason });
+        Ok(Response::json(200, &std::iter::once(created).chain(ended).collect::<Vec<Event>>()))
     }
 }
 
@@ -69,9 +74,10 @@ mod tests {
     #[test]
     fn events_tell_their_reason_if_they_have_one() {
         let host = TestHost::default().answer([
-            many(["ORDER_CREATED".to_owned(), "ORDER_CANCELLED".to_owned()]),
-            many([Timestamp(NOW_US), Timestamp(NOW_US + 1_000)]),
-            many_or_null([None, Some("too little".to_owned())]),
+            many(["CANCELLED".to_owned()]),
+            many([Timestamp(NOW_US)]),
+            many_or_null([Some(Timestamp(NOW_US + 1_000))]),
+            many_or_null([Some("too little".to_owned())]),
         ]);
         let expected = concat!(
             r#"[{"event":"ORDER_CREATED","at":"2026-11-22T19:28:00.123Z"},"#,
@@ -81,9 +87,21 @@ mod tests {
     }
 
     #[test]
+    fn an_order_that_waits_was_only_created() {
+        let host = TestHost::default().answer([
+            many(["PENDING_CONFIRMATION".to_owned()]),
+            many([Timestamp(NOW_US)]),
+            many_or_null([None::<Timestamp>]),
+            many_or_null([None::<String>]),
+        ]);
+        assert_eq!(ask(&host, ID).body, br#"[{"event":"ORDER_CREATED","at":"2026-11-22T19:28:00.123Z"}]"#);
+    }
+
+    #[test]
     fn what_is_unknown_is_not_found() {
         let host = TestHost::default().answer([
             many(Vec::<String>::new()),
+            many(Vec::<Timestamp>::new()),
             many(Vec::<Timestamp>::new()),
             many(Vec::<String>::new()),
         ]);

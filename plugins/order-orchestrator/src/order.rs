@@ -24,6 +24,11 @@ pub(crate) enum End {
 }
 
 impl End {
+    /// Of an order that has ended, by its status.
+    pub(crate) fn of(status: &str) -> Option<Self> {
+        [Self::Confirmed, Self::Cancelled].into_iter().find(|end| end.status() == status)
+    }
+
     pub(crate) fn status(self) -> &'static str {
         match self {
             Self::Confirmed => "CONFIRMED",

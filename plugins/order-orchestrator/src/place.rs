@@ -1,4 +1,4 @@
-//! `POST /orders`: the order, its first event, its saga and order-created, in one transaction. A repeat under the same
+//! `POST /orders`: the order, its saga and order-created, in one transaction. A repeat under the same
 //! `orderId` answers the same and creates nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,19 +77,14 @@ impl Fold for PlaceOrder {
     }
 }
 
-/// Inserts orders with their first event; gives the ids that were new, ascending.
+/// Inserts orders; gives the ids that were new, ascending.
 fn insert(db: &Db<'_>, orders: &BTreeMap<Uuid, Order>) -> DbResult<BTreeSet<Uuid>> {
     let now = orders.values().next().map(|order| order.timestamp).unwrap_or_default();
     let found = db.query(
-        "WITH made AS (
-             INSERT INTO public.customer_order (order_id, product_id, order_qty, status, created_at)
-             SELECT v.order_id, v.product_id, v.order_qty, 'PENDING_CONFIRMATION', $4::timestamptz
-               FROM unnest($1::uuid[], $2::int[], $3::int[]) v (order_id, product_id, order_qty) ORDER BY v.order_id
-             ON CONFLICT DO NOTHING RETURNING order_id),
-         told AS (
-             INSERT INTO public.order_event (order_id, number, event, at)
-             SELECT order_id, 1, 'ORDER_CREATED', $4::timestamptz FROM made)
-         SELECT order_id FROM made",
+        "INSERT INTO public.customer_order (order_id, product_id, order_qty, status, created_at)
+         SELECT v.order_id, v.product_id, v.order_qty, 'PENDING_CONFIRMATION', $4::timestamptz
+           FROM unnest($1::uuid[], $2::int[], $3::int[]) v (order_id, product_id, order_qty) ORDER BY v.order_id
+         ON CONFLICT DO NOTHING RETURNING order_id",
         &[
             many(orders.keys().copied()),
             many(orders.values().map(|order| order.product_id)),

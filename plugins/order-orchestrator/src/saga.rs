@@ -93,16 +93,11 @@ impl Saga for OrderSaga {
         ended.sort_unstable_by_key(|row| row.order_id);
         let at = ended.first().map(|row| row.at).unwrap_or_default();
         db.execute(
-            "WITH ended AS (
-                 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) v (order_id, status, event, reason)),
-             updated AS (
-                 UPDATE public.customer_order o SET status = e.status FROM ended e WHERE o.order_id = e.order_id)
-             INSERT INTO public.order_event (order_id, number, event, at, reason)
-             SELECT order_id, 2, event, $5::timestamptz, reason FROM ended",
+            "UPDATE public.customer_order o SET status = e.status, reason = e.reason, ended_at = $4::timestamptz
+               FROM unnest($1::uuid[], $2::text[], $3::text[]) e (order_id, status, reason) WHERE o.order_id = e.order_id",
             &[
                 many(ended.iter().map(|row| row.order_id)),
                 many(ended.iter().map(|row| row.end.status().to_owned())),
-                many(ended.iter().map(|row| row.end.event().to_owned())),
                 many_or_null(ended.iter().map(|row| row.reason.clone())),
                 one(at),
             ],
