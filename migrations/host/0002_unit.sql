@@ -36,13 +36,16 @@ END $$;
 -- (lanes run with enable_seqscan off).
 CREATE FUNCTION saga.lock_sagas(p_type text, p_keys text[])
 RETURNS TABLE (type text, key text, version text, revision bigint, state text, data text, began bigint, next_at bigint)
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, saga, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, saga, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     SELECT l.type, l.key, l.version, l.revision, l.state, l.data,
            (extract(epoch FROM l.began) * 1000000)::bigint, (extract(epoch FROM l.next_at) * 1000000)::bigint
       FROM unnest(p_keys) k (key)
      CROSS JOIN LATERAL (SELECT * FROM saga.saga_live s WHERE s.type = p_type AND s.key = k.key FOR UPDATE) l
-     WHERE l.plugin IN (SELECT r.plugin FROM saga.lane r WHERE r.role = session_user)
-$$;
+     WHERE l.plugin IN (SELECT r.plugin FROM saga.lane r WHERE r.role = session_user);
+END $$;
 
 -- The held deliveries and due timers that are still there, locked: another host may have been faster.
 -- A timer's time, in microseconds since 1970, tells whether it was set anew meanwhile.
@@ -63,16 +66,21 @@ END $$;
 -- The kept answers of these idempotency keys.
 CREATE FUNCTION saga.answered(p_slot int, p_keys text[])
 RETURNS TABLE (key text, hash bytea, response bytea)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, saga, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, saga, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     SELECT r.key, r.hash, r.response FROM saga.request r
      WHERE r.plugin = (SELECT l.plugin FROM saga.lane l WHERE l.slot = p_slot AND l.role = session_user)
-       AND r.key = ANY (p_keys)
-$$;
+       AND r.key = ANY (p_keys);
+END $$;
 
 -- Notes foreign message ids; gives those seen for the first time.
 CREATE FUNCTION saga.first_seen(p_slot int, p_ids text[])
 RETURNS SETOF text
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, saga, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, saga, pg_temp AS $$
+BEGIN
+    RETURN QUERY
     INSERT INTO saga.foreign_inbox (day, plugin, id)
     SELECT (now() AT TIME ZONE 'UTC')::date, l.plugin, i.id
       FROM saga.lane l, unnest(p_ids) i (id)
@@ -80,8 +88,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, saga, pg_temp AS $$
        AND NOT EXISTS (SELECT FROM saga.foreign_inbox f WHERE f.plugin = l.plugin AND f.id = i.id)
      ORDER BY i.id
     ON CONFLICT DO NOTHING
-    RETURNING id
-$$;
+    RETURNING id;
+END $$;
 
 -- Closes a unit: everything that the host writes for it, the outbox row last. Gives that row's
 -- `seq`, or NULL when nothing is to be sent.
@@ -89,6 +97,8 @@ $$;
 -- revision. SG103: wrong token.
 CREATE FUNCTION saga.close(
     p_slot int, p_token bytea,
+    -- the unit's time, microseconds since 1970: as its log lines have it
+    p_at bigint,
     -- sagas to begin
     b_type text[], b_key text[], b_version text[], b_state text[], b_data text[], b_next bigint[], b_log text[],
     -- sagas that go on: revision before, revision after; data NULL leaves it
@@ -112,6 +122,7 @@ CREATE FUNCTION saga.close(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, saga, pg_temp AS $$
 DECLARE
     v_lane   saga.lane;
+    v_at     timestamptz := 'epoch'::timestamptz + p_at * interval '1 us';
     v_today  date := (now() AT TIME ZONE 'UTC')::date;
     v_done   bigint;
     v_detail text;
@@ -125,7 +136,7 @@ BEGIN
     IF cardinality(b_key) > 0 THEN
         WITH inserted AS (
             INSERT INTO saga.saga_live (type, key, plugin, version, revision, state, data, began, next_at, log)
-            SELECT v.type, v.key, v_lane.plugin, v.version, 1, v.state, v.data, now(),
+            SELECT v.type, v.key, v_lane.plugin, v.version, 1, v.state, v.data, v_at,
                    'epoch'::timestamptz + v.next * interval '1 us', v.log
               FROM unnest(b_type, b_key, b_version, b_state, b_data, b_next, b_log)
                    v (type, key, version, state, data, next, log)
@@ -174,7 +185,7 @@ BEGIN
             RETURNING l.type, l.key, l.plugin, l.version, t.after, t.state, coalesce(t.data, l.data) AS data,
                       l.began, t.ending, t.answer, l.log || t.log AS log)
         INSERT INTO saga.saga_done (day, type, key, plugin, version, revision, state, data, began, ended, ending, answer, log)
-        SELECT v_today, type, key, plugin, version, after, state, data, began, now(), ending, answer, log FROM gone;
+        SELECT v_today, type, key, plugin, version, after, state, data, began, v_at, ending, answer, log FROM gone;
         GET DIAGNOSTICS v_done = ROW_COUNT;
         IF v_done <> cardinality(d_key) THEN
             RAISE EXCEPTION 'a saga is not at the expected revision' USING ERRCODE = 'SG102';

@@ -15,6 +15,8 @@ const REASON_CHARS_MAX: usize = 2_000;
 #[derive(Debug, Default)]
 #[allow(clippy::type_complexity, reason = "columns, in the order of the function's parameters")]
 pub struct Closing {
+    /// The unit's time, microseconds since 1970.
+    pub at_us: i64,
     answers: bool,
     b: (Vec<String>, Vec<String>, Vec<String>, Vec<String>, Vec<String>, Vec<i64>, Vec<String>),
     begun_by: Vec<usize>,
@@ -140,7 +142,7 @@ impl Closing {
     /// Nothing is to be written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { answers: _, b, begun_by: _, u, d, t, timers_gone, h, r, held_gone, i, q } = self;
+        let Self { at_us: _, answers: _, b, begun_by: _, u, d, t, timers_gone, h, r, held_gone, i, q } = self;
         let of_sagas = b.1.is_empty() && u.1.is_empty() && d.1.is_empty();
         let of_timers = t.0.is_empty() && timers_gone.is_empty();
         let of_deliveries = h.0.is_empty() && r.0.is_empty() && held_gone.is_empty() && i.0.is_empty();
@@ -239,15 +241,16 @@ impl Closing {
         chain: &Chain,
         body: Option<Vec<u8>>,
     ) -> Result<Option<i64>, Fault> {
-        let Self { answers: _, b, begun_by, u, d, t, timers_gone, h, r, held_gone, i, q } = self;
+        let Self { at_us, answers: _, b, begun_by, u, d, t, timers_gone, h, r, held_gone, i, q } = self;
         let begun: Vec<String> = b.0.iter().zip(&b.1).map(|(saga_type, key)| format!("{saga_type}/{key}")).collect();
         let row = sqlx::query(
-            "SELECT saga.close($1,$2, $3,$4,$5,$6,$7,$8,$9, $10,$11,$12,$13,$14,$15,$16,$17,$18, \
-             $19,$20,$21,$22,$23,$24,$25,$26,$27, $28,$29,$30,$31,$32, $33,$34,$35,$36,$37,$38,$39,$40, \
-             $41,$42,$43,$44,$45, $46,$47,$48, $49,$50,$51, $52)",
+            "SELECT saga.close($1,$2, $3, $4,$5,$6,$7,$8,$9,$10, $11,$12,$13,$14,$15,$16,$17,$18,$19, \
+             $20,$21,$22,$23,$24,$25,$26,$27,$28, $29,$30,$31,$32,$33, $34,$35,$36,$37,$38,$39,$40,$41, \
+             $42,$43,$44,$45,$46, $47,$48,$49, $50,$51,$52, $53)",
         )
         .bind(chain.slot)
         .bind(&chain.token)
+        .bind(at_us)
         .bind(b.0)
         .bind(b.1)
         .bind(b.2)

@@ -87,6 +87,7 @@ pub fn settle(setting: &Setting<'_>, effects: Effects, causes: &[Caused], closin
         });
     }
     let ended = advance(&log, effects.transitions, closing);
+    closing.at_us = setting.now_us;
     for timer in effects.timers {
         closing.schedule(timer.name, timer.due, timer.correlation, timer.payload);
     }

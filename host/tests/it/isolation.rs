@@ -202,7 +202,7 @@ async fn the_functions_of_a_unit_serve_only_its_own_lane() {
     house.refused(DENIED, &["SELECT saga.roll_partitions(1, 0, 0)::text"]).await;
     let close = |slot: i32| {
         let lists = vec!["'{}'"; 49].join(", ");
-        format!("SELECT saga.close({slot}, 'guess', {lists}, NULL)")
+        format!("SELECT saga.close({slot}, 'guess', 0, {lists}, NULL)")
     };
     house.refused("SG103", &[&close(ours.slot), &close(theirs.slot)]).await;
     house.end().await;
