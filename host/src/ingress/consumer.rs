@@ -101,6 +101,9 @@ pub fn spawn(setting: Setting) -> anyhow::Result<std::thread::JoinHandle<()>> {
                 ("partition.assignment.strategy", "cooperative-sticky"),
                 ("queued.max.messages.kbytes", "16384"),
                 ("fetch.error.backoff.ms", "50"),
+                // Nothing ahead of what the lane asks for: one fetch brings what a unit takes.
+                ("queued.min.messages", "1"),
+                ("fetch.queue.backoff.ms", "1"),
                 ("topic.metadata.refresh.interval.ms", "30000"),
             ],
             &[
@@ -156,6 +159,7 @@ impl Reader {
                 self.commit_changes();
                 self.commit_at = Instant::now() + COMMIT_EVERY;
             }
+            self.setting.service.deliveries.wait_until_asked(POLL);
             let burst = self.read();
             if !burst.is_empty() {
                 self.setting.service.deliveries.push_all(burst);

@@ -59,6 +59,7 @@ impl KafkaLane {
                 let more = self.handle_due().await;
                 self.due_at = Instant::now() + if more { Duration::ZERO } else { DUE_EVERY };
             }
+            self.pace.rest(self.gather()).await;
             let wake_at = self.due_at.min(self.seat.renew_at());
             // The queue before the clock: what fell due and what arrives take turns.
             tokio::select! {
@@ -67,7 +68,6 @@ impl KafkaLane {
                 ready = service.deliveries.ready() => if !ready { break },
                 () = tokio::time::sleep_until(wake_at) => continue,
             }
-            self.pace.rest(self.gather()).await;
             let batch = self.take_batch();
             self.pace.start();
             self.process(batch).await;

@@ -10,6 +10,8 @@ struct Inner<T> {
     items: VecDeque<(T, usize)>,
     bytes: usize,
     closed: bool,
+    /// The lane found nothing, and nothing was pushed since.
+    asked: bool,
 }
 
 /// What waits for a lane's next unit.
@@ -19,6 +21,7 @@ pub struct Queue<T> {
     bytes_max: usize,
     arrived: Notify,
     room: Condvar,
+    asked: Condvar,
 }
 
 impl<T> Queue<T> {
@@ -26,10 +29,11 @@ impl<T> Queue<T> {
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
         Self {
-            inner: Mutex::new(Inner { items: VecDeque::new(), bytes: 0, closed: false }),
+            inner: Mutex::new(Inner { items: VecDeque::new(), bytes: 0, closed: false, asked: false }),
             bytes_max,
             arrived: Notify::new(),
             room: Condvar::new(),
+            asked: Condvar::new(),
         }
     }
 
@@ -52,6 +56,7 @@ impl<T> Queue<T> {
     pub fn push_all(&self, items: Vec<(T, usize)>) {
         let mut inner = self.inner.lock();
         items.into_iter().for_each(|(item, bytes)| inner.push(item, bytes));
+        inner.asked = false;
         drop(inner);
         self.arrived.notify_one();
     }
@@ -61,6 +66,16 @@ impl<T> Queue<T> {
         let mut inner = self.inner.lock();
         if inner.bytes >= self.bytes_max && !inner.closed {
             self.room.wait_for(&mut inner, timeout);
+        }
+    }
+
+    /// Waits, on a thread of its own, until the lane has found the queue empty since the last
+    /// [`Self::push_all`], or the queue is closed or `timeout` has passed. Who reads only then reads
+    /// once for a unit, and what that unit left behind arrives with what came in meanwhile.
+    pub fn wait_until_asked(&self, timeout: std::time::Duration) {
+        let mut inner = self.inner.lock();
+        if !inner.asked && !inner.closed {
+            self.asked.wait_for(&mut inner, timeout);
         }
     }
 
@@ -79,6 +94,7 @@ impl<T> Queue<T> {
         self.inner.lock().closed = true;
         self.arrived.notify_one();
         self.room.notify_all();
+        self.asked.notify_all();
     }
 
     /// Takes from the front while `wanted` agrees.
@@ -104,12 +120,16 @@ impl<T> Queue<T> {
     pub async fn ready(&self) -> bool {
         loop {
             {
-                let inner = self.inner.lock();
+                let mut inner = self.inner.lock();
                 if !inner.items.is_empty() {
                     return true;
                 }
                 if inner.closed {
                     return false;
+                }
+                if !inner.asked {
+                    inner.asked = true;
+                    self.asked.notify_one();
                 }
             }
             self.arrived.notified().await;
@@ -126,7 +146,14 @@ impl<T> Inner<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::Arc,
+        time::{Duration, Instant},
+    };
+
     use super::Queue;
+
+    const LONG: Duration = Duration::from_secs(60);
 
     #[tokio::test]
     async fn a_full_queue_gives_back_what_is_offered() {
@@ -141,5 +168,29 @@ mod tests {
         assert_eq!(queue.offer('e', 1), Err('e'));
         assert_eq!(queue.take_while(|_| true), ['b', 'd']);
         assert!(!queue.ready().await);
+    }
+
+    #[tokio::test]
+    async fn who_reads_waits_until_the_lane_finds_nothing() {
+        let queue = Arc::new(Queue::new(10));
+        let reader = std::thread::spawn({
+            let queue = queue.clone();
+            move || {
+                queue.wait_until_asked(LONG);
+                queue.push_all(vec![('a', 1)]);
+                queue.wait_until_asked(Duration::ZERO);
+                queue.push_all(vec![('b', 1)]);
+            }
+        });
+        assert!(queue.ready().await);
+        reader.join().expect("the reader ends");
+        assert_eq!(queue.take_while(|_| true), ['a', 'b']);
+        assert!(tokio::time::timeout(Duration::ZERO, queue.ready()).await.is_err(), "empty: it asks");
+        queue.wait_until_asked(LONG);
+        queue.push_all(vec![('c', 1)]);
+        queue.close();
+        let began = Instant::now();
+        queue.wait_until_asked(LONG);
+        assert!(began.elapsed() < LONG);
     }
 }
