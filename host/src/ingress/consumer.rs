@@ -101,9 +101,6 @@ pub fn spawn(setting: Setting) -> anyhow::Result<std::thread::JoinHandle<()>> {
                 ("partition.assignment.strategy", "cooperative-sticky"),
                 ("queued.max.messages.kbytes", "16384"),
                 ("fetch.error.backoff.ms", "50"),
-                // Nothing ahead of what the lane asks for: one fetch brings what a unit takes.
-                ("queued.min.messages", "1"),
-                ("fetch.queue.backoff.ms", "1"),
                 ("topic.metadata.refresh.interval.ms", "30000"),
             ],
             &[

@@ -70,8 +70,8 @@ impl<T> Queue<T> {
     }
 
     /// Waits, on a thread of its own, until the lane has found the queue empty since the last
-    /// [`Self::push_all`], or the queue is closed or `timeout` has passed. Who reads only then reads
-    /// once for a unit, and what that unit left behind arrives with what came in meanwhile.
+    /// [`Self::push_all`], or the queue is closed or `timeout` has passed. Who hands over only
+    /// then does so once for a unit, with all that has come meanwhile.
     pub fn wait_until_asked(&self, timeout: std::time::Duration) {
         let mut inner = self.inner.lock();
         if !inner.asked && !inner.closed {
