@@ -144,6 +144,12 @@ CREATE TABLE saga.component (
     PRIMARY KEY (plugin, digest)
 );
 
+-- Policies by the SHA-256 of their text: a version that sagas in flight stay with keeps the one that it had.
+CREATE TABLE saga.policy (
+    digest text PRIMARY KEY,
+    body   text NOT NULL
+);
+
 -- Which version of a plugin is active: the row with the highest generation.
 CREATE TABLE saga.activation (
     plugin        text        NOT NULL,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::Ordering,
+    sync::atomic::{AtomicU64, Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -20,7 +20,7 @@ use crate::{
     problem::Problem,
     runtime::{DeployError, Deployed, Rejected},
     saga::log::rfc3339,
-    service::Service,
+    service::{Counters, Service},
 };
 
 /// Earlier versions without sagas in flight that are shown of one plugin.
@@ -58,6 +58,20 @@ struct Shown {
     sagas_in_flight: i64,
 }
 
+impl Shown {
+    /// What this host has done with a version that it runs.
+    fn counted(counters: &Counters) -> Self {
+        let value = |counter: &AtomicU64| Some(counter.load(Ordering::Relaxed));
+        Self {
+            units: value(&counters.units),
+            deliveries: value(&counters.deliveries),
+            statements: value(&counters.statements),
+            errors: value(&counters.errors),
+            ..Self::default()
+        }
+    }
+}
+
 /// A version that the database knows of: digest, name, last activation, sagas in flight.
 type Known = (String, Option<String>, Option<i64>, i64);
 
@@ -83,27 +97,28 @@ async fn plugin(service: &Service, rejected: Option<Rejected>, retired_max: i64)
     let active = service.active.load_full();
     let known = known(service, retired_max).await?;
     let digest = &active.version.digest;
-    let counters = &active.counters;
     let mut versions = vec![Shown {
         version: Some(active.version.manifest.version.clone()),
         digest: digest.clone(),
         state: "active",
         since: instant(active.since),
-        reason: None,
-        units: Some(counters.units.load(Ordering::Relaxed)),
-        deliveries: Some(counters.deliveries.load(Ordering::Relaxed)),
-        statements: Some(counters.statements.load(Ordering::Relaxed)),
-        errors: Some(counters.errors.load(Ordering::Relaxed)),
         sagas_in_flight: known.iter().filter(|known| known.0 == *digest).map(|known| known.3).sum(),
+        ..Shown::counted(&active.counters)
     }];
+    let drains = service.draining.all();
     let mut retired = retired_max;
     for (digest, version, at, sagas_in_flight) in known.into_iter().filter(|known| known.0 != *digest) {
         let draining = sagas_in_flight > 0;
         retired -= i64::from(!draining);
         if draining || retired >= 0 {
             let state = if draining { "draining" } else { "retired" };
-            let since = at.map(rfc3339).unwrap_or_default();
-            versions.push(Shown { version, digest, state, since, sagas_in_flight, ..Shown::default() });
+            let drain = drains.iter().find(|drain| draining && drain.running.version.digest == digest);
+            let since = match drain {
+                Some(drain) => instant(drain.since),
+                None => at.map(rfc3339).unwrap_or_default(),
+            };
+            let counted = drain.map(|drain| Shown::counted(&drain.running.counters)).unwrap_or_default();
+            versions.push(Shown { version, digest, state, since, sagas_in_flight, ..counted });
         }
     }
     versions.extend(rejected.map(refused));

@@ -17,6 +17,21 @@ pub struct Effects {
     pub cancelled: Vec<String>,
 }
 
+impl Effects {
+    /// Adds what a later call asked for, whose causes count from `first` on.
+    pub fn append(&mut self, mut later: Self, first: u32) {
+        later.published.iter_mut().for_each(|effect| effect.cause += first);
+        later.begun.iter_mut().for_each(|effect| effect.cause += first);
+        later.transitions.iter_mut().for_each(|effect| effect.cause += first);
+        later.timers.iter_mut().for_each(|effect| effect.cause += first);
+        self.published.append(&mut later.published);
+        self.begun.append(&mut later.begun);
+        self.transitions.append(&mut later.transitions);
+        self.timers.append(&mut later.timers);
+        self.cancelled.append(&mut later.cancelled);
+    }
+}
+
 /// A message to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::service::{Active, Counters, Service};
+use crate::service::{Counters, Running, Service};
 
 /// A version to be taken away.
 #[derive(Clone, Debug)]
@@ -50,25 +50,24 @@ impl Kind {
 
 /// Notes one that failed alone, by the plugin's fault, at its first attempt: one that no version can handle comes again
 /// and again.
-pub(super) fn failed(service: &Service, kind: Kind, reason: &str) {
-    let active = service.active.load();
-    let most = active.version.policy.rollout.failures_in_a_row_max;
-    let in_a_row = kind.failed(&active.counters).fetch_add(1, Ordering::Relaxed) + 1;
-    if most > 0 && in_a_row.is_multiple_of(most) && on_probation(&active) {
+pub(super) fn failed(service: &Service, version: &Running, kind: Kind, reason: &str) {
+    let most = version.version.policy.rollout.failures_in_a_row_max;
+    let in_a_row = kind.failed(&version.counters).fetch_add(1, Ordering::Relaxed) + 1;
+    if most > 0 && in_a_row.is_multiple_of(most) && on_probation(version) {
         let reason = format!("{in_a_row} {} failed in a row, the last with: {reason}", kind.name());
-        let trip = Trip { plugin: service.name.clone(), digest: active.version.digest.clone(), reason };
+        let trip = Trip { plugin: service.name.clone(), digest: version.version.digest.clone(), reason };
         // Nobody listens when the host stops.
         let _stopping = service.trips.send(trip);
     }
 }
 
 /// Notes a unit that was committed.
-pub(super) fn succeeded(active: &Active, kind: Kind) {
-    kind.failed(&active.counters).store(0, Ordering::Relaxed);
+pub(super) fn succeeded(version: &Running, kind: Kind) {
+    kind.failed(&version.counters).store(0, Ordering::Relaxed);
 }
 
 /// The time is Postgres's, whose clock may be ahead.
-fn on_probation(active: &Active) -> bool {
-    let probation = Duration::from_secs(u64::from(active.version.policy.rollout.probation_s));
-    active.first_since.elapsed().map_or(true, |since| since < probation)
+fn on_probation(version: &Running) -> bool {
+    let probation = Duration::from_secs(u64::from(version.version.policy.rollout.probation_s));
+    version.first_since.elapsed().map_or(true, |since| since < probation)
 }

@@ -98,8 +98,8 @@ impl HttpLane {
                         parts.push(part);
                     }
                 }
-                // Requests read no partition, so that they lose none.
-                Fault::LaneLost | Fault::SourcesLost => parts.push(part),
+                // Requests read no partition and correlate with no saga, so that they lose and load none.
+                Fault::LaneLost | Fault::SourcesLost | Fault::Unloaded(_) => parts.push(part),
                 Fault::Unknown => {
                     let unknown = part.iter().map(|_| Answer::Unknown).collect();
                     reply(part, unknown);
@@ -107,7 +107,12 @@ impl HttpLane {
                 Fault::Culprits(culprits) => {
                     for culprit in culprits.into_iter().rev() {
                         if culprit.cause < part.len() {
-                            breaker::failed(&self.seat.service, Kind::Requests, &culprit.reason);
+                            breaker::failed(
+                                &self.seat.service,
+                                &self.seat.service.active.load(),
+                                Kind::Requests,
+                                &culprit.reason,
+                            );
                             self.fail(part.remove(culprit.cause), &culprit.reason);
                         }
                     }
@@ -115,7 +120,7 @@ impl HttpLane {
                 }
                 Fault::Guest(reason) if part.len() <= 1 => {
                     for pending in part {
-                        breaker::failed(&self.seat.service, Kind::Requests, &reason);
+                        breaker::failed(&self.seat.service, &self.seat.service.active.load(), Kind::Requests, &reason);
                         self.fail(pending, &reason);
                     }
                 }

@@ -1,6 +1,10 @@
 //! The lane of Kafka records, due timers, deadlines and held deliveries that are tried again.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,9 +21,9 @@ use super::{
 use crate::{
     ingress::delivery::{Delivery, Origin},
     plugin::version::Version,
-    service::Service,
+    service::{Running, Service},
     unit::{
-        deliveries::{self, Committed},
+        deliveries::{self, Committed, Failed, Ran},
         fault::{Culprit, Fault, Then},
     },
 };
@@ -139,13 +143,14 @@ impl KafkaLane {
             if part.is_empty() || !self.seat.take().await {
                 continue;
             }
-            let fault = match self.unit(&part).await {
+            let Failed { fault, version } = match self.unit(&part).await {
                 Ok(dealt_with) => {
                     progress |= dealt_with > 0;
                     continue;
                 }
-                Err(fault) => fault,
+                Err(failed) => failed,
             };
+            let version = version.unwrap_or_else(|| self.seat.service.active.load_full());
             self.seat.recover(&fault).await;
             match fault {
                 Fault::Environment(why) => {
@@ -155,13 +160,21 @@ impl KafkaLane {
                     parts.push(part);
                 }
                 Fault::LaneLost | Fault::SourcesLost => parts.push(part),
+                Fault::Unloaded(digest) => {
+                    if let Err(error) = self.seat.service.load_draining(&digest).await
+                        && !self.seat.pause(&format!("{error:#}")).await
+                    {
+                        return progress;
+                    }
+                    parts.push(part);
+                }
                 Fault::Unknown => self.give_up_sources(),
                 Fault::Culprits(culprits) => {
-                    self.blame(&mut part, culprits);
+                    self.blame(&version, &mut part, culprits);
                     parts.push(part);
                 }
                 Fault::Guest(reason) => {
-                    let rest = self.halve(&mut part, reason);
+                    let rest = self.halve(&version, &mut part, reason);
                     parts.push(rest);
                     parts.push(part);
                 }
@@ -171,16 +184,16 @@ impl KafkaLane {
     }
 
     /// Runs one unit; how many deliveries it dealt with.
-    async fn unit(&mut self, work: &[Work]) -> Result<usize, Fault> {
+    async fn unit(&mut self, work: &[Work]) -> Result<usize, Failed> {
         let active = self.seat.service.active.load_full();
         if self.reads_otherwise(&active.version) {
             self.give_up_sources();
             return Ok(0);
         }
         let sources = self.sources.clone();
-        let Some(mut setup) = self.seat.setup(&active) else { return Err(Fault::LaneLost) };
+        let Some(mut setup) = self.seat.setup(&active) else { return Err(Fault::LaneLost.into()) };
         let began = Instant::now();
-        let Committed { advances, ended, handled, dealt_with, statements, committed } =
+        let Committed { advances, ended, ran, dealt_with, committed } =
             deliveries::run(&mut setup, &sources, work).await?;
         if !committed {
             return Ok(0);
@@ -190,9 +203,9 @@ impl KafkaLane {
         for saga in &ended {
             self.seat.service.waiters.ended(&saga.saga_type, &saga.key, saga.answer.as_deref());
         }
-        active.counters.unit(handled, statements);
-        if handled > 0 {
-            breaker::succeeded(&active, Kind::Deliveries);
+        for Ran { version, handled, statements } in ran {
+            version.counters.unit(handled, statements);
+            breaker::succeeded(&version, Kind::Deliveries);
         }
         tracing::debug!(
             plugin = self.seat.service.name,
@@ -213,12 +226,12 @@ impl KafkaLane {
         before.manifest.subscriptions != version.manifest.subscriptions
     }
 
-    fn blame(&self, work: &mut [Work], culprits: Vec<Culprit>) {
-        self.count_error();
+    fn blame(&self, version: &Running, work: &mut [Work], culprits: Vec<Culprit>) {
+        version.counters.errors.fetch_add(1, Ordering::Relaxed);
         for culprit in culprits {
             if let Some(item) = work.get_mut(culprit.cause) {
                 if culprit.then == Then::Retry && item.delivery.attempt <= 1 {
-                    breaker::failed(&self.seat.service, Kind::Deliveries, &culprit.reason);
+                    breaker::failed(&self.seat.service, version, Kind::Deliveries, &culprit.reason);
                 }
                 item.aside = Some(Aside { reason: culprit.reason, then: culprit.then });
             }
@@ -226,8 +239,8 @@ impl KafkaLane {
     }
 
     /// Takes off the second half; the culprit, when it is alone, is set aside.
-    fn halve(&self, work: &mut Vec<Work>, reason: String) -> Vec<Work> {
-        self.count_error();
+    fn halve(&self, version: &Running, work: &mut Vec<Work>, reason: String) -> Vec<Work> {
+        version.counters.errors.fetch_add(1, Ordering::Relaxed);
         let open: Vec<usize> = (0..work.len()).filter(|place| work[*place].aside.is_none()).collect();
         match open.as_slice() {
             [] => {
@@ -239,7 +252,7 @@ impl KafkaLane {
             }
             [alone] => {
                 if work[*alone].delivery.attempt <= 1 {
-                    breaker::failed(&self.seat.service, Kind::Deliveries, &reason);
+                    breaker::failed(&self.seat.service, version, Kind::Deliveries, &reason);
                 }
                 work[*alone].aside = Some(Aside { reason, then: Then::Retry });
                 Vec::new()
@@ -249,10 +262,6 @@ impl KafkaLane {
                 work.split_off(several[several.len() / 2])
             }
         }
-    }
-
-    fn count_error(&self) {
-        self.seat.service.active.load().counters.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// After a COMMIT of which nobody knows, and for a version that reads otherwise: the consumer

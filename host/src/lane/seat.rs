@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::claim::{LEASE_MS, claim_slot, release_slot, renew_slot};
 use crate::{
     plugin::call::Session,
-    service::{Active, Service},
+    service::{Running, Service},
     unit::{Setup, fault::Fault, open::Chain},
 };
 
@@ -88,7 +88,7 @@ impl Seat {
     }
 
     /// What a unit runs with; none before [`Seat::take`].
-    pub(super) fn setup<'a>(&'a mut self, active: &'a Active) -> Option<Setup<'a>> {
+    pub(super) fn setup<'a>(&'a mut self, active: &'a Arc<Running>) -> Option<Setup<'a>> {
         let chain = self.chain.as_ref()?;
         Some(Setup { service: &self.service, active, chain, session: &mut self.session })
     }
@@ -110,7 +110,7 @@ impl Seat {
                 self.session = None;
             }
             Fault::Environment(_) => self.session = None,
-            Fault::SourcesLost | Fault::Culprits(_) | Fault::Guest(_) => {
+            Fault::SourcesLost | Fault::Unloaded(_) | Fault::Culprits(_) | Fault::Guest(_) => {
                 if let Some(mut session) = self.session.take()
                     && sqlx::raw_sql("ROLLBACK").execute(&mut session.connection).await.is_ok()
                 {

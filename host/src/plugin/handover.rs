@@ -41,10 +41,10 @@ impl<'a> Headers<'a> {
 }
 
 /// The sagas of a batch by key, to tell each delivery its own.
-pub(super) struct SagaPlaces<'a>(HashMap<&'a str, u32>, &'a [LiveSaga]);
+pub(crate) struct SagaPlaces<'a>(HashMap<&'a str, u32>, &'a [LiveSaga]);
 
 impl<'a> SagaPlaces<'a> {
-    pub(super) fn of(sagas: &'a [LiveSaga]) -> Self {
+    pub(crate) fn of(sagas: &'a [LiveSaga]) -> Self {
         let mut places = HashMap::with_capacity(sagas.len());
         for (place, saga) in (0..).zip(sagas) {
             places.entry(saga.key.as_str()).or_insert(place);
@@ -52,7 +52,8 @@ impl<'a> SagaPlaces<'a> {
         Self(places, sagas)
     }
 
-    fn find(&self, delivery: &Delivery) -> Option<u32> {
+    /// The place of a delivery's saga.
+    pub(crate) fn find(&self, delivery: &Delivery) -> Option<u32> {
         let wanted = match &delivery.origin {
             Origin::Deadline { saga_type, key, .. } => (Some(saga_type), key),
             _ => (None, delivery.correlation.as_ref()?),

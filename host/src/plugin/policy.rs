@@ -39,6 +39,9 @@ pub struct Policy {
     /// SHA-256 of the file's text, lower-case hex.
     #[serde(skip)]
     pub digest: String,
+    /// The file's text.
+    #[serde(skip)]
+    pub text: String,
 }
 
 /// The plugin's database.
@@ -162,10 +165,25 @@ impl Default for Limits {
     }
 }
 
-/// When a new version is taken away again.
+/// What becomes of sagas in flight when another version is activated.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum InFlight {
+    /// They end on the version that began them.
+    #[default]
+    Pin,
+    /// The active version handles them.
+    Move,
+}
+
+/// How a new version comes in, and when it is taken away again.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rollout {
+    /// What becomes of sagas in flight.
+    pub in_flight: InFlight,
+    /// A version that drains for longer is reported.
+    pub drain_s_max: u32,
     /// Deliveries or requests that fail alone, one after the other, before the version before is put back; 0 never does.
     pub failures_in_a_row_max: u32,
     /// So long after its activation; a version that has proved itself stays.
@@ -174,7 +192,7 @@ pub struct Rollout {
 
 impl Default for Rollout {
     fn default() -> Self {
-        Self { failures_in_a_row_max: 5, probation_s: 600 }
+        Self { in_flight: InFlight::Pin, drain_s_max: 86_400, failures_in_a_row_max: 5, probation_s: 600 }
     }
 }
 
@@ -220,6 +238,7 @@ impl Policy {
         let mut policy: Self = toml::from_str(text).map_err(|error| reject(describe(&error, text)))?;
         policy.check(file_stem).map_err(reject)?;
         policy.digest = hex::encode(Sha256::digest(text.as_bytes()));
+        text.clone_into(&mut policy.text);
         if policy.database.role.is_empty() {
             policy.database.role = format!("plugin_{}", policy.name.replace('-', "_"));
         }

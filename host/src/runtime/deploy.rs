@@ -5,15 +5,17 @@ use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use sha2::{Digest, Sha256};
 
-use super::{Shared, registry, shared::Rejected};
+use super::{Shared, shared::Rejected};
 use crate::{
     ingress::http::router::{self, RouteTable},
     plugin::{
         Policy,
+        policy::InFlight,
+        registry,
         version::{Rejection, Version},
     },
-    service::{Active, Counters, Service},
-    store::{PluginRole, ProvisionError},
+    service::{Counters, Running, Service, draining::Found},
+    store::{Migrations, PluginRole, ProvisionError},
 };
 
 /// What a deployment did.
@@ -27,6 +29,8 @@ pub struct Deployed {
     pub generation: i64,
     /// Active before.
     pub was: Option<String>,
+    /// Sagas in flight that stay with earlier versions.
+    pub stay: i64,
 }
 
 /// Why a deployment changed nothing.
@@ -94,8 +98,9 @@ impl Shared {
         match done {
             Ok(deployed) => {
                 self.rejected.write().remove(name);
-                let Deployed { digest, version, generation, was } = deployed;
-                tracing::info!(plugin = name, version, digest, generation, was, "plugin active");
+                let Deployed { digest, version, generation, was, stay } = deployed;
+                let sagas_stay = (*stay > 0).then_some(stay);
+                tracing::info!(plugin = name, version, digest, generation, was, sagas_stay, "plugin active");
             }
             Err(DeployError::SameDigest(_) | DeployError::UnknownPlugin | DeployError::Conflict(_)) => {}
             Err(DeployError::Rejected(reason) | DeployError::Environment(reason)) => {
@@ -130,6 +135,7 @@ impl Shared {
         }
         let version = Arc::new(Version::load(&self.engine, name, bytes, Arc::new(policy)).await?);
         self.check_against_others(&version)?;
+        let stay = self.check_in_flight(service.as_deref(), &version, instead_of.is_some()).await?;
         self.prepare(&version).await?;
         let database = self.server.database(&version.policy.database.name);
         let recorded =
@@ -142,10 +148,11 @@ impl Shared {
             version: version.manifest.version.clone(),
             generation,
             was: active.as_ref().map(|active| active.version.digest.clone()),
+            stay,
         };
-        let active = Active { version, generation, since, first_since, counters: Counters::default() };
+        let active = Running { version, generation, since, first_since, counters: Counters::default() };
         match service {
-            Some(service) => service.active.store(Arc::new(active)),
+            Some(service) => service.activate(active),
             None => self.launch(active).await.map_err(environment)?,
         }
         self.rebuild_routes()?;
@@ -212,13 +219,49 @@ impl Shared {
         Ok(())
     }
 
+    /// Sagas in flight are answered on what their versions read: the new one may not stop reading it, unless it goes
+    /// back, which must always be possible. Gives how many sagas stay with earlier versions.
+    async fn check_in_flight(
+        &self,
+        service: Option<&Service>,
+        version: &Version,
+        goes_back: bool,
+    ) -> Result<i64, DeployError> {
+        let Some(service) = service.filter(|_| version.policy.rollout.in_flight == InFlight::Pin) else { return Ok(0) };
+        let in_flight = registry::in_flight(&service.database.admin, &service.name).await.map_err(environment)?;
+        let active = service.active.load_full();
+        let mut stay = 0;
+        for (digest, sagas) in in_flight.into_iter().filter(|(digest, _)| *digest != version.digest) {
+            stay += sagas;
+            let Found::Ready(theirs) = service.version_of_saga(&active, &digest) else { continue };
+            let reads = &version.manifest.subscriptions;
+            let missing =
+                theirs.version.manifest.subscriptions.iter().find(|subscription| !reads.contains(subscription));
+            let Some(missing) = missing else { continue };
+            let reason = format!(
+                "{sagas} sagas in flight stay with {}, which reads {} otherwise than this version. Deploy it when they \
+                 have ended (saga-host plugins tells how many are left), or set in_flight = \"move\" under [rollout]",
+                short(&digest),
+                missing.topic
+            );
+            if !goes_back {
+                return Err(DeployError::Rejected(reason));
+            }
+            tracing::warn!(plugin = service.name, digest, reason, "sagas in flight may get no answers");
+        }
+        Ok(stay)
+    }
+
     /// Database, role, tables and topics.
     async fn prepare(&self, version: &Version) -> Result<(), DeployError> {
         let policy = &version.policy;
         let mode = policy.database.migrations.unwrap_or(self.config.migrations);
         let role = PluginRole { plugin: version.plugin.clone(), name: policy.database.role.clone() };
         let database = self.server.database(&policy.database.name);
-        self.server.provision(&database, &role, &version.manifest.migrations, mode).await?;
+        let pins = policy.rollout.in_flight == InFlight::Pin;
+        let migrations =
+            Migrations { all: &version.manifest.migrations, beside: pins.then_some(version.digest.as_str()) };
+        self.server.provision(&database, &role, &migrations, mode).await?;
         let read = version.manifest.subscriptions.iter().map(|subscription| subscription.topic.clone());
         let names = read.chain(version.manifest.publishes.iter().cloned()).collect();
         self.topics.ensure(names).await.map_err(environment)

@@ -12,10 +12,9 @@ use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 use super::{
     DeployError, Deployed, Shared,
     deploy::{digest_of, environment, short},
-    registry,
     shared::Rejected,
 };
-use crate::{lane::breaker::Trip, service::Service};
+use crate::{lane::breaker::Trip, plugin::registry, service::Service};
 
 /// How often the databases are asked what other hosts have activated.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);

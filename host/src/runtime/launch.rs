@@ -12,13 +12,13 @@ use crate::{
     },
     lane::{http::HttpLane, kafka::KafkaLane, queue::Queue, sources::Sources},
     relay::Relay,
-    service::{Active, Service},
+    service::{Running, Service, draining::Draining},
     store::{Database, PluginRole},
 };
 
 impl Shared {
     /// Runs a plugin that did not run before.
-    pub(super) async fn launch(self: &Arc<Self>, active: Active) -> anyhow::Result<()> {
+    pub(super) async fn launch(self: &Arc<Self>, active: Running) -> anyhow::Result<()> {
         let policy = active.version.policy.clone();
         let database = self.server.database(&policy.database.name);
         let relay = self.relay(&database);
@@ -36,6 +36,8 @@ impl Shared {
             waiters: Waiters::new(database.admin.clone()),
             consumer: Health::default(),
             trips: self.trips.clone(),
+            engine: self.engine.clone(),
+            draining: Draining::default(),
             database,
             role,
             active: ArcSwap::from_pointee(active),

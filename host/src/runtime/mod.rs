@@ -5,9 +5,9 @@
 //! database.
 
 mod deploy;
+mod drain;
 mod kept;
 mod launch;
-mod registry;
 mod shared;
 mod watch;
 
@@ -84,6 +84,7 @@ impl Host {
         watch::start(&shared).await;
         tasks.listeners.spawn(shared.clone().follow());
         tasks.listeners.spawn(shared.clone().put_back(tripped));
+        tasks.listeners.spawn(shared.clone().drain());
         // Requests that come earlier wait in the listener's queue: nobody is told that a route is not there.
         let service_routes = http::serve(http, shared.routes.clone(), stop);
         tasks.listeners.spawn(async { log_failure("service routes", service_routes.await) });

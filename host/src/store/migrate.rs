@@ -4,7 +4,7 @@
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::provision::ProvisionError;
+use super::{contracting::contracting, provision::ProvisionError};
 use crate::config::MigrationsMode;
 
 /// The advisory lock that hosts starting at the same time take turns with.
@@ -17,6 +17,15 @@ pub struct Migration {
     pub name: String,
     /// One or more statements.
     pub sql: String,
+}
+
+/// What a version brings.
+#[derive(Clone, Copy, Debug)]
+pub struct Migrations<'a> {
+    /// Sorted by name.
+    pub all: &'a [Migration],
+    /// The version's digest, when sagas in flight stay with the versions beside it.
+    pub beside: Option<&'a str>,
 }
 
 /// The host's own schema, `saga`.
@@ -33,13 +42,13 @@ pub(super) fn host_migrations() -> Vec<Migration> {
 pub(super) async fn migrate(
     connection: &mut PgConnection,
     owner: &str,
-    wanted: &[Migration],
+    wanted: &Migrations<'_>,
     mode: MigrationsMode,
 ) -> Result<(), ProvisionError> {
     if mode == MigrationsMode::Off {
         return Ok(());
     }
-    for migration in wanted {
+    for migration in wanted.all {
         let hash = hex::encode(Sha256::digest(&migration.sql));
         match applied(connection, owner, &migration.name).await? {
             Some(known) if known == hash => {}
@@ -49,7 +58,12 @@ pub(super) async fn migrate(
             None if mode == MigrationsMode::Check => {
                 return Err(ProvisionError::MigrationMissing { owner: owner.to_owned(), name: migration.name.clone() });
             }
-            None => apply(connection, owner, migration, &hash).await?,
+            None => {
+                if let Some(digest) = wanted.beside {
+                    breaks_nothing(connection, owner, digest, migration).await?;
+                }
+                apply(connection, owner, migration, &hash).await?;
+            }
         }
     }
     Ok(())
@@ -66,6 +80,26 @@ async fn applied(connection: &mut PgConnection, owner: &str, name: &str) -> Resu
         .bind(name)
         .fetch_optional(connection)
         .await
+}
+
+/// Earlier versions run on as long as they have sagas in flight.
+async fn breaks_nothing(
+    connection: &mut PgConnection,
+    owner: &str,
+    digest: &str,
+    migration: &Migration,
+) -> Result<(), ProvisionError> {
+    let Some(statement) = contracting(&migration.sql) else { return Ok(()) };
+    let sagas: i64 = sqlx::query_scalar("SELECT count(*) FROM saga.saga_live WHERE plugin = $1 AND version <> $2")
+        .bind(owner)
+        .bind(digest)
+        .fetch_one(connection)
+        .await?;
+    if sagas == 0 {
+        return Ok(());
+    }
+    let (owner, name) = (owner.to_owned(), migration.name.clone());
+    Err(ProvisionError::MigrationContracts { owner, name, statement, sagas })
 }
 
 async fn apply(

@@ -4,12 +4,13 @@
 //! their restricted roles alone.
 
 mod connect;
+mod contracting;
 mod migrate;
 mod provision;
 mod retention;
 
 pub use connect::{Database, Server};
-pub use migrate::Migration;
+pub use migrate::{Migration, Migrations};
 pub use provision::{PluginRole, ProvisionError};
 pub use retention::roll_partitions;
 

@@ -4,7 +4,7 @@
 use sqlx::{AssertSqlSafe, PgConnection, postgres::PgDatabaseError};
 
 use super::{
-    Database, Migration, Server,
+    Database, Migrations, Server,
     migrate::{self, LOCK, host_migrations},
     quote_ident, quote_literal, roll_partitions,
 };
@@ -58,6 +58,22 @@ pub enum ProvisionError {
         /// What Postgres said.
         source: sqlx::Error,
     },
+    /// It would break an earlier version that sagas in flight stay with.
+    #[error(
+        "migration {name} of {owner} does more than add ({statement}), and {sagas} sagas in flight stay with earlier \
+         versions. Deploy it when they have ended (saga-host plugins tells how many are left), or set in_flight = \
+         \"move\" under [rollout] in {owner}.toml"
+    )]
+    MigrationContracts {
+        /// The plugin.
+        owner: String,
+        /// File name.
+        name: String,
+        /// The beginning of the first statement that does.
+        statement: String,
+        /// Sagas in flight under other versions.
+        sagas: i64,
+    },
     /// The role may do more than a plugin's statements should.
     #[error(
         "role {0} is a superuser or may create roles or databases; name a role of the plugin's own in [database] role"
@@ -77,7 +93,7 @@ impl Server {
         &self,
         database: &Database,
         role: &PluginRole,
-        migrations: &[Migration],
+        migrations: &Migrations<'_>,
         mode: MigrationsMode,
     ) -> Result<(), ProvisionError> {
         self.create_database(&database.name).await?;
@@ -96,13 +112,13 @@ impl Server {
         connection: &mut PgConnection,
         database: &Database,
         role: &PluginRole,
-        migrations: &[Migration],
+        migrations: &Migrations<'_>,
         mode: MigrationsMode,
     ) -> Result<(), ProvisionError> {
         if mode == MigrationsMode::Apply {
             sqlx::raw_sql(BOOKKEEPING).execute(&mut *connection).await?;
         }
-        migrate::migrate(connection, "host", &host_migrations(), mode).await?;
+        migrate::migrate(connection, "host", &Migrations { all: &host_migrations(), beside: None }, mode).await?;
         self.create_role(connection, role).await?;
         migrate::migrate(connection, &role.plugin, migrations, mode).await?;
         if mode == MigrationsMode::Apply {

@@ -1,12 +1,15 @@
 //! One unit of Kafka records, timers and deadlines, from its plan to its commit.
 
+use std::sync::Arc;
+
 use super::{
     Setup,
     close::{Closing, Held},
     commit::commit,
     fault::{Culprit, Fault, Then, retry_after_ms},
-    open::{LiveSaga, Opened, Opening},
+    open::{Opened, Opening},
     overdue,
+    runs::{Run, Runs},
     settle::{Caused, Ended, Setting, settle},
 };
 use crate::{
@@ -19,6 +22,7 @@ use crate::{
     },
     plugin::call::Outcome,
     saga::log::Cause,
+    service::Running,
 };
 
 /// What a committed unit did.
@@ -28,21 +32,45 @@ pub struct Committed {
     pub advances: Vec<Advance>,
     /// Sagas that ended.
     pub ended: Vec<Ended>,
-    /// Deliveries that the plugin handled.
-    pub handled: usize,
-    /// These, and those that were set aside: all but the dropped.
+    /// What each version in it did.
+    pub ran: Vec<Ran>,
+    /// Deliveries that were handled, and those that were set aside: all but the dropped.
     pub dealt_with: usize,
-    /// SQL statements of the plugin.
-    pub statements: u32,
     /// False when there was nothing to do: no unit was opened.
     pub committed: bool,
+}
+
+/// What one version did in a committed unit.
+#[derive(Debug)]
+pub struct Ran {
+    /// The version.
+    pub version: Arc<Running>,
+    /// Deliveries that it handled.
+    pub handled: usize,
+    /// SQL statements that it ran.
+    pub statements: u32,
+}
+
+/// Why a unit was rolled back.
+#[derive(Debug)]
+pub struct Failed {
+    /// Culprits by their place in the work.
+    pub fault: Fault,
+    /// The version whose call failed; none when it was not in a call.
+    pub version: Option<Arc<Running>>,
+}
+
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Self {
+        Self { fault, version: None }
+    }
 }
 
 /// Runs `work` as one unit.
 ///
 /// # Errors
-/// Why it was rolled back; culprits by their place in `work`.
-pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Result<Committed, Fault> {
+/// Why it was rolled back.
+pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Result<Committed, Failed> {
     let mut plan = sources.with(|sources| Plan::make(work, sources));
     if plan.is_empty() {
         return Ok(Committed::default());
@@ -58,17 +86,19 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
             tracing::warn!(plugin, topic = &*place.0, partition = place.1, "another host has claimed this partition");
             sources.lose(place);
         }
-        return Err(Fault::SourcesLost);
+        return Err(Fault::SourcesLost.into());
     }
     drop_what_is_gone(&mut plan, work, &opened);
-    let running: Vec<usize> = (0..work.len()).filter(|place| plan.fates[*place] == Fate::Run).collect();
-    let batch: Vec<&Delivery> = running.iter().map(|place| &work[*place].delivery).collect();
+    let running = (0..work.len()).filter(|place| plan.fates[*place] == Fate::Run).collect();
     let begun_us = now_us();
-    let (outcomes, mut effects, statements) =
-        handle(setup, &batch, &opened.sagas, begun_us).await.map_err(|fault| in_work(fault, &running))?;
+    let runs = Runs::of(setup.service, setup.active, work, running, opened.sagas)?;
+    let batch: Vec<&Delivery> = runs.deliveries.iter().map(|place| &work[*place].delivery).collect();
+    let Handled { outcomes, mut effects, ran } = handle(setup, &runs, &batch, begun_us).await?;
     let mut closing = Closing::default();
-    keep_order(&batch, &outcomes).map_err(|fault| in_work(fault, &running))?;
-    let mut causes: Vec<Caused> = batch.iter().map(|delivery| caused(delivery)).collect();
+    keep_order(&batch, &outcomes).map_err(|fault| in_work(fault, &runs.deliveries))?;
+    let active_digest = &setup.active.version.digest;
+    let mut causes: Vec<Caused<'_>> =
+        batch.iter().enumerate().map(|(cause, delivery)| caused(delivery, runs.digest(cause))).collect();
     let mut book = Book {
         plugin: &setup.service.name,
         closing: &mut closing,
@@ -85,16 +115,15 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
             _ => continue,
         }
         if matches!(item.delivery.origin, Origin::Deadline { .. }) {
-            causes.push(caused(&item.delivery));
+            causes.push(caused(&item.delivery, active_digest));
         }
     }
-    overdue::mark(&opened.sagas, &causes, begun_us, &mut effects);
+    overdue::mark(&runs.sagas, &causes, begun_us, &mut effects);
     let unit = setup.unit_name();
     let setting = Setting {
         unit,
         database: &setup.service.database.name,
         plugin: &setup.service.name,
-        digest: &setup.active.version.digest,
         now_us: now_us(),
         topics: &setup.service.topics,
     };
@@ -102,14 +131,13 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
     let relay = setup.service.relay.clone();
     commit(setup.connection()?, chain, closing, settled.records, &relay, || {})
         .await
-        .map_err(|fault| in_work(fault, &running))?;
+        .map_err(|fault| in_work(fault, &runs.deliveries))?;
     let dealt_with = plan.fates.iter().filter(|fate| **fate != Fate::Drop).count();
     Ok(Committed {
         advances: plan.advances.into_values().collect(),
         ended: settled.ended,
-        handled: running.len(),
+        ran,
         dealt_with,
-        statements,
         committed: true,
     })
 }
@@ -117,6 +145,9 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
 fn opening(plan: &Plan, work: &[Work], setup: &Setup<'_>) -> Opening {
     let mut opening = Opening { sources: plan.steps.clone(), ..Opening::default() };
     opening.saga_types.clone_from(&setup.active.version.manifest.sagas);
+    for drain in setup.service.draining.all().iter() {
+        opening.saga_types.extend_from_slice(&drain.running.version.manifest.sagas);
+    }
     for (item, fate) in work.iter().zip(&plan.fates) {
         let delivery = &item.delivery;
         if *fate == Fate::Drop {
@@ -162,19 +193,30 @@ fn drop_what_is_gone(plan: &mut Plan, work: &[Work], opened: &Opened) {
     }
 }
 
-async fn handle(
-    setup: &mut Setup<'_>,
-    batch: &[&Delivery],
-    sagas: &[LiveSaga],
-    now_us: i64,
-) -> Result<(Vec<Outcome>, Effects, u32), Fault> {
-    if batch.is_empty() {
-        return Ok((Vec::new(), Effects::default(), 0));
+/// What the calls of a unit gave, in the order of its runs.
+#[derive(Default)]
+struct Handled {
+    outcomes: Vec<Outcome>,
+    effects: Effects,
+    ran: Vec<Ran>,
+}
+
+async fn handle(setup: &mut Setup<'_>, runs: &Runs, batch: &[&Delivery], now_us: i64) -> Result<Handled, Failed> {
+    let mut handled = Handled::default();
+    for Run { version, deliveries, sagas } in &runs.runs {
+        let (session, setting) = (setup.take_session()?, setup.call(now_us, false));
+        let (batch, sagas) = (&batch[deliveries.clone()], &runs.sagas[sagas.clone()]);
+        let called = version.version.handle_deliveries(session, &setting, batch, sagas).await;
+        *setup.session = called.session;
+        let failed = |fault| Failed {
+            fault: in_work(fault, &runs.deliveries[deliveries.clone()]),
+            version: Some(version.clone()),
+        };
+        handled.outcomes.extend(called.result.map_err(failed)?);
+        handled.effects.append(called.effects, u32::try_from(deliveries.start).unwrap_or(u32::MAX));
+        handled.ran.push(Ran { version: version.clone(), handled: batch.len(), statements: called.statements });
     }
-    let (session, setting) = (setup.take_session()?, setup.call(now_us, false));
-    let called = setup.active.version.handle_deliveries(session, &setting, batch, sagas).await;
-    *setup.session = called.session;
-    Ok((called.result?, called.effects, called.statements))
+    Ok(handled)
 }
 
 /// What waits must not be overtaken by a later one of its key: then it is taken out first, so that
@@ -210,7 +252,7 @@ pub(super) fn in_work(fault: Fault, running: &[usize]) -> Fault {
     Fault::Culprits(culprits)
 }
 
-fn caused(delivery: &Delivery) -> Caused {
+fn caused<'a>(delivery: &Delivery, digest: &'a str) -> Caused<'a> {
     let mut cause = Cause { kind: "kafka".into(), id: delivery.id.clone(), topic: None, partition: None, offset: None };
     match &delivery.origin {
         Origin::Kafka { topic, partition, offset } => {
@@ -221,7 +263,7 @@ fn caused(delivery: &Delivery) -> Caused {
         Origin::Timer { .. } => cause.kind = "timer".into(),
         Origin::Deadline { .. } => cause.kind = "deadline".into(),
     }
-    Caused { cause, trace: delivery.trace }
+    Caused { cause, digest, trace: delivery.trace }
 }
 
 /// Writes down what becomes of each delivery.

@@ -18,6 +18,9 @@ pub enum Fault {
     /// One of the batch, nobody knows which: halve it.
     #[error("{0}")]
     Guest(String),
+    /// A saga stays with a version of this digest, which must be loaded first.
+    #[error("version {0} of a saga in flight is not loaded")]
+    Unloaded(String),
     /// COMMIT had no answer and the database cannot tell: for a caller to repeat.
     #[error("it cannot be told whether the unit was committed")]
     Unknown,

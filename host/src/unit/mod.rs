@@ -1,4 +1,4 @@
-//! A unit of work: one batch, one transaction, one fresh instance of the plugin.
+//! A unit of work: one batch, one transaction, one fresh instance of each version of the plugin in it.
 //!
 //! ```text
 //!  open ──▶ plugin ──▶ settle ──▶ close ──▶ COMMIT
@@ -16,15 +16,18 @@ pub mod fault;
 pub mod open;
 pub(crate) mod overdue;
 pub mod requests;
+mod runs;
 pub mod seen;
 pub mod settle;
+
+use std::sync::Arc;
 
 use sqlx::PgConnection;
 
 use crate::{
     lane::claim::LEASE_MS,
     plugin::call::{CallSetting, Session},
-    service::{Active, Service},
+    service::{Running, Service},
 };
 use fault::Fault;
 use open::{Chain, Opened, Opening, open};
@@ -34,8 +37,8 @@ use open::{Chain, Opened, Opening, open};
 pub struct Setup<'a> {
     /// The plugin.
     pub service: &'a Service,
-    /// The version that handles this unit.
-    pub active: &'a Active,
+    /// The version that handles what no saga in flight keeps from it.
+    pub active: &'a Arc<Running>,
     /// The lane's place, before the unit.
     pub chain: &'a Chain,
     /// The lane's connection; none after a fault that closed it.

@@ -13,7 +13,7 @@ const PAUSE_US_MIN: i64 = 30_000_000;
 const PAUSE_US_MAX: i64 = 3_600_000_000;
 
 /// Adds a transition for each deadline among `causes` whose saga nothing else moves on.
-pub(super) fn mark(sagas: &[LiveSaga], causes: &[Caused], now_us: i64, effects: &mut Effects) {
+pub(super) fn mark(sagas: &[LiveSaga], causes: &[Caused<'_>], now_us: i64, effects: &mut Effects) {
     for (place, caused) in causes.iter().enumerate() {
         if caused.cause.kind != "deadline" {
             continue;

@@ -48,12 +48,12 @@ pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, F
     let begun: HashSet<(String, String)> =
         effects.begun.iter().map(|saga| (saga.saga_type.clone(), saga.key.clone())).collect();
     let mut closing = Closing::of_answers();
-    let causes: Vec<Caused> = running.iter().map(|place| caused(&work[*place])).collect();
+    let causes: Vec<Caused<'_>> =
+        running.iter().map(|place| caused(&work[*place], &setup.active.version.digest)).collect();
     let setting = Setting {
         unit: setup.unit_name(),
         database: &setup.service.database.name,
         plugin: &setup.service.name,
-        digest: &setup.active.version.digest,
         now_us: now_us(),
         topics: &setup.service.topics,
     };
@@ -122,8 +122,8 @@ fn keep(pending: &Pending, response: &Response, closing: &mut Closing) {
     closing.keep_answer(key, hash, postcard::to_stdvec(response).unwrap_or_default());
 }
 
-fn caused(pending: &Pending) -> Caused {
+fn caused<'a>(pending: &Pending, digest: &'a str) -> Caused<'a> {
     let cause =
         Cause { kind: "request".into(), id: pending.request.id.clone(), topic: None, partition: None, offset: None };
-    Caused { cause, trace: pending.trace }
+    Caused { cause, digest, trace: pending.trace }
 }

@@ -24,8 +24,6 @@ pub struct Setting<'a> {
     pub database: &'a str,
     /// The plugin.
     pub plugin: &'a str,
-    /// Digest of its version.
-    pub digest: &'a str,
     /// Microseconds since 1970, read when the plugin has all its row locks: what was decided later on a row is then sent
     /// under a later time, whichever lane decides, or host as far as the clocks agree.
     pub now_us: i64,
@@ -35,9 +33,11 @@ pub struct Setting<'a> {
 
 /// Who caused an effect.
 #[derive(Clone, Debug)]
-pub struct Caused {
+pub struct Caused<'a> {
     /// For the saga's log.
     pub cause: Cause,
+    /// Digest of the version that handled it.
+    pub digest: &'a str,
     /// The trace that goes on.
     pub trace: Trace,
 }
@@ -64,7 +64,7 @@ pub struct Settled {
 
 /// Turns effects into records and adds the rest to `closing`.
 #[must_use]
-pub fn settle(setting: &Setting<'_>, effects: Effects, causes: &[Caused], closing: &mut Closing) -> Settled {
+pub fn settle(setting: &Setting<'_>, effects: Effects, causes: &[Caused<'_>], closing: &mut Closing) -> Settled {
     let mut sent: HashMap<u32, Vec<Sent>> = HashMap::new();
     let mut records = Vec::with_capacity(effects.published.len());
     for (index, outgoing) in effects.published.into_iter().enumerate() {
@@ -78,7 +78,7 @@ pub fn settle(setting: &Setting<'_>, effects: Effects, causes: &[Caused], closin
         closing.begin(Begin {
             cause: usize::try_from(saga.cause).unwrap_or(0),
             log: log.line(saga.cause, "SAGA_BEGUN", &saga.state, 1),
-            version: setting.digest.to_owned(),
+            version: cause_of(causes, saga.cause).map_or("", |caused| caused.digest).to_owned(),
             saga_type: saga.saga_type,
             key: saga.key,
             state: saga.state,
@@ -95,7 +95,7 @@ pub fn settle(setting: &Setting<'_>, effects: Effects, causes: &[Caused], closin
     Settled { records: Arc::new(records), ended }
 }
 
-fn cause_of(causes: &[Caused], cause: u32) -> Option<&Caused> {
+fn cause_of<'a>(causes: &'a [Caused<'a>], cause: u32) -> Option<&'a Caused<'a>> {
     causes.get(usize::try_from(cause).ok()?)
 }
 
@@ -133,7 +133,7 @@ fn span(id: &str) -> u64 {
 
 struct Log<'a> {
     setting: &'a Setting<'a>,
-    causes: &'a [Caused],
+    causes: &'a [Caused<'a>],
     sent: &'a HashMap<u32, Vec<Sent>>,
 }
 
@@ -145,7 +145,7 @@ impl Log<'_> {
             event: event.to_owned(),
             state: state.to_owned(),
             revision,
-            digest: self.setting.digest.to_owned(),
+            digest: caused.digest.to_owned(),
             trace: caused.trace.id(),
             cause: caused.cause.clone(),
             sent: self.sent.get(&cause).cloned().unwrap_or_default(),

@@ -10,7 +10,7 @@ use saga_host::{
         bindings::saga::plugin::postgres::{Column, SqlError, Values},
         call::Session,
     },
-    store::{Database, Migration, PluginRole, ProvisionError, Server},
+    store::{Database, Migration, Migrations, PluginRole, ProvisionError, Server},
     unit::open::Chain,
 };
 use sqlx::{AssertSqlSafe, Connection};
@@ -43,7 +43,7 @@ impl House {
             |plugin: &str| PluginRole { plugin: plugin.to_owned(), name: format!("plugin_{plugin}_{}", &mark[..8]) };
         let roles = [role("ours"), role("theirs")];
         for role in &roles {
-            server.provision(&database, role, &migrations(&role.plugin), MigrationsMode::Apply).await.unwrap();
+            server.provision(&database, role, &alone(&migrations(&role.plugin)), MigrationsMode::Apply).await.unwrap();
         }
         let chains = [
             claim_slot(&database, &roles[0], "kafka", "test").await.unwrap(),
@@ -214,10 +214,37 @@ async fn what_a_later_migration_creates_can_be_used() {
     let mut migrations = migrations("ours");
     let sql = "CREATE TABLE later (id serial PRIMARY KEY, note text)".to_owned();
     migrations.push(Migration { name: "0002_later.sql".into(), sql });
-    house.server.provision(&house.database, &house.roles[0], &migrations, MigrationsMode::Apply).await.unwrap();
+    house.server.provision(&house.database, &house.roles[0], &alone(&migrations), MigrationsMode::Apply).await.unwrap();
     assert_eq!(house.integer("INSERT INTO later (note) VALUES ('a') RETURNING id").await, 1);
     assert_eq!(house.integer("INSERT INTO ours (qty) VALUES (1) RETURNING id").await, 1);
     house.refused(DENIED, &["SELECT setval('later_id_seq', 9)"]).await;
+    house.end().await;
+}
+
+/// A version of which no other runs beside it.
+fn alone(all: &[Migration]) -> Migrations<'_> {
+    Migrations { all, beside: None }
+}
+
+#[tokio::test]
+async fn a_migration_that_takes_away_waits_until_no_saga_of_an_earlier_version_is_in_flight() {
+    let house = House::new("contract").await;
+    let migration = |name: &str, sql: &str| Migration { name: name.into(), sql: sql.into() };
+    let mut all = migrations("ours");
+    all.push(migration("0002_wider.sql", "ALTER TABLE ours ADD COLUMN note text"));
+    let begin = "INSERT INTO saga.saga_live (type, key, plugin, version, revision, state, data, began, next_at, log)
+                 VALUES ('order', 'k', 'ours', 'first', 1, 's', '{}', now(), now(), '')";
+    sqlx::query(begin).execute(&house.database.admin).await.unwrap();
+    let provision = async |all: &[Migration]| {
+        let migrations = Migrations { all, beside: Some("second") };
+        house.server.provision(&house.database, &house.roles[0], &migrations, MigrationsMode::Apply).await
+    };
+    provision(&all).await.unwrap();
+    all.push(migration("0003_narrower.sql", "ALTER TABLE ours DROP COLUMN note"));
+    let refusal = provision(&all).await.unwrap_err().to_string();
+    assert!(refusal.contains("(ALTER TABLE OURS DROP COLUMN NOTE), and 1 sagas in flight"), "{refusal}");
+    sqlx::query("DELETE FROM saga.saga_live").execute(&house.database.admin).await.unwrap();
+    provision(&all).await.unwrap();
     house.end().await;
 }
 
@@ -225,7 +252,7 @@ async fn what_a_later_migration_creates_can_be_used() {
 async fn a_strong_role_is_refused() {
     let house = House::new("strong").await;
     let strong = PluginRole { plugin: "strong".into(), name: "postgres".into() };
-    let refusal = house.server.provision(&house.database, &strong, &[], MigrationsMode::Apply).await;
+    let refusal = house.server.provision(&house.database, &strong, &alone(&[]), MigrationsMode::Apply).await;
     assert!(matches!(refusal, Err(ProvisionError::RoleTooStrong(name)) if name == "postgres"));
     house.end().await;
 }

@@ -12,6 +12,7 @@ mod deploy;
 mod isolation;
 mod misbehaving;
 mod outage;
+mod pinning;
 mod sql;
 mod support;
 mod two_hosts;

@@ -1,36 +1,39 @@
 //! The statements of `saga.component` and `saga.activation`: which versions a plugin has had, and which is active. The
 //! database is the truth; the file in the plugin folder is only how a version comes in.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context;
 use sqlx::PgPool;
 
-use crate::plugin::version::Version;
+use super::version::Version;
 
 /// Versions of a plugin that can be activated again: the last ones, and those with sagas in flight.
 const VERSIONS_KEPT: i64 = 20;
 
 /// SHA-256 of a component, lower-case hex.
-pub(super) type Digest = String;
+pub(crate) type Digest = String;
 
 /// What a database knows of a plugin's activations.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(crate) struct Standing {
     /// The active digest.
-    pub(super) active: Option<Digest>,
+    pub(crate) active: Option<Digest>,
     /// Whether the digest that was asked for was ever active.
-    pub(super) known: bool,
+    pub(crate) known: bool,
 }
 
 /// An activation as it is recorded.
-pub(super) struct Recorded {
+pub(crate) struct Recorded {
     /// Counts activations, from 1.
-    pub(super) generation: i64,
+    pub(crate) generation: i64,
     /// Of this generation.
-    pub(super) since: SystemTime,
+    pub(crate) since: SystemTime,
     /// When the digest was activated for the first time.
-    pub(super) first_since: SystemTime,
+    pub(crate) first_since: SystemTime,
 }
 
 /// Keeps a component and records that it is active, under the generation that it has when it was active already. With
@@ -38,7 +41,7 @@ pub(super) struct Recorded {
 ///
 /// # Errors
 /// When Postgres is away.
-pub(super) async fn activate(
+pub(crate) async fn activate(
     pool: &PgPool,
     version: &Version,
     bytes: &[u8],
@@ -56,6 +59,12 @@ pub(super) async fn activate(
         .bind(&version.plugin)
         .bind(&version.digest)
         .bind(bytes)
+        .execute(&mut *transaction)
+        .await
+        .with_context(recording)?;
+    sqlx::query("INSERT INTO saga.policy (digest, body) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        .bind(&version.policy.digest)
+        .bind(&version.policy.text)
         .execute(&mut *transaction)
         .await
         .with_context(recording)?;
@@ -92,8 +101,12 @@ pub(super) async fn activate(
     }
     forget(&mut transaction, &version.plugin).await.with_context(recording)?;
     transaction.commit().await.with_context(recording)?;
-    let instant = |us| SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(us).unwrap_or(0));
     Ok(Some(Recorded { generation, since: instant(since), first_since: instant(first_since) }))
+}
+
+/// Of microseconds since 1970.
+fn instant(us: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(us).unwrap_or(0))
 }
 
 async fn forget(connection: &mut sqlx::PgConnection, plugin: &str) -> Result<(), sqlx::Error> {
@@ -115,7 +128,7 @@ async fn forget(connection: &mut sqlx::PgConnection, plugin: &str) -> Result<(),
 ///
 /// # Errors
 /// When Postgres is away.
-pub(super) async fn standing(pool: &PgPool, plugin: &str, digest: &str) -> anyhow::Result<Standing> {
+pub(crate) async fn standing(pool: &PgPool, plugin: &str, digest: &str) -> anyhow::Result<Standing> {
     let asked: Result<(Option<Digest>, bool), sqlx::Error> = sqlx::query_as(
         "SELECT (SELECT digest FROM saga.activation WHERE plugin = $1 ORDER BY generation DESC LIMIT 1),
                 EXISTS (SELECT FROM saga.activation WHERE plugin = $1 AND digest = $2)",
@@ -139,11 +152,57 @@ fn is_missing(error: &sqlx::Error) -> bool {
         .is_some_and(|code| ["3D000", "3F000", "42P01"].contains(&&*code))
 }
 
+/// A version as its last activation had it.
+pub(crate) struct Kept {
+    /// The component.
+    pub(crate) body: Vec<u8>,
+    /// The text of its policy.
+    pub(crate) policy: String,
+    /// Of that activation.
+    pub(crate) generation: i64,
+    /// When that was.
+    pub(crate) since: SystemTime,
+}
+
+/// A version that is kept, to run beside the active one.
+///
+/// # Errors
+/// When Postgres is away.
+pub(crate) async fn kept_version(pool: &PgPool, plugin: &str, digest: &str) -> anyhow::Result<Option<Kept>> {
+    let kept: Option<(Vec<u8>, String, i64, i64)> = sqlx::query_as(
+        "SELECT c.body, p.body, a.generation, (extract(epoch FROM a.activated_at) * 1000000)::bigint
+           FROM saga.component c
+           JOIN saga.activation a USING (plugin, digest)
+           JOIN saga.policy p ON p.digest = a.policy_digest
+          WHERE c.plugin = $1 AND c.digest = $2 ORDER BY a.generation DESC LIMIT 1",
+    )
+    .bind(plugin)
+    .bind(digest)
+    .fetch_optional(pool)
+    .await
+    .with_context(|| format!("reading {plugin} {digest}"))?;
+    Ok(kept.map(|(body, policy, generation, since)| Kept { body, policy, generation, since: instant(since) }))
+}
+
+/// How many sagas of a plugin are in flight, by the digest of the version that began them.
+///
+/// # Errors
+/// When Postgres is away.
+pub(crate) async fn in_flight(pool: &PgPool, plugin: &str) -> anyhow::Result<HashMap<Digest, i64>> {
+    let counted: Vec<(Digest, i64)> =
+        sqlx::query_as("SELECT version, count(*) FROM saga.saga_live WHERE plugin = $1 GROUP BY version")
+            .bind(plugin)
+            .fetch_all(pool)
+            .await
+            .with_context(|| format!("counting the sagas of {plugin} in flight"))?;
+    Ok(counted.into_iter().collect())
+}
+
 /// A component that is kept.
 ///
 /// # Errors
 /// When Postgres is away.
-pub(super) async fn component(pool: &PgPool, plugin: &str, digest: &str) -> anyhow::Result<Option<Vec<u8>>> {
+pub(crate) async fn component(pool: &PgPool, plugin: &str, digest: &str) -> anyhow::Result<Option<Vec<u8>>> {
     sqlx::query_scalar("SELECT body FROM saga.component WHERE plugin = $1 AND digest = $2")
         .bind(plugin)
         .bind(digest)
@@ -156,7 +215,7 @@ pub(super) async fn component(pool: &PgPool, plugin: &str, digest: &str) -> anyh
 ///
 /// # Errors
 /// When Postgres is away.
-pub(super) async fn kept(pool: &PgPool, plugin: &str) -> anyhow::Result<Vec<Digest>> {
+pub(crate) async fn kept(pool: &PgPool, plugin: &str) -> anyhow::Result<Vec<Digest>> {
     sqlx::query_scalar(
         "SELECT digest FROM saga.component JOIN saga.activation USING (plugin, digest)
           WHERE plugin = $1 GROUP BY digest ORDER BY max(generation) DESC",
@@ -172,7 +231,7 @@ pub(super) async fn kept(pool: &PgPool, plugin: &str) -> anyhow::Result<Vec<Dige
 ///
 /// # Errors
 /// When Postgres is away.
-pub(super) async fn before(pool: &PgPool, plugin: &str, digest: &str) -> anyhow::Result<Option<Digest>> {
+pub(crate) async fn before(pool: &PgPool, plugin: &str, digest: &str) -> anyhow::Result<Option<Digest>> {
     sqlx::query_scalar(
         "SELECT a.digest FROM saga.activation a JOIN saga.component c USING (plugin, digest)
           WHERE a.plugin = $1 AND a.digest <> $2
@@ -190,7 +249,7 @@ pub(super) async fn before(pool: &PgPool, plugin: &str, digest: &str) -> anyhow:
 ///
 /// # Errors
 /// When Postgres is away.
-pub(super) async fn redrive(pool: &PgPool, plugin: &str, since: SystemTime) -> anyhow::Result<()> {
+pub(crate) async fn redrive(pool: &PgPool, plugin: &str, since: SystemTime) -> anyhow::Result<()> {
     let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     sqlx::query(
         "UPDATE saga.held h SET retry_at = now()

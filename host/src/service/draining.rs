@@ -1,0 +1,104 @@
+//! Versions that are active no longer and still handle the sagas that they began: `in_flight = "pin"`. One gets here
+//! when another takes over from it, or when a saga asks for a version that this host does not run. It is dropped when
+//! its last saga has ended; a saga that needs it all the same has it loaded again.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::Running;
+
+/// Before a version that cannot be loaded is tried again.
+pub const REFUSED_FOR: Duration = Duration::from_secs(30);
+
+/// A version that drains.
+#[derive(Clone, Debug)]
+pub struct Drain {
+    /// The version.
+    pub running: Arc<Running>,
+    /// Since when it is active no longer, as far as this host knows.
+    pub since: SystemTime,
+    late_told: Arc<AtomicBool>,
+}
+
+impl Drain {
+    /// True once, the first time that it takes longer than its policy's `drain_s_max`.
+    pub fn is_late_and_untold(&self) -> bool {
+        let most = Duration::from_secs(u64::from(self.running.version.policy.rollout.drain_s_max));
+        self.since.elapsed().is_ok_and(|since| since > most) && !self.late_told.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// What a host has for a saga's version.
+#[derive(Debug)]
+pub enum Found {
+    /// It runs.
+    Ready(Arc<Running>),
+    /// It cannot; why.
+    Refused(String),
+    /// It must be loaded first.
+    Unknown,
+}
+
+/// The versions of one plugin that drain.
+#[derive(Debug, Default)]
+pub struct Draining {
+    versions: ArcSwap<Vec<Drain>>,
+    refused: Mutex<HashMap<String, (String, Instant)>>,
+}
+
+impl Draining {
+    /// Looks for a version by its digest.
+    pub fn find(&self, digest: &str) -> Found {
+        let versions = self.versions.load();
+        if let Some(drain) = versions.iter().find(|drain| drain.running.version.digest == digest) {
+            return Found::Ready(drain.running.clone());
+        }
+        match self.refused.lock().get(digest) {
+            Some((reason, at)) if at.elapsed() < REFUSED_FOR => Found::Refused(reason.clone()),
+            _ => Found::Unknown,
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Arc<Vec<Drain>> {
+        self.versions.load_full()
+    }
+
+    /// A version drains from `since` on.
+    pub fn add(&self, running: Arc<Running>, since: SystemTime) {
+        self.refused.lock().remove(&running.version.digest);
+        let drain = Drain { running, since, late_told: Arc::default() };
+        self.change(|versions| {
+            versions.retain(|other| other.running.version.digest != drain.running.version.digest);
+            versions.push(drain.clone());
+        });
+    }
+
+    /// A version is active again, or has no sagas left.
+    pub fn remove(&self, digest: &str) {
+        self.change(|versions| versions.retain(|drain| drain.running.version.digest != digest));
+    }
+
+    /// A version cannot be loaded.
+    pub fn refuse(&self, digest: &str, reason: String) {
+        self.refused.lock().insert(digest.to_owned(), (reason, Instant::now()));
+    }
+
+    fn change(&self, change: impl Fn(&mut Vec<Drain>)) {
+        self.versions.rcu(|versions| {
+            let mut versions = Vec::clone(versions);
+            change(&mut versions);
+            versions
+        });
+    }
+}

@@ -1,0 +1,169 @@
+//! One plugin as this host runs it: its versions, its database, its queues and its counters.
+//! Everything that lanes, ingress and the host API share of a plugin is here and nowhere else.
+
+pub mod draining;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
+
+use arc_swap::ArcSwap;
+use draining::{Draining, Found};
+
+use crate::{
+    ingress::{
+        consumer::Health,
+        delivery::Delivery,
+        http::{pending::Pending, readers::Readers, waiters::Waiters},
+    },
+    kafka::Topics,
+    lane::{breaker::Trips, queue::Queue},
+    plugin::{
+        Policy,
+        engine::Engine,
+        policy::InFlight,
+        registry,
+        version::{Rejection, Version},
+    },
+    relay::Relay,
+    store::{Database, PluginRole},
+};
+
+/// A version as this host runs it.
+#[derive(Debug)]
+pub struct Running {
+    /// The version.
+    pub version: Arc<Version>,
+    /// Counts activations in the database, from 1.
+    pub generation: i64,
+    /// Since when.
+    pub since: SystemTime,
+    /// When it was active for the first time: so long it has proved itself.
+    pub first_since: SystemTime,
+    /// What it has done since.
+    pub counters: Counters,
+}
+
+/// What a version has done on this host.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Committed units.
+    pub units: AtomicU64,
+    /// Deliveries and requests in them.
+    pub deliveries: AtomicU64,
+    /// SQL statements of the plugin in them.
+    pub statements: AtomicU64,
+    /// Units that failed by the plugin's fault.
+    pub errors: AtomicU64,
+    /// Deliveries that failed alone, by the plugin's fault, since the last unit of them that was committed.
+    pub failed_deliveries: AtomicU32,
+    /// The same of requests.
+    pub failed_requests: AtomicU32,
+}
+
+impl Counters {
+    /// Notes a committed unit.
+    pub fn unit(&self, deliveries: usize, statements: u32) {
+        self.units.fetch_add(1, Ordering::Relaxed);
+        self.deliveries.fetch_add(deliveries as u64, Ordering::Relaxed);
+        self.statements.fetch_add(u64::from(statements), Ordering::Relaxed);
+    }
+}
+
+/// One plugin.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Its database.
+    pub database: Database,
+    /// The role that its units run under.
+    pub role: PluginRole,
+    /// The version that new work goes to. Changed between two units, never within one.
+    pub active: ArcSwap<Running>,
+    /// Versions that finish what they began.
+    pub draining: Draining,
+    /// Loads them.
+    pub engine: Engine,
+    /// The relay of its database.
+    pub relay: Arc<Relay>,
+    /// Partition counts.
+    pub topics: Arc<Topics>,
+    /// What waits for the Kafka lane.
+    pub deliveries: Arc<Queue<Delivery>>,
+    /// What waits for the HTTP lane.
+    pub requests: Arc<Queue<Pending>>,
+    /// How its reading of Kafka goes.
+    pub consumer: Health,
+    /// The connections of its reads.
+    pub readers: Readers,
+    /// Where lanes tell that the active version must go.
+    pub trips: Trips,
+    /// HTTP callers that wait for the end of a saga.
+    pub waiters: Arc<Waiters>,
+}
+
+impl Service {
+    /// Makes `next` the version that new work goes to; the one before finishes the sagas that it began.
+    pub fn activate(&self, next: Running) {
+        let before = self.active.load_full();
+        self.draining.remove(&next.version.digest);
+        if before.version.digest != next.version.digest {
+            self.draining.add(before, SystemTime::now());
+        }
+        self.active.store(Arc::new(next));
+    }
+
+    /// The version that handles a saga which `digest` began, under `active`.
+    pub fn version_of_saga(&self, active: &Arc<Running>, digest: &str) -> Found {
+        if digest == active.version.digest || active.version.policy.rollout.in_flight == InFlight::Move {
+            Found::Ready(active.clone())
+        } else {
+            self.draining.find(digest)
+        }
+    }
+
+    /// Whether a saga that `digest` began waits for a version that is not there.
+    pub fn must_load(&self, active: &Arc<Running>, digest: &str) -> bool {
+        matches!(self.version_of_saga(active, digest), Found::Unknown)
+    }
+
+    /// Makes ready a version that a saga in flight stays with, or notes why it cannot be.
+    ///
+    /// # Errors
+    /// When Postgres is away.
+    pub async fn load_draining(&self, digest: &str) -> anyhow::Result<()> {
+        let loaded = match registry::kept_version(&self.database.admin, &self.name, digest).await? {
+            None => Err("no such version is kept".to_owned()),
+            Some(kept) => self.load(kept).await.map_err(|rejection| rejection.0),
+        };
+        match loaded {
+            Ok(running) => {
+                tracing::info!(plugin = self.name, digest, "plugin draining: sagas in flight stay with this version");
+                self.draining.add(Arc::new(running), SystemTime::now());
+            }
+            Err(reason) => {
+                let reason = format!(
+                    "its saga stays with version {}, which cannot run here: {reason}. To have the active version \
+                     handle it: in_flight = \"move\" under [rollout] in {}.toml",
+                    digest.get(..12).unwrap_or(digest),
+                    self.name
+                );
+                tracing::error!(plugin = self.name, digest, reason, "sagas in flight cannot go on");
+                self.draining.refuse(digest, reason);
+            }
+        }
+        Ok(())
+    }
+
+    async fn load(&self, kept: registry::Kept) -> Result<Running, Rejection> {
+        let policy = Arc::new(Policy::parse(&self.name, &kept.policy)?);
+        let version = Arc::new(Version::load(&self.engine, &self.name, &kept.body, policy).await?);
+        let registry::Kept { generation, since, .. } = kept;
+        Ok(Running { version, generation, since, first_since: since, counters: Counters::default() })
+    }
+}

@@ -1,0 +1,150 @@
+//! Which version handles what in a unit. A saga in flight stays with the version that began it; everything else is the
+//! active one's. One transaction may so hold several versions, one instance each, one after the other. Deliveries of a
+//! key meet the version of that key's saga, in their order.
+
+use std::{ops::Range, sync::Arc};
+
+use super::{
+    fault::{Culprit, Fault, Then},
+    open::LiveSaga,
+};
+use crate::{
+    lane::plan::Work,
+    plugin::handover::SagaPlaces,
+    service::{
+        Running, Service,
+        draining::{Found, REFUSED_FOR},
+    },
+};
+
+/// One call.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) version: Arc<Running>,
+    /// Of [`Runs::deliveries`].
+    pub(super) deliveries: Range<usize>,
+    /// Of [`Runs::sagas`].
+    pub(super) sagas: Range<usize>,
+}
+
+/// The calls of a unit.
+#[derive(Debug)]
+pub(super) struct Runs {
+    /// Places in the work, run after run.
+    pub(super) deliveries: Vec<usize>,
+    /// Run after run.
+    pub(super) sagas: Vec<LiveSaga>,
+    pub(super) runs: Vec<Run>,
+}
+
+impl Runs {
+    /// Shares the deliveries at `places` of `work` out.
+    ///
+    /// # Errors
+    /// [`Fault::Unloaded`] for a version that must be loaded first, [`Fault::Culprits`] by their place in `work` where it
+    /// cannot be.
+    pub(super) fn of(
+        service: &Service,
+        active: &Arc<Running>,
+        work: &[Work],
+        places: Vec<usize>,
+        sagas: Vec<LiveSaga>,
+    ) -> Result<Self, Fault> {
+        let mut shares = Shares { versions: vec![active.clone()], some_refused: false };
+        let of_sagas = sagas.iter().map(|saga| shares.share_of(service, saga)).collect::<Result<Vec<_>, _>>()?;
+        if shares.versions.len() == 1 && !shares.some_refused {
+            let run = Run { version: active.clone(), deliveries: 0..places.len(), sagas: 0..sagas.len() };
+            let runs = if places.is_empty() { Vec::new() } else { vec![run] };
+            return Ok(Self { deliveries: places, sagas, runs });
+        }
+        let by_key = SagaPlaces::of(&sagas);
+        let of_delivery = |place: usize| match by_key.find(&work[place].delivery) {
+            Some(saga) => of_sagas[saga as usize].clone(),
+            None => Share::Run(0),
+        };
+        let mut culprits = Vec::new();
+        let mut deliveries = Vec::with_capacity(places.len());
+        for place in places {
+            match of_delivery(place) {
+                Share::Run(run) => deliveries.push((run, place)),
+                Share::Refused(reason) => culprits.push(culprit(place, reason)),
+            }
+        }
+        if !culprits.is_empty() {
+            return Err(Fault::Culprits(culprits));
+        }
+        let of_sagas = of_sagas.iter().map(|share| if let Share::Run(run) = share { *run } else { 0 });
+        let sagas = of_sagas.zip(sagas).collect();
+        Ok(Self::sorted(shares.versions, deliveries, sagas))
+    }
+
+    fn sorted(
+        versions: Vec<Arc<Running>>,
+        mut deliveries: Vec<(usize, usize)>,
+        mut sagas: Vec<(usize, LiveSaga)>,
+    ) -> Self {
+        deliveries.sort_by_key(|(run, _)| *run);
+        sagas.sort_by_key(|(run, _)| *run);
+        let run =
+            |(place, version)| Run { version, deliveries: range(&deliveries, place), sagas: range(&sagas, place) };
+        let runs = versions.into_iter().enumerate().map(run).filter(|run| !run.deliveries.is_empty()).collect();
+        Self {
+            runs,
+            deliveries: deliveries.into_iter().map(|(_, place)| place).collect(),
+            sagas: sagas.into_iter().map(|(_, saga)| saga).collect(),
+        }
+    }
+
+    /// The digest of the version that handles the delivery at `cause` of [`Self::deliveries`].
+    pub(super) fn digest(&self, cause: usize) -> &str {
+        self.runs.iter().find(|run| run.deliveries.contains(&cause)).map_or("", |run| &run.version.version.digest)
+    }
+}
+
+/// Whose a saga is.
+#[derive(Clone, Debug)]
+enum Share {
+    /// Of this one of the versions.
+    Run(usize),
+    /// Of a version that cannot run; why.
+    Refused(String),
+}
+
+struct Shares {
+    /// The active one first.
+    versions: Vec<Arc<Running>>,
+    some_refused: bool,
+}
+
+impl Shares {
+    fn share_of(&mut self, service: &Service, saga: &LiveSaga) -> Result<Share, Fault> {
+        let known = self.versions.iter().position(|version| version.version.digest == saga.version);
+        if let Some(run) = known {
+            return Ok(Share::Run(run));
+        }
+        match service.version_of_saga(&self.versions[0], &saga.version) {
+            Found::Ready(version) => {
+                let same = self.versions.iter().position(|other| Arc::ptr_eq(other, &version));
+                Ok(Share::Run(same.unwrap_or_else(|| {
+                    self.versions.push(version);
+                    self.versions.len() - 1
+                })))
+            }
+            Found::Refused(reason) => {
+                self.some_refused = true;
+                Ok(Share::Refused(reason))
+            }
+            Found::Unknown => Err(Fault::Unloaded(saga.version.clone())),
+        }
+    }
+}
+
+fn culprit(place: usize, reason: String) -> Culprit {
+    let after_ms = u32::try_from(REFUSED_FOR.as_millis()).unwrap_or(u32::MAX);
+    Culprit { cause: place, reason, then: Then::RetryAfterMs(after_ms) }
+}
+
+/// Where the items of one run are, in what is sorted by run.
+fn range<T>(sorted: &[(usize, T)], run: usize) -> Range<usize> {
+    sorted.partition_point(|(of, _)| *of < run)..sorted.partition_point(|(of, _)| *of <= run)
+}

@@ -1,0 +1,115 @@
+//! Sagas in flight end on the version that began them, which then retires by itself.
+
+use std::{ops::Range, path::Path};
+
+use anyhow::{Context, ensure};
+use saga_bench::{caller::Request, demo::component::change, target::Target};
+
+use crate::support::{
+    eventually,
+    flow::{id, reaches},
+    folder,
+    host::{self, active, get},
+    stack::Own,
+};
+
+const PLUGIN: &str = "order-orchestrator";
+const DATABASE: &str = "cmd-order";
+const BEFORE: usize = 100;
+const AFTER: usize = 20;
+const ENDED: &str = "SELECT count(*) FROM saga.saga_done";
+
+/// Accepted at once; without the inventory no saga of them goes on.
+async fn place(target: &Target, orders: Range<usize>) {
+    for order in orders {
+        let body = format!(r#"{{"orderId":"{}","productId":1,"orderQty":1}}"#, id(order));
+        Request::post("/orders", body).send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
+    }
+}
+
+async fn swap(target: &Target, plugins: &Path) -> (String, String) {
+    let before = active(target, PLUGIN).await.unwrap();
+    change(plugins, PLUGIN).unwrap();
+    let after = eventually(async || {
+        let now = active(target, PLUGIN).await?;
+        ensure!(now != before, "{before} is still active");
+        Ok(now)
+    })
+    .await;
+    (before, after)
+}
+
+/// The state of a version, with its sagas in flight.
+async fn state(target: &Target, digest: &str) -> anyhow::Result<(String, i64)> {
+    let shown = get(target, &format!("/v1/plugins/{PLUGIN}")).await?;
+    let mut versions = shown["versions"].as_array().into_iter().flatten();
+    let version = versions.find(|version| version["digest"] == digest).with_context(|| format!("gone: {shown}"))?;
+    let sagas = version["sagasInFlight"].as_i64().context("no number")?;
+    Ok((version["state"].as_str().unwrap_or_default().to_owned(), sagas))
+}
+
+/// The version of each step in the timelines of these orders.
+async fn all_by(target: &Target, orders: Range<usize>, digest: &str) {
+    for order in orders {
+        let saga = get(target, &format!("/v1/sagas/order/{}", id(order))).await.unwrap();
+        let steps = saga["timeline"].as_array().unwrap();
+        assert!(steps.len() >= 2, "{saga}");
+        assert!(steps.iter().all(|step| step["digest"] == digest), "not all by {digest}: {saga}");
+    }
+}
+
+#[tokio::test]
+async fn sagas_end_on_the_version_that_began_them() {
+    let stack = Own::start().await;
+    let (target, plugins) = (&stack.target, folder::plugins(&[PLUGIN]));
+    let host = host::run(target, &plugins).await;
+    place(target, 0..BEFORE).await;
+    let (first, second) = swap(target, &plugins).await;
+    place(target, BEFORE..BEFORE + AFTER).await;
+    assert_eq!(state(target, &first).await.unwrap(), ("draining".into(), 100));
+    assert_eq!(state(target, &second).await.unwrap(), ("active".into(), 20));
+    folder::add_plugin(&plugins, "inventory-command");
+    reaches(target, DATABASE, ENDED, 120).await;
+    all_by(target, 0..BEFORE, &first).await;
+    all_by(target, BEFORE..BEFORE + AFTER, &second).await;
+    assert_eq!(state(target, &first).await.unwrap(), ("retired".into(), 0));
+    host.stop().await.unwrap();
+    stack.give_back();
+}
+
+/// A host that has never run the version takes it from the database.
+#[tokio::test]
+async fn the_version_of_a_saga_in_flight_outlasts_its_host() {
+    let stack = Own::start().await;
+    let (target, plugins) = (&stack.target, folder::plugins(&[PLUGIN]));
+    let mut host = host::run(target, &plugins).await;
+    place(target, 0..AFTER).await;
+    let (first, second) = swap(target, &plugins).await;
+    host.kill().await.unwrap();
+    folder::add_plugin(&plugins, "inventory-command");
+    let host = host::run(target, &plugins).await;
+    reaches(target, DATABASE, ENDED, 20).await;
+    all_by(target, 0..AFTER, &first).await;
+    assert_eq!(active(target, PLUGIN).await.unwrap(), second);
+    host.stop().await.unwrap();
+    stack.give_back();
+}
+
+#[tokio::test]
+async fn a_policy_that_moves_sagas_has_the_active_version_end_them() {
+    let stack = Own::start().await;
+    let (target, plugins) = (&stack.target, folder::plugins(&[PLUGIN]));
+    let policy = plugins.join(format!("{PLUGIN}.toml"));
+    let text = std::fs::read_to_string(&policy).unwrap();
+    std::fs::write(&policy, format!("{text}\n[rollout]\nin_flight = \"move\"\n")).unwrap();
+    let host = host::run(target, &plugins).await;
+    place(target, 0..1).await;
+    let (first, second) = swap(target, &plugins).await;
+    folder::add_plugin(&plugins, "inventory-command");
+    reaches(target, DATABASE, ENDED, 1).await;
+    let saga = get(target, &format!("/v1/sagas/order/{}", id(0))).await.unwrap();
+    let steps: Vec<_> = saga["timeline"].as_array().unwrap().iter().map(|step| step["digest"].as_str()).collect();
+    assert_eq!((steps.first(), steps.last()), (Some(&Some(&*first)), Some(&Some(&*second))), "{saga}");
+    host.stop().await.unwrap();
+    stack.give_back();
+}
