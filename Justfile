@@ -44,7 +44,7 @@ build-plugins:
 test *ARGS: build-plugins build-guest
     cargo test --workspace {{ ARGS }}
 
-# Measure sagas per second, latency, CPU and memory; options as in `saga-bench load --help`
+# Measure sagas per second, latency and costs, by `--clients 1,64` or at `--rates 500,1000`; see `saga-bench load --help`
 bench *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench load {{ ARGS }}
 

@@ -2,10 +2,10 @@
 //! mistake of the host is not repeated here.
 //!
 //! ```text
-//!  load ─┐                      ┌─ caller, connection   HTTP
-//!  crash ┼─▶ target (addresses) ┼─ topic                Kafka
-//!  verify┤                      ├─ database             SQL
-//!  contract                     └─ machine, process     /proc
+//!  load, compare ──┐                      ┌─ caller, connection   HTTP
+//!  crash   ┼─▶ target (addresses) ┼─ topic                Kafka
+//!  verify          │                      ├─ database             SQL
+//!  contract, demo ─┘                      └─ machine, process     /proc
 //! ```
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]

@@ -17,7 +17,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Measure how many sagas a host ends, and what each costs
-    #[command(after_help = "Example: saga-bench load --clients 1,64 --measure-s 10 --json load.json")]
+    ///
+    /// All invariants of the contract are checked afterwards; figures of a run that broke one are not told.
+    #[command(after_help = "Examples: saga-bench load --clients 1,64 --measure-s 10 --json load.json\n          \
+                            saga-bench load --rates 500,1000,2000")]
     Load(load::Options),
     /// Check all invariants of a system at a quiet moment
     #[command(after_help = "Example: saga-bench verify --wait-s 30")]
