@@ -48,6 +48,10 @@ test *ARGS: build-plugins build-guest
 bench *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench load {{ ARGS }}
 
+# Two builds of the host against each other, A B A B on fresh data: `--a-binary FILE --b-binary FILE`; shown are the ratios B/A
+bench-compare *ARGS: build-plugins build-release
+    {{ target }}/release/saga-bench compare {{ ARGS }}
+
 # Kill a host again and again while orders flow, then count; options as in `saga-bench crash --help`
 crash *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench crash {{ ARGS }}

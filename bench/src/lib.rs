@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
 pub mod caller;
+pub mod compare;
 pub mod connection;
 pub mod contract;
 pub mod crash;

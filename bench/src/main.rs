@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use saga_bench::{contract, crash, demo, load, output, verify};
+use saga_bench::{compare, contract, crash, demo, load, output, verify};
 
 /// Load and crash runs against a saga-host, with the contract and its invariants checked from outside
 #[derive(Parser)]
@@ -22,6 +22,15 @@ enum Command {
     #[command(after_help = "Examples: saga-bench load --clients 1,64 --measure-s 10 --json load.json\n          \
                             saga-bench load --rates 500,1000,2000")]
     Load(load::Options),
+    /// Measure two builds of the host against each other, in pairs of runs
+    ///
+    /// A B A B …, each run on fresh data. Shown is the median of the pairs' ratios B/A with the lowest and the highest: a
+    /// difference is one that every pair shows. Invariants are checked after each run; one that is broken ends it all.
+    #[command(
+        after_help = "Example: saga-bench compare --a-binary before/saga-host --b-binary target/release/saga-host \
+                            --pairs 5 --warmup-s 10 --measure-s 10 --b-env SAGA_HOST_WORKERS=1"
+    )]
+    Compare(compare::Options),
     /// Check all invariants of a system at a quiet moment
     #[command(after_help = "Example: saga-bench verify --wait-s 30")]
     Verify(verify::Options),
@@ -50,6 +59,7 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     match command {
         Command::Load(options) => load::run(options).await,
+        Command::Compare(options) => compare::run(options).await,
         Command::Verify(options) => verify::run(options).await,
         Command::Crash(options) => crash::run(options).await,
         Command::Contract(options) => contract::run(options).await,
