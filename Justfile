@@ -52,6 +52,10 @@ bench *ARGS: build-plugins build-release
 bench-compare *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench compare {{ ARGS }}
 
+# Throughput as the databases fill, as figures and a drawing: `--sagas 1000000 --steps 5`
+bench-growth *ARGS: build-plugins build-release
+    {{ target }}/release/saga-bench growth {{ ARGS }}
+
 # Kill a host again and again while orders flow, then count; options as in `saga-bench crash --help`
 crash *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench crash {{ ARGS }}

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  load, compare ──┐                      ┌─ caller, connection   HTTP
-//!  crash   ┼─▶ target (addresses) ┼─ topic                Kafka
+//!  growth, crash   ┼─▶ target (addresses) ┼─ topic                Kafka
 //!  verify          │                      ├─ database             SQL
 //!  contract, demo ─┘                      └─ machine, process     /proc
 //! ```
@@ -11,12 +11,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
 pub mod caller;
+pub mod chart;
 pub mod compare;
 pub mod connection;
 pub mod contract;
 pub mod crash;
 pub mod database;
 pub mod demo;
+pub mod growth;
 pub mod host_process;
 pub mod latency;
 pub mod load;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use saga_bench::{compare, contract, crash, demo, load, output, verify};
+use saga_bench::{compare, contract, crash, demo, growth, load, output, verify};
 
 /// Load and crash runs against a saga-host, with the contract and its invariants checked from outside
 #[derive(Parser)]
@@ -31,6 +31,15 @@ enum Command {
                             --pairs 5 --warmup-s 10 --measure-s 10 --b-env SAGA_HOST_WORKERS=1"
     )]
     Compare(compare::Options),
+    /// Measure how throughput changes as the databases fill with finished sagas
+    ///
+    /// The databases are filled by SQL, with copies of the rows that real sagas have left, under other ids and times, and
+    /// then vacuumed and analysed. What this does not show: Kafka's log holds the real sagas only; all copies lie in the
+    /// partition of finished sagas of today, the one that the load writes to (a host that runs for days has one for
+    /// each day, and drops the oldest whole); tables are as dense as after a vacuum. At the end an empty system is measured
+    /// once more, which shows how much the machine itself has changed meanwhile.
+    #[command(after_help = "Example: saga-bench growth --sagas 1000000 --steps 5 --svg growth.svg")]
+    Growth(growth::Options),
     /// Check all invariants of a system at a quiet moment
     #[command(after_help = "Example: saga-bench verify --wait-s 30")]
     Verify(verify::Options),
@@ -59,6 +68,7 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     match command {
         Command::Load(options) => load::run(options).await,
+        Command::Growth(options) => growth::run(options).await,
         Command::Compare(options) => compare::run(options).await,
         Command::Verify(options) => verify::run(options).await,
         Command::Crash(options) => crash::run(options).await,
