@@ -24,8 +24,10 @@ enum Command {
     Load(load::Options),
     /// Measure two builds of the host against each other, in pairs of runs
     ///
-    /// A B A B …, each run on fresh data. Shown is the median of the pairs' ratios B/A with the lowest and the highest: a
-    /// difference is one that every pair shows. Invariants are checked after each run; one that is broken ends it all.
+    /// A B A B …, each run on fresh data. Shown is the median of the pairs' ratios B/A with the lowest and the highest, and
+    /// whether all pairs agree on which side is higher: sides that are alike do so by chance in 1 of 16 figures after 5
+    /// pairs, in every second after 2. Compare a build with itself to see how much the machine varies. Invariants are
+    /// checked after each run; one that is broken ends it all.
     #[command(
         after_help = "Example: saga-bench compare --a-binary before/saga-host --b-binary target/release/saga-host \
                             --pairs 5 --warmup-s 10 --measure-s 10 --b-env SAGA_HOST_WORKERS=1"
@@ -37,7 +39,8 @@ enum Command {
     /// then vacuumed and analysed. What this does not show: Kafka's log holds the real sagas only; all copies lie in the
     /// partition of finished sagas of today, the one that the load writes to (a host that runs for days has one for
     /// each day, and drops the oldest whole); tables are as dense as after a vacuum. At the end an empty system is measured
-    /// once more, which shows how much the machine itself has changed meanwhile.
+    /// once more, which shows how much the machine itself has changed meanwhile. Both empty systems have just been started:
+    /// Kafka's JVM is colder there than in later steps, more so the shorter the warm-up; look at Kafka's CPU.
     #[command(after_help = "Example: saga-bench growth --sagas 1000000 --steps 5 --svg growth.svg")]
     Growth(growth::Options),
     /// Check all invariants of a system at a quiet moment

@@ -1,5 +1,5 @@
 //! Two builds of the host against each other: A B A B …, each run on fresh data, so that what the machine does over the
-//! minutes falls on both. A difference counts when every pair shows it.
+//! minutes falls on both. How many pairs agree tells a difference from chance, and only with enough pairs.
 
 mod metric;
 mod ratio;
@@ -39,7 +39,7 @@ pub struct Options {
     /// A further variable for the host of side B; as often as needed
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     b_env: Vec<(String, String)>,
-    /// Pairs of runs; each pair takes about two minutes
+    /// Pairs of runs, each of about two minutes; fewer than five tell little
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
     /// Closed loop: number of clients

@@ -26,6 +26,11 @@ pub(super) enum Verdict {
     Mixed,
 }
 
+/// In how many figures, one in so many, sides that are alike agree by chance in every pair on which is higher.
+pub(super) fn alike_one_in(pairs: usize) -> f64 {
+    2_f64.powi(i32::try_from(pairs).unwrap_or(i32::MAX).saturating_sub(1))
+}
+
 impl Ratios {
     /// Of pairs `(a, b)`; those without a value, or with an A of nothing, are left out. `None` when all are.
     pub(super) fn of(pairs: impl IntoIterator<Item = (Option<f64>, Option<f64>)>) -> Option<Self> {
@@ -64,7 +69,7 @@ pub(super) fn median(sorted: &[f64]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ratios, Verdict, median};
+    use super::{Ratios, Verdict, alike_one_in, median};
 
     fn ratios(pairs: &[(f64, f64)]) -> Ratios {
         Ratios::of(pairs.iter().map(|(a, b)| (Some(*a), Some(*b)))).unwrap()
@@ -85,7 +90,12 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_one_that_every_pair_shows() {
+    fn a_few_pairs_agree_by_chance() {
+        assert_eq!([1, 2, 5, 8].map(alike_one_in), [1.0, 2.0, 16.0, 128.0]);
+    }
+
+    #[test]
+    fn a_verdict_is_what_every_pair_shows() {
         for (pairs, verdict) in [
             (&[(1.0, 1.1), (2.0, 2.1)], Verdict::Higher),
             (&[(1.0, 0.9), (2.0, 1.9)], Verdict::Lower),

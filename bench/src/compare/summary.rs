@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::metric::{METRICS, Metric};
-use super::ratio::{Ratios, median};
+use super::ratio::{Ratios, alike_one_in, median};
 use crate::load::{Demand, Level};
 use crate::machine::Machine;
 use crate::output;
@@ -92,16 +92,30 @@ impl Summary {
                 &b,
                 &format!("{:.3}", ratios.median),
                 &format!("{:.3} .. {:.3}", ratios.min, ratios.max),
-                &ratios.verdict().to_string(),
+                &verdict(ratios, self.pairs.len()),
             ]));
         }
-        format!("\n{}{}", output::table(&rows), self.warning())
+        format!("\n{}{}", output::table(&rows), self.caution())
     }
 
-    fn warning(&self) -> String {
+    /// How far the table can be trusted.
+    fn caution(&self) -> String {
+        let chance = alike_one_in(self.pairs.len());
+        let mut text = format!(
+            "\n  Two sides that are alike differ \"in each\" by chance alone in 1 of {chance} figures after {} pairs.\n",
+            self.pairs.len()
+        );
         let loud = self.pairs.iter().flat_map(|pair| [&pair.a, &pair.b]).filter(|run| !run.machine.quiet).count();
-        if loud == 0 { String::new() } else { format!("\n  {loud} runs began on a machine that was NOT QUIET\n") }
+        if loud > 0 {
+            text.push_str(&format!("  {loud} runs began on a machine that was NOT QUIET.\n"));
+        }
+        text
     }
+}
+
+/// None where a figure is unknown in some pair.
+fn verdict(ratios: &Ratios, pairs: usize) -> String {
+    if ratios.pairs.len() == pairs { ratios.verdict().to_string() } else { "-".to_owned() }
 }
 
 fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
