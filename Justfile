@@ -44,9 +44,17 @@ build-plugins:
 test *ARGS: build-plugins build-guest
     cargo test --workspace {{ ARGS }}
 
-# Measure sagas per second, latency, CPU and memory; options as in `saga-bench load --help`
+# Measure sagas per second, latency and costs, by `--clients 1,64` or at `--rates 500,1000`; see `saga-bench load --help`
 bench *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench load {{ ARGS }}
+
+# Two builds of the host against each other, A B A B on fresh data: `--a-binary FILE --b-binary FILE`; shown are the ratios B/A
+bench-compare *ARGS: build-plugins build-release
+    {{ target }}/release/saga-bench compare {{ ARGS }}
+
+# Throughput as the databases fill, as figures and a drawing: `--sagas 1000000 --steps 5`
+bench-growth *ARGS: build-plugins build-release
+    {{ target }}/release/saga-bench growth {{ ARGS }}
 
 # Kill a host again and again while orders flow, then count; options as in `saga-bench crash --help`
 crash *ARGS: build-plugins build-release

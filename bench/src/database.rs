@@ -120,6 +120,19 @@ impl Databases {
         })
     }
 
+    /// Bytes of the five databases on disk.
+    ///
+    /// # Errors
+    /// As Postgres reports.
+    pub async fn bytes(&self) -> Result<i64> {
+        let size = "SELECT pg_database_size(current_database())";
+        let mut bytes = 0;
+        for service in SERVICES {
+            bytes += self.count(service.database, size).await?;
+        }
+        Ok(bytes)
+    }
+
     /// Closes all connections.
     pub async fn close(&self) {
         for (_, pool) in &self.pools {

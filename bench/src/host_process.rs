@@ -281,6 +281,20 @@ impl Drop for HostProcess {
     }
 }
 
+/// Does something with a `saga-host dev` on fresh data, and stops it, whatever came of it.
+///
+/// # Errors
+/// It did not start, `work` failed, or it did not stop well.
+pub async fn on_fresh_data<T>(options: &StartOptions, work: impl AsyncFnOnce(&Target) -> Result<T>) -> Result<T> {
+    options.prepare()?;
+    let (host, target) = HostProcess::dev(options).await?;
+    let done = work(&target).await;
+    let stopped = host.stop().await;
+    let done = done?;
+    stopped?;
+    Ok(done)
+}
+
 /// The kernel asks the child to end when the thread that started it has ended, also by SIGKILL; where `setpriv` of
 /// util-linux is.
 fn ends_with_this(binary: &Path) -> Command {

@@ -2,20 +2,23 @@
 //! mistake of the host is not repeated here.
 //!
 //! ```text
-//!  load ─┐                      ┌─ caller, connection   HTTP
-//!  crash ┼─▶ target (addresses) ┼─ topic                Kafka
-//!  verify┤                      ├─ database             SQL
-//!  contract                     └─ machine, process     /proc
+//!  load, compare ──┐                      ┌─ caller, connection   HTTP
+//!  growth, crash   ┼─▶ target (addresses) ┼─ topic                Kafka
+//!  verify          │                      ├─ database             SQL
+//!  contract, demo ─┘                      └─ machine, process     /proc
 //! ```
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
 pub mod caller;
+pub mod chart;
+pub mod compare;
 pub mod connection;
 pub mod contract;
 pub mod crash;
 pub mod database;
 pub mod demo;
+pub mod growth;
 pub mod host_process;
 pub mod latency;
 pub mod load;

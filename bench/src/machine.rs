@@ -6,22 +6,75 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 
 use crate::latency::{Latencies, Summary};
-use crate::process::{busy_ticks, ticks_per_second};
+use crate::process::{machine_ticks, ticks_per_second};
 
 const QUIET_SECONDS: u32 = 3;
+const QUIET_CORES_MAX: f64 = 0.3;
+const QUIET_WITHIN: Duration = Duration::from_secs(90);
 const FLUSHES: u32 = 200;
 const FLUSH_BYTES: usize = 8192;
 
+/// What a measurement found before it began.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Machine {
+    /// Cores that this program may use.
+    pub cores: usize,
+    /// Whether less than 0.3 cores worked before the load began.
+    pub quiet: bool,
+    /// Cores that worked.
+    pub busy_cores: f64,
+    /// Seconds that were waited for quiet.
+    pub quiet_wait_s: f64,
+    /// fdatasync of 8 KiB on the disk of the data; unknown where the data is elsewhere.
+    pub flush: Option<Summary>,
+}
+
+impl Machine {
+    /// Waits until it is quiet, for up to 90 s (not at all when it may be `busy`), and times flushes to the disk of
+    /// `data`.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub async fn look(busy: bool, data: Option<&Path>) -> Result<Self> {
+        let cores = std::thread::available_parallelism()?.get();
+        let began = Instant::now();
+        let busy_cores = if busy {
+            busy_cores().await
+        } else {
+            wait_until_quiet(QUIET_CORES_MAX, QUIET_WITHIN).await.unwrap_or_else(|busy| busy)
+        };
+        let quiet_wait_s = began.elapsed().as_secs_f64();
+        let flush = match data.map(Path::to_owned) {
+            Some(folder) => Some(tokio::task::spawn_blocking(move || flush_latency(&folder)).await??),
+            None => None,
+        };
+        Ok(Self { cores, quiet: busy_cores < QUIET_CORES_MAX, busy_cores, quiet_wait_s, flush })
+    }
+}
+
+impl std::fmt::Display for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let quiet = if self.quiet { "quiet" } else { "NOT QUIET" };
+        let (busy, waited) = (self.busy_cores, self.quiet_wait_s);
+        write!(f, "{} cores, {quiet} ({busy:.2} busy before the load, after {waited:.0} s)", self.cores)?;
+        match self.flush {
+            Some(flush) => write!(f, "; fdatasync of 8 KiB: p50 {:.2} ms, p99 {:.2} ms", flush.p50_ms, flush.p99_ms),
+            None => Ok(()),
+        }
+    }
+}
+
 /// How many cores work now, measured over one second.
 pub async fn busy_cores() -> f64 {
-    let before = busy_ticks();
+    let before = machine_ticks();
     let began = Instant::now();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    match (before, busy_ticks()) {
+    match (before, machine_ticks()) {
         (Some(before), Some(after)) => {
-            after.saturating_sub(before) as f64 / ticks_per_second() / began.elapsed().as_secs_f64()
+            after.busy.saturating_sub(before.busy) as f64 / ticks_per_second() / began.elapsed().as_secs_f64()
         }
         _ => 0.0,
     }

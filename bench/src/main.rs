@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use saga_bench::{contract, crash, demo, load, output, verify};
+use saga_bench::{compare, contract, crash, demo, growth, load, output, verify};
 
 /// Load and crash runs against a saga-host, with the contract and its invariants checked from outside
 #[derive(Parser)]
@@ -17,8 +17,32 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Measure how many sagas a host ends, and what each costs
-    #[command(after_help = "Example: saga-bench load --clients 1,64 --measure-s 10 --json load.json")]
+    ///
+    /// All invariants of the contract are checked afterwards; figures of a run that broke one are not told.
+    #[command(after_help = "Examples: saga-bench load --clients 1,64 --measure-s 10 --json load.json\n          \
+                            saga-bench load --rates 500,1000,2000")]
     Load(load::Options),
+    /// Measure two builds of the host against each other, in pairs of runs
+    ///
+    /// A B A B …, each run on fresh data. Shown is the median of the pairs' ratios B/A with the lowest and the highest, and
+    /// whether all pairs agree on which side is higher: sides that are alike do so by chance in 1 of 16 figures after 5
+    /// pairs, in every second after 2. Compare a build with itself to see how much the machine varies. Invariants are
+    /// checked after each run; one that is broken ends it all.
+    #[command(
+        after_help = "Example: saga-bench compare --a-binary before/saga-host --b-binary target/release/saga-host \
+                            --pairs 5 --warmup-s 10 --measure-s 10 --b-env SAGA_HOST_WORKERS=1"
+    )]
+    Compare(compare::Options),
+    /// Measure how throughput changes as the databases fill with finished sagas
+    ///
+    /// The databases are filled by SQL, with copies of the rows that real sagas have left, under other ids and times, and
+    /// then vacuumed and analysed. What this does not show: Kafka's log holds the real sagas only; all copies lie in the
+    /// partition of finished sagas of today, the one that the load writes to (a host that runs for days has one for
+    /// each day, and drops the oldest whole); tables are as dense as after a vacuum. At the end an empty system is measured
+    /// once more, which shows how much the machine itself has changed meanwhile. Both empty systems have just been started:
+    /// Kafka's JVM is colder there than in later steps, more so the shorter the warm-up; look at Kafka's CPU.
+    #[command(after_help = "Example: saga-bench growth --sagas 1000000 --steps 5 --svg growth.svg")]
+    Growth(growth::Options),
     /// Check all invariants of a system at a quiet moment
     #[command(after_help = "Example: saga-bench verify --wait-s 30")]
     Verify(verify::Options),
@@ -47,6 +71,8 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<()> {
     match command {
         Command::Load(options) => load::run(options).await,
+        Command::Growth(options) => growth::run(options).await,
+        Command::Compare(options) => compare::run(options).await,
         Command::Verify(options) => verify::run(options).await,
         Command::Crash(options) => crash::run(options).await,
         Command::Contract(options) => contract::run(options).await,

@@ -74,18 +74,33 @@ pub fn proportional_bytes(pids: &HashSet<u32>) -> Option<u64> {
     Some(total)
 }
 
-/// Ticks in which the machine's cores worked, from the first line of `/proc/stat`: without idle and waiting for I/O.
-#[must_use]
-pub fn busy_ticks() -> Option<u64> {
-    parse_busy(&std::fs::read_to_string("/proc/stat").ok()?)
+/// Lets [`peak_bytes`] count from now on, where the kernel and the process's owner allow it (proc(5), `clear_refs`).
+pub fn reset_peak(pid: u32) {
+    // Where it is not allowed the peak stays that of the process's whole life.
+    let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "5");
 }
 
-fn parse_busy(text: &str) -> Option<u64> {
+/// Ticks of all cores since the machine began, from the first line of `/proc/stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MachineTicks {
+    /// The cores worked: without idle and waiting for I/O.
+    pub busy: u64,
+    /// The hypervisor gave the cores to others.
+    pub stolen: u64,
+}
+
+/// The machine's ticks now.
+#[must_use]
+pub fn machine_ticks() -> Option<MachineTicks> {
+    parse_machine(&std::fs::read_to_string("/proc/stat").ok()?)
+}
+
+fn parse_machine(text: &str) -> Option<MachineTicks> {
     let mut fields = text.lines().next()?.split_whitespace();
     (fields.next()? == "cpu").then_some(())?;
     let numbers: Vec<u64> = fields.map(str::parse).collect::<Result<_, _>>().ok()?;
     let field = |index: usize| numbers.get(index).copied().unwrap_or_default();
-    Some(field(0) + field(1) + field(2) + field(5) + field(6))
+    Some(MachineTicks { busy: field(0) + field(1) + field(2) + field(5) + field(6), stolen: field(7) })
 }
 
 fn parse_stat(text: &str) -> Option<Stat> {
@@ -106,7 +121,7 @@ fn parse_kib(text: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Processes, Stat, parse_busy, parse_kib, parse_stat, peak_bytes};
+    use super::{MachineTicks, Processes, Stat, parse_kib, parse_machine, parse_stat, peak_bytes};
 
     #[test]
     fn a_name_may_hold_parentheses() {
@@ -117,8 +132,9 @@ mod tests {
 
     #[test]
     fn idle_and_waiting_are_not_busy() {
-        assert_eq!(parse_busy("cpu  100 10 50 9999 88 3 2 7 0 0\ncpu0 1"), Some(165));
-        assert_eq!(parse_busy("intr 5"), None);
+        let ticks = parse_machine("cpu  100 10 50 9999 88 3 2 7 0 0\ncpu0 1");
+        assert_eq!(ticks, Some(MachineTicks { busy: 165, stolen: 7 }));
+        assert_eq!(parse_machine("intr 5"), None);
     }
 
     #[test]

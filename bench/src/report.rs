@@ -1,6 +1,10 @@
 //! The outcome of named checks: every check runs, and one that fails does not stop the next.
 
 use std::future::Future;
+use std::path::Path;
+
+use anyhow::Context;
+use serde::Serialize;
 
 use crate::output;
 
@@ -84,7 +88,22 @@ impl Report {
         for check in self.failed() {
             self.say(&format!("  FAILED  {}: {}", check.area, check.name));
         }
-        anyhow::ensure!(failed == 0, "{failed} of {} checks failed", self.made());
+        let names: Vec<&str> = self.failed().map(|check| check.name.as_str()).collect();
+        anyhow::ensure!(failed == 0, "{failed} of {} checks failed: {}", self.made(), names.join("; "));
+        Ok(())
+    }
+
+    /// Gives the figures of a run away, as a text to read and as a JSON file: only when its checks were made and hold.
+    ///
+    /// # Errors
+    /// No check was made or one failed: then nothing is printed and no file written. Or the file cannot be written.
+    pub fn release(&self, text: &str, figures: &impl Serialize, json: Option<&Path>) -> anyhow::Result<()> {
+        anyhow::ensure!(self.made() > 0, "no figures: nothing was checked");
+        self.finish().context("no figures: the run broke what the host promises")?;
+        output::line(text);
+        if let Some(file) = json {
+            std::fs::write(file, serde_json::to_vec_pretty(figures)?).with_context(|| file.display().to_string())?;
+        }
         Ok(())
     }
 }
@@ -102,6 +121,24 @@ mod tests {
         report.note("one is two", Err(anyhow::anyhow!("it is one")));
         report.note("two is two", Ok(()));
         assert_eq!((report.made(), report.failed().count()), (3, 1));
-        assert!(report.finish().is_err());
+        assert!(report.finish().unwrap_err().to_string().ends_with("one is two"));
+    }
+
+    #[test]
+    fn figures_are_refused_unless_all_was_checked_and_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("figures.json");
+        let mut report = Report::silent();
+        let release = |report: &Report| report.release("", &[1, 2], Some(&file));
+        assert!(release(&report).unwrap_err().to_string().contains("nothing was checked"));
+        report.note("no order is lost", Ok(()));
+        report.note("no stock is oversold", Err(anyhow::anyhow!("-1 left")));
+        let refusal = format!("{:#}", release(&report).unwrap_err());
+        assert!(refusal.contains("no figures") && refusal.contains("no stock is oversold"), "{refusal}");
+        assert!(!file.exists());
+        let mut whole = Report::silent();
+        whole.note("no order is lost", Ok(()));
+        release(&whole).unwrap();
+        assert!(file.exists());
     }
 }

@@ -95,6 +95,12 @@ pub struct TargetOptions {
 }
 
 impl TargetOptions {
+    /// The folder of the data, where it is known: that of the file, when it is needed.
+    #[must_use]
+    pub fn data_folder(&self) -> Option<&Path> {
+        if self.kafka.is_some() && self.postgres.is_some() { None } else { self.dev_json.parent() }
+    }
+
     /// The addresses, options first; the file is not needed when Kafka and Postgres are named.
     ///
     /// # Errors

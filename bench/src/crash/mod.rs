@@ -21,7 +21,7 @@ use crate::output;
 use crate::report::Report;
 use crate::sample::Sample;
 use crate::target::Target;
-use crate::verify;
+use crate::verify::{self, Scope};
 
 use clients::{Flow, Plan};
 
@@ -142,7 +142,7 @@ async fn count(options: &Options, target: &Target, flow: &Flow, products: &[i64]
     output::line(&format!("{} orders accepted, {} attempts failed on the way", placed.len(), flow.failed_attempts()));
     report.area("orders");
     report.note(format!("all {} orders were accepted in the end", options.orders), flow.complete());
-    let (_, rows) = verify::check(target, Duration::from_secs(options.quiet_s), false, report).await?;
+    let (_, rows) = verify::check(target, &Scope::all(Duration::from_secs(options.quiet_s)), report).await?;
     report.area("what the clients know");
     for (name, outcome) in count::all(&placed, &rows, products, options.stock) {
         report.note(name, outcome);

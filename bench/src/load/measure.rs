@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::process::{Processes, busy_ticks, peak_bytes, proportional_bytes, ticks_per_second};
+use crate::process::{self, MachineTicks, Processes, peak_bytes, proportional_bytes, ticks_per_second};
 use crate::target::Pids;
 
 /// The processes whose CPU is told apart.
@@ -19,40 +19,46 @@ pub(super) struct Moment {
     kafka: Option<u64>,
     postgres: Option<u64>,
     bench: u64,
-    busy: Option<u64>,
+    machine: Option<MachineTicks>,
 }
 
 /// CPU seconds by process; `None` where the process is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Cpu {
+pub struct Cpu {
     /// The host with its children, without Kafka and Postgres.
-    pub(super) host: Option<f64>,
+    pub host: Option<f64>,
     /// The broker.
-    pub(super) kafka: Option<f64>,
+    pub kafka: Option<f64>,
     /// The postmaster and all its children, also those that have ended.
-    pub(super) postgres: Option<f64>,
+    pub postgres: Option<f64>,
     /// This program.
-    pub(super) load_generator: f64,
+    pub load_generator: f64,
     /// Everything else that ran on the machine, kernel work in interrupts included.
-    pub(super) other: Option<f64>,
+    pub other: Option<f64>,
 }
 
-/// Memory in bytes.
+/// Resident memory in bytes; a peak is that of the level, where the kernel lets it be reset, else of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Memory {
+pub struct Memory {
     /// Peak of the host.
-    pub(super) host_peak: Option<u64>,
+    pub host_peak: Option<u64>,
     /// Peak of the broker.
-    pub(super) kafka_peak: Option<u64>,
-    /// Postgres with all its children at the end of the level, shared pages counted once.
-    pub(super) postgres_now: Option<u64>,
+    pub kafka_peak: Option<u64>,
+    /// Postgres with all its children when the load ends, shared pages counted once.
+    pub postgres_now: Option<u64>,
     /// Peak of this program.
-    pub(super) load_generator_peak: Option<u64>,
+    pub load_generator_peak: Option<u64>,
 }
 
 impl Watched {
     pub(super) fn of(pids: &Pids) -> Self {
         Self { pids: *pids }
+    }
+
+    /// Peaks count from now on.
+    pub(super) fn reset_peaks(&self) {
+        let pids = [self.pids.host, self.pids.kafka, Some(std::process::id())];
+        pids.into_iter().flatten().for_each(process::reset_peak);
     }
 
     pub(super) fn memory(&self) -> Memory {
@@ -79,7 +85,7 @@ impl Moment {
             kafka: ticks(pids.kafka, &[]),
             postgres: ticks(pids.postgres, &[]),
             bench: processes.ticks(&[own].into()),
-            busy: busy_ticks(),
+            machine: process::machine_ticks(),
         }
     }
 
@@ -95,8 +101,34 @@ impl Moment {
         let postgres = seconds(self.postgres, before.postgres);
         let load_generator = self.bench.saturating_sub(before.bench) as f64 / ticks_per_second();
         let known = [host, kafka, postgres, Some(load_generator)].into_iter().flatten().sum::<f64>();
-        let other = seconds(self.busy, before.busy).map(|busy| (busy - known).max(0.0));
+        let busy = |moment: &Self| moment.machine.map(|machine| machine.busy);
+        let other = seconds(busy(self), busy(before)).map(|busy| (busy - known).max(0.0));
         Cpu { host, kafka, postgres, load_generator, other }
+    }
+
+    /// CPU seconds that the hypervisor gave to others.
+    pub(super) fn stolen_since(&self, before: &Self) -> Option<f64> {
+        let stolen = self.machine?.stolen.saturating_sub(before.machine?.stolen);
+        Some(stolen as f64 / ticks_per_second())
+    }
+}
+
+impl Cpu {
+    /// Divided by a number of sagas.
+    pub(super) fn per(self, sagas: f64) -> Self {
+        let each = |seconds: Option<f64>| seconds.map(|seconds| seconds / sagas);
+        Self {
+            host: each(self.host),
+            kafka: each(self.kafka),
+            postgres: each(self.postgres),
+            load_generator: self.load_generator / sagas,
+            other: each(self.other),
+        }
+    }
+
+    /// Host, Kafka and Postgres together: what a saga costs.
+    pub(crate) fn system(&self) -> Option<f64> {
+        Some(self.host? + self.kafka? + self.postgres?)
     }
 }
 
@@ -104,24 +136,32 @@ impl Moment {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::Moment;
+    use super::{MachineTicks, Moment};
 
     #[test]
     fn what_no_known_process_used_is_other() {
         let at = Instant::now();
-        let before = Moment { at, host: Some(100), kafka: Some(0), postgres: None, bench: 5, busy: Some(1000) };
+        let before = Moment {
+            at,
+            host: Some(100),
+            kafka: Some(0),
+            postgres: None,
+            bench: 5,
+            machine: Some(MachineTicks { busy: 1000, stolen: 7 }),
+        };
         let after = Moment {
             at: at + Duration::from_secs(2),
             host: Some(200),
             kafka: Some(50),
             postgres: None,
             bench: 15,
-            busy: Some(1300),
+            machine: Some(MachineTicks { busy: 1300, stolen: 9 }),
         };
         let cpu = after.cpu_since(&before);
         let ticks = crate::process::ticks_per_second();
         assert_eq!((cpu.host, cpu.kafka, cpu.postgres), (Some(100.0 / ticks), Some(50.0 / ticks), None));
         assert!((cpu.other.unwrap() - 140.0 / ticks).abs() < 1e-9);
+        assert!((after.stolen_since(&before).unwrap() - 2.0 / ticks).abs() < 1e-9);
         assert!((after.seconds_since(&before) - 2.0).abs() < 1e-9);
     }
 }

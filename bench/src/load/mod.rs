@@ -1,34 +1,47 @@
-//! Closed-loop load: every client places an order, waits for the end of its saga, and places the next one.
+//! Load, closed loop and open: how many sagas a host ends, and what each costs.
+//!
+//! ```text
+//!  shape (which load) ─▶ session ─▶ closed │ open (schedule) ─▶ order_call ─▶ host
+//!                           │                                       │
+//!                           ├─ measure, written, units (the cost)   └─▶ outcome
+//!                           └─▶ level ─▶ summary, given away only when `verify` and the clients' account agree
+//! ```
 
-mod client;
+mod closed;
+mod level;
 mod measure;
+mod open;
+mod order_call;
+mod outcome;
 mod products;
+mod schedule;
+mod session;
+mod shape;
 mod summary;
+mod units;
+mod written;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use tokio::task::JoinSet;
+use anyhow::Result;
+use uuid::Uuid;
 
-use crate::database::Databases;
-use crate::host_process::{HostProcess, StartOptions};
-use crate::machine;
+use crate::host_process::{StartOptions, on_fresh_data};
+use crate::machine::Machine;
 use crate::output;
 use crate::report::Report;
 use crate::target::{Target, TargetOptions};
-use crate::verify;
 
-use client::{Outcome, Phase, Window};
-use measure::{Moment, Watched};
-use products::Products;
-use summary::{Level, Machine, Summary};
+use summary::Summary;
 
-/// Between the end of the load and the last look at Postgres: its counters come up to a second late.
-const SETTLE: Duration = Duration::from_millis(2500);
-const QUIET_CORES_MAX: f64 = 0.3;
-const QUIET_WITHIN: Duration = Duration::from_secs(90);
+pub use level::{Level, OpenLoop};
+pub use measure::{Cpu, Memory};
+pub use session::Session;
+pub use shape::{Demand, Shape};
+pub use units::Batches;
+pub use written::PerSaga;
+
+const CLIENTS_DEFAULT: [usize; 3] = [1, 64, 256];
 
 /// Options of `saga-bench load`.
 #[derive(Debug, clap::Args)]
@@ -37,128 +50,61 @@ pub struct Options {
     target: TargetOptions,
     #[command(flatten)]
     start: StartOptions,
+    #[command(flatten)]
+    shape: Shape,
     /// Measure a host that is up, at --http or as dev.json says, instead of starting one
     #[arg(long)]
     attach: bool,
     /// Start a host and stop it afterwards; what happens without --attach
     #[arg(long = "start", conflicts_with = "attach")]
     _start: bool,
-    /// Numbers of clients, one measurement each
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 256])]
+    /// Closed loop: numbers of clients, one measurement each [default: 1,64,256, without --rates]
+    #[arg(long, value_delimiter = ',')]
     clients: Vec<usize>,
-    /// Seconds before each measurement: Kafka's JVM compiles for that long
-    #[arg(long, default_value_t = 15)]
-    warmup_s: u64,
-    /// Seconds measured
-    #[arg(long, default_value_t = 15)]
-    measure_s: u64,
-    /// Products with plenty of stock
+    /// Open loop: orders per second, one measurement each, after those of --clients; a latency counts from when its order
+    /// was meant to start
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    rates: Vec<u32>,
+    /// Open loop: orders in flight at once; when there are as many the rate is not sustained
     #[arg(long, default_value_t = 1000)]
-    products: usize,
-    /// Products without stock
-    #[arg(long, default_value_t = 100)]
-    empty_products: usize,
-    /// Orders in a hundred that ask for a product without stock
-    #[arg(long, default_value_t = 10)]
-    empty_percent: usize,
-    /// Do not wait until the machine is quiet
-    #[arg(long)]
-    busy: bool,
-    /// Check all invariants afterwards
-    #[arg(long)]
-    verify: bool,
+    in_flight_max: usize,
     /// Write the figures to this file
     #[arg(long)]
     json: Option<PathBuf>,
 }
 
-/// Runs `saga-bench load`.
+impl Options {
+    fn demands(&self) -> Vec<Demand> {
+        let default = self.clients.is_empty() && self.rates.is_empty();
+        let clients = if default { &CLIENTS_DEFAULT[..] } else { &self.clients };
+        let in_flight_max = self.in_flight_max.max(1);
+        let closed = clients.iter().map(|clients| Demand::Clients(*clients));
+        closed.chain(self.rates.iter().map(|per_s| Demand::Rate { per_s: *per_s, in_flight_max })).collect()
+    }
+}
+
+/// Runs `saga-bench load`. Every invariant is checked afterwards, always: figures of a run that broke one are not told.
 ///
 /// # Errors
-/// The system cannot be started or asked, no saga ended, or (with `--verify`) an invariant is broken.
+/// The system cannot be started or asked, no saga ended, or an invariant is broken.
 pub async fn run(options: Options) -> Result<()> {
-    let (host, target) = if options.attach {
-        (None, options.target.target()?)
-    } else {
-        options.start.prepare()?;
-        let (host, target) = HostProcess::dev(&options.start).await?;
-        (Some(host), target)
-    };
-    let outcome = measure_all(&options, &target).await;
-    let stopped = match host {
-        Some(host) => host.stop().await,
-        None => Ok(()),
-    };
-    outcome.and(stopped)
+    if options.attach {
+        return measure_all(&options, &options.target.target()?).await;
+    }
+    on_fresh_data(&options.start, async |target| measure_all(&options, target).await).await
 }
 
 async fn measure_all(options: &Options, target: &Target) -> Result<()> {
-    let databases = Databases::new(&target.postgres)?;
-    let products = Arc::new(Products::create(target.http()?, options.products, options.empty_products).await?);
-    let mut summary = Summary { machine: look_at_machine(options).await?, levels: Vec::new() };
-    for clients in &options.clients {
-        let level = measure_level(options, target, &databases, &products, *clients).await?;
-        output::line(&format!("{clients} clients: {:.0} sagas/s", level.sagas_per_s));
-        summary.levels.push(level);
+    let mut session = Session::begin(target, &options.shape).await?;
+    let data = if options.attach { options.target.data_folder() } else { Some(options.start.folder.as_path()) };
+    let machine = Machine::look(options.shape.busy, data).await?;
+    output::line(&machine.to_string());
+    let mut levels = Vec::new();
+    for demand in options.demands() {
+        levels.push(session.level(demand).await?);
     }
-    databases.close().await;
-    output::line(&summary.table());
-    if let Some(file) = &options.json {
-        std::fs::write(file, serde_json::to_vec_pretty(&summary)?).with_context(|| file.display().to_string())?;
-    }
-    for level in &summary.levels {
-        ensure!(level.sagas > 0, "{} clients: no saga ended", level.clients);
-    }
-    if options.verify {
-        let mut report = Report::default();
-        verify::check(target, Duration::from_secs(60), false, &mut report).await?;
-        report.finish()?;
-    }
-    Ok(())
-}
-
-async fn look_at_machine(options: &Options) -> Result<Machine> {
-    let cores = std::thread::available_parallelism()?.get();
-    let busy_cores = if options.busy {
-        machine::busy_cores().await
-    } else {
-        let seen = machine::wait_until_quiet(QUIET_CORES_MAX, QUIET_WITHIN).await;
-        seen.unwrap_or_else(|busy| busy)
-    };
-    let folder = options.start.folder.clone();
-    let flush = tokio::task::spawn_blocking(move || machine::flush_latency(&folder)).await??;
-    let machine = Machine { cores, quiet: busy_cores < QUIET_CORES_MAX, busy_cores, flush };
-    output::line(&machine.line());
-    Ok(machine)
-}
-
-async fn measure_level(
-    options: &Options,
-    target: &Target,
-    databases: &Databases,
-    products: &Arc<Products>,
-    clients: usize,
-) -> Result<Level> {
-    let watched = Watched::of(&target.pids);
-    let counters = databases.counters().await?;
-    let window = Arc::new(Window::default());
-    window.enter(Phase::WarmUp);
-    let mut running = JoinSet::new();
-    for number in 0..clients {
-        let orders = products.orders(number as u64, options.empty_percent);
-        running.spawn(client::run(target.http()?.to_owned(), orders, Arc::clone(&window)));
-    }
-    tokio::time::sleep(Duration::from_secs(options.warmup_s)).await;
-    let before = Moment::now(&watched);
-    window.enter(Phase::Measure);
-    tokio::time::sleep(Duration::from_secs(options.measure_s)).await;
-    window.enter(Phase::Stop);
-    let after = Moment::now(&watched);
-    let mut outcome = Outcome::default();
-    while let Some(one) = running.join_next().await {
-        outcome.add(one.context("a client ended early")?);
-    }
-    tokio::time::sleep(SETTLE).await;
-    let counters = databases.counters().await?.since(counters);
-    Ok(Level::new(clients, outcome, &before, &after, watched.memory(), counters))
+    let mut report = Report::default();
+    session.check(Uuid::nil(), &mut report).await?;
+    let summary = Summary { machine, levels, checks: report.made() };
+    report.release(&summary.table(), &summary, options.json.as_deref())
 }

@@ -47,6 +47,11 @@ impl Products {
         Ok(Self { stocked: stocked.into(), empty: empty.into() })
     }
 
+    /// How many orders it took to create them.
+    pub(super) fn ordered(&self) -> u64 {
+        self.empty.len() as u64
+    }
+
     /// The orders of client number `seed`.
     pub(super) fn orders(&self, seed: u64, empty_percent: usize) -> Orders {
         let empty_percent = if self.empty.is_empty() { 0 } else { empty_percent };

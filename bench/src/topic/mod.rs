@@ -2,6 +2,7 @@
 //! by [`blocking`].
 
 pub mod groups;
+pub mod log_size;
 pub mod reader;
 pub mod writer;
 

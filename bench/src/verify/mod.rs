@@ -8,6 +8,7 @@ mod rows;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use uuid::Uuid;
 
 use crate::database::Databases;
 use crate::quiet;
@@ -42,30 +43,50 @@ pub struct Options {
 pub async fn run(options: Options) -> Result<()> {
     let mut report = Report::default();
     let target = options.target.target()?;
-    check(&target, Duration::from_secs(options.wait_s), options.allow_held, &mut report).await?;
+    let scope = Scope { allow_held: options.allow_held, ..Scope::all(Duration::from_secs(options.wait_s)) };
+    check(&target, &scope, &mut report).await?;
     report.finish()
+}
+
+/// What is looked at, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope {
+    /// Until the quiet moment must be there.
+    pub quiet_within: Duration,
+    /// Held deliveries are no break.
+    pub allow_held: bool,
+    /// Orders with a lower id are left out: none of the topics speaks of them.
+    pub orders_from: Uuid,
+}
+
+impl Scope {
+    /// Everything.
+    #[must_use]
+    pub fn all(quiet_within: Duration) -> Self {
+        Self { quiet_within, allow_held: false, orders_from: Uuid::nil() }
+    }
 }
 
 /// Waits for a quiet moment and checks every invariant there. Gives what was read, for further checks.
 ///
 /// # Errors
 /// Kafka or Postgres cannot be asked. A broken invariant is a failed check in `report`.
-pub async fn check(target: &Target, wait: Duration, allow_held: bool, report: &mut Report) -> Result<(Ledger, Rows)> {
+pub async fn check(target: &Target, scope: &Scope, report: &mut Report) -> Result<(Ledger, Rows)> {
     let databases = Databases::new(&target.postgres)?;
     report.area("invariants at a quiet moment");
-    let motion = quiet::wait(target, &databases, wait).await?;
+    let motion = quiet::wait(target, &databases, scope.quiet_within).await?;
     report.note(
         "outboxes are empty, consumer lag is zero, no saga is in flight",
         motion.is_empty().then_some(()).ok_or_else(|| anyhow::anyhow!(motion.join("; "))),
     );
     let ledger = read_ledger(&target.kafka).await?;
-    let rows = Rows::read(&databases).await?;
+    let rows = Rows::read(&databases, scope.orders_from).await?;
     databases.close().await;
     report.say(&format!("          {}", ledger.figures()));
     for (name, outcome) in invariant::all(&ledger, &rows) {
         report.note(name, outcome);
     }
-    report.note(format!("{} deliveries are held", rows.held), held(&rows, allow_held));
+    report.note(format!("{} deliveries are held", rows.held), held(&rows, scope.allow_held));
     Ok((ledger, rows))
 }
 

@@ -41,32 +41,37 @@ pub struct Rows {
 }
 
 const ORDERS: &str =
-    "SELECT order_id::text, product_id::bigint, order_qty::bigint, status::text FROM public.customer_order";
+    "SELECT order_id::text, product_id::bigint, order_qty::bigint, status::text FROM public.customer_order
+     WHERE order_id >= $1::text::uuid";
 const ORDER_VIEWS: &str =
-    "SELECT order_id::text, product_id::bigint, order_qty::bigint, status::text FROM public.order_view";
+    "SELECT order_id::text, product_id::bigint, order_qty::bigint, status::text FROM public.order_view
+     WHERE order_id >= $1::text::uuid";
 const STOCKS: &str = "SELECT product_id::bigint, current_qty::bigint FROM public.stock";
 const STOCK_VIEWS: &str = "SELECT product_id::bigint, current_qty::bigint FROM public.stock_view";
-const NOTIFICATIONS: &str = "SELECT order_id::text, message::text FROM public.order_notification";
-const SAGAS: &str = "SELECT key, '' FROM saga.saga_live WHERE type = 'order'
-                     UNION ALL SELECT key, ending FROM saga.saga_done WHERE type = 'order'";
+const NOTIFICATIONS: &str =
+    "SELECT order_id::text, message::text FROM public.order_notification WHERE order_id >= $1::text::uuid";
+/// A key is the order's id as text: in the order of bytes it is compared as the id is.
+const SAGAS: &str = r#"SELECT key, '' FROM saga.saga_live WHERE type = 'order' AND key COLLATE "C" >= $1::text::uuid::text
+    UNION ALL SELECT key, ending FROM saga.saga_done WHERE type = 'order' AND key COLLATE "C" >= $1::text::uuid::text"#;
 
 impl Rows {
-    /// Reads them all.
+    /// Reads them all, but of orders only those with an id from `orders_from` on.
     ///
     /// # Errors
     /// As Postgres reports.
-    pub async fn read(databases: &Databases) -> Result<Self> {
+    pub async fn read(databases: &Databases, orders_from: Uuid) -> Result<Self> {
+        let from = Some(orders_from);
         let mut rows = Self {
-            orders: read(databases, "cmd-order", ORDERS, order).await?.into_iter().collect(),
-            order_views: read(databases, "query-order", ORDER_VIEWS, order).await?.into_iter().collect(),
-            stocks: read(databases, "cmd-inventory", STOCKS, stock).await?.into_iter().collect(),
-            stock_views: read(databases, "query-inventory", STOCK_VIEWS, stock).await?.into_iter().collect(),
+            orders: read(databases, "cmd-order", ORDERS, from, order).await?.into_iter().collect(),
+            order_views: read(databases, "query-order", ORDER_VIEWS, from, order).await?.into_iter().collect(),
+            stocks: read(databases, "cmd-inventory", STOCKS, None, stock).await?.into_iter().collect(),
+            stock_views: read(databases, "query-inventory", STOCK_VIEWS, None, stock).await?.into_iter().collect(),
             ..Self::default()
         };
-        for (order, message) in read(databases, "notification", NOTIFICATIONS, keyed_text).await? {
+        for (order, message) in read(databases, "notification", NOTIFICATIONS, from, keyed_text).await? {
             rows.notifications.entry(order).or_default().push(message);
         }
-        for (order, ending) in read(databases, "cmd-order", SAGAS, keyed_text).await? {
+        for (order, ending) in read(databases, "cmd-order", SAGAS, from, keyed_text).await? {
             rows.sagas.entry(order).or_default().push(ending);
         }
         for service in SERVICES {
@@ -80,9 +85,12 @@ async fn read<T>(
     databases: &Databases,
     database: &str,
     statement: &'static str,
+    orders_from: Option<Uuid>,
     decode: fn(&PgRow) -> Result<T>,
 ) -> Result<Vec<T>> {
-    let rows = sqlx::query(AssertSqlSafe(statement)).fetch_all(databases.of(database)?).await;
+    let query = sqlx::query(AssertSqlSafe(statement));
+    let query = if let Some(from) = orders_from { query.bind(from.to_string()) } else { query };
+    let rows = query.fetch_all(databases.of(database)?).await;
     let rows = rows.with_context(|| format!("{statement} in {database}"))?;
     rows.iter().map(decode).collect::<Result<_>>().with_context(|| format!("{statement} in {database}"))
 }

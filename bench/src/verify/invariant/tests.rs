@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::super::ledger::tests::{ORDER, confirmed, record};
 use super::super::rows::{Order, Rows};
 use super::all;
+use crate::report::Report;
 use crate::service::{NOTIFICATIONS, REJECTED};
 use crate::verify::Ledger;
 
@@ -65,4 +66,14 @@ fn a_second_notification_and_a_second_answer_are_seen() {
     ledger.add(&record(REJECTED, "i:1:1:9:0", ORDER, &format!(r#"{{"orderId":"{ORDER}"}}"#)));
     let broken = broken(&ledger, &rows());
     assert_eq!(broken.len(), 2, "{broken:?}");
+}
+
+#[test]
+fn figures_of_a_run_that_lost_an_order_are_refused() {
+    let mut rows = rows();
+    rows.orders.clear();
+    let mut report = Report::silent();
+    all(&confirmed(), &rows).into_iter().for_each(|(name, outcome)| report.note(name, outcome));
+    let refusal = format!("{:#}", report.release("", &0, None).unwrap_err());
+    assert!(refusal.contains("nothing speaks of an order that does not exist"), "{refusal}");
 }
