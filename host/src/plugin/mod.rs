@@ -15,6 +15,7 @@ mod handover;
 mod instance;
 mod judge;
 pub mod manifest;
+pub mod native;
 pub mod policy;
 mod ticker;
 pub mod version;
