@@ -7,6 +7,10 @@
 //!
 //! What crosses is copied once where a component copies it too, out of the host's memory or into it: a batch, and what is
 //! handed to an import. What the host gives away (answers of SQL) is moved, and what the plugin returns is moved back.
+//!
+//! What keeps the two from being quite alike: these copies, and a thread that is blocked for each call, are in the native
+//! figure too and make WebAssembly look cheaper than it is. So does the WASI context, which each call has here without need.
+//! The other way, components are compiled for size (profile `plugin`) and this program for speed.
 
 mod imports;
 mod lift;
