@@ -56,6 +56,11 @@ bench-compare *ARGS: build-plugins build-release
 bench-growth *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench growth {{ ARGS }}
 
+# Measure what WebAssembly costs: the plugins as native code (A) and as components (B) in turns; options as in `saga-bench compare --help`
+bench-native *ARGS="--clients 256 --pairs 5": build-plugins build-native
+    {{ target }}/release/saga-bench compare --a-binary {{ target }}/release/saga-host-native \
+        --b-binary {{ target }}/release/saga-host {{ ARGS }}
+
 # Kill a host again and again while orders flow, then count; options as in `saga-bench crash --help`
 crash *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench crash {{ ARGS }}
@@ -85,3 +90,8 @@ build-guest:
 [private]
 build-release:
     cargo build --release -p saga-host -p saga-bench
+
+# All three at once: the hosts that are compared have their dependencies built alike
+[private]
+build-native:
+    cargo build --release -p saga-host -p saga-bench -p saga-host-native

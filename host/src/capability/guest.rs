@@ -64,8 +64,9 @@ pub(crate) struct Shared {
     pub(crate) statement: Mutex<Option<Instant>>,
 }
 
-/// Data of a wasmtime store: everything here lives as long as one call.
-pub(crate) struct Guest {
+/// Data of a wasmtime store: everything here lives as long as one call. It is what a plugin's imports
+/// are called on: it implements the `Host` traits of [`crate::plugin::bindings`].
+pub struct Guest {
     pub(crate) grant: Arc<Grant>,
     pub(crate) session: Option<Session>,
     pub(crate) access: Access,

@@ -16,8 +16,9 @@ mod wasi;
 
 use wasmtime::component::{HasSelf, Linker};
 
+pub use guest::Guest;
+
 use crate::plugin::bindings::saga::plugin as interface;
-use guest::Guest;
 
 impl interface::types::Host for Guest {}
 

@@ -183,7 +183,7 @@ mod tests {
             }
         });
         assert!(queue.ready().await);
-        reader.join().unwrap();
+        assert!(reader.join().is_ok());
         assert_eq!(queue.take_while(|_| true), ['a', 'b']);
         assert!(tokio::time::timeout(Duration::ZERO, queue.ready()).await.is_err(), "empty: it asks");
         queue.wait_until_asked(LONG);

@@ -15,6 +15,7 @@ pub(crate) mod handover;
 mod instance;
 mod judge;
 pub mod manifest;
+pub mod native;
 pub mod policy;
 pub(crate) mod registry;
 mod ticker;

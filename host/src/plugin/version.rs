@@ -8,6 +8,10 @@ use wasmtime::component::InstancePre;
 
 use super::{
     Policy,
+    bindings::{
+        exports::saga::plugin::{deliveries, requests},
+        saga::plugin::{sagas::SagaParam, types::Failure},
+    },
     call::{CallSetting, Called, Outcome, Request, Response, Session},
     check::{self, Exported},
     component_cache::Origin,
@@ -16,6 +20,7 @@ use super::{
     instance::{Call, Exports, is_shortage},
     judge,
     manifest::Manifest,
+    native::{self, NativePlugin},
     policy::Limits,
 };
 use crate::{
@@ -44,6 +49,8 @@ pub struct Version {
     pub policy: Arc<Policy>,
     engine: Engine,
     component: Component,
+    /// Runs instead of the component, where what WebAssembly costs is measured.
+    native: Option<&'static dyn NativePlugin>,
     grant: Arc<Grant>,
 }
 
@@ -53,6 +60,9 @@ struct Component {
     exports: Exports,
     exported: Exported,
 }
+
+/// What a call leaves, and what it returned.
+type Returned<T> = (Guest, wasmtime::Result<Result<Vec<T>, Failure>>);
 
 /// Why a component cannot become a version, with the mend in it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -80,8 +90,8 @@ impl Version {
             limits: policy.limits.clone(),
             config: policy.config.clone(),
         });
-        let plugin = file_stem.to_owned();
-        Ok(Self { plugin, digest, manifest, policy, engine: engine.clone(), component, grant })
+        let (plugin, native) = (file_stem.to_owned(), native::find(file_stem));
+        Ok(Self { plugin, digest, manifest, policy, engine: engine.clone(), component, native, grant })
     }
 
     /// What a component asks for, before there is a policy for it.
@@ -143,37 +153,27 @@ impl Version {
     }
 
     async fn call_deliveries(&self, guest: Guest, batch: &[&Delivery], sagas: &[LiveSaga]) -> Called<Vec<Outcome>> {
-        let mut call = Call::new(&self.engine, guest).await;
-        let returned = async {
-            let Some(indices) = &self.component.exports.deliveries else {
-                wasmtime::bail!("it exports no saga:plugin/deliveries");
-            };
-            let instance = call.instantiate(&self.component.pre).await?;
-            let export = indices.load(&mut call.store, &instance)?;
-            let headers = Headers::of(batch.iter().map(|delivery| &delivery.headers));
-            let deliveries = handover::deliveries(batch, &headers, &SagaPlaces::of(sagas));
-            export.call_handle(&mut call.store, &deliveries, &handover::sagas(sagas)).await
+        let headers = Headers::of(batch.iter().map(|delivery| &delivery.headers));
+        let deliveries = handover::deliveries(batch, &headers, &SagaPlaces::of(sagas));
+        let live = handover::sagas(sagas);
+        let (guest, returned) = match self.native {
+            None => self.component.deliveries(&self.engine, guest, &deliveries, &live).await,
+            Some(plugin) => native::call(guest, |guest| plugin.deliveries(guest, &deliveries, &live)),
         };
-        let returned = returned.await;
-        finish(call, returned, |guest, returned| {
+        finish(guest, returned, |guest, returned| {
             let outcomes = judge::answers(guest, returned)?.into_iter().map(handover::outcome).collect();
             judge::outcomes(outcomes, &guest.effects, sagas)
         })
     }
 
     async fn call_requests(&self, guest: Guest, batch: &[&Request]) -> Called<Vec<Response>> {
-        let mut call = Call::new(&self.engine, guest).await;
-        let returned = async {
-            let Some(indices) = &self.component.exports.requests else {
-                wasmtime::bail!("it exports no saga:plugin/requests");
-            };
-            let instance = call.instantiate(&self.component.pre).await?;
-            let export = indices.load(&mut call.store, &instance)?;
-            let parts: Vec<_> = batch.iter().copied().map(RequestParts::of).collect();
-            export.call_handle(&mut call.store, &handover::requests(batch, &parts)).await
+        let parts: Vec<_> = batch.iter().copied().map(RequestParts::of).collect();
+        let requests = handover::requests(batch, &parts);
+        let (guest, returned) = match self.native {
+            None => self.component.requests(&self.engine, guest, &requests).await,
+            Some(plugin) => native::call(guest, |guest| plugin.requests(guest, &requests)),
         };
-        let returned = returned.await;
-        finish(call, returned, |guest, returned| {
+        finish(guest, returned, |guest, returned| {
             let responses = judge::answers(guest, returned)?.into_iter().map(handover::response).collect();
             judge::responses(responses, &guest.effects)
         })
@@ -208,11 +208,10 @@ impl Version {
 
 /// Takes apart what the call leaves.
 fn finish<R, T>(
-    call: Call<'_>,
+    mut guest: Guest,
     returned: wasmtime::Result<R>,
     judge: impl FnOnce(&Guest, wasmtime::Result<R>) -> Result<T, Fault>,
 ) -> Called<T> {
-    let mut guest = call.end();
     let result = match returned {
         Err(error) if is_shortage(&error) => Err(Fault::Environment(error.to_string())),
         returned => judge(&guest, returned),
@@ -246,6 +245,45 @@ impl Component {
         let pre = engine.linker().instantiate_pre(&component).map_err(|error| judge::unlinked(&error))?;
         let exports = Exports::find(&pre, exported).map_err(|error| judge::unlinked(&error))?;
         Ok(Self { pre, exports, exported })
+    }
+
+    async fn deliveries(
+        &self,
+        engine: &Engine,
+        guest: Guest,
+        batch: &[deliveries::Delivery<'_>],
+        sagas: &[SagaParam<'_>],
+    ) -> Returned<deliveries::Outcome> {
+        let mut call = Call::new(engine, guest).await;
+        let returned = async {
+            let Some(indices) = &self.exports.deliveries else {
+                wasmtime::bail!("it exports no saga:plugin/deliveries");
+            };
+            let instance = call.instantiate(&self.pre).await?;
+            let export = indices.load(&mut call.store, &instance)?;
+            export.call_handle(&mut call.store, batch, sagas).await
+        };
+        let returned = returned.await;
+        (call.end(), returned)
+    }
+
+    async fn requests(
+        &self,
+        engine: &Engine,
+        guest: Guest,
+        batch: &[requests::Request<'_>],
+    ) -> Returned<requests::Response> {
+        let mut call = Call::new(engine, guest).await;
+        let returned = async {
+            let Some(indices) = &self.exports.requests else {
+                wasmtime::bail!("it exports no saga:plugin/requests");
+            };
+            let instance = call.instantiate(&self.pre).await?;
+            let export = indices.load(&mut call.store, &instance)?;
+            export.call_handle(&mut call.store, batch).await
+        };
+        let returned = returned.await;
+        (call.end(), returned)
     }
 
     /// Calls `describe` with nothing granted and checks what it says by itself.

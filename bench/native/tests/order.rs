@@ -1,0 +1,41 @@
+//! The order system with native plugins, on a real Postgres and a real Kafka.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{path::Path, time::Duration};
+
+use saga_bench::{
+    caller::Request,
+    host_process::{HostProcess, StartOptions},
+    report::Report,
+    verify,
+};
+
+const QUIET_WITHIN: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn orders_end_as_under_components() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = StartOptions {
+        host_binary: Some(env!("CARGO_BIN_EXE_saga-host-native").into()),
+        plugins: Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/dist"),
+        folder: folder.path().to_owned(),
+        ready_s: 120,
+        environment: vec![],
+    };
+    let (host, target) = HostProcess::dev(&options).await.unwrap();
+    let address = target.http().unwrap();
+    let made = Request::post("/stocks", r#"{"qty":3}"#).send(address).await.unwrap().expect(201).unwrap();
+    let product = made.member("productId").unwrap();
+    for (qty, expected) in [(2, "CONFIRMED"), (2, "CANCELLED"), (1, "CONFIRMED")] {
+        let order = format!(r#"{{"productId":{product},"orderQty":{qty}}}"#);
+        let placed = Request::post("/orders", order).header("Prefer", "wait=30").send(address).await.unwrap();
+        assert_eq!(placed.expect(201).unwrap().member("orderStatus").unwrap(), expected);
+    }
+    let mut report = Report::silent();
+    verify::check(&target, QUIET_WITHIN, false, &mut report).await.unwrap();
+    report.finish().unwrap();
+    host.stop().await.unwrap();
+    let log = std::fs::read_to_string(folder.path().join("dev.log")).unwrap();
+    assert_eq!(log.matches("plugin runs as native code").count(), 5, "{log}");
+}
