@@ -8,7 +8,7 @@ use saga_bench::{
     caller::Request,
     host_process::{HostProcess, StartOptions},
     report::Report,
-    verify,
+    verify::{self, Scope},
 };
 
 const QUIET_WITHIN: Duration = Duration::from_secs(60);
@@ -33,7 +33,7 @@ async fn orders_end_as_under_components() {
         assert_eq!(placed.expect(201).unwrap().member("orderStatus").unwrap(), expected);
     }
     let mut report = Report::silent();
-    verify::check(&target, QUIET_WITHIN, false, &mut report).await.unwrap();
+    verify::check(&target, &Scope::all(QUIET_WITHIN), &mut report).await.unwrap();
     report.finish().unwrap();
     host.stop().await.unwrap();
     let log = std::fs::read_to_string(folder.path().join("dev.log")).unwrap();

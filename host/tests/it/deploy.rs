@@ -8,7 +8,7 @@ use saga_bench::{
     demo::component::{change, put},
     report::Report,
     target::Target,
-    verify,
+    verify::{self, Scope},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -68,7 +68,7 @@ async fn a_swap_under_load_fails_no_request_and_both_versions_are_told() {
     }
     assert_eq!(told, BTreeSet::from([before, after]));
     let mut report = Report::silent();
-    verify::check(target, SOON, false, &mut report).await.unwrap();
+    verify::check(target, &Scope::all(SOON), &mut report).await.unwrap();
     all_hold(&report);
     host.stop().await.unwrap();
     stack.give_back();

@@ -8,7 +8,7 @@ use saga_bench::{
     database::Databases,
     report::Report,
     target::Target,
-    verify::{self, Ledger, Rows},
+    verify::{self, Ledger, Rows, Scope},
 };
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -112,7 +112,7 @@ pub(crate) async fn all_accepted(mut orders: JoinSet<anyhow::Result<()>>) {
 /// Waits until nothing moves, then every invariant must hold, and the orders have ended as their stock has it.
 pub(crate) async fn ends_well(target: &Target) -> (Ledger, Rows) {
     let mut report = Report::silent();
-    let read = verify::check(target, SOON, false, &mut report).await.unwrap();
+    let read = verify::check(target, &Scope::all(SOON), &mut report).await.unwrap();
     all_hold(&report);
     let count = |status: &str| read.1.orders.values().filter(|order| order.status == status).count();
     assert_eq!((count("CONFIRMED"), count("CANCELLED")), (CONFIRMED, CANCELLED));
