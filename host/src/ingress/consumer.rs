@@ -176,14 +176,20 @@ impl Reader {
         }
     }
 
-    /// Follows the subscriptions of the version that is active.
+    /// Follows the subscriptions of the version that is active; none while this host cannot run it.
     fn subscribe(&mut self) {
         let active = self.setting.service.active.load();
-        let wanted = active.version.manifest.subscriptions.iter().map(|subscription| &subscription.topic);
+        let runs = self.setting.service.behind.load().is_none();
+        let subscriptions = active.version.manifest.subscriptions.iter().filter(|_| runs);
+        let wanted = subscriptions.map(|subscription| &subscription.topic);
         if wanted.clone().eq(&self.topics) {
             return;
         }
         self.topics = wanted.cloned().collect();
+        if self.topics.is_empty() {
+            self.consumer.unsubscribe();
+            return;
+        }
         self.names = self.topics.iter().map(|topic| (topic.clone(), Arc::from(topic.as_str()))).collect();
         let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
         if let Err(error) = self.consumer.subscribe(&topics) {

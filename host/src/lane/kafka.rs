@@ -101,6 +101,9 @@ impl KafkaLane {
     /// done would find the same again.
     async fn handle_due(&mut self) -> bool {
         let service = self.seat.service.clone();
+        if service.behind.load().is_some() {
+            return false;
+        }
         let owned = Owned { sources: self.sources.positions(), leads: service.relay.leads() };
         let limit = service.active.load().version.policy.limits.batch_deliveries_max;
         let due = match due::due(&service.database.admin, &service.name, &owned, limit).await {

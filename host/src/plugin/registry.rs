@@ -14,6 +14,9 @@ use super::version::Version;
 /// Versions of a plugin that can be activated again: the last ones, and those with sagas in flight.
 const VERSIONS_KEPT: i64 = 20;
 
+/// Who activates a version in place of one that fails.
+pub(crate) const BREAKER: &str = "breaker";
+
 /// SHA-256 of a component, lower-case hex.
 pub(crate) type Digest = String;
 
@@ -34,6 +37,8 @@ pub(crate) struct Recorded {
     pub(crate) since: SystemTime,
     /// When the digest was activated for the first time.
     pub(crate) first_since: SystemTime,
+    /// Who activated it.
+    pub(crate) by: String,
 }
 
 /// Keeps a component and records that it is active, under the generation that it has when it was active already. With
@@ -86,8 +91,8 @@ pub(crate) async fn activate(
     .execute(&mut *transaction)
     .await
     .with_context(recording)?;
-    let (generation, digest, since, first_since): (i64, Digest, i64, i64) = sqlx::query_as(
-        "SELECT generation, digest, (extract(epoch FROM activated_at) * 1000000)::bigint,
+    let (generation, digest, by, since, first_since): (i64, Digest, String, i64, i64) = sqlx::query_as(
+        "SELECT generation, digest, activated_by, (extract(epoch FROM activated_at) * 1000000)::bigint,
                 (SELECT (extract(epoch FROM min(f.activated_at)) * 1000000)::bigint FROM saga.activation f
                   WHERE f.plugin = a.plugin AND f.digest = a.digest)
            FROM saga.activation a WHERE plugin = $1 ORDER BY generation DESC LIMIT 1",
@@ -101,7 +106,7 @@ pub(crate) async fn activate(
     }
     forget(&mut transaction, &version.plugin).await.with_context(recording)?;
     transaction.commit().await.with_context(recording)?;
-    Ok(Some(Recorded { generation, since: instant(since), first_since: instant(first_since) }))
+    Ok(Some(Recorded { generation, since: instant(since), first_since: instant(first_since), by }))
 }
 
 /// Of microseconds since 1970.
@@ -162,6 +167,8 @@ pub(crate) struct Kept {
     pub(crate) generation: i64,
     /// When that was.
     pub(crate) since: SystemTime,
+    /// The breaker took it away after that.
+    pub(crate) withdrawn: bool,
 }
 
 /// A version that is kept, to run beside the active one.
@@ -169,8 +176,10 @@ pub(crate) struct Kept {
 /// # Errors
 /// When Postgres is away.
 pub(crate) async fn kept_version(pool: &PgPool, plugin: &str, digest: &str) -> anyhow::Result<Option<Kept>> {
-    let kept: Option<(Vec<u8>, String, i64, i64)> = sqlx::query_as(
-        "SELECT c.body, p.body, a.generation, (extract(epoch FROM a.activated_at) * 1000000)::bigint
+    let kept: Option<(Vec<u8>, String, i64, i64, bool)> = sqlx::query_as(
+        "SELECT c.body, p.body, a.generation, (extract(epoch FROM a.activated_at) * 1000000)::bigint,
+                EXISTS (SELECT FROM saga.activation n WHERE n.plugin = a.plugin
+                           AND n.generation = a.generation + 1 AND n.activated_by = $3)
            FROM saga.component c
            JOIN saga.activation a USING (plugin, digest)
            JOIN saga.policy p ON p.digest = a.policy_digest
@@ -178,10 +187,15 @@ pub(crate) async fn kept_version(pool: &PgPool, plugin: &str, digest: &str) -> a
     )
     .bind(plugin)
     .bind(digest)
+    .bind(BREAKER)
     .fetch_optional(pool)
     .await
     .with_context(|| format!("reading {plugin} {digest}"))?;
-    Ok(kept.map(|(body, policy, generation, since)| Kept { body, policy, generation, since: instant(since) }))
+    let of_row = |(body, policy, generation, since, withdrawn)| {
+        let since = instant(since);
+        Kept { body, policy, generation, since, withdrawn }
+    };
+    Ok(kept.map(of_row))
 }
 
 /// How many sagas of a plugin are in flight, by the digest of the version that began them.

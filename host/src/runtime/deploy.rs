@@ -140,7 +140,7 @@ impl Shared {
         let database = self.server.database(&version.policy.database.name);
         let recorded =
             registry::activate(&database.admin, &version, bytes, by, instead_of).await.map_err(environment)?;
-        let Some(registry::Recorded { generation, since, first_since }) = recorded else {
+        let Some(registry::Recorded { generation, since, first_since, by }) = recorded else {
             return Err(DeployError::Conflict(format!("another version of {name} was activated meanwhile")));
         };
         let deployed = Deployed {
@@ -150,7 +150,8 @@ impl Shared {
             was: active.as_ref().map(|active| active.version.digest.clone()),
             stay,
         };
-        let active = Running { version, generation, since, first_since, counters: Counters::default() };
+        let puts_back = by == registry::BREAKER;
+        let active = Running { version, generation, since, first_since, puts_back, counters: Counters::default() };
         match service {
             Some(service) => service.activate(active),
             None => self.launch(active).await.map_err(environment)?,

@@ -133,7 +133,9 @@ impl Shared {
 
     async fn follow_one(self: &Arc<Self>, name: &str, refused: &mut HashMap<String, Refused>) {
         let Some(digest) = self.activated_elsewhere(name).await else {
-            refused.remove(name);
+            if refused.remove(name).is_some() {
+                self.is_behind(name, None);
+            }
             return;
         };
         let waits =
@@ -147,11 +149,36 @@ impl Shared {
             return;
         }
         let until = match self.activate_kept(name, &digest, "another host", Some(&digest)).await {
-            Ok(_) | Err(DeployError::SameDigest(_) | DeployError::Conflict(_)) => return,
+            Ok(_) => {
+                self.is_behind(name, None);
+                return;
+            }
+            Err(DeployError::SameDigest(_) | DeployError::Conflict(_)) => return,
             Err(DeployError::Environment(_)) => Some(Instant::now() + AGAIN_AFTER),
-            Err(_) => None,
+            Err(DeployError::Rejected(reason)) => {
+                self.is_behind(
+                    name,
+                    Some(format!("{} is active on other hosts and cannot run here: {reason}", short(&digest))),
+                );
+                None
+            }
+            Err(DeployError::UnknownPlugin) => None,
         };
         refused.insert(name.to_owned(), Refused { digest, until });
+    }
+
+    /// With a reason, the plugin stands still here: the older version must not go on, and the hosts that can run the newer
+    /// one take its partitions.
+    fn is_behind(&self, name: &str, reason: Option<String>) {
+        let Some(service) = self.service(name) else { return };
+        if let Some(reason) = &reason {
+            tracing::error!(
+                plugin = name,
+                reason,
+                "plugin stands still: its partitions and requests are for other hosts"
+            );
+        }
+        service.behind.store(reason.map(Arc::new));
     }
 
     /// The active digest of a plugin, when it is not the one that runs here.
@@ -189,7 +216,7 @@ impl Shared {
         let (name, pool) = (&trip.plugin, &service.database.admin);
         let before = registry::before(pool, name, &trip.digest).await.map_err(environment)?;
         let before = before.ok_or_else(|| DeployError::Conflict("no version before it is kept".into()))?;
-        self.activate_kept(name, &before, "breaker", Some(&trip.digest)).await?;
+        self.activate_kept(name, &before, registry::BREAKER, Some(&trip.digest)).await?;
         let reason = format!("{}; {} is active again", trip.reason, short(&before));
         tracing::error!(plugin = name, digest = trip.digest, reason, "plugin put back");
         let rejected = Rejected { digest: trip.digest.clone(), reason, at: SystemTime::now(), waits: false };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::Shared;
 use crate::{
@@ -37,6 +37,7 @@ impl Shared {
             consumer: Health::default(),
             trips: self.trips.clone(),
             engine: self.engine.clone(),
+            behind: ArcSwapOption::empty(),
             draining: Draining::default(),
             database,
             role,

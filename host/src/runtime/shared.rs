@@ -109,7 +109,8 @@ impl Shared {
     pub fn troubles(&self) -> Vec<(String, String)> {
         let mut troubles = Vec::new();
         for service in self.services() {
-            let reasons = service.consumer.stopped().into_iter().chain(service.consumer.trouble());
+            let behind = service.behind.load().as_deref().cloned();
+            let reasons = service.consumer.stopped().into_iter().chain(service.consumer.trouble()).chain(behind);
             troubles.extend(reasons.map(|reason| (service.name.clone(), reason)));
         }
         let rejected = self.rejected.read();

@@ -1,9 +1,12 @@
 //! Versions that are active no longer and still handle the sagas that they began: `in_flight = "pin"`. One gets here
 //! when another takes over from it, or when a saga asks for a version that this host does not run. It is dropped when
 //! its last saga has ended; a saga that needs it all the same has it loaded again.
+//!
+//! A version that the breaker has taken away is withdrawn: it would fail at the sagas that it began, too. The active version
+//! handles them.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -43,6 +46,8 @@ impl Drain {
 pub enum Found {
     /// It runs.
     Ready(Arc<Running>),
+    /// The active version handles its sagas.
+    Withdrawn,
     /// It cannot; why.
     Refused(String),
     /// It must be loaded first.
@@ -54,6 +59,7 @@ pub enum Found {
 pub struct Draining {
     versions: ArcSwap<Vec<Drain>>,
     refused: Mutex<HashMap<String, (String, Instant)>>,
+    withdrawn: Mutex<HashSet<String>>,
 }
 
 impl Draining {
@@ -62,6 +68,9 @@ impl Draining {
         let versions = self.versions.load();
         if let Some(drain) = versions.iter().find(|drain| drain.running.version.digest == digest) {
             return Found::Ready(drain.running.clone());
+        }
+        if self.withdrawn.lock().contains(digest) {
+            return Found::Withdrawn;
         }
         match self.refused.lock().get(digest) {
             Some((reason, at)) if at.elapsed() < REFUSED_FOR => Found::Refused(reason.clone()),
@@ -84,7 +93,19 @@ impl Draining {
         });
     }
 
-    /// A version is active again, or has no sagas left.
+    /// The breaker has taken a version away.
+    pub fn withdraw(&self, digest: &str) {
+        self.withdrawn.lock().insert(digest.to_owned());
+        self.remove(digest);
+    }
+
+    /// A version is active again: whatever kept it from its sagas is over.
+    pub fn restore(&self, digest: &str) {
+        self.withdrawn.lock().remove(digest);
+        self.remove(digest);
+    }
+
+    /// A version has no sagas left.
     pub fn remove(&self, digest: &str) {
         self.change(|versions| versions.retain(|drain| drain.running.version.digest != digest));
     }

@@ -11,7 +11,7 @@ use std::{
     time::SystemTime,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use draining::{Draining, Found};
 
 use crate::{
@@ -44,6 +44,8 @@ pub struct Running {
     pub since: SystemTime,
     /// When it was active for the first time: so long it has proved itself.
     pub first_since: SystemTime,
+    /// The breaker activated it, in place of one that failed.
+    pub puts_back: bool,
     /// What it has done since.
     pub counters: Counters,
 }
@@ -85,6 +87,9 @@ pub struct Service {
     pub role: PluginRole,
     /// The version that new work goes to. Changed between two units, never within one.
     pub active: ArcSwap<Running>,
+    /// Why this host cannot run the version that another has activated. Meanwhile it runs none: it reads nothing, and answers
+    /// no request.
+    pub behind: ArcSwapOption<String>,
     /// Versions that finish what they began.
     pub draining: Draining,
     /// Loads them.
@@ -111,8 +116,10 @@ impl Service {
     /// Makes `next` the version that new work goes to; the one before finishes the sagas that it began.
     pub fn activate(&self, next: Running) {
         let before = self.active.load_full();
-        self.draining.remove(&next.version.digest);
-        if before.version.digest != next.version.digest {
+        self.draining.restore(&next.version.digest);
+        if next.puts_back {
+            self.draining.withdraw(&before.version.digest);
+        } else if before.version.digest != next.version.digest {
             self.draining.add(before, SystemTime::now());
         }
         self.active.store(Arc::new(next));
@@ -121,9 +128,11 @@ impl Service {
     /// The version that handles a saga which `digest` began, under `active`.
     pub fn version_of_saga(&self, active: &Arc<Running>, digest: &str) -> Found {
         if digest == active.version.digest || active.version.policy.rollout.in_flight == InFlight::Move {
-            Found::Ready(active.clone())
-        } else {
-            self.draining.find(digest)
+            return Found::Ready(active.clone());
+        }
+        match self.draining.find(digest) {
+            Found::Withdrawn => Found::Ready(active.clone()),
+            found => found,
         }
     }
 
@@ -139,6 +148,10 @@ impl Service {
     pub async fn load_draining(&self, digest: &str) -> anyhow::Result<()> {
         let loaded = match registry::kept_version(&self.database.admin, &self.name, digest).await? {
             None => Err("no such version is kept".to_owned()),
+            Some(kept) if kept.withdrawn => {
+                self.draining.withdraw(digest);
+                return Ok(());
+            }
             Some(kept) => self.load(kept).await.map_err(|rejection| rejection.0),
         };
         match loaded {
@@ -164,6 +177,7 @@ impl Service {
         let policy = Arc::new(Policy::parse(&self.name, &kept.policy)?);
         let version = Arc::new(Version::load(&self.engine, &self.name, &kept.body, policy).await?);
         let registry::Kept { generation, since, .. } = kept;
-        Ok(Running { version, generation, since, first_since: since, counters: Counters::default() })
+        let counters = Counters::default();
+        Ok(Running { version, generation, since, first_since: since, puts_back: false, counters })
     }
 }

@@ -1,7 +1,10 @@
 //! A new version that fails again and again is taken away by itself; what it held is handled by the one before.
 
 use anyhow::{Context, ensure};
-use saga_bench::topic::writer::{Draft, Writer};
+use saga_bench::{
+    caller::Request,
+    topic::writer::{Draft, Writer},
+};
 
 use crate::support::{
     eventually, flow, folder,
@@ -29,7 +32,7 @@ async fn a_version_that_fails_at_everything_is_put_back_and_nothing_is_lost() {
     let writer = Writer::new(&target.kafka).unwrap();
     let good = host::active(target, PLUGIN).await.unwrap();
     write(&writer, 0..RECORDS).await;
-    guest::turn_evil(&plugins);
+    guest::turn(&plugins, "evil");
     eventually(async || {
         ensure!(host::active(target, PLUGIN).await? != good, "the evil version is not active");
         Ok(())
@@ -56,6 +59,40 @@ async fn a_version_that_fails_at_everything_is_put_back_and_nothing_is_lost() {
         Ok(())
     })
     .await;
+    host.stop().await.unwrap();
+    stack.give_back();
+}
+
+/// It fails at deliveries only, so that sagas begin under it: they must not stay with it.
+#[tokio::test]
+async fn sagas_of_a_version_that_was_taken_away_move_to_the_one_before() {
+    let (stack, plugins) = (Own::start().await, folder::new("plugins"));
+    guest::add(&plugins);
+    let target = &stack.target;
+    let host = host::run(target, &plugins).await;
+    let good = host::active(target, PLUGIN).await.unwrap();
+    guest::turn(&plugins, "late");
+    let late = eventually(async || {
+        let now = host::active(target, PLUGIN).await?;
+        ensure!(now != good, "the new version is not active");
+        Ok(now)
+    })
+    .await;
+    for number in 0..RECORDS {
+        let begin = Request::post(format!("/misbehave/begin-{number}"), String::new());
+        begin.send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
+    }
+    write(&Writer::new(&target.kafka).unwrap(), 0..RECORDS).await;
+    eventually(async || {
+        let done = flow::records(target, DONE).await;
+        ensure!(done == 2 * RECORDS, "{done} messages instead of {}", 2 * RECORDS);
+        let held = get(target, "/v1/held").await?;
+        ensure!(held["held"].as_array().is_some_and(Vec::is_empty), "{held}");
+        Ok(())
+    })
+    .await;
+    assert_eq!(host::active(target, PLUGIN).await.unwrap(), good);
+    assert!(host::cli(target, &["plugins"]).contains(&format!("{}…", &late[..6])));
     host.stop().await.unwrap();
     stack.give_back();
 }

@@ -6,7 +6,9 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     groups::GroupMemberInfo,
 };
-use saga_bench::{demo::component, host_process::HostProcess, service::SERVICES, target::Target, topic};
+use saga_bench::{
+    caller::Request, demo::component, host_process::HostProcess, service::SERVICES, target::Target, topic,
+};
 
 use crate::support::{
     SOON, eventually,
@@ -145,6 +147,41 @@ async fn what_one_host_activates_the_other_takes_over() {
     pair.second.stop().await.unwrap();
     pair.first.stop().await.unwrap();
     pair.stack.give_back();
+}
+
+/// Its policy is broken when a version comes in through the other host.
+#[tokio::test]
+async fn a_host_that_cannot_run_the_active_version_leaves_the_work_to_the_other() {
+    let plugin = "order-orchestrator";
+    let stack = Own::start().await;
+    let (first, second) = (&stack.target, &host::addressed(&stack.target));
+    let (of_first, of_second) = (folder::plugins(&[]), folder::plugins(&[]));
+    let running = (host::run(first, &of_first).await, host::run(second, &of_second).await);
+    members(first, 2).await;
+    let products = Products::new(first).await;
+    let policy = of_second.join(format!("{plugin}.toml"));
+    let text = std::fs::read(&policy).unwrap();
+    component::put(&policy, b"nonsense").unwrap();
+    component::change(&of_first, plugin).unwrap();
+    let ready = async || Request::get("/readyz").send(second.admin()?).await;
+    eventually(async || {
+        let said = ready().await?.expect(503)?.text();
+        ensure!(said.contains("is active on other hosts and cannot run here: order-orchestrator.toml"), "{said}");
+        Ok(())
+    })
+    .await;
+    let order = Request::post("/orders", r#"{"productId":1,"orderQty":1}"#.to_owned());
+    order.send(second.http().unwrap()).await.unwrap().expect(503).unwrap();
+    products.place_and_wait(first).await;
+    flow::ends_well(first).await;
+
+    component::put(&policy, &text).unwrap();
+    eventually(async || ready().await?.expect(200)).await;
+    taken_over(second, &host::active(first, plugin).await.unwrap()).await;
+    members(first, 2).await;
+    running.1.stop().await.unwrap();
+    running.0.stop().await.unwrap();
+    stack.give_back();
 }
 
 async fn taken_over(target: &Target, digest: &str) {

@@ -75,6 +75,9 @@ async fn answer(
         Found::Target(target, params) => (target, params),
         Found::Options(allow) => return Ok(options(allow)),
     };
+    if target.service.behind.load().is_some() {
+        return Err(outcome::behind());
+    }
     let bytes_max = target.service.active.load().version.policy.http.body_bytes_max;
     let request = Request {
         id: uuid::Uuid::now_v7().to_string(),

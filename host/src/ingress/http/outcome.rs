@@ -26,6 +26,12 @@ pub(super) fn away() -> Problem {
     unavailable("Unavailable", "the service cannot reach its database; try again")
 }
 
+/// Another host has activated a version that this one cannot run.
+#[must_use]
+pub(super) fn behind() -> Problem {
+    unavailable("Unavailable", "this host cannot run the active version of the service; another one can, try again")
+}
+
 /// The host stops, or the lane let the request go.
 #[must_use]
 pub(super) fn stopping() -> Problem {

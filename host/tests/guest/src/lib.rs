@@ -18,12 +18,21 @@ const TOPIC: &str = "misbehaviour-topic";
 /// Where it may publish.
 const DONE: &str = "well-behaved-topic";
 
-/// A test that wants a version that fails at everything changes these bytes in the component.
+/// Type of the sagas that it begins when it is told `begin-KEY`.
+const SAGA: &str = "misbehaviour";
+
+/// A test that wants another version changes these bytes in the component: `evil` fails at everything, `late` at deliveries
+/// only; `trap`, `loop` and `huge` do not even describe themselves.
 static MOOD: [u8; 9] = *b"mood:good";
+
+fn is_in(mood: &str) -> bool {
+    std::hint::black_box(&MOOD).ends_with(mood.as_bytes())
+}
 
 /// What the host is told.
 #[must_use]
 pub fn describe() -> Description {
+    misbehaviour::before_it_is_known();
     let subscription =
         Subscription { topic: TOPIC.to_owned(), correlation: Correlation::RecordKey, foreign_ids: false };
     let route = Route {
@@ -38,7 +47,7 @@ pub fn describe() -> Description {
         subscriptions: vec![subscription],
         routes: vec![route],
         publishes: vec![DONE.to_owned()],
-        sagas: Vec::new(),
+        sagas: vec![SAGA.to_owned()],
         gather_ms: 0,
         migrations: Vec::new(),
         extensions: Vec::new(),
@@ -53,7 +62,7 @@ pub fn describe() -> Description {
 /// # Panics
 /// In a component that was changed to do so.
 pub fn handle<A: Clone>(batch: &[String], answer: &A) -> Result<Vec<A>, Failure> {
-    assert!(!std::hint::black_box(&MOOD).ends_with(b"evil"), "in an evil mood");
+    assert!(!is_in("evil"), "in an evil mood");
     for (how, cause) in batch.iter().zip(0..) {
         publish(&[message(cause, DONE)]).map_err(refused)?;
         misbehaviour::of(how, cause)?;
@@ -104,6 +113,7 @@ mod component {
         fn handle(batch: Vec<Delivery>, _: Vec<Saga>) -> Result<Vec<Outcome>, Failure> {
             let value =
                 |delivery: Delivery| String::from_utf8_lossy(&delivery.payload.unwrap_or_default()).into_owned();
+            assert!(!super::is_in("late"), "in a mood to be late");
             super::handle(&batch.into_iter().map(value).collect::<Vec<_>>(), &Outcome::Done)
         }
     }

@@ -3,16 +3,31 @@
 use std::{hint::black_box, thread::sleep, time::Duration};
 
 use saga_plugin::bindings::saga::plugin::{
+    context::now,
     kafka::publish,
     postgres::{SqlError, query},
+    sagas::{self, Beginning},
     types::Failure,
 };
 
-use super::{DONE, message, refused};
+use super::{DONE, SAGA, is_in, message, refused};
 
 const GIB: usize = 1 << 30;
 /// More than any limit is for.
 const MANY: usize = 1_000;
+
+/// In the mood for it, keeps the host from hearing what the plugin asks for.
+pub(crate) fn before_it_is_known() {
+    if is_in("trap") {
+        trap();
+    }
+    if is_in("loop") {
+        run_for_ever();
+    }
+    if is_in("huge") {
+        drop(black_box(vec![1_u8; GIB]));
+    }
+}
 
 /// Misbehaves as it is told; does nothing for a name that it does not know.
 pub(crate) fn of(how: &str, cause: u32) -> Result<(), Failure> {
@@ -33,9 +48,16 @@ pub(crate) fn of(how: &str, cause: u32) -> Result<(), Failure> {
         "commit" => state("COMMIT")?,
         // Goes on as if it had worked.
         "hide-an-error" => drop(state("SELECT nothing FROM nowhere")),
-        _ => {}
+        _ => how.strip_prefix("begin-").map_or(Ok(()), |key| begin(key, cause))?,
     }
     Ok(())
+}
+
+/// This one is no misbehaviour.
+fn begin(key: &str, cause: u32) -> Result<(), Failure> {
+    let deadline = now() + 3_600_000_000;
+    let (saga_type, state, data) = (SAGA.to_owned(), "begun".to_owned(), "{}".to_owned());
+    sagas::begin(&[Beginning { cause, saga_type, key: key.to_owned(), state, data, deadline }]).map_err(refused)
 }
 
 #[allow(clippy::panic, reason = "it is what this is for")]

@@ -55,19 +55,24 @@ pub(crate) fn add(folder: &Path) {
     std::fs::write(folder.join("misbehaving.wasm"), component()).unwrap();
 }
 
-/// Puts a version in its place that fails at everything.
-pub(crate) fn turn_evil(folder: &Path) {
-    let (good, evil) = (b"mood:good", b"mood:evil");
+/// Puts a version in another mood in its place.
+pub(crate) fn turn(folder: &Path, mood: &str) {
+    put(&folder.join("misbehaving.wasm"), &in_mood(mood)).unwrap();
+}
+
+/// The component in another mood, of four letters.
+pub(crate) fn in_mood(mood: &str) -> Vec<u8> {
+    let (good, other) = (b"mood:good", format!("mood:{mood}"));
     let mut component = component();
     let mut changed = 0;
     for place in 0..component.len() - good.len() {
         if component[place..].starts_with(good) {
-            component[place..place + evil.len()].copy_from_slice(evil);
+            component[place..place + other.len()].copy_from_slice(other.as_bytes());
             changed += 1;
         }
     }
     assert!(changed > 0, "the component has no mood");
-    put(&folder.join("misbehaving.wasm"), &component).unwrap();
+    component
 }
 
 fn component() -> Vec<u8> {
