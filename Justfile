@@ -40,6 +40,20 @@ build-plugins:
         put "{{ target }}/wasm32-wasip2/plugin/${name//-/_}.wasm" "$name.wasm"
     done
 
+# Build plugins whenever a source of theirs is saved, until Ctrl-C
+watch-plugins:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    built=$(mktemp)
+    trap 'rm -f "$built"' EXIT
+    while true; do
+        touch "$built"
+        just build-plugins || echo "not built; waiting for the next save" >&2
+        until [ -n "$(find plugins sdk wit migrations -newer "$built" -type f -not -path 'plugins/dist/*' -print -quit)" ]; do
+            sleep 0.3
+        done
+    done
+
 # Run every test, on a real Postgres and a real Kafka that the tests start
 test *ARGS: build-plugins build-guest
     cargo test --workspace {{ ARGS }}

@@ -10,7 +10,7 @@ pub(crate) const TOPIC: &str = "misbehaviour-topic";
 /// Gets one message for each request or record that was handled.
 pub(crate) const DONE: &str = "well-behaved-topic";
 
-const POLICY: &str = r#"
+pub(crate) const POLICY: &str = r#"
 name = "misbehaving"
 [database]
 name = "misbehaving"
