@@ -10,6 +10,7 @@ mod contract;
 mod crash;
 mod deadline;
 mod deploy;
+mod golden;
 mod isolation;
 mod misbehaving;
 mod outage;
