@@ -28,12 +28,30 @@ pub struct Owned {
 /// # Errors
 /// When Postgres is away.
 pub async fn due(pool: &PgPool, plugin: &str, owned: &Owned, limit: u32) -> anyhow::Result<Vec<Delivery>> {
-    let mut due = held(pool, plugin, owned, limit).await.context("reading what is held")?;
-    if owned.leads {
+    let (some_held, timer_due, deadline_due) = kinds(pool, plugin).await.context("asking what is due")?;
+    let mut due = Vec::new();
+    if some_held {
+        due = held(pool, plugin, owned, limit).await.context("reading what is held")?;
+    }
+    if owned.leads && timer_due {
         due.extend(timers(pool, plugin, limit).await.context("reading the timers")?);
+    }
+    if owned.leads && deadline_due {
         due.extend(deadlines(pool, plugin, limit).await.context("reading the deadlines")?);
     }
     Ok(due)
+}
+
+/// Whether anything is held, and a timer or deadline has passed. Mostly nothing is, and one question is enough.
+async fn kinds(pool: &PgPool, plugin: &str) -> sqlx::Result<(bool, bool, bool)> {
+    sqlx::query_as(
+        "SELECT EXISTS (SELECT FROM saga.held WHERE plugin = $1 AND direction = 'in'),
+                EXISTS (SELECT FROM saga.timer WHERE plugin = $1 AND due_at <= now()),
+                EXISTS (SELECT FROM saga.saga_live WHERE plugin = $1 AND next_at <= now())",
+    )
+    .bind(plugin)
+    .fetch_one(pool)
+    .await
 }
 
 /// The first held delivery of each key, when its time has come or it was never tried.

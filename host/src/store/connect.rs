@@ -6,7 +6,7 @@ use anyhow::Context;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use sqlx::{
-    ConnectOptions, PgConnection, PgPool,
+    ConnectOptions, Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -15,6 +15,8 @@ use crate::plugin::Policy;
 
 /// Connections of the host's own account to one database, at the most.
 const ADMIN_CONNECTIONS_MAX: u32 = 4;
+/// One of them that was not used for so long is tested before it is used: the server may have gone meanwhile.
+const TEST_AFTER: Duration = Duration::from_secs(1);
 /// Above the longest plugin call: after it Postgres ends the transaction of a stopped host.
 const IDLE_IN_TRANSACTION_MS: u64 = 5_000;
 const LOCK_TIMEOUT_MS_MAX: u64 = 3_000;
@@ -81,6 +83,11 @@ impl Server {
         let admin = PgPoolOptions::new()
             .max_connections(ADMIN_CONNECTIONS_MAX)
             .acquire_timeout(Duration::from_secs(5))
+            .test_before_acquire(false)
+            .before_acquire(|connection, standing| {
+                let used_lately = standing.idle_for < TEST_AFTER;
+                Box::pin(async move { Ok(used_lately || connection.ping().await.is_ok()) })
+            })
             .connect_lazy_with(options);
         Database { name: name.to_owned(), admin, server: self.clone() }
     }
