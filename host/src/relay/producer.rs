@@ -1,6 +1,14 @@
 //! Sending to Kafka: idempotent, in order, without gaps; counts what is acknowledged.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use anyhow::Context;
 use parking_lot::Mutex;
@@ -8,12 +16,16 @@ use rdkafka::{
     ClientContext, Message,
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
-    producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer},
+    producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig},
 };
 use tokio::sync::Notify;
 
 use super::record::Record;
 use crate::kafka::Brokers;
+
+/// How long the thread that takes reports waits for one. The client's own thread waits for 100 ms, and the last one of them it
+/// spends at full speed.
+const REPORT_WITHIN: Duration = Duration::from_secs(1);
 
 /// What became of the records that were sent, gathered between two looks.
 #[derive(Debug, Default)]
@@ -57,15 +69,15 @@ impl ProducerContext for Reporter {
         let mut counts = self.counts.lock();
         match result {
             Ok(_) => {
-                if let Some(left) = counts.outstanding.get_mut(&seq) {
-                    left.records -= 1;
-                    if left.records == 0 {
-                        let bytes = left.bytes;
-                        counts.bytes -= bytes;
-                        counts.outstanding.remove(&seq);
-                        counts.reports.acknowledged.push(seq);
-                    }
+                let Some(left) = counts.outstanding.get_mut(&seq) else { return };
+                left.records -= 1;
+                if left.records > 0 {
+                    return;
                 }
+                let bytes = left.bytes;
+                counts.bytes -= bytes;
+                counts.outstanding.remove(&seq);
+                counts.reports.acknowledged.push(seq);
             }
             Err((error, message)) => {
                 let reason = format!("{error} (topic {}, partition {})", message.topic(), message.partition());
@@ -110,19 +122,20 @@ fn unpack(opaque: usize) -> (i64, usize) {
 
 /// The one producer of a database's relay.
 pub(super) struct Producer {
-    client: ThreadedProducer<Reporter>,
+    client: Arc<BaseProducer<Reporter>>,
     counts: Arc<Mutex<Counts>>,
+    ended: Arc<AtomicBool>,
 }
 
 impl Producer {
-    /// Connects in the background; `changed` is notified at every report.
+    /// Connects in the background; `changed` is notified when a unit is acknowledged or a record fails.
     ///
     /// # Errors
-    /// When the operator's Kafka properties do not fit.
+    /// When the operator's Kafka properties do not fit, or the system has no thread left.
     pub(super) fn new(brokers: &Brokers, changed: Arc<Notify>) -> anyhow::Result<Self> {
         let counts = Arc::<Mutex<Counts>>::default();
         let context = Reporter { counts: counts.clone(), changed };
-        let client = brokers
+        let client: BaseProducer<Reporter> = brokers
             .client(
                 &[
                     ("linger.ms", "0"),
@@ -140,7 +153,17 @@ impl Producer {
             )
             .create_with_context(context)
             .context("setting up the Kafka producer")?;
-        Ok(Self { client, counts })
+        let (client, ended) = (Arc::new(client), Arc::<AtomicBool>::default());
+        let (reports, until) = (client.clone(), ended.clone());
+        thread::Builder::new()
+            .name("relay reports".to_owned())
+            .spawn(move || {
+                while !until.load(Ordering::Acquire) {
+                    reports.poll(REPORT_WITHIN);
+                }
+            })
+            .context("starting the thread of the Kafka producer")?;
+        Ok(Self { client, counts, ended })
     }
 
     /// Hands a unit's records to the producer, but for those that `skip` names.
@@ -209,6 +232,7 @@ impl Drop for Producer {
     /// What is still queued is in the outbox; whoever leads sends it.
     fn drop(&mut self) {
         self.client.purge(PurgeConfig::default().queue().inflight());
+        self.ended.store(true, Ordering::Release);
     }
 }
 
