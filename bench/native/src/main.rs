@@ -10,7 +10,6 @@
 //!
 //! What keeps the two from being quite alike: these copies, and a thread that is blocked for each call, are in the native
 //! figure too and make WebAssembly look cheaper than it is. So does the WASI context, which each call has here without need.
-//! The other way, components are compiled for size (profile `plugin`) and this program for speed.
 
 mod imports;
 mod lift;
