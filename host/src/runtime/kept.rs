@@ -132,7 +132,8 @@ impl Shared {
     }
 
     async fn follow_one(self: &Arc<Self>, name: &str, refused: &mut HashMap<String, Refused>) {
-        let Some(digest) = self.activated_elsewhere(name).await else {
+        let Ok(elsewhere) = self.activated_elsewhere(name).await else { return };
+        let Some(digest) = elsewhere else {
             if refused.remove(name).is_some() {
                 self.is_behind(name, None);
             }
@@ -145,7 +146,7 @@ impl Shared {
         }
         let _one_at_a_time = self.deploying.lock().await;
         // Meanwhile this host's own deployment may have ended.
-        if self.activated_elsewhere(name).await.as_ref() != Some(&digest) {
+        if self.activated_elsewhere(name).await.ok().flatten().as_ref() != Some(&digest) {
             return;
         }
         let until = match self.activate_kept(name, &digest, "another host", Some(&digest)).await {
@@ -181,12 +182,12 @@ impl Shared {
         service.behind.store(reason.map(Arc::new));
     }
 
-    /// The active digest of a plugin, when it is not the one that runs here.
-    async fn activated_elsewhere(&self, name: &str) -> Option<String> {
-        let service = self.service(name)?;
+    /// The active digest of a plugin, when it is not the one that runs here. An error tells nothing of either.
+    async fn activated_elsewhere(&self, name: &str) -> anyhow::Result<Option<String>> {
+        let Some(service) = self.service(name) else { return Ok(None) };
         let standing = registry::standing(&service.database.admin, name, "").await;
-        let active = standing.inspect_err(|error| tracing::debug!(plugin = name, "{error:#}")).ok()?.active?;
-        (active != service.active.load().version.digest).then_some(active)
+        let active = standing.inspect_err(|error| tracing::debug!(plugin = name, "{error:#}"))?.active;
+        Ok(active.filter(|active| *active != service.active.load().version.digest))
     }
 
     /// Puts the version before back whenever a lane tells that the active one must go, until the host stops.

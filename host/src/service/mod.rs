@@ -116,13 +116,16 @@ impl Service {
     /// Makes `next` the version that new work goes to; the one before finishes the sagas that it began.
     pub fn activate(&self, next: Running) {
         let before = self.active.load_full();
-        self.draining.restore(&next.version.digest);
-        if next.puts_back {
-            self.draining.withdraw(&before.version.digest);
-        } else if before.version.digest != next.version.digest {
-            self.draining.add(before, SystemTime::now());
+        let digest = next.version.digest.clone();
+        if before.version.digest != digest {
+            match next.puts_back {
+                true => self.draining.withdraw(&before.version.digest),
+                false => self.draining.add(before, SystemTime::now()),
+            }
         }
         self.active.store(Arc::new(next));
+        // Not before: until then its sagas need it among those that drain.
+        self.draining.restore(&digest);
     }
 
     /// The version that handles a saga which `digest` began, under `active`.
@@ -144,7 +147,7 @@ impl Service {
     /// Makes ready a version that a saga in flight stays with, or notes why it cannot be.
     ///
     /// # Errors
-    /// When Postgres is away.
+    /// When Postgres or Kafka is away.
     pub async fn load_draining(&self, digest: &str) -> anyhow::Result<()> {
         let loaded = match registry::kept_version(&self.database.admin, &self.name, digest).await? {
             None => Err("no such version is kept".to_owned()),
@@ -156,6 +159,9 @@ impl Service {
         };
         match loaded {
             Ok(running) => {
+                // What it publishes goes to partitions by their number, which the active version may not have asked for.
+                self.topics.ensure(running.version.manifest.publishes.clone()).await?;
+                self.relay.expect_records();
                 tracing::info!(plugin = self.name, digest, "plugin draining: sagas in flight stay with this version");
                 self.draining.add(Arc::new(running), SystemTime::now());
             }
