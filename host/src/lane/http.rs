@@ -16,7 +16,7 @@ use crate::{
         pending::{Answer, Pending},
         router::route_index,
     },
-    service::Service,
+    service::{Running, Service},
     unit::{
         fault::Fault,
         requests::{self, Committed},
@@ -77,14 +77,16 @@ impl HttpLane {
     async fn process(&mut self, batch: Vec<Pending>) {
         let mut parts = vec![batch];
         while let Some(part) = parts.pop() {
-            let mut part = self.resolve(part);
-            if part.is_empty() {
-                continue;
-            }
             if !self.seat.take().await {
                 continue;
             }
-            let fault = match self.unit(&part).await {
+            // One version for the numbers of the routes, for the unit, and for who is to blame.
+            let active = self.seat.service.active.load_full();
+            let mut part = self.resolve(&active, part);
+            if part.is_empty() {
+                continue;
+            }
+            let fault = match self.unit(&active, &part).await {
                 Ok(answers) => {
                     reply(part, answers);
                     continue;
@@ -107,21 +109,16 @@ impl HttpLane {
                 Fault::Culprits(culprits) => {
                     for culprit in culprits.into_iter().rev() {
                         if culprit.cause < part.len() {
-                            breaker::failed(
-                                &self.seat.service,
-                                &self.seat.service.active.load(),
-                                Kind::Requests,
-                                &culprit.reason,
-                            );
-                            self.fail(part.remove(culprit.cause), &culprit.reason);
+                            breaker::failed(&self.seat.service, &active, Kind::Requests, &culprit.reason);
+                            self.fail(&active, part.remove(culprit.cause), &culprit.reason);
                         }
                     }
                     parts.push(part);
                 }
                 Fault::Guest(reason) if part.len() <= 1 => {
                     for pending in part {
-                        breaker::failed(&self.seat.service, &self.seat.service.active.load(), Kind::Requests, &reason);
-                        self.fail(pending, &reason);
+                        breaker::failed(&self.seat.service, &active, Kind::Requests, &reason);
+                        self.fail(&active, pending, &reason);
                     }
                 }
                 Fault::Guest(reason) => {
@@ -135,8 +132,7 @@ impl HttpLane {
     }
 
     /// Callers that have gone are left out; the others get the route's number in the version that runs.
-    fn resolve(&self, part: Vec<Pending>) -> Vec<Pending> {
-        let active = self.seat.service.active.load();
+    fn resolve(&self, active: &Running, part: Vec<Pending>) -> Vec<Pending> {
         let mut known = Vec::with_capacity(part.len());
         for mut pending in part {
             if pending.reply.is_closed() {
@@ -147,21 +143,20 @@ impl HttpLane {
                     pending.request.route = route;
                     known.push(pending);
                 }
-                None => self.fail(pending, "the route is gone with the version that had it"),
+                None => self.fail(active, pending, "the route is gone with the version that had it"),
             }
         }
         known
     }
 
-    async fn unit(&mut self, work: &[Pending]) -> Result<Vec<Answer>, Fault> {
-        let active = self.seat.service.active.load_full();
-        let Some(mut setup) = self.seat.setup(&active) else { return Err(Fault::LaneLost) };
+    async fn unit(&mut self, active: &Arc<Running>, work: &[Pending]) -> Result<Vec<Answer>, Fault> {
+        let Some(mut setup) = self.seat.setup(active) else { return Err(Fault::LaneLost) };
         let began = Instant::now();
         let Committed { answers, handled, statements } = requests::run(&mut setup, work).await?;
         self.seat.committed();
         active.counters.unit(handled, statements);
         if handled > 0 {
-            breaker::succeeded(&active, Kind::Requests);
+            breaker::succeeded(active, Kind::Requests);
         }
         tracing::debug!(
             plugin = self.seat.service.name,
@@ -172,8 +167,8 @@ impl HttpLane {
         Ok(answers)
     }
 
-    fn fail(&self, pending: Pending, reason: &str) {
-        self.seat.service.active.load().counters.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    fn fail(&self, active: &Running, pending: Pending, reason: &str) {
+        active.counters.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         tracing::error!(
             plugin = self.seat.service.name,
             request = pending.request.id,

@@ -146,14 +146,15 @@ impl KafkaLane {
             if part.is_empty() || !self.seat.take().await {
                 continue;
             }
-            let Failed { fault, version } = match self.unit(&part).await {
+            let active = self.seat.service.active.load_full();
+            let Failed { fault, version } = match self.unit(&active, &part).await {
                 Ok(dealt_with) => {
                     progress |= dealt_with > 0;
                     continue;
                 }
                 Err(failed) => failed,
             };
-            let version = version.unwrap_or_else(|| self.seat.service.active.load_full());
+            let version = version.unwrap_or(active);
             self.seat.recover(&fault).await;
             match fault {
                 Fault::Environment(why) => {
@@ -187,14 +188,13 @@ impl KafkaLane {
     }
 
     /// Runs one unit; how many deliveries it dealt with.
-    async fn unit(&mut self, work: &[Work]) -> Result<usize, Failed> {
-        let active = self.seat.service.active.load_full();
+    async fn unit(&mut self, active: &Arc<Running>, work: &[Work]) -> Result<usize, Failed> {
         if self.reads_otherwise(&active.version) {
             self.give_up_sources();
             return Ok(0);
         }
         let sources = self.sources.clone();
-        let Some(mut setup) = self.seat.setup(&active) else { return Err(Fault::LaneLost.into()) };
+        let Some(mut setup) = self.seat.setup(active) else { return Err(Fault::LaneLost.into()) };
         let began = Instant::now();
         let Committed { advances, ended, ran, dealt_with, committed } =
             deliveries::run(&mut setup, &sources, work).await?;

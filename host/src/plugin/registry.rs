@@ -37,8 +37,6 @@ pub(crate) struct Recorded {
     pub(crate) since: SystemTime,
     /// When the digest was activated for the first time.
     pub(crate) first_since: SystemTime,
-    /// Who activated it.
-    pub(crate) by: String,
 }
 
 /// Keeps a component and records that it is active, under the generation that it has when it was active already. With
@@ -91,8 +89,8 @@ pub(crate) async fn activate(
     .execute(&mut *transaction)
     .await
     .with_context(recording)?;
-    let (generation, digest, by, since, first_since): (i64, Digest, String, i64, i64) = sqlx::query_as(
-        "SELECT generation, digest, activated_by, (extract(epoch FROM activated_at) * 1000000)::bigint,
+    let (generation, digest, since, first_since): (i64, Digest, i64, i64) = sqlx::query_as(
+        "SELECT generation, digest, (extract(epoch FROM activated_at) * 1000000)::bigint,
                 (SELECT (extract(epoch FROM min(f.activated_at)) * 1000000)::bigint FROM saga.activation f
                   WHERE f.plugin = a.plugin AND f.digest = a.digest)
            FROM saga.activation a WHERE plugin = $1 ORDER BY generation DESC LIMIT 1",
@@ -106,7 +104,7 @@ pub(crate) async fn activate(
     }
     forget(&mut transaction, &version.plugin).await.with_context(recording)?;
     transaction.commit().await.with_context(recording)?;
-    Ok(Some(Recorded { generation, since: instant(since), first_since: instant(first_since), by }))
+    Ok(Some(Recorded { generation, since: instant(since), first_since: instant(first_since) }))
 }
 
 /// Of microseconds since 1970.
@@ -167,19 +165,15 @@ pub(crate) struct Kept {
     pub(crate) generation: i64,
     /// When that was.
     pub(crate) since: SystemTime,
-    /// The breaker took it away after that.
-    pub(crate) withdrawn: bool,
 }
 
-/// A version that is kept, to run beside the active one.
+/// A version that is kept.
 ///
 /// # Errors
 /// When Postgres is away.
 pub(crate) async fn kept_version(pool: &PgPool, plugin: &str, digest: &str) -> anyhow::Result<Option<Kept>> {
-    let kept: Option<(Vec<u8>, String, i64, i64, bool)> = sqlx::query_as(
-        "SELECT c.body, p.body, a.generation, (extract(epoch FROM a.activated_at) * 1000000)::bigint,
-                EXISTS (SELECT FROM saga.activation n WHERE n.plugin = a.plugin
-                           AND n.generation = a.generation + 1 AND n.activated_by = $3)
+    let kept: Option<(Vec<u8>, String, i64, i64)> = sqlx::query_as(
+        "SELECT c.body, p.body, a.generation, (extract(epoch FROM a.activated_at) * 1000000)::bigint
            FROM saga.component c
            JOIN saga.activation a USING (plugin, digest)
            JOIN saga.policy p ON p.digest = a.policy_digest
@@ -187,15 +181,29 @@ pub(crate) async fn kept_version(pool: &PgPool, plugin: &str, digest: &str) -> a
     )
     .bind(plugin)
     .bind(digest)
-    .bind(BREAKER)
     .fetch_optional(pool)
     .await
     .with_context(|| format!("reading {plugin} {digest}"))?;
-    let of_row = |(body, policy, generation, since, withdrawn)| {
-        let since = instant(since);
-        Kept { body, policy, generation, since, withdrawn }
-    };
-    Ok(kept.map(of_row))
+    Ok(kept.map(|(body, policy, generation, since)| Kept { body, policy, generation, since: instant(since) }))
+}
+
+/// Whether the breaker has taken a version away, and nobody has activated it since.
+///
+/// # Errors
+/// When Postgres is away.
+pub(crate) async fn withdrawn(pool: &PgPool, plugin: &str, digest: &str) -> anyhow::Result<bool> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (
+             SELECT FROM saga.activation n
+              WHERE n.plugin = $1 AND n.activated_by = $3
+                AND n.generation = 1 + (SELECT max(generation) FROM saga.activation WHERE plugin = $1 AND digest = $2))",
+    )
+    .bind(plugin)
+    .bind(digest)
+    .bind(BREAKER)
+    .fetch_one(pool)
+    .await
+    .with_context(|| format!("asking whether {plugin} {digest} was taken away"))
 }
 
 /// How many sagas of a plugin are in flight, by the digest of the version that began them.
@@ -210,19 +218,6 @@ pub(crate) async fn in_flight(pool: &PgPool, plugin: &str) -> anyhow::Result<Has
             .await
             .with_context(|| format!("counting the sagas of {plugin} in flight"))?;
     Ok(counted.into_iter().collect())
-}
-
-/// A component that is kept.
-///
-/// # Errors
-/// When Postgres is away.
-pub(crate) async fn component(pool: &PgPool, plugin: &str, digest: &str) -> anyhow::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar("SELECT body FROM saga.component WHERE plugin = $1 AND digest = $2")
-        .bind(plugin)
-        .bind(digest)
-        .fetch_optional(pool)
-        .await
-        .with_context(|| format!("reading {plugin} {digest}"))
 }
 
 /// Digests that are kept, the last active first.

@@ -34,17 +34,22 @@ pub struct Deployed {
 }
 
 /// Why a deployment changed nothing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum DeployError {
     /// It is active already.
+    #[error("{0} is active already")]
     SameDigest(String),
     /// No plugin of this name runs.
+    #[error("no plugin of this name runs")]
     UnknownPlugin,
     /// What was asked for is not there, or no longer what it was; why.
+    #[error("{0}")]
     Conflict(String),
     /// What is wrong with the component.
+    #[error("{0}")]
     Rejected(String),
     /// Postgres, Kafka or the disk.
+    #[error("{0}")]
     Environment(String),
 }
 
@@ -140,7 +145,7 @@ impl Shared {
         let database = self.server.database(&version.policy.database.name);
         let recorded =
             registry::activate(&database.admin, &version, bytes, by, instead_of).await.map_err(environment)?;
-        let Some(registry::Recorded { generation, since, first_since, by }) = recorded else {
+        let Some(registry::Recorded { generation, since, first_since }) = recorded else {
             return Err(DeployError::Conflict(format!("another version of {name} was activated meanwhile")));
         };
         let deployed = Deployed {
@@ -150,8 +155,7 @@ impl Shared {
             was: active.as_ref().map(|active| active.version.digest.clone()),
             stay,
         };
-        let puts_back = by == registry::BREAKER;
-        let active = Running { version, generation, since, first_since, puts_back, counters: Counters::default() };
+        let active = Running { version, generation, since, first_since, counters: Counters::default() };
         match service {
             Some(service) => service.activate(active),
             None => self.launch(active).await.map_err(environment)?,

@@ -1,7 +1,6 @@
 //! Versions that are active no longer: loaded while they have sagas in flight, dropped when the last one has ended.
 
 use std::{
-    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,19 +21,15 @@ impl Shared {
     /// Looks after the versions that drain, until the host stops.
     pub(super) async fn drain(self: Arc<Self>) {
         let stop = self.stops.listeners.clone();
-        let mut looked_at = HashSet::new();
         let mut pause = LOOK_EVERY;
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             let began = Instant::now();
             for service in self.services() {
-                // What sagas of an earlier run of this host stay with is known to the database only.
-                let first = !looked_at.contains(&service.name);
-                if !first && service.draining.all().is_empty() {
+                if service.draining.all().is_empty() {
                     continue;
                 }
-                match look_after(&service).await {
-                    Ok(()) => drop(looked_at.insert(service.name.clone())),
-                    Err(error) => tracing::debug!(plugin = service.name, "{error:#}"),
+                if let Err(error) = look_after(&service).await {
+                    tracing::debug!(plugin = service.name, "{error:#}");
                 }
             }
             pause = LOOK_EVERY.max(began.elapsed() * PAUSE_PER_COUNT);
@@ -42,7 +37,11 @@ impl Shared {
     }
 }
 
-async fn look_after(service: &Service) -> anyhow::Result<()> {
+/// Loads what has sagas in flight, and drops what has none or was taken away.
+///
+/// # Errors
+/// When Postgres or Kafka is away.
+pub(super) async fn look_after(service: &Service) -> anyhow::Result<()> {
     let in_flight = registry::in_flight(&service.database.admin, &service.name).await?;
     let active = service.active.load_full();
     for digest in in_flight.keys() {
@@ -52,6 +51,11 @@ async fn look_after(service: &Service) -> anyhow::Result<()> {
     }
     for drain in service.draining.all().iter() {
         let digest = &drain.running.version.digest;
+        // By the breaker of another host.
+        if registry::withdrawn(&service.database.admin, &service.name, digest).await? {
+            service.draining.withdraw(digest);
+            continue;
+        }
         match in_flight.get(digest) {
             Some(sagas) => tell_if_late(service, drain, *sagas),
             None if drain.since.elapsed().is_ok_and(|since| since >= RETIRE_AFTER) => {

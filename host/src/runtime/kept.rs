@@ -72,8 +72,8 @@ impl Shared {
         instead_of: Option<&str>,
     ) -> Result<Deployed, DeployError> {
         let pool = self.service(name).ok_or(DeployError::UnknownPlugin)?.database.admin.clone();
-        match registry::component(&pool, name, digest).await.map_err(environment)? {
-            Some(bytes) => self.deploy_one(name, &bytes, by, instead_of).await,
+        match registry::kept_version(&pool, name, digest).await.map_err(environment)? {
+            Some(kept) => self.deploy_one(name, &kept.body, by, instead_of).await,
             None => Err(DeployError::Conflict(format!("{name} {} is kept no longer", short(digest)))),
         }
     }
@@ -114,7 +114,8 @@ impl Shared {
         let standing = registry::standing(&pool, name, file).await.map_err(environment)?;
         match standing.active {
             Some(active) if active != file && (standing.known || file.is_empty()) => {
-                registry::component(&pool, name, &active).await.map_err(environment)
+                let kept = registry::kept_version(&pool, name, &active).await.map_err(environment)?;
+                Ok(kept.map(|kept| kept.body))
             }
             _ => Ok(None),
         }
@@ -200,7 +201,7 @@ impl Shared {
                 continue;
             }
             if let Err(error) = self.put_back_one(&service, &trip).await {
-                let reason = format!("{}; it cannot be put back: {error:?}", trip.reason);
+                let reason = format!("{}; it cannot be put back: {error}", trip.reason);
                 tracing::error!(plugin = trip.plugin, digest = trip.digest, reason, "plugin stays active");
                 continue;
             }
@@ -218,6 +219,7 @@ impl Shared {
         let before = registry::before(pool, name, &trip.digest).await.map_err(environment)?;
         let before = before.ok_or_else(|| DeployError::Conflict("no version before it is kept".into()))?;
         self.activate_kept(name, &before, registry::BREAKER, Some(&trip.digest)).await?;
+        service.draining.withdraw(&trip.digest);
         let reason = format!("{}; {} is active again", trip.reason, short(&before));
         tracing::error!(plugin = name, digest = trip.digest, reason, "plugin put back");
         let rejected = Rejected { digest: trip.digest.clone(), reason, at: SystemTime::now(), waits: false };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-use super::Shared;
+use super::{Shared, drain};
 use crate::{
     ingress::{
         consumer::{self, Health, Setting},
@@ -43,6 +43,8 @@ impl Shared {
             role,
             active: ArcSwap::from_pointee(active),
         });
+        // Before the lanes start: only then do they know the types of all sagas in flight.
+        drain::look_after(&service).await?;
         let sources = Arc::<Sources>::default();
         let (stop, tasks) = (&self.stops, &self.tasks);
         let kafka = KafkaLane::new(service.clone(), sources.clone(), &self.owner, stop.lanes.clone());

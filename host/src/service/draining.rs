@@ -46,8 +46,6 @@ impl Drain {
 pub enum Found {
     /// It runs.
     Ready(Arc<Running>),
-    /// The active version handles its sagas.
-    Withdrawn,
     /// It cannot; why.
     Refused(String),
     /// It must be loaded first.
@@ -63,14 +61,14 @@ pub struct Draining {
 }
 
 impl Draining {
-    /// Looks for a version by its digest.
-    pub fn find(&self, digest: &str) -> Found {
+    /// Looks for the version that handles the sagas of `digest`, when it is not `active` itself.
+    pub fn find(&self, digest: &str, active: &Arc<Running>) -> Found {
+        if self.withdrawn.lock().contains(digest) {
+            return Found::Ready(active.clone());
+        }
         let versions = self.versions.load();
         if let Some(drain) = versions.iter().find(|drain| drain.running.version.digest == digest) {
             return Found::Ready(drain.running.clone());
-        }
-        if self.withdrawn.lock().contains(digest) {
-            return Found::Withdrawn;
         }
         match self.refused.lock().get(digest) {
             Some((reason, at)) if at.elapsed() < REFUSED_FOR => Found::Refused(reason.clone()),

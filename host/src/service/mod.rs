@@ -44,8 +44,6 @@ pub struct Running {
     pub since: SystemTime,
     /// When it was active for the first time: so long it has proved itself.
     pub first_since: SystemTime,
-    /// The breaker activated it, in place of one that failed.
-    pub puts_back: bool,
     /// What it has done since.
     pub counters: Counters,
 }
@@ -118,10 +116,7 @@ impl Service {
         let before = self.active.load_full();
         let digest = next.version.digest.clone();
         if before.version.digest != digest {
-            match next.puts_back {
-                true => self.draining.withdraw(&before.version.digest),
-                false => self.draining.add(before, SystemTime::now()),
-            }
+            self.draining.add(before, SystemTime::now());
         }
         self.active.store(Arc::new(next));
         // Not before: until then its sagas need it among those that drain.
@@ -133,10 +128,7 @@ impl Service {
         if digest == active.version.digest || active.version.policy.rollout.in_flight == InFlight::Move {
             return Found::Ready(active.clone());
         }
-        match self.draining.find(digest) {
-            Found::Withdrawn => Found::Ready(active.clone()),
-            found => found,
-        }
+        self.draining.find(digest, active)
     }
 
     /// Whether a saga that `digest` began waits for a version that is not there.
@@ -149,12 +141,12 @@ impl Service {
     /// # Errors
     /// When Postgres or Kafka is away.
     pub async fn load_draining(&self, digest: &str) -> anyhow::Result<()> {
+        if registry::withdrawn(&self.database.admin, &self.name, digest).await? {
+            self.draining.withdraw(digest);
+            return Ok(());
+        }
         let loaded = match registry::kept_version(&self.database.admin, &self.name, digest).await? {
             None => Err("no such version is kept".to_owned()),
-            Some(kept) if kept.withdrawn => {
-                self.draining.withdraw(digest);
-                return Ok(());
-            }
             Some(kept) => self.load(kept).await.map_err(|rejection| rejection.0),
         };
         match loaded {
@@ -184,6 +176,6 @@ impl Service {
         let version = Arc::new(Version::load(&self.engine, &self.name, &kept.body, policy).await?);
         let registry::Kept { generation, since, .. } = kept;
         let counters = Counters::default();
-        Ok(Running { version, generation, since, first_since: since, puts_back: false, counters })
+        Ok(Running { version, generation, since, first_since: since, counters })
     }
 }

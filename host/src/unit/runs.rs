@@ -134,7 +134,7 @@ impl Shares {
                 self.some_refused = true;
                 Ok(Share::Refused(reason))
             }
-            Found::Unknown | Found::Withdrawn => Err(Fault::Unloaded(saga.version.clone())),
+            Found::Unknown => Err(Fault::Unloaded(saga.version.clone())),
         }
     }
 }

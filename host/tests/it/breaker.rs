@@ -3,6 +3,7 @@
 use anyhow::{Context, ensure};
 use saga_bench::{
     caller::Request,
+    target::Target,
     topic::writer::{Draft, Writer},
 };
 
@@ -21,6 +22,18 @@ async fn write(writer: &Writer, numbers: std::ops::Range<u64>) {
         let draft = Draft { key: Some(number.to_string()), ..Draft::text("fine") };
         writer.write(TOPIC, &draft).await.unwrap();
     }
+}
+
+/// Everything has been handled, nothing is held.
+async fn all_done(target: &Target) {
+    eventually(async || {
+        let done = flow::records(target, DONE).await;
+        ensure!(done == 2 * RECORDS, "{done} messages instead of {}", 2 * RECORDS);
+        let held = get(target, "/v1/held").await?;
+        ensure!(held["held"].as_array().is_some_and(Vec::is_empty), "{held}");
+        Ok(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -51,14 +64,7 @@ async fn a_version_that_fails_at_everything_is_put_back_and_nothing_is_lost() {
         assert!(reason.contains(says), "{reason}");
     }
     assert!(host::cli(target, &["plugins"]).contains("5 deliveries failed in a row"));
-    eventually(async || {
-        let done = flow::records(target, DONE).await;
-        ensure!(done == 2 * RECORDS, "{done} messages instead of {}", 2 * RECORDS);
-        let held = get(target, "/v1/held").await?;
-        ensure!(held["held"].as_array().is_some_and(Vec::is_empty), "{held}");
-        Ok(())
-    })
-    .await;
+    all_done(target).await;
     host.stop().await.unwrap();
     stack.give_back();
 }
@@ -83,14 +89,7 @@ async fn sagas_of_a_version_that_was_taken_away_move_to_the_one_before() {
         begin.send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
     }
     write(&Writer::new(&target.kafka).unwrap(), 0..RECORDS).await;
-    eventually(async || {
-        let done = flow::records(target, DONE).await;
-        ensure!(done == 2 * RECORDS, "{done} messages instead of {}", 2 * RECORDS);
-        let held = get(target, "/v1/held").await?;
-        ensure!(held["held"].as_array().is_some_and(Vec::is_empty), "{held}");
-        Ok(())
-    })
-    .await;
+    all_done(target).await;
     assert_eq!(host::active(target, PLUGIN).await.unwrap(), good);
     assert!(host::cli(target, &["plugins"]).contains(&format!("{}…", &late[..6])));
     host.stop().await.unwrap();
