@@ -44,7 +44,8 @@ CREATE TABLE saga.outbox (
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 ALTER TABLE saga.outbox ALTER COLUMN body SET STORAGE EXTERNAL;
 
--- Sagas in flight. `next_at` is NOT NULL: a saga that nothing looks at again cannot be stored.
+-- Sagas in flight, each with the version that handles it. `next_at` is NOT NULL: a saga that nothing looks at again
+-- cannot be stored. A unit finds them by key alone, whatever types its versions know.
 CREATE TABLE saga.saga_live (
     type     text        NOT NULL,
     key      text        NOT NULL,
@@ -57,7 +58,7 @@ CREATE TABLE saga.saga_live (
     next_at  timestamptz NOT NULL,
     overdue  boolean     NOT NULL DEFAULT false,
     log      text        NOT NULL,
-    PRIMARY KEY (type, key)
+    PRIMARY KEY (key, type)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
 CREATE INDEX saga_live_next_at ON saga.saga_live (next_at);
 

@@ -29,7 +29,8 @@ BEGIN
     END IF;
 END $$;
 
--- The live sagas of these keys, which come sorted, locked one by one. Times are microseconds since 1970.
+-- The live sagas of these keys, which come sorted, locked one by one; of all types where `p_type` is NULL. Times are
+-- microseconds since 1970.
 --
 -- `saga_live` swings between empty and large, so no statistics fit it: a join planned while it was
 -- empty would read all of it for ever. LATERAL with a lock fixes the plan: one probe of the key each
@@ -38,13 +39,17 @@ CREATE FUNCTION saga.lock_sagas(p_type text, p_keys text[])
 RETURNS TABLE (type text, key text, version text, revision bigint, state text, data text, began bigint, next_at bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, saga, pg_temp AS $$
 #variable_conflict use_column
+DECLARE
+    v_plugins text[] := ARRAY(SELECT DISTINCT r.plugin FROM saga.lane r WHERE r.role = session_user);
 BEGIN
     RETURN QUERY
     SELECT l.type, l.key, l.version, l.revision, l.state, l.data,
            (extract(epoch FROM l.began) * 1000000)::bigint, (extract(epoch FROM l.next_at) * 1000000)::bigint
       FROM unnest(p_keys) k (key)
-     CROSS JOIN LATERAL (SELECT * FROM saga.saga_live s WHERE s.type = p_type AND s.key = k.key FOR UPDATE) l
-     WHERE l.plugin IN (SELECT r.plugin FROM saga.lane r WHERE r.role = session_user);
+     CROSS JOIN LATERAL (
+        SELECT * FROM saga.saga_live s
+         WHERE s.key = k.key AND (p_type IS NULL OR s.type = p_type) AND s.plugin = ANY (v_plugins)
+           FOR UPDATE) l;
 END $$;
 
 -- The held deliveries and due timers that are still there, locked: another host may have been faster.
@@ -101,9 +106,9 @@ CREATE FUNCTION saga.close(
     p_at bigint,
     -- sagas to begin
     b_type text[], b_key text[], b_version text[], b_state text[], b_data text[], b_next bigint[], b_log text[],
-    -- sagas that go on: revision before, revision after; data NULL leaves it
+    -- sagas that go on: revision before, revision after; version or data NULL leaves it
     u_type text[], u_key text[], u_before bigint[], u_after bigint[], u_state text[], u_data text[],
-    u_next bigint[], u_overdue boolean[], u_log text[],
+    u_next bigint[], u_overdue boolean[], u_log text[], u_version text[],
     -- sagas that end
     d_type text[], d_key text[], d_before bigint[], d_after bigint[], d_state text[], d_data text[],
     d_ending text[], d_answer text[], d_log text[],
@@ -154,15 +159,16 @@ BEGIN
     IF cardinality(u_key) > 0 THEN
         WITH target AS MATERIALIZED (
             SELECT s.place, v.*
-              FROM unnest(u_type, u_key, u_before, u_after, u_state, u_data, u_next, u_overdue, u_log)
-                   v (type, key, before, after, state, data, next, overdue, log)
+              FROM unnest(u_type, u_key, u_before, u_after, u_state, u_data, u_next, u_overdue, u_log, u_version)
+                   v (type, key, before, after, state, data, next, overdue, log, version)
              CROSS JOIN LATERAL (
                 SELECT l.ctid AS place FROM saga.saga_live l
                  WHERE l.type = v.type AND l.key = v.key AND l.revision = v.before AND l.plugin = v_lane.plugin
                    FOR UPDATE) s)
         UPDATE saga.saga_live l
            SET revision = t.after, state = t.state, data = coalesce(t.data, l.data),
-               next_at = 'epoch'::timestamptz + t.next * interval '1 us', overdue = t.overdue, log = l.log || t.log
+               next_at = 'epoch'::timestamptz + t.next * interval '1 us', overdue = t.overdue, log = l.log || t.log,
+               version = coalesce(t.version, l.version)
           FROM target t
          WHERE l.ctid = t.place;
         GET DIAGNOSTICS v_done = ROW_COUNT;

@@ -2,6 +2,8 @@
 //!
 //! Mirrors the records of `wit/`; `cause` is the place of the delivery or request in the call.
 
+use std::collections::HashSet;
+
 /// Everything that one call of a guest asked for, in its order.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -29,6 +31,18 @@ impl Effects {
         self.transitions.append(&mut later.transitions);
         self.timers.append(&mut later.timers);
         self.cancelled.append(&mut later.cancelled);
+    }
+
+    /// Whether a saga begins or moves on here and there.
+    pub fn share_a_saga_with(&self, other: &Self) -> bool {
+        let here: HashSet<(&str, &str)> = self.sagas().collect();
+        !here.is_empty() && other.sagas().any(|saga| here.contains(&saga))
+    }
+
+    /// Types and keys of those that begin or move on.
+    fn sagas(&self) -> impl Iterator<Item = (&str, &str)> {
+        let begun = self.begun.iter().map(|saga| (&*saga.saga_type, &*saga.key));
+        begun.chain(self.transitions.iter().map(|saga| (&*saga.saga_type, &*saga.key)))
     }
 }
 
@@ -131,4 +145,37 @@ pub struct Timer {
     pub correlation: Option<String>,
     /// What that delivery carries.
     pub payload: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Beginning, Effects, Status, Transition};
+
+    #[test]
+    fn a_saga_that_begins_here_and_moves_on_there_is_shared() {
+        let begun = |key: &str| Beginning {
+            cause: 0,
+            saga_type: "order".into(),
+            key: key.into(),
+            state: String::new(),
+            data: String::new(),
+            deadline: 0,
+        };
+        let moved = |saga_type: &str, key: &str| Transition {
+            cause: 0,
+            saga_type: saga_type.into(),
+            key: key.into(),
+            expected_revision: 1,
+            event: String::new(),
+            state: String::new(),
+            data: None,
+            status: Status::Until(0),
+        };
+        let begins = Effects { begun: vec![begun("1"), begun("2")], ..Effects::default() };
+        let moves = |saga_type, key| Effects { transitions: vec![moved(saga_type, key)], ..Effects::default() };
+        assert!(begins.share_a_saga_with(&moves("order", "2")));
+        assert!(!begins.share_a_saga_with(&moves("refund", "2")));
+        assert!(!begins.share_a_saga_with(&moves("order", "3")));
+        assert!(!Effects::default().share_a_saga_with(&begins));
+    }
 }

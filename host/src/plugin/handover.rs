@@ -40,14 +40,17 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// The sagas of a batch by key, to tell each delivery its own.
+/// The sagas of a batch by key, to tell each delivery its own: of several of a key, the one whose type sorts first.
 pub(crate) struct SagaPlaces<'a>(HashMap<&'a str, u32>, &'a [LiveSaga]);
 
 impl<'a> SagaPlaces<'a> {
     pub(crate) fn of(sagas: &'a [LiveSaga]) -> Self {
         let mut places = HashMap::with_capacity(sagas.len());
         for (place, saga) in (0..).zip(sagas) {
-            places.entry(saga.key.as_str()).or_insert(place);
+            let first = places.entry(saga.key.as_str()).or_insert(place);
+            if sagas[*first as usize].saga_type > saga.saga_type {
+                *first = place;
+            }
         }
         Self(places, sagas)
     }

@@ -30,6 +30,7 @@ pub struct Closing {
         Vec<i64>,
         Vec<bool>,
         Vec<String>,
+        Vec<Option<String>>,
     ),
     d: (
         Vec<String>,
@@ -91,6 +92,8 @@ pub struct Step {
     pub data: Option<String>,
     /// Lines added to its log.
     pub log: String,
+    /// Digest of the version that it stays with from now on; none leaves it.
+    pub version: Option<String>,
     /// Where it stands now.
     pub then: Standing,
 }
@@ -174,6 +177,7 @@ impl Closing {
                 self.u.6.push(next_at_us);
                 self.u.7.push(overdue);
                 self.u.8.push(step.log);
+                self.u.9.push(step.version);
             }
             Standing::Ended(ending, answer) => {
                 self.d.0.push(step.saga_type);
@@ -244,9 +248,9 @@ impl Closing {
         let Self { at_us, answers: _, b, begun_by, u, d, t, timers_gone, h, r, held_gone, i, q } = self;
         let begun: Vec<String> = b.0.iter().zip(&b.1).map(|(saga_type, key)| format!("{saga_type}/{key}")).collect();
         let row = sqlx::query(
-            "SELECT saga.close($1,$2, $3, $4,$5,$6,$7,$8,$9,$10, $11,$12,$13,$14,$15,$16,$17,$18,$19, \
-             $20,$21,$22,$23,$24,$25,$26,$27,$28, $29,$30,$31,$32,$33, $34,$35,$36,$37,$38,$39,$40,$41, \
-             $42,$43,$44,$45,$46, $47,$48,$49, $50,$51,$52, $53)",
+            "SELECT saga.close($1,$2, $3, $4,$5,$6,$7,$8,$9,$10, $11,$12,$13,$14,$15,$16,$17,$18,$19,$20, \
+             $21,$22,$23,$24,$25,$26,$27,$28,$29, $30,$31,$32,$33,$34, $35,$36,$37,$38,$39,$40,$41,$42, \
+             $43,$44,$45,$46,$47, $48,$49,$50, $51,$52,$53, $54)",
         )
         .bind(chain.slot)
         .bind(&chain.token)
@@ -267,6 +271,7 @@ impl Closing {
         .bind(u.6)
         .bind(u.7)
         .bind(u.8)
+        .bind(u.9)
         .bind(d.0)
         .bind(d.1)
         .bind(d.2)

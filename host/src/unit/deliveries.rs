@@ -75,7 +75,7 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
     if plan.is_empty() {
         return Ok(Committed::default());
     }
-    let opening = opening(&plan, work, setup);
+    let opening = opening(&plan, work);
     let chain = setup.chain;
     let opened = setup.open(&opening).await?;
     let lost = plan.lost(&opened.sources);
@@ -142,12 +142,8 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
     })
 }
 
-fn opening(plan: &Plan, work: &[Work], setup: &Setup<'_>) -> Opening {
+fn opening(plan: &Plan, work: &[Work]) -> Opening {
     let mut opening = Opening { sources: plan.steps.clone(), ..Opening::default() };
-    opening.saga_types.clone_from(&setup.active.version.manifest.sagas);
-    for drain in setup.service.draining.all().iter() {
-        opening.saga_types.extend_from_slice(&drain.running.version.manifest.sagas);
-    }
     for (item, fate) in work.iter().zip(&plan.fates) {
         let delivery = &item.delivery;
         if *fate == Fate::Drop {
@@ -158,18 +154,12 @@ fn opening(plan: &Plan, work: &[Work], setup: &Setup<'_>) -> Opening {
             (Origin::Timer { name }, None) => opening.timers.push(name.clone()),
             (_, None) => opening.foreign_ids.extend(delivery.foreign_id.clone()),
         }
-        // A type that the manifest lists no more still has deadlines, as long as its sagas live.
-        if let Origin::Deadline { saga_type, .. } = &delivery.origin {
-            opening.saga_types.push(saga_type.clone());
-            opening.saga_keys.extend(delivery.saga_key().map(str::to_owned));
-        } else if *fate == Fate::Run {
+        if *fate == Fate::Run || matches!(delivery.origin, Origin::Deadline { .. }) {
             opening.saga_keys.extend(delivery.saga_key().map(str::to_owned));
         }
     }
-    for names in [&mut opening.saga_types, &mut opening.saga_keys] {
-        names.sort_unstable();
-        names.dedup();
-    }
+    opening.saga_keys.sort_unstable();
+    opening.saga_keys.dedup();
     opening
 }
 
@@ -213,6 +203,10 @@ async fn handle(setup: &mut Setup<'_>, runs: &Runs, batch: &[&Delivery], now_us:
             version: Some(version.clone()),
         };
         handled.outcomes.extend(called.result.map_err(failed)?);
+        if handled.effects.share_a_saga_with(&called.effects) {
+            let reason = "two versions move one saga, and neither sees what the other does with it";
+            return Err(Fault::Guest(reason.into()).into());
+        }
         handled.effects.append(called.effects, u32::try_from(deliveries.start).unwrap_or(u32::MAX));
         handled.ran.push(Ran { version: version.clone(), handled: batch.len(), statements: called.statements });
     }
@@ -303,10 +297,15 @@ impl Book<'_> {
     }
 
     fn set_aside(&mut self, delivery: &Delivery, aside: &Aside) {
-        let attempt = delivery.attempt;
+        // One that waits counts once at the most: of none, it would be taken for one that queues.
+        let attempt = match aside.then {
+            Then::WaitMs(_) => delivery.attempt.saturating_sub(1).max(1),
+            _ => delivery.attempt,
+        };
         let retry_ms = match aside.then {
             Then::Retry => retry_after_ms(attempt, self.attempts_max),
             Then::RetryAfterMs(ms) => (attempt < self.attempts_max).then_some(i64::from(ms)),
+            Then::WaitMs(ms) => Some(i64::from(ms)),
             Then::Hold => None,
         };
         let attempts = i32::try_from(attempt).unwrap_or(i32::MAX);

@@ -44,6 +44,8 @@ pub enum Then {
     Retry,
     /// Tried again after this many milliseconds.
     RetryAfterMs(u32),
+    /// Tried again after this many milliseconds, as often as it takes: no version has tried it.
+    WaitMs(u32),
     /// Held until a person has looked.
     Hold,
 }

@@ -46,7 +46,7 @@ pub struct LiveSaga {
     pub saga_type: String,
     /// Key.
     pub key: String,
-    /// Digest of the version that began it.
+    /// Digest of the version that it stays with.
     pub version: String,
     /// Transitions so far, from 1.
     pub revision: i64,
@@ -65,9 +65,7 @@ pub struct LiveSaga {
 pub struct Opening {
     /// Sources, sorted by id: all lanes lock in one order.
     pub sources: Vec<SourceStep>,
-    /// Types of the sagas that `saga_keys` may name.
-    pub saga_types: Vec<String>,
-    /// Keys that the deliveries correlate with.
+    /// Keys that the deliveries correlate with, sorted.
     pub saga_keys: Vec<String>,
     /// Held deliveries that are tried again.
     pub held: Vec<i64>,
@@ -160,7 +158,7 @@ fn live_saga(row: &PgRow) -> Result<LiveSaga, sqlx::Error> {
 /// A simple query takes no parameters: numbers are ours, texts are quoted. The token is not in
 /// it: statement text can be seen by other sessions of the role.
 fn statement(chain: &Chain, lease_ms: u32, opening: &Opening) -> String {
-    let Opening { sources, saga_types, saga_keys, held, timers, foreign_ids, request_keys } = opening;
+    let Opening { sources, saga_keys, held, timers, foreign_ids, request_keys } = opening;
     let mut sql = String::with_capacity(256 + sources.len() * 96 + saga_keys.len() * 40);
     let Chain { slot, epoch, unit, .. } = chain;
     let _infallible = write!(sql, "RESET ALL; BEGIN; SELECT saga.open({slot},{epoch},{unit},{lease_ms},");
@@ -179,8 +177,8 @@ fn statement(chain: &Chain, lease_ms: u32, opening: &Opening) -> String {
         array(&mut sql, "text", foreign_ids, |id| quote_literal(id));
         sql.push_str(") AS new_id");
     }
-    for saga_type in saga_types.iter().filter(|_| !saga_keys.is_empty()) {
-        let _infallible = write!(sql, "; SELECT * FROM saga.lock_sagas({},", quote_literal(saga_type));
+    if !saga_keys.is_empty() {
+        sql.push_str("; SELECT * FROM saga.lock_sagas(NULL,");
         array(&mut sql, "text", saga_keys, |key| quote_literal(key));
         sql.push(')');
     }
@@ -219,7 +217,6 @@ mod tests {
         let chain = Chain { slot: 3, epoch: 70, unit: 12, token: vec![1, 2] };
         let opening = Opening {
             sources: vec![SourceStep { id: 5, epoch: 7, expected: 100, next: 102, seen: "d:1:2:3:4".into() }],
-            saga_types: vec!["order".into()],
             saga_keys: vec!["it's".into()],
             ..Opening::default()
         };
@@ -227,7 +224,7 @@ mod tests {
             statement(&chain, 5000, &opening),
             "RESET ALL; BEGIN; SELECT saga.open(3,70,12,5000,ARRAY[5]::int[],ARRAY[7]::bigint[],ARRAY[100]::bigint[],\
              ARRAY[102]::bigint[],ARRAY[E'd:1:2:3:4']::text[]) AS source; \
-             SELECT * FROM saga.lock_sagas(E'order',ARRAY[E'it''s']::text[])"
+             SELECT * FROM saga.lock_sagas(NULL,ARRAY[E'it''s']::text[])"
         );
     }
 }

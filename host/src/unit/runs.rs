@@ -141,7 +141,7 @@ impl Shares {
 
 fn culprit(place: usize, reason: String) -> Culprit {
     let after_ms = u32::try_from(REFUSED_FOR.as_millis()).unwrap_or(u32::MAX);
-    Culprit { cause: place, reason, then: Then::RetryAfterMs(after_ms) }
+    Culprit { cause: place, reason, then: Then::WaitMs(after_ms) }
 }
 
 /// Where the items of one run are, in what is sorted by run.

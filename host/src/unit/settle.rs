@@ -163,6 +163,10 @@ fn advance(log: &Log<'_>, transitions: Vec<Transition>, closing: &mut Closing) -
         let before = i64::try_from(transition.expected_revision).unwrap_or(i64::MAX);
         let line = log.line(transition.cause, &transition.event, &transition.state, before + 1);
         let was_overdue = transition.event == OVERDUE_EVENT;
+        // That a deadline has passed, the host may say itself: then nobody has taken the saga over.
+        let is_handled = !was_overdue || transition.data.is_some();
+        let handler = cause_of(log.causes, transition.cause).filter(|_| is_handled);
+        let version = handler.map(|caused| caused.digest.to_owned());
         let then = match transition.status {
             Status::Until(next_at_us) => Standing::Until(next_at_us, was_overdue),
             Status::Finished(finish) => Standing::Ended(ending(finish.ending), finish.answer),
@@ -173,6 +177,7 @@ fn advance(log: &Log<'_>, transitions: Vec<Transition>, closing: &mut Closing) -
                 step.state = transition.state;
                 step.data = transition.data.or(step.data.take());
                 step.log.push_str(&line);
+                step.version = version.or(step.version.take());
                 step.then = then;
             }
             None => {
@@ -185,6 +190,7 @@ fn advance(log: &Log<'_>, transitions: Vec<Transition>, closing: &mut Closing) -
                     state: transition.state,
                     data: transition.data,
                     log: line,
+                    version,
                     then,
                 });
             }

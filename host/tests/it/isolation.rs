@@ -201,7 +201,7 @@ async fn the_functions_of_a_unit_serve_only_its_own_lane() {
     house.refused("SG100", &[&open(&theirs, 0), &open(&ours, 1), &open(&ours, 0)]).await;
     house.refused(DENIED, &["SELECT saga.roll_partitions(1, 0, 0)::text"]).await;
     let close = |slot: i32| {
-        let lists = vec!["'{}'"; 49].join(", ");
+        let lists = vec!["'{}'"; 50].join(", ");
         format!("SELECT saga.close({slot}, 'guess', 0, {lists}, NULL)")
     };
     house.refused("SG103", &[&close(ours.slot), &close(theirs.slot)]).await;

@@ -39,7 +39,7 @@ pub(super) struct Summary {
     state: String,
     plugin: String,
     database: String,
-    /// Of the version that began it.
+    /// Of the version that it stays with.
     digest: String,
     revision: i64,
     overdue: bool,

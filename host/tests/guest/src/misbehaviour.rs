@@ -6,7 +6,7 @@ use saga_plugin::bindings::saga::plugin::{
     context::now,
     kafka::publish,
     postgres::{SqlError, query},
-    sagas::{self, Beginning},
+    sagas::{self, Beginning, Status, Transition},
     types::Failure,
 };
 
@@ -48,16 +48,41 @@ pub(crate) fn of(how: &str, cause: u32) -> Result<(), Failure> {
         "commit" => state("COMMIT")?,
         // Goes on as if it had worked.
         "hide-an-error" => drop(state("SELECT nothing FROM nowhere")),
-        _ => how.strip_prefix("begin-").map_or(Ok(()), |key| begin(key, cause))?,
+        _ => match how.split_once('-') {
+            Some(("begin", key)) => begin(key, cause)?,
+            Some(("step", key)) => step(key, cause)?,
+            _ => {}
+        },
     }
     Ok(())
 }
 
 /// This one is no misbehaviour.
 fn begin(key: &str, cause: u32) -> Result<(), Failure> {
-    let deadline = now() + 3_600_000_000;
+    let deadline = deadline();
     let (saga_type, state, data) = (SAGA.to_owned(), "begun".to_owned(), "{}".to_owned());
     sagas::begin(&[Beginning { cause, saga_type, key: key.to_owned(), state, data, deadline }]).map_err(refused)
+}
+
+/// Nor is this: the saga goes on, if there is one.
+fn step(key: &str, cause: u32) -> Result<(), Failure> {
+    let found = sagas::load(SAGA, &[key.to_owned()]).map_err(refused)?;
+    let step = |saga: sagas::Saga| Transition {
+        cause,
+        saga_type: saga.saga_type,
+        key: saga.key,
+        expected_revision: saga.revision,
+        event: "STEPPED".to_owned(),
+        state: "stepped".to_owned(),
+        data: None,
+        status: Status::Until(deadline()),
+    };
+    let steps: Vec<Transition> = found.into_iter().flatten().map(step).collect();
+    sagas::advance(&steps).map_err(refused)
+}
+
+fn deadline() -> i64 {
+    now() + 3_600_000_000
 }
 
 #[allow(clippy::panic, reason = "it is what this is for")]
