@@ -2,16 +2,17 @@
 //!
 //! A file is named by the SHA-256 of the component together with everything that its machine code
 //! depends on (wasmtime's version, settings, this processor), and begins with the SHA-256 of the
-//! rest. What does not match is compiled anew.
+//! rest. What does not match is compiled anew. The files that were used last are kept; those of versions long retired, of
+//! other settings, and what a killed host left half written go.
 
 use std::{
     fs,
     hash::{Hash, Hasher},
-    io::Write,
+    io::{Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, bail};
@@ -20,6 +21,8 @@ use tokio::sync::{Mutex, oneshot};
 use wasmtime::{Engine, component::Component};
 
 const HASH_BYTES: usize = 32;
+/// Files that are kept: more than the versions that some plugins can go back to.
+const KEPT: usize = 128;
 /// Above that of the threads that serve: compiling never makes a unit wait.
 const COMPILER_NICENESS: i32 = 10;
 
@@ -51,6 +54,7 @@ impl ComponentCache {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).with_context(context)?;
         let mut settings = Fingerprint(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut settings);
+        prune(&folder, KEPT);
         Ok(Self { folder, settings: settings.0.finalize().to_vec(), compiling: Mutex::new(()) })
     }
 
@@ -72,6 +76,7 @@ impl ComponentCache {
         if let Err(error) = component.serialize().map_err(anyhow::Error::from).and_then(|code| write(&path, &code)) {
             tracing::warn!(error = format!("{error:#}"), "a compiled component is not kept");
         }
+        prune(&self.folder, KEPT);
         Ok((component, Origin::Compiled(begun.elapsed())))
     }
 
@@ -108,9 +113,13 @@ async fn compile(engine: Engine, bytes: Vec<u8>) -> wasmtime::Result<Component> 
 }
 
 /// None when there is no such file or it is not as it was written.
-fn read(engine: &Engine, path: &PathBuf) -> Option<Component> {
-    let file = fs::read(path).ok()?;
-    let (hash, code) = file.split_at_checked(HASH_BYTES)?;
+fn read(engine: &Engine, path: &Path) -> Option<Component> {
+    let mut file = fs::File::open(path).ok()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).ok()?;
+    // Its time is when it was used last. It only decides which file goes first.
+    let _unknown = file.set_modified(SystemTime::now());
+    let (hash, code) = bytes.split_at_checked(HASH_BYTES)?;
     if Sha256::digest(code).as_slice() != hash {
         return None;
     }
@@ -129,11 +138,81 @@ fn deserialize(engine: &Engine, code: &[u8]) -> Option<Component> {
 }
 
 /// Under a name of its own first: a reader never sees half a file.
-fn write(path: &PathBuf, code: &[u8]) -> anyhow::Result<()> {
+fn write(path: &Path, code: &[u8]) -> anyhow::Result<()> {
     let unfinished = path.with_extension(format!("{}.tmp", uuid::Uuid::new_v4()));
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
     file.write_all(&Sha256::digest(code))?;
     file.write_all(code)?;
     file.sync_data()?;
     fs::rename(&unfinished, path).context("cannot put it in place")
+}
+
+/// Removes all but the files that were used last. What cannot be removed stays.
+fn prune(folder: &Path, kept: usize) {
+    let used = |entry: fs::DirEntry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()));
+    let mut files: Vec<(SystemTime, PathBuf)> =
+        fs::read_dir(folder).into_iter().flatten().flatten().filter_map(used).collect();
+    files.sort_unstable_by(|one, other| other.cmp(one));
+    for (_, path) in files.into_iter().skip(kept) {
+        let _stays = fs::remove_file(path);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::{fs, path::Path, time::Duration};
+
+    use wasmtime::{Config, Engine};
+
+    use super::{ComponentCache, Origin, SystemTime, prune};
+
+    /// A component with nothing in it.
+    const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    async fn origin(folder: &Path, engine: &Engine) -> &'static str {
+        let cache = ComponentCache::open(folder.to_owned(), engine);
+        let loaded = match &cache {
+            Ok(cache) => cache.load(engine, EMPTY).await.ok(),
+            Err(_) => None,
+        };
+        match loaded {
+            Some((_, Origin::Cached)) => "cached",
+            Some((_, Origin::Compiled(_))) => "compiled",
+            None => "nothing",
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_is_compiled_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::default();
+        assert_eq!(origin(folder.path(), &engine).await, "compiled");
+        assert_eq!(origin(folder.path(), &engine).await, "cached");
+        let file = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+        let whole = fs::read(&file).unwrap();
+        let mut flipped = whole.clone();
+        flipped[whole.len() / 2] ^= 1;
+        for damaged in [&[], &whole[..10], &whole[..whole.len() - 1], &flipped] {
+            fs::write(&file, damaged).unwrap();
+            assert_eq!(origin(folder.path(), &engine).await, "compiled");
+            assert_eq!(fs::read(&file).unwrap(), whole);
+        }
+        let other = Engine::new(Config::new().epoch_interruption(true)).unwrap();
+        assert_eq!(origin(folder.path(), &other).await, "compiled");
+        assert_eq!(origin(folder.path(), &engine).await, "cached");
+    }
+
+    #[test]
+    fn what_was_used_long_ago_goes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        for age in 0..5 {
+            let file = fs::File::create(folder.path().join(age.to_string())).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        }
+        prune(folder.path(), 3);
+        let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().map(|file| file.file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["0", "1", "2"]);
+    }
 }
