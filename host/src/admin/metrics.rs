@@ -60,7 +60,7 @@ async fn depths(database: &Database) -> Option<Depths> {
 fn of_plugins(text: &mut Text, services: &[Arc<Service>]) {
     type Counter = fn(&crate::service::Counters) -> u64;
     let counters: [(&str, &str, Counter); 4] = [
-        ("units_total", "Units of work committed by the active version", |c| c.units.load(Ordering::Relaxed)),
+        ("units_total", "Units of work committed", |c| c.units.load(Ordering::Relaxed)),
         ("deliveries_total", "Deliveries and requests in committed units", |c| c.deliveries.load(Ordering::Relaxed)),
         ("statements_total", "SQL statements of the plugin in committed units", |c| {
             c.statements.load(Ordering::Relaxed)
@@ -70,13 +70,14 @@ fn of_plugins(text: &mut Text, services: &[Arc<Service>]) {
     for (name, help, value) in counters {
         text.family(name, "counter", help);
         for service in services {
-            let active = service.active.load();
-            let labels = [
-                ("plugin", service.name.as_str()),
-                ("version", &active.version.manifest.version),
-                ("digest", &active.version.digest),
-            ];
-            text.sample(name, &labels, value(&active.counters));
+            for running in service.versions() {
+                let labels = [
+                    ("plugin", service.name.as_str()),
+                    ("version", &running.version.manifest.version),
+                    ("digest", &running.version.digest),
+                ];
+                text.sample(name, &labels, value(&running.counters));
+            }
         }
     }
     text.family("queue_bytes", "gauge", "Bytes that wait for a lane");

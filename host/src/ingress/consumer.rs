@@ -179,7 +179,7 @@ impl Reader {
     /// Follows the subscriptions of the version that is active; none while this host cannot run it.
     fn subscribe(&mut self) {
         let active = self.setting.service.active.load();
-        let runs = self.setting.service.behind.load().is_none();
+        let runs = !self.setting.service.stands_still();
         let subscriptions = active.version.manifest.subscriptions.iter().filter(|_| runs);
         let wanted = subscriptions.map(|subscription| &subscription.topic);
         if wanted.clone().eq(&self.topics) {

@@ -18,6 +18,8 @@ pub struct Trip {
     pub plugin: String,
     /// Digest of the version.
     pub digest: String,
+    /// Of the activation under which it failed.
+    pub generation: i64,
     /// How it failed last, with how often.
     pub reason: String,
 }
@@ -55,7 +57,9 @@ pub(super) fn failed(service: &Service, version: &Running, kind: Kind, reason: &
     let in_a_row = kind.failed(&version.counters).fetch_add(1, Ordering::Relaxed) + 1;
     if most > 0 && in_a_row.is_multiple_of(most) && on_probation(version) {
         let reason = format!("{in_a_row} {} failed in a row, the last with: {reason}", kind.name());
-        let trip = Trip { plugin: service.name.clone(), digest: version.version.digest.clone(), reason };
+        let Running { generation, version, .. } = version;
+        let trip =
+            Trip { plugin: service.name.clone(), digest: version.digest.clone(), generation: *generation, reason };
         // Nobody listens when the host stops.
         let _stopping = service.trips.send(trip);
     }

@@ -19,8 +19,10 @@ use crate::{
 pub struct Owned {
     /// Partitions: topic, partition, position.
     pub sources: Vec<(Arc<str>, i32, i64)>,
-    /// Whether it also looks after timers and deadlines.
+    /// Whether it leads the database's relay: it also looks after timers and deadlines then.
     pub leads: bool,
+    /// Names the host.
+    pub owner: String,
 }
 
 /// What fell due, at most `limit` of each kind.
@@ -28,34 +30,51 @@ pub struct Owned {
 /// # Errors
 /// When Postgres is away.
 pub async fn due(pool: &PgPool, plugin: &str, owned: &Owned, limit: u32) -> anyhow::Result<Vec<Delivery>> {
-    let (some_held, timer_due, deadline_due) = kinds(pool, plugin).await.context("asking what is due")?;
+    let Kinds { some_held, timer_due, deadline_due, leads } =
+        kinds(pool, plugin, owned).await.context("asking what is due")?;
     let mut due = Vec::new();
     if some_held {
-        due = held(pool, plugin, owned, limit).await.context("reading what is held")?;
+        due = held(pool, plugin, owned, leads, limit).await.context("reading what is held")?;
     }
-    if owned.leads && timer_due {
+    if leads && timer_due {
         due.extend(timers(pool, plugin, limit).await.context("reading the timers")?);
     }
-    if owned.leads && deadline_due {
+    if leads && deadline_due {
         due.extend(deadlines(pool, plugin, limit).await.context("reading the deadlines")?);
     }
     Ok(due)
 }
 
-/// Whether anything is held, and a timer or deadline has passed. Mostly nothing is, and one question is enough.
-async fn kinds(pool: &PgPool, plugin: &str) -> sqlx::Result<(bool, bool, bool)> {
-    sqlx::query_as(
+/// What there is to look for. Mostly nothing is, and one question is enough.
+struct Kinds {
+    some_held: bool,
+    timer_due: bool,
+    deadline_due: bool,
+    /// Where the host that leads the relay has no lane for the plugin, as when it cannot run its active version, every other
+    /// host takes the lead for it: what two of them find is locked by one.
+    leads: bool,
+}
+
+async fn kinds(pool: &PgPool, plugin: &str, owned: &Owned) -> sqlx::Result<Kinds> {
+    let (some_held, timer_due, deadline_due, leads) = sqlx::query_as(
         "SELECT EXISTS (SELECT FROM saga.held WHERE plugin = $1 AND direction = 'in'),
                 EXISTS (SELECT FROM saga.timer WHERE plugin = $1 AND due_at <= now()),
-                EXISTS (SELECT FROM saga.saga_live WHERE plugin = $1 AND next_at <= now())",
+                EXISTS (SELECT FROM saga.saga_live WHERE plugin = $1 AND next_at <= now()),
+                $2 OR NOT EXISTS (
+                    SELECT FROM saga.lane leader JOIN saga.lane theirs USING (owner)
+                     WHERE leader.slot = 0 AND leader.lease_until > now() AND leader.owner <> $3
+                       AND theirs.plugin = $1 AND theirs.kind = 'kafka' AND theirs.lease_until > now())",
     )
     .bind(plugin)
+    .bind(owned.leads)
+    .bind(&owned.owner)
     .fetch_one(pool)
-    .await
+    .await?;
+    Ok(Kinds { some_held, timer_due, deadline_due, leads })
 }
 
 /// The first held delivery of each key, when its time has come or it was never tried.
-async fn held(pool: &PgPool, plugin: &str, owned: &Owned, limit: u32) -> anyhow::Result<Vec<Delivery>> {
+async fn held(pool: &PgPool, plugin: &str, owned: &Owned, leads: bool, limit: u32) -> anyhow::Result<Vec<Delivery>> {
     let topics: Vec<&str> = owned.sources.iter().map(|(topic, _, _)| &**topic).collect();
     let partitions: Vec<i32> = owned.sources.iter().map(|(_, partition, _)| *partition).collect();
     let rows: Vec<(i64, Vec<u8>, i32)> = sqlx::query_as(
@@ -72,7 +91,7 @@ async fn held(pool: &PgPool, plugin: &str, owned: &Owned, limit: u32) -> anyhow:
     .bind(plugin)
     .bind(topics)
     .bind(partitions)
-    .bind(owned.leads)
+    .bind(leads)
     .bind(i64::from(limit))
     .fetch_all(pool)
     .await?;

@@ -30,6 +30,8 @@ use crate::{
 
 /// How often the database is asked what fell due.
 const DUE_EVERY: Duration = Duration::from_millis(250);
+/// How often a lane that stands still looks whether it may go on.
+const STAND_STILL: Duration = Duration::from_millis(100);
 
 /// The Kafka lane of one plugin.
 #[derive(Debug)]
@@ -55,7 +57,14 @@ impl KafkaLane {
     /// Handles what arrives until `stop`. What is queued then comes again from Kafka.
     pub async fn run(mut self) {
         let service = self.seat.service.clone();
-        while !self.stop.is_cancelled() && self.seat.take().await {
+        while !self.stop.is_cancelled() {
+            if service.stands_still() {
+                self.stand_still().await;
+                continue;
+            }
+            if !self.seat.take().await {
+                break;
+            }
             if Instant::now() >= self.seat.renew_at() {
                 self.seat.renew().await;
             }
@@ -80,6 +89,15 @@ impl KafkaLane {
         self.seat.release().await;
     }
 
+    /// Without a slot, other hosts look after timers and deadlines.
+    async fn stand_still(&mut self) {
+        self.seat.release().await;
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = tokio::time::sleep(STAND_STILL) => {}
+        }
+    }
+
     /// What a read model asks for: units so far apart become fewer and larger.
     fn gather(&self) -> Duration {
         Duration::from_millis(u64::from(self.seat.service.active.load().version.manifest.gather_ms))
@@ -101,10 +119,8 @@ impl KafkaLane {
     /// done would find the same again.
     async fn handle_due(&mut self) -> bool {
         let service = self.seat.service.clone();
-        if service.behind.load().is_some() {
-            return false;
-        }
-        let owned = Owned { sources: self.sources.positions(), leads: service.relay.leads() };
+        let owned =
+            Owned { sources: self.sources.positions(), leads: service.relay.leads(), owner: self.seat.owner.clone() };
         let limit = service.active.load().version.policy.limits.batch_deliveries_max;
         let due = match due::due(&service.database.admin, &service.name, &owned, limit).await {
             Ok(due) => due,
@@ -189,7 +205,7 @@ impl KafkaLane {
 
     /// Runs one unit; how many deliveries it dealt with.
     async fn unit(&mut self, active: &Arc<Running>, work: &[Work]) -> Result<usize, Failed> {
-        if self.reads_otherwise(&active.version) {
+        if self.seat.service.stands_still() || self.reads_otherwise(&active.version) {
             self.give_up_sources();
             return Ok(0);
         }
@@ -267,8 +283,8 @@ impl KafkaLane {
         }
     }
 
-    /// After a COMMIT of which nobody knows, and for a version that reads otherwise: the consumer
-    /// claims its partitions again and reads on from where the database says that each stands.
+    /// After a COMMIT of which nobody knows, for a version that reads otherwise, and where this host stands still: whoever
+    /// has the partitions then claims its partitions again and reads on from where the database says that each stands.
     fn give_up_sources(&self) {
         let places: Vec<_> = self.sources.with(|sources| sources.keys().cloned().collect());
         self.give_up(places);

@@ -24,7 +24,7 @@ pub(super) const RENEWAL: Duration = Duration::from_millis(LEASE_MS as u64 / 3);
 pub(super) struct Seat {
     pub(super) service: Arc<Service>,
     kind: &'static str,
-    owner: String,
+    pub(super) owner: String,
     chain: Option<Chain>,
     session: Option<Session>,
     backoff: Duration,
@@ -135,13 +135,13 @@ impl Seat {
     }
 
     /// Lets another lane have the slot.
-    pub(super) async fn release(mut self) {
+    pub(super) async fn release(&mut self) {
         if let Some(session) = self.session.take() {
             // The server notices a connection that only goes away, too.
             let _ended = session.connection.close().await;
         }
-        if let Some(chain) = &self.chain
-            && let Err(error) = release_slot(&self.service.database.admin, chain).await
+        if let Some(chain) = self.chain.take()
+            && let Err(error) = release_slot(&self.service.database.admin, &chain).await
         {
             tracing::debug!(plugin = self.service.name, "the slot is free in {LEASE_MS} ms: {error:#}");
         }

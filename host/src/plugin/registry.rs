@@ -206,18 +206,22 @@ pub(crate) async fn withdrawn(pool: &PgPool, plugin: &str, digest: &str) -> anyh
     .with_context(|| format!("asking whether {plugin} {digest} was taken away"))
 }
 
-/// How many sagas of a plugin are in flight, by the digest of the version that began them.
+/// How many sagas of a plugin are in flight, by the digest of the version that they stay with. A database or schema that
+/// is not there has none.
 ///
 /// # Errors
 /// When Postgres is away.
 pub(crate) async fn in_flight(pool: &PgPool, plugin: &str) -> anyhow::Result<HashMap<Digest, i64>> {
-    let counted: Vec<(Digest, i64)> =
+    let counted: Result<Vec<(Digest, i64)>, sqlx::Error> =
         sqlx::query_as("SELECT version, count(*) FROM saga.saga_live WHERE plugin = $1 GROUP BY version")
             .bind(plugin)
             .fetch_all(pool)
-            .await
-            .with_context(|| format!("counting the sagas of {plugin} in flight"))?;
-    Ok(counted.into_iter().collect())
+            .await;
+    match counted {
+        Ok(counted) => Ok(counted.into_iter().collect()),
+        Err(error) if is_missing(&error) => Ok(HashMap::new()),
+        Err(error) => Err(error).with_context(|| format!("counting the sagas of {plugin} in flight")),
+    }
 }
 
 /// Digests that are kept, the last active first.

@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Between two looks; a file is read when two of them agree.
 const LOOK_MS: u64 = 250;
-const WASM_BYTES_MAX: u64 = 64 << 20;
+/// Of a component.
+pub const WASM_BYTES_MAX: u64 = 64 << 20;
 const POLICY_BYTES_MAX: u64 = 1 << 20;
 /// Events that wait to be taken; then the watcher waits.
 const EVENTS_MAX: usize = 16;

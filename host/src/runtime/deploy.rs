@@ -4,12 +4,14 @@
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use sha2::{Digest, Sha256};
+use sqlx::PgPool;
 
 use super::{Shared, shared::Rejected};
 use crate::{
     ingress::http::router::{self, RouteTable},
     plugin::{
         Policy,
+        manifest::Subscription,
         policy::InFlight,
         registry,
         version::{Rejection, Version},
@@ -84,7 +86,8 @@ impl Shared {
         self.deploy_one(name, &bytes, by, None).await
     }
 
-    /// Under the lock of `deploying`; with `instead_of`, only while that digest is active.
+    /// Under the lock of `deploying`. With `instead_of`, a version that is kept already takes the place of that digest, and
+    /// only of that one.
     pub(super) async fn deploy_one(
         self: &Arc<Self>,
         name: &str,
@@ -94,12 +97,14 @@ impl Shared {
     ) -> Result<Deployed, DeployError> {
         let digest = digest_of(bytes);
         let done = self.try_deploy(name, bytes, &digest, by, instead_of).await;
-        self.tell(name, digest, &done);
+        // What is active on other hosts stands still here: then the older version does not go on either.
+        let goes_on = instead_of != Some(&*digest);
+        self.tell(name, digest, &done, goes_on);
         done
     }
 
     /// Says what became of a deployment, and keeps a rejection for the host API.
-    pub(super) fn tell(&self, name: &str, digest: String, done: &Result<Deployed, DeployError>) {
+    pub(super) fn tell(&self, name: &str, digest: String, done: &Result<Deployed, DeployError>, goes_on: bool) {
         match done {
             Ok(deployed) => {
                 self.rejected.write().remove(name);
@@ -109,13 +114,13 @@ impl Shared {
             }
             Err(DeployError::SameDigest(_) | DeployError::UnknownPlugin | DeployError::Conflict(_)) => {}
             Err(DeployError::Rejected(reason) | DeployError::Environment(reason)) => {
-                let stays = self.service(name).map_or_else(String::new, |service| {
+                let stays = self.service(name).filter(|_| goes_on).map_or_else(String::new, |service| {
                     format!(" {} stays active.", short(&service.active.load().version.digest))
                 });
                 let end = if reason.ends_with(['.', '?']) { "" } else { "." };
                 tracing::warn!(plugin = name, digest, reason = format!("{reason}{end}{stays}"), "plugin rejected");
-                let waits = matches!(done, Err(DeployError::Environment(_)));
-                let rejected = Rejected { digest, reason: reason.clone(), at: SystemTime::now(), waits };
+                let missed = matches!(done, Err(DeployError::Environment(_)));
+                let rejected = Rejected { digest, reason: reason.clone(), at: SystemTime::now(), missed };
                 self.rejected.write().insert(name.to_owned(), rejected);
             }
         }
@@ -140,7 +145,7 @@ impl Shared {
         }
         let version = Arc::new(Version::load(&self.engine, name, bytes, Arc::new(policy)).await?);
         self.check_against_others(&version)?;
-        let stay = self.check_in_flight(service.as_deref(), &version, instead_of.is_some()).await?;
+        let stay = self.check_in_flight(&version, instead_of.is_some()).await?;
         self.prepare(&version).await?;
         let database = self.server.database(&version.policy.database.name);
         let recorded =
@@ -200,9 +205,9 @@ impl Shared {
         let others: Vec<Arc<Service>> =
             self.services().into_iter().filter(|service| service.name != version.plugin).collect();
         for other in &others {
-            let theirs = other.active.load();
-            if let Some(taken) = version.manifest.sagas.iter().find(|name| theirs.version.manifest.sagas.contains(name))
-            {
+            let theirs = other.versions();
+            let owned = |name: &&String| theirs.iter().any(|running| running.version.manifest.sagas.contains(name));
+            if let Some(taken) = version.manifest.sagas.iter().find(owned) {
                 return Err(DeployError::Rejected(format!(
                     "saga type {taken} is owned by {}; choose another name",
                     other.name
@@ -226,23 +231,18 @@ impl Shared {
 
     /// Sagas in flight are answered on what their versions read: the new one may not stop reading it, unless it goes
     /// back, which must always be possible. Gives how many sagas stay with earlier versions.
-    async fn check_in_flight(
-        &self,
-        service: Option<&Service>,
-        version: &Version,
-        goes_back: bool,
-    ) -> Result<i64, DeployError> {
-        let Some(service) = service.filter(|_| version.policy.rollout.in_flight == InFlight::Pin) else { return Ok(0) };
-        let in_flight = registry::in_flight(&service.database.admin, &service.name).await.map_err(environment)?;
-        let active = service.active.load_full();
+    async fn check_in_flight(&self, version: &Version, goes_back: bool) -> Result<i64, DeployError> {
+        if version.policy.rollout.in_flight == InFlight::Move {
+            return Ok(0);
+        }
+        let (name, pool) = (&version.plugin, self.server.database(&version.policy.database.name).admin);
+        let in_flight = registry::in_flight(&pool, name).await.map_err(environment)?;
         let mut stay = 0;
         for (digest, sagas) in in_flight.into_iter().filter(|(digest, _)| *digest != version.digest) {
             stay += sagas;
-            let Found::Ready(theirs) = service.version_of_saga(&active, &digest) else { continue };
+            let theirs = self.reads(&pool, name, &digest).await?;
             let reads = &version.manifest.subscriptions;
-            let missing =
-                theirs.version.manifest.subscriptions.iter().find(|subscription| !reads.contains(subscription));
-            let Some(missing) = missing else { continue };
+            let Some(missing) = theirs.iter().find(|subscription| !reads.contains(subscription)) else { continue };
             let reason = format!(
                 "{sagas} sagas in flight stay with {}, which reads {} otherwise than this version. Deploy it when they \
                  have ended (saga-host plugins tells how many are left), or set in_flight = \"move\" under [rollout]",
@@ -252,9 +252,28 @@ impl Shared {
             if !goes_back {
                 return Err(DeployError::Rejected(reason));
             }
-            tracing::warn!(plugin = service.name, digest, reason, "sagas in flight may get no answers");
+            tracing::warn!(plugin = name, digest, reason, "sagas in flight may get no answers");
         }
         Ok(stay)
+    }
+
+    /// What an earlier version reads; nothing when it cannot be loaded, or was taken away: then the new one handles its sagas.
+    async fn reads(&self, pool: &PgPool, name: &str, digest: &str) -> Result<Vec<Subscription>, DeployError> {
+        let of = |version: &Version| version.manifest.subscriptions.clone();
+        if let Some(service) = self.service(name)
+            && let Found::Ready(running) = service.version_of_saga(&service.active.load_full(), digest)
+        {
+            return Ok(of(&running.version));
+        }
+        if registry::withdrawn(pool, name, digest).await.map_err(environment)? {
+            return Ok(Vec::new());
+        }
+        let Some(kept) = registry::kept_version(pool, name, digest).await.map_err(environment)? else {
+            return Ok(Vec::new());
+        };
+        let Ok(policy) = Policy::parse(name, &kept.policy) else { return Ok(Vec::new()) };
+        let loaded = Version::load(&self.engine, name, &kept.body, Arc::new(policy)).await;
+        Ok(loaded.map_or_else(|_said_when_a_saga_needs_it| Vec::new(), |version| of(&version)))
     }
 
     /// Database, role, tables and topics.

@@ -2,11 +2,12 @@
 //! another host has activated.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use sqlx::PgPool;
 use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 
 use super::{
@@ -32,11 +33,11 @@ impl Shared {
     /// As [`Shared::deploy`]; [`DeployError::Conflict`] when there is none of this name, or several.
     pub async fn activate(self: &Arc<Self>, name: &str, start: &str, by: &str) -> Result<Deployed, DeployError> {
         let _one_at_a_time = self.deploying.lock().await;
-        let pool = self.service(name).ok_or(DeployError::UnknownPlugin)?.database.admin.clone();
+        let (pool, active) = self.active_anywhere(name).await?;
         let kept = registry::kept(&pool, name).await.map_err(environment)?;
         let named: Vec<&String> = kept.iter().filter(|digest| digest.starts_with(start)).collect();
         match named.as_slice() {
-            [digest] => self.activate_kept(name, digest, by, None).await,
+            [digest] => self.activate_kept(&pool, name, digest, by, &active).await,
             [] => Err(DeployError::Conflict(format!("no version {start} of {name} is kept{}", choice(&kept)))),
             _ => {
                 Err(DeployError::Conflict(format!("several versions of {name} begin with {start:?}{}", choice(&kept))))
@@ -50,11 +51,9 @@ impl Shared {
     /// As [`Shared::activate`].
     pub async fn roll_back(self: &Arc<Self>, name: &str, by: &str) -> Result<Deployed, DeployError> {
         let _one_at_a_time = self.deploying.lock().await;
-        let pool = self.service(name).ok_or(DeployError::UnknownPlugin)?.database.admin.clone();
-        // This host may not have taken it over.
-        let active = registry::standing(&pool, name, "").await.map_err(environment)?.active.unwrap_or_default();
+        let (pool, active) = self.active_anywhere(name).await?;
         match registry::before(&pool, name, &active).await.map_err(environment)? {
-            Some(digest) => self.activate_kept(name, &digest, by, Some(&active)).await,
+            Some(digest) => self.activate_kept(&pool, name, &digest, by, &active).await,
             None => {
                 let kept = registry::kept(&pool, name).await.map_err(environment)?;
                 let others: Vec<String> = kept.into_iter().filter(|digest| *digest != active).collect();
@@ -64,22 +63,36 @@ impl Shared {
         }
     }
 
+    /// The database that keeps a plugin's versions, and the digest that is active there: this host may run another one, or
+    /// none.
+    async fn active_anywhere(&self, name: &str) -> Result<(PgPool, String), DeployError> {
+        let pool = match self.service(name) {
+            Some(service) => service.database.admin.clone(),
+            None => {
+                let policy = self.policy_file(name).await?.ok_or(DeployError::UnknownPlugin)?;
+                self.server.database(&policy.database.name).admin
+            }
+        };
+        let active = registry::standing(&pool, name, "").await.map_err(environment)?.active;
+        Ok((pool, active.ok_or(DeployError::UnknownPlugin)?))
+    }
+
     async fn activate_kept(
         self: &Arc<Self>,
+        pool: &PgPool,
         name: &str,
         digest: &str,
         by: &str,
-        instead_of: Option<&str>,
+        instead_of: &str,
     ) -> Result<Deployed, DeployError> {
-        let pool = self.service(name).ok_or(DeployError::UnknownPlugin)?.database.admin.clone();
-        match registry::kept_version(&pool, name, digest).await.map_err(environment)? {
-            Some(kept) => self.deploy_one(name, &kept.body, by, instead_of).await,
+        match registry::kept_version(pool, name, digest).await.map_err(environment)? {
+            Some(kept) => self.deploy_one(name, &kept.body, by, Some(instead_of)).await,
             None => Err(DeployError::Conflict(format!("{name} {} is kept no longer", short(digest)))),
         }
     }
 
-    /// What a plugin begins with: its file, unless the database knows that file and another version
-    /// is active. A file must not undo a rollback.
+    /// What a plugin begins with: its file, unless the database knows that file and another version is active: a file must
+    /// not undo a rollback. Nor does a bad file keep the version from running that is active.
     pub(super) async fn begin(self: &Arc<Self>, name: &str, file: Option<Vec<u8>>) -> Result<Deployed, DeployError> {
         let _one_at_a_time = self.deploying.lock().await;
         let digest = file.as_deref().map(digest_of).unwrap_or_default();
@@ -87,7 +100,7 @@ impl Shared {
             Ok(kept) => kept,
             Err(error) => {
                 let done = Err(error);
-                self.tell(name, digest, &done);
+                self.tell(name, digest, &done, true);
                 return done;
             }
         };
@@ -99,11 +112,35 @@ impl Shared {
                         format!("another version was activated since; to have it: saga-host rollback {name} --to {to}");
                     tracing::warn!(plugin = name, digest, reason, "its file is not active");
                 }
-                self.deploy_one(name, &kept, "start", Some(&digest_of(&kept))).await
+                self.begin_kept(name, &kept).await
             }
-            (None, Some(file)) => self.deploy_one(name, &file, "file", None).await,
+            (None, Some(file)) => {
+                let done = self.deploy_one(name, &file, "file", None).await;
+                let kept = match &done {
+                    Err(DeployError::Rejected(_)) if self.service(name).is_none() => {
+                        self.kept_instead(name, "").await?
+                    }
+                    _ => None,
+                };
+                let Some(kept) = kept else { return done };
+                let rejected = self.rejected.read().get(name).cloned();
+                let begun = self.begin_kept(name, &kept).await?;
+                self.rejected.write().extend(rejected.map(|rejected| (name.to_owned(), rejected)));
+                Ok(begun)
+            }
             (None, None) => Err(DeployError::UnknownPlugin),
         }
+    }
+
+    async fn begin_kept(self: &Arc<Self>, name: &str, kept: &[u8]) -> Result<Deployed, DeployError> {
+        let digest = digest_of(kept);
+        let begun = self.deploy_one(name, kept, "start", Some(&digest)).await;
+        if let Err(DeployError::Rejected(reason)) = &begun
+            && self.service(name).is_none()
+        {
+            self.stand_still(name, &digest, reason);
+        }
+        begun
     }
 
     /// The active component, when the file is not it and is no news.
@@ -126,17 +163,19 @@ impl Shared {
         let mut refused: HashMap<String, Refused> = HashMap::new();
         let stop = self.stops.listeners.clone();
         while stop.run_until_cancelled(tokio::time::sleep(FOLLOW_EVERY)).await.is_some() {
-            for service in self.services() {
-                self.follow_one(&service.name, &mut refused).await;
+            let mut names: BTreeSet<String> = self.rejected.read().keys().cloned().collect();
+            names.extend(self.services().iter().map(|service| service.name.clone()));
+            for name in names {
+                self.follow_one(&name, &mut refused).await;
             }
         }
     }
 
     async fn follow_one(self: &Arc<Self>, name: &str, refused: &mut HashMap<String, Refused>) {
         let Ok(elsewhere) = self.activated_elsewhere(name).await else { return };
-        let Some(digest) = elsewhere else {
+        let Some((pool, digest)) = elsewhere else {
             if refused.remove(name).is_some() {
-                self.is_behind(name, None);
+                self.go_on(name);
             }
             return;
         };
@@ -147,48 +186,53 @@ impl Shared {
         }
         let _one_at_a_time = self.deploying.lock().await;
         // Meanwhile this host's own deployment may have ended.
-        if self.activated_elsewhere(name).await.ok().flatten().as_ref() != Some(&digest) {
+        let still = self.activated_elsewhere(name).await.ok().flatten();
+        if still.is_none_or(|(_, active)| active != digest) {
             return;
         }
-        let until = match self.activate_kept(name, &digest, "another host", Some(&digest)).await {
-            Ok(_) => {
-                self.is_behind(name, None);
-                return;
-            }
-            Err(DeployError::SameDigest(_) | DeployError::Conflict(_)) => return,
-            Err(DeployError::Environment(_)) => Some(Instant::now() + AGAIN_AFTER),
-            Err(DeployError::Rejected(reason)) => {
-                self.is_behind(
-                    name,
-                    Some(format!("{} is active on other hosts and cannot run here: {reason}", short(&digest))),
-                );
-                None
-            }
-            Err(DeployError::UnknownPlugin) => None,
+        let (until, reason) = match self.activate_kept(&pool, name, &digest, "another host", &digest).await {
+            Ok(_) => return self.go_on(name),
+            Err(DeployError::SameDigest(_) | DeployError::Conflict(_) | DeployError::UnknownPlugin) => return,
+            Err(DeployError::Environment(reason)) => (Some(Instant::now() + AGAIN_AFTER), reason),
+            Err(DeployError::Rejected(reason)) => (None, reason),
         };
+        self.stand_still(name, &digest, &reason);
         refused.insert(name.to_owned(), Refused { digest, until });
     }
 
-    /// With a reason, the plugin stands still here: the older version must not go on, and the hosts that can run the newer
-    /// one take its partitions.
-    fn is_behind(&self, name: &str, reason: Option<String>) {
-        let Some(service) = self.service(name) else { return };
-        if let Some(reason) = &reason {
-            tracing::error!(
-                plugin = name,
-                reason,
-                "plugin stands still: its partitions and requests are for other hosts"
-            );
+    /// The older version must not go on: hosts that can run the newer one take its partitions.
+    fn stand_still(&self, name: &str, digest: &str, reason: &str) {
+        let reason = format!("{} is the active version and cannot run here: {reason}", short(digest));
+        tracing::error!(plugin = name, reason, "plugin stands still: its partitions and requests are for other hosts");
+        match self.service(name) {
+            Some(service) => service.behind.store(Some(Arc::new(reason))),
+            None => {
+                let rejected = Rejected { digest: digest.to_owned(), reason, at: SystemTime::now(), missed: true };
+                self.rejected.write().insert(name.to_owned(), rejected);
+            }
         }
-        service.behind.store(reason.map(Arc::new));
     }
 
-    /// The active digest of a plugin, when it is not the one that runs here. An error tells nothing of either.
-    async fn activated_elsewhere(&self, name: &str) -> anyhow::Result<Option<String>> {
-        let Some(service) = self.service(name) else { return Ok(None) };
-        let standing = registry::standing(&service.database.admin, name, "").await;
-        let active = standing.inspect_err(|error| tracing::debug!(plugin = name, "{error:#}"))?.active;
-        Ok(active.filter(|active| *active != service.active.load().version.digest))
+    fn go_on(&self, name: &str) {
+        if let Some(service) = self.service(name) {
+            service.behind.store(None);
+        }
+    }
+
+    /// The database and active digest of a plugin, when that is not the version that runs here. An error tells nothing of
+    /// either.
+    async fn activated_elsewhere(&self, name: &str) -> Result<Option<(PgPool, String)>, DeployError> {
+        let (pool, active) = match self.active_anywhere(name).await {
+            Ok(found) => found,
+            Err(DeployError::UnknownPlugin) => return Ok(None),
+            Err(error) => {
+                tracing::debug!(plugin = name, "{error}");
+                return Err(error);
+            }
+        };
+        let here = self.service(name).map(|service| service.active.load_full());
+        let runs = here.is_some_and(|here| here.version.digest == active);
+        Ok((!runs).then_some((pool, active)))
     }
 
     /// Puts the version before back whenever a lane tells that the active one must go, until the host stops.
@@ -197,7 +241,7 @@ impl Shared {
         while let Some(Some(trip)) = stop.run_until_cancelled(tripped.recv()).await {
             let Some(service) = self.service(&trip.plugin) else { continue };
             let active = service.active.load_full();
-            if active.version.digest != trip.digest {
+            if active.generation != trip.generation {
                 continue;
             }
             if let Err(error) = self.put_back_one(&service, &trip).await {
@@ -218,11 +262,11 @@ impl Shared {
         let (name, pool) = (&trip.plugin, &service.database.admin);
         let before = registry::before(pool, name, &trip.digest).await.map_err(environment)?;
         let before = before.ok_or_else(|| DeployError::Conflict("no version before it is kept".into()))?;
-        self.activate_kept(name, &before, registry::BREAKER, Some(&trip.digest)).await?;
+        self.activate_kept(pool, name, &before, registry::BREAKER, &trip.digest).await?;
         service.draining.withdraw(&trip.digest);
         let reason = format!("{}; {} is active again", trip.reason, short(&before));
         tracing::error!(plugin = name, digest = trip.digest, reason, "plugin put back");
-        let rejected = Rejected { digest: trip.digest.clone(), reason, at: SystemTime::now(), waits: false };
+        let rejected = Rejected { digest: trip.digest.clone(), reason, at: SystemTime::now(), missed: false };
         self.rejected.write().insert(name.clone(), rejected);
         Ok(())
     }

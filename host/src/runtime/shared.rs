@@ -33,8 +33,9 @@ pub struct Rejected {
     pub reason: String,
     /// When.
     pub at: SystemTime,
-    /// It was the environment's fault, and will be tried again.
-    pub waits: bool,
+    /// Where the plugin does not run here, it should: the environment was at fault, and it is tried again, or what is wrong
+    /// is with the version that is active on other hosts.
+    pub missed: bool,
 }
 
 /// What all parts of a host see.
@@ -114,8 +115,8 @@ impl Shared {
             troubles.extend(reasons.map(|reason| (service.name.clone(), reason)));
         }
         let rejected = self.rejected.read();
-        let waiting = rejected.iter().filter(|(name, rejected)| rejected.waits && self.service(name).is_none());
-        troubles.extend(waiting.map(|(name, rejected)| (name.clone(), rejected.reason.clone())));
+        let missed = rejected.iter().filter(|(name, rejected)| rejected.missed && self.service(name).is_none());
+        troubles.extend(missed.map(|(name, rejected)| (name.clone(), rejected.reason.clone())));
         troubles
     }
 

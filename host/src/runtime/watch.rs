@@ -87,10 +87,16 @@ fn plugins(folder: &Path) -> BTreeSet<String> {
     entries.filter_map(stem).collect()
 }
 
+/// None when it cannot be read, or is too large; the watcher tells.
+async fn component(path: &Path) -> Option<Vec<u8>> {
+    let size = tokio::fs::metadata(path).await.ok()?.len();
+    if size > watch::WASM_BYTES_MAX { None } else { tokio::fs::read(path).await.ok() }
+}
+
 /// Gives the plugin back when its environment was at fault, or another host was faster: then it is tried again.
 async fn deploy(shared: &Arc<Shared>, tried: &mut Tried, stem: &str, occasion: Occasion) -> Option<(String, Occasion)> {
     let file = |suffix| shared.config.plugins.join(format!("{stem}.{suffix}"));
-    let bytes = tokio::fs::read(file("wasm")).await.ok();
+    let bytes = component(&file("wasm")).await;
     let policy = tokio::fs::read(file("toml")).await.unwrap_or_default();
     let hash = |bytes: &[u8]| Sha256::digest(bytes).to_vec();
     let news = Files { component: hash(bytes.as_deref().unwrap_or_default()), policy: hash(&policy) };

@@ -111,6 +111,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// Whether this host runs no version of it for now, see [`Service::behind`].
+    pub fn stands_still(&self) -> bool {
+        self.behind.load().is_some()
+    }
+
     /// Makes `next` the version that new work goes to; the one before finishes the sagas that it began.
     pub fn activate(&self, next: Running) {
         let before = self.active.load_full();
@@ -121,6 +126,12 @@ impl Service {
         self.active.store(Arc::new(next));
         // Not before: until then its sagas need it among those that drain.
         self.draining.restore(&digest);
+    }
+
+    /// The versions that run: the active one, and those that drain.
+    pub fn versions(&self) -> Vec<Arc<Running>> {
+        let draining = self.draining.all();
+        std::iter::once(self.active.load_full()).chain(draining.iter().map(|drain| drain.running.clone())).collect()
     }
 
     /// The version that handles a saga which `digest` began, under `active`.
@@ -146,7 +157,7 @@ impl Service {
             return Ok(());
         }
         let loaded = match registry::kept_version(&self.database.admin, &self.name, digest).await? {
-            None => Err("no such version is kept".to_owned()),
+            None => Err("neither it nor its policy is kept any longer".to_owned()),
             Some(kept) => self.load(kept).await.map_err(|rejection| rejection.0),
         };
         match loaded {

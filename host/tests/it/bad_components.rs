@@ -117,12 +117,15 @@ async fn what_lies_in_the_folder_disturbs_nobody() {
     let before = host::active(target, PLUGIN).await.unwrap();
     std::fs::create_dir(plugins.join("folder.wasm")).unwrap();
     File::create(plugins.join("large.wasm")).unwrap().set_len(200 << 20).unwrap();
+    // Of a file without read permission, root would see nothing.
+    symlink("/proc/self/mem", plugins.join("secret.wasm")).unwrap();
     std::fs::write(plugins.join("lonely.wasm"), guest::in_mood("late")).unwrap();
     eventually(async || {
         let said = std::fs::read_to_string(&log)?;
         for says in [
             "folder.wasm is not read: not a file",
             "large.wasm is not read: 209715200 bytes, more than 67108864",
+            "secret.wasm is not read: Input/output error",
             "there is no policy",
         ] {
             ensure!(said.contains(says), "nobody says {says:?}");
@@ -141,6 +144,24 @@ async fn what_lies_in_the_folder_disturbs_nobody() {
         Ok(())
     })
     .await;
+    Request::post("/misbehave/not", String::new()).send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
+    host.stop().await.unwrap();
+    stack.give_back();
+}
+
+/// It was put there while no host ran.
+#[tokio::test]
+async fn a_bad_file_at_the_start_leaves_the_active_version_running() {
+    let (stack, plugins) = (Own::start().await, folder::new("plugins"));
+    guest::add(&plugins);
+    let target = &stack.target;
+    let host = host::run(target, &plugins).await;
+    let good = host::active(target, PLUGIN).await.unwrap();
+    host.stop().await.unwrap();
+    guest::turn(&plugins, "trap");
+    let host = host::run(target, &plugins).await;
+    assert_eq!(host::active(target, PLUGIN).await.unwrap(), good);
+    assert!(host::cli(target, &["plugins"]).contains("describe() failed: panicked at"));
     Request::post("/misbehave/not", String::new()).send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
     host.stop().await.unwrap();
     stack.give_back();

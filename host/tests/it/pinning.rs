@@ -3,12 +3,18 @@
 use std::{ops::Range, path::Path};
 
 use anyhow::{Context, ensure};
-use saga_bench::{caller::Request, demo::component::change, target::Target};
+use saga_bench::{
+    caller::Request,
+    demo::component::change,
+    target::Target,
+    topic::writer::{Draft, Writer},
+};
+use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions};
 
 use crate::support::{
     eventually,
     flow::{id, reaches},
-    folder,
+    folder, guest,
     host::{self, active, get},
     stack::Own,
 };
@@ -30,13 +36,18 @@ async fn place(target: &Target, orders: Range<usize>) {
 async fn swap(target: &Target, plugins: &Path) -> (String, String) {
     let before = active(target, PLUGIN).await.unwrap();
     change(plugins, PLUGIN).unwrap();
-    let after = eventually(async || {
-        let now = active(target, PLUGIN).await?;
+    let after = replaced(target, PLUGIN, &before).await;
+    (before, after)
+}
+
+/// What is active instead of `before`, as soon as it is.
+async fn replaced(target: &Target, plugin: &str, before: &str) -> String {
+    eventually(async || {
+        let now = active(target, plugin).await?;
         ensure!(now != before, "{before} is still active");
         Ok(now)
     })
-    .await;
-    (before, after)
+    .await
 }
 
 /// The state of a version, with its sagas in flight.
@@ -110,6 +121,94 @@ async fn a_policy_that_moves_sagas_has_the_active_version_end_them() {
     let saga = get(target, &format!("/v1/sagas/order/{}", id(0))).await.unwrap();
     let steps: Vec<_> = saga["timeline"].as_array().unwrap().iter().map(|step| step["digest"].as_str()).collect();
     assert_eq!((steps.first(), steps.last()), (Some(&Some(&*first)), Some(&Some(&*second))), "{saga}");
+    host.stop().await.unwrap();
+    stack.give_back();
+}
+
+/// A saga of the guest, begun by the version that is active.
+async fn begin(target: &Target, key: &str) {
+    let begin = Request::post(format!("/misbehave/begin-{key}"), String::new());
+    begin.send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
+}
+
+/// Tells it to go on.
+async fn step(target: &Target, key: &str) {
+    let draft = Draft { key: Some(key.to_owned()), ..Draft::text(format!("step-{key}")) };
+    Writer::new(&target.kafka).unwrap().write(guest::TOPIC, &draft).await.unwrap();
+}
+
+async fn stepped(target: &Target, key: &str) -> String {
+    eventually(async || {
+        let saga = get(target, &format!("/v1/sagas/misbehaviour/{key}")).await?;
+        ensure!(saga["state"] == "stepped", "{saga}");
+        Ok(saga["digest"].as_str().context("no digest")?.to_owned())
+    })
+    .await
+}
+
+/// The next version finds it with the one that has moved it on last.
+#[tokio::test]
+async fn a_saga_that_was_moved_stays_with_the_version_that_took_it_over() {
+    let (stack, plugins) = (Own::start().await, folder::new("plugins"));
+    guest::add(&plugins);
+    let policy = plugins.join(format!("{}.toml", guest::PLUGIN));
+    std::fs::write(&policy, format!("{}\n[rollout]\nin_flight = \"move\"\n", guest::POLICY)).unwrap();
+    let target = &stack.target;
+    let host = host::run(target, &plugins).await;
+    begin(target, "1").await;
+    let first = active(target, guest::PLUGIN).await.unwrap();
+    guest::turn(&plugins, "well");
+    let second = replaced(target, guest::PLUGIN, &first).await;
+    step(target, "1").await;
+    assert_eq!(stepped(target, "1").await, second);
+    host.stop().await.unwrap();
+    stack.give_back();
+}
+
+/// Its attempts, of which the policy allows one, are not used up by that.
+#[tokio::test]
+async fn a_saga_waits_for_a_version_that_cannot_be_loaded() {
+    let (stack, plugins) = (Own::start().await, folder::new("plugins"));
+    guest::add(&plugins);
+    let target = &stack.target;
+    let mut host = host::run(target, &plugins).await;
+    begin(target, "1").await;
+    let first = active(target, guest::PLUGIN).await.unwrap();
+    guest::turn(&plugins, "well");
+    replaced(target, guest::PLUGIN, &first).await;
+    host.kill().await.unwrap();
+    let database = target.postgres.parse::<PgConnectOptions>().unwrap().database(guest::PLUGIN);
+    let mut database = database.connect().await.unwrap();
+    let damage = "UPDATE saga.component SET body = 'x' || body WHERE digest = $1";
+    sqlx::query(damage).bind(&first).execute(&mut database).await.unwrap();
+    let mut host = host::run(target, &plugins).await;
+    step(target, "1").await;
+    let held = async || {
+        let held = get(target, "/v1/held").await?;
+        let first = held["held"].as_array().context("no list")?.first().cloned();
+        first.with_context(|| format!("nothing is held: {held}"))
+    };
+    for _ in 0..2 {
+        let waits = eventually(async || {
+            let waits = held().await?;
+            ensure!(waits["state"] == "retrying", "{waits}");
+            Ok(waits)
+        })
+        .await;
+        let reason = waits["reason"].as_str().unwrap();
+        assert!(reason.contains("its saga stays with version") && reason.contains("not WebAssembly"), "{reason}");
+        host::cli(target, &["redrive", waits["id"].as_str().unwrap()]);
+    }
+    host.kill().await.unwrap();
+    let mend = "UPDATE saga.component SET body = substr(body, 2) WHERE digest = $1";
+    sqlx::query(mend).bind(&first).execute(&mut database).await.unwrap();
+    database.close().await.unwrap();
+    let host = host::run(target, &plugins).await;
+    if let Ok(waits) = held().await {
+        host::cli(target, &["redrive", waits["id"].as_str().unwrap()]);
+    }
+    assert_eq!(stepped(target, "1").await, first);
+    assert!(held().await.is_err());
     host.stop().await.unwrap();
     stack.give_back();
 }

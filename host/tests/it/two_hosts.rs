@@ -166,7 +166,7 @@ async fn a_host_that_cannot_run_the_active_version_leaves_the_work_to_the_other(
     let ready = async || Request::get("/readyz").send(second.admin()?).await;
     eventually(async || {
         let said = ready().await?.expect(503)?.text();
-        ensure!(said.contains("is active on other hosts and cannot run here: order-orchestrator.toml"), "{said}");
+        ensure!(said.contains("is the active version and cannot run here: order-orchestrator.toml"), "{said}");
         Ok(())
     })
     .await;
@@ -181,6 +181,55 @@ async fn a_host_that_cannot_run_the_active_version_leaves_the_work_to_the_other(
     members(first, 2).await;
     running.1.stop().await.unwrap();
     running.0.stop().await.unwrap();
+    stack.give_back();
+}
+
+/// It leads the relay, and its policy does not grant what the new version, which comes in through the other host, asks for.
+#[tokio::test]
+async fn a_leader_that_stands_still_leaves_deadlines_to_the_other_host() {
+    let plugin = "order-orchestrator";
+    let stack = Own::start().await;
+    let (first, second) = (&stack.target, &host::addressed(&stack.target));
+    let folders = [folder::plugins(&[plugin]), folder::plugins(&[plugin])];
+    let [of_first, of_second] = folders.each_ref().map(|folder| folder.join(format!("{plugin}.toml")));
+    let text = std::fs::read_to_string(&of_first).unwrap();
+    let hurried = text.replace(r#"saga_deadline_s = "30""#, r#"saga_deadline_s = "1""#);
+    std::fs::write(&of_second, &hurried).unwrap();
+    let leader = host::run(first, &folders[0]).await;
+    assert_eq!(host::metric(first, "relay_leads", "cmd-order").await.unwrap(), 1.0);
+    let other = host::run(second, &folders[1]).await;
+    let before = host::active(second, plugin).await.unwrap();
+    let grants = text.replace(r#""order-created-topic""#, r#""another-topic""#);
+    assert_ne!(grants, text);
+    component::put(&of_first, grants.as_bytes()).unwrap();
+    component::change(&folders[1], plugin).unwrap();
+    let stands_still = async || {
+        let said = Request::get("/readyz").send(first.admin()?).await?.expect(503)?.text();
+        ensure!(said.contains("cannot run here") && said.contains("does not grant"), "{said}");
+        Ok(())
+    };
+    eventually(stands_still).await;
+    let order = Request::post("/orders", r#"{"productId":1,"orderQty":1}"#.to_owned());
+    order.send(second.http().unwrap()).await.unwrap().expect(201).unwrap();
+    assert_eq!(host::metric(first, "relay_leads", "cmd-order").await.unwrap(), 1.0);
+    eventually(async || {
+        let overdue = host::get(second, "/v1/sagas?state=overdue").await?;
+        ensure!(overdue["sagas"].as_array().is_some_and(|sagas| sagas.len() == 1), "{overdue}");
+        Ok(())
+    })
+    .await;
+
+    leader.stop().await.unwrap();
+    let leader = host::begin(first, &folders[0]);
+    eventually(stands_still).await;
+    let refusal = host::cli_refuses(first, &["rollback", plugin]);
+    assert!(refusal.contains("does not grant"), "{refusal}");
+    assert_ne!(host::active(second, plugin).await.unwrap(), before);
+    component::put(&of_first, hurried.as_bytes()).unwrap();
+    taken_over(first, &host::active(second, plugin).await.unwrap()).await;
+    eventually(async || Request::get("/readyz").send(first.admin()?).await?.expect(200)).await;
+    other.stop().await.unwrap();
+    leader.stop().await.unwrap();
     stack.give_back();
 }
 

@@ -75,7 +75,7 @@ async fn answer(
         Found::Target(target, params) => (target, params),
         Found::Options(allow) => return Ok(options(allow)),
     };
-    if target.service.behind.load().is_some() {
+    if target.service.stands_still() {
         return Err(outcome::behind());
     }
     let bytes_max = target.service.active.load().version.policy.http.body_bytes_max;

@@ -58,6 +58,11 @@ pub(crate) async fn run_telling(target: &Target, plugins: &Path) -> (HostProcess
     (host, options.folder.join("run.log"))
 }
 
+/// Starts a host, whether it gets ready or not.
+pub(crate) fn begin(target: &Target, plugins: &Path) -> HostProcess {
+    HostProcess::begin(&options(plugins), target).unwrap()
+}
+
 /// Starts a host that will kill itself when it reaches a fault point for the first time.
 pub(crate) fn begin_with_fault(target: &Target, plugins: &Path, fault: &str) -> HostProcess {
     let mut options = options(plugins);
