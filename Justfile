@@ -58,6 +58,10 @@ watch-plugins:
 test *ARGS: build-plugins build-guest
     cargo test --workspace {{ ARGS }}
 
+# Count the instructions of the pure parts by Valgrind, against `host/tests/costs.toml`; the other costs in there are among the tests
+costs *ARGS:
+    cargo test --release -p saga-host --test pure {{ ARGS }}
+
 # Measure sagas per second, latency and costs, by `--clients 1,64` or at `--rates 500,1000`; see `saga-bench load --help`
 bench *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench load {{ ARGS }}

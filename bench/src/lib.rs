@@ -15,6 +15,7 @@ pub mod chart;
 pub mod compare;
 pub mod connection;
 pub mod contract;
+pub mod costs;
 pub mod crash;
 pub mod database;
 pub mod demo;

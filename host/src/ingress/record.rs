@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use rdkafka::{
-    Message,
-    message::{BorrowedMessage, Headers},
-};
+use rdkafka::{Message, message::Headers};
 
 use super::{
     correlation::{correlate, indexable},
@@ -29,7 +26,7 @@ struct Envelope {
 
 /// Reads a record; `claim` is the epoch under which its partition was read.
 #[must_use]
-pub fn delivery(message: &BorrowedMessage<'_>, subscription: &Subscription, topic: &Arc<str>, claim: i64) -> Delivery {
+pub fn delivery(message: &impl Message, subscription: &Subscription, topic: &Arc<str>, claim: i64) -> Delivery {
     let (partition, offset) = (message.partition(), message.offset());
     let envelope = envelope(message);
     let ours = envelope.source.starts_with(OUR_SOURCE);
@@ -58,7 +55,7 @@ pub fn delivery(message: &BorrowedMessage<'_>, subscription: &Subscription, topi
     }
 }
 
-fn envelope(message: &BorrowedMessage<'_>) -> Envelope {
+fn envelope(message: &impl Message) -> Envelope {
     let mut envelope = Envelope::default();
     let Some(headers) = message.headers() else { return envelope };
     for header in headers.iter() {

@@ -1,0 +1,235 @@
+//! The parts, each with a unit's worth of messages as the order system has them.
+
+use std::{collections::HashMap, hint::black_box, sync::Arc};
+
+use rdkafka::{
+    Timestamp,
+    message::{Header, OwnedHeaders, OwnedMessage},
+};
+use saga_host::{
+    capability::effects::{Effects, Ending, Finish, Outgoing, Status, Transition},
+    ingress::{delivery::Delivery, record::delivery},
+    kafka::{Brokers, Topics},
+    lane::{
+        claim::Source,
+        plan::{Plan, Work},
+        sources::Place,
+    },
+    plugin::manifest::{Correlation, Subscription},
+    relay::{
+        order::{Order, Records},
+        record::{decode, encode},
+    },
+    saga::log::Cause,
+    unit::{
+        close::Closing,
+        seen::Seen,
+        settle::{Caused, Setting, settle},
+    },
+};
+
+/// Messages of a unit.
+pub(crate) const MESSAGES: usize = 256;
+const PARTITIONS: i32 = 3;
+const EPOCH: i64 = 1_795_375_680_123;
+const NOW_US: i64 = EPOCH * 1_000;
+const TOPIC: &str = "inventory-deducted-topic";
+const DIGEST: &str = "9c41e7a2b7c1d5f0e8a6b4c2d0f1e3a59c41e7a2b7c1d5f0e8a6b4c2d0f1e3a5";
+
+/// Work on [`MESSAGES`] messages; preparing it is not counted.
+pub(crate) struct Part {
+    pub(crate) name: &'static str,
+    pub(crate) prepare: fn() -> Box<dyn FnOnce()>,
+}
+
+/// In the order of the path.
+pub(crate) const PARTS: [Part; 6] = [
+    Part { name: "record", prepare: of_record },
+    Part { name: "plan", prepare: of_plan },
+    Part { name: "settle", prepare: of_settle },
+    Part { name: "encode", prepare: of_encode },
+    Part { name: "order", prepare: of_order },
+    Part { name: "decode", prepare: of_decode },
+];
+
+/// Records of Kafka become deliveries: envelope, mark, correlation.
+fn of_record() -> Box<dyn FnOnce()> {
+    let (records, topic, subscription) = (kafka_records(), Arc::from(TOPIC), subscription());
+    Box::new(move || {
+        for record in &records {
+            black_box(delivery(record, &subscription, &topic, EPOCH));
+        }
+    })
+}
+
+/// What becomes of each, and how the sources move on.
+fn of_plan() -> Box<dyn FnOnce()> {
+    let work: Vec<Work> = deliveries().into_iter().map(|delivery| Work { delivery, aside: None }).collect();
+    let sources = sources();
+    Box::new(move || drop(black_box(Plan::make(&work, &sources))))
+}
+
+/// What a plugin asked for becomes records and columns: one message and one step of a saga for each delivery.
+fn of_settle() -> Box<dyn FnOnce()> {
+    let (effects, deliveries, topics) = (effects(), deliveries(), topics());
+    Box::new(move || {
+        let causes: Vec<Caused<'_>> = deliveries.iter().map(caused).collect();
+        let mut closing = Closing::default();
+        black_box(settle(&setting(&topics), effects, &causes, &mut closing));
+        black_box(closing);
+    })
+}
+
+/// The records of a unit become the body of its outbox row.
+fn of_encode() -> Box<dyn FnOnce()> {
+    let records = outbox_records();
+    Box::new(move || drop(black_box(encode(&records).unwrap())))
+}
+
+/// The other way, after a restart.
+fn of_decode() -> Box<dyn FnOnce()> {
+    let body = encode(&outbox_records()).unwrap();
+    Box::new(move || drop(black_box(decode(&body).unwrap())))
+}
+
+/// As many units as elsewhere messages go through the relay's order.
+fn of_order() -> Box<dyn FnOnce()> {
+    let mut order = Order::new(MESSAGES);
+    order.lead();
+    order.set_alone(true);
+    let begun_at = order.begin_snapshot();
+    order.snapshot(begun_at, vec![(0, Records::default())], true);
+    order.take_next().unwrap();
+    order.cleared(0);
+    let records = Records::default();
+    Box::new(move || {
+        for seq in 1..=MESSAGES as i64 {
+            order.register(seq);
+            order.committed(seq, records.clone());
+            let (sent, records) = order.take_next().expect("it may leave at once");
+            black_box(records);
+            order.cleared(sent);
+        }
+    })
+}
+
+fn order_id(number: usize) -> String {
+    format!("0193a1b2-0000-7000-8000-{number:012x}")
+}
+
+fn kafka_records() -> Vec<OwnedMessage> {
+    (0..MESSAGES).map(kafka_record).collect()
+}
+
+/// As inventory-command publishes it.
+fn kafka_record(number: usize) -> OwnedMessage {
+    let id = order_id(number);
+    let headers = [
+        ("ce_specversion", "1.0".to_owned()),
+        ("ce_type", "inventory-deducted".to_owned()),
+        ("ce_source", "/saga-host/cmd-inventory/inventory-command".to_owned()),
+        ("ce_time", "2026-11-22T19:28:00.123Z".to_owned()),
+        ("content-type", "application/json".to_owned()),
+        ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
+        ("ce_id", format!("cmd-inventory:2:{EPOCH}:17:{number}")),
+    ];
+    let add = |all: OwnedHeaders, (key, value): &(&str, String)| all.insert(Header { key, value: Some(value) });
+    OwnedMessage::new(
+        Some(
+            format!(r#"{{"orderId":"{id}","productId":7,"orderQty":2,"timestamp":"2026-11-22T19:28:00.123Z"}}"#).into(),
+        ),
+        Some(id.into_bytes()),
+        TOPIC.to_owned(),
+        Timestamp::CreateTime(NOW_US / 1_000),
+        partition(number),
+        offset(number),
+        Some(headers.iter().fold(OwnedHeaders::new(), add)),
+    )
+}
+
+fn partition(number: usize) -> i32 {
+    i32::try_from(number).unwrap() % PARTITIONS
+}
+
+fn offset(number: usize) -> i64 {
+    number as i64 / i64::from(PARTITIONS)
+}
+
+fn subscription() -> Subscription {
+    Subscription { topic: TOPIC.to_owned(), correlation: Correlation::Json("/orderId".to_owned()), foreign_ids: false }
+}
+
+fn deliveries() -> Vec<Delivery> {
+    let (topic, subscription) = (Arc::from(TOPIC), subscription());
+    kafka_records().iter().map(|record| delivery(record, &subscription, &topic, EPOCH)).collect()
+}
+
+fn sources() -> HashMap<Place, Source> {
+    let source = |partition| Source {
+        id: partition,
+        topic: Arc::from(TOPIC),
+        partition,
+        epoch: EPOCH,
+        next_offset: 0,
+        seen: Seen::default(),
+        held: HashMap::new(),
+    };
+    (0..PARTITIONS).map(|partition| ((Arc::from(TOPIC), partition), source(partition))).collect()
+}
+
+fn topics() -> Topics {
+    Topics::new(Brokers::new("", &[]), PARTITIONS, 1, false)
+}
+
+fn setting(topics: &Topics) -> Setting<'_> {
+    let unit = format!("cmd-order:3:{EPOCH}:18");
+    Setting { unit, database: "cmd-order", plugin: "order-orchestrator", now_us: NOW_US, topics }
+}
+
+fn caused(delivery: &Delivery) -> Caused<'_> {
+    let cause = Cause {
+        kind: "kafka".to_owned(),
+        id: delivery.id.clone(),
+        topic: Some(TOPIC.to_owned()),
+        partition: Some(0),
+        offset: Some(0),
+    };
+    Caused { cause, digest: DIGEST, trace: delivery.trace }
+}
+
+/// As the orchestrator ends an order.
+fn effects() -> Effects {
+    let mut effects = Effects::default();
+    for number in 0..MESSAGES {
+        let (cause, key) = (u32::try_from(number).unwrap(), order_id(number));
+        effects.published.push(Outgoing {
+            cause,
+            topic: "order-notifications-topic".to_owned(),
+            key: Some(key.clone().into_bytes()),
+            event_type: "order-notification".to_owned(),
+            content_type: "text/plain".to_owned(),
+            headers: Vec::new(),
+            payload: Some(format!("Order {key} confirmed").into_bytes()),
+        });
+        effects.transitions.push(Transition {
+            cause,
+            saga_type: "order".to_owned(),
+            key,
+            expected_revision: 1,
+            event: "ORDER_CONFIRMED".to_owned(),
+            state: "CONFIRMED".to_owned(),
+            data: None,
+            status: Status::Finished(Finish {
+                ending: Ending::Completed,
+                answer: Some(r#"{"orderStatus":"CONFIRMED"}"#.to_owned()),
+            }),
+        });
+    }
+    effects
+}
+
+fn outbox_records() -> Records {
+    let (deliveries, topics) = (deliveries(), topics());
+    let causes: Vec<Caused<'_>> = deliveries.iter().map(caused).collect();
+    settle(&setting(&topics), effects(), &causes, &mut Closing::default()).records
+}
