@@ -7,6 +7,7 @@ mod bad_components;
 mod breaker;
 mod cli;
 mod contract;
+mod costs;
 mod crash;
 mod deadline;
 mod deploy;

@@ -6,6 +6,7 @@
 //!  host     saga-host processes on a stack
 //!  folder   where data, logs and plugins are
 //!  guest    a plugin that misbehaves as it is told
+//!  wire     counts what a host sends to Postgres
 //!  flow     orders that are sent again until they are accepted, and what must have become of them
 //! ```
 
@@ -15,6 +16,7 @@ pub(crate) mod folder;
 pub(crate) mod guest;
 pub(crate) mod host;
 pub(crate) mod stack;
+pub(crate) mod wire;
 
 use std::time::Duration;
 

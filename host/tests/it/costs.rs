@@ -1,0 +1,182 @@
+//! What sagas and messages cost in Postgres, against `costs.toml`. Nothing is timed.
+//!
+//! ```text
+//!  alone   sagas one after the other: each unit has one delivery, and what two runs differ by is divided by
+//!          the sagas that one has more, since a host that starts and stops does the same in both
+//!  behind  read models find all records of those runs before them: their units are large
+//! ```
+
+use std::path::Path;
+
+use anyhow::ensure;
+use saga_bench::{
+    caller::Request,
+    costs::Costs,
+    database::{Counters, Databases},
+    host_process::HostProcess,
+    quiet,
+    target::Target,
+};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::support::{
+    SOON, eventually, flow, folder,
+    host::{self, PLUGINS, metric},
+    stack::Own,
+    wire::{Passed, Wire},
+};
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/costs.toml");
+const COMMANDS: [&str; 2] = ["order-orchestrator", "inventory-command"];
+const READ_MODELS: [&str; 3] = ["order-query", "inventory-query", "notification"];
+const OUTBOX: &str = "SELECT count(*) FROM saga.outbox";
+const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'saga-host%'";
+/// Sagas of the shorter run: enough that statements are prepared and pages are there.
+const FEW: usize = 30;
+/// Sagas that the longer run has more.
+const MORE: usize = 200;
+/// One in so many asks for more than there is.
+const ONE_REJECTED_IN: usize = 10;
+
+/// What one run of a host did.
+struct Run {
+    written: Counters,
+    lanes: Vec<Lanes>,
+}
+
+/// What the lanes of one plugin did.
+#[derive(Clone, Copy)]
+struct Lanes {
+    plugin: &'static str,
+    passed: Passed,
+    units: f64,
+    deliveries: f64,
+}
+
+#[tokio::test]
+async fn sagas_and_messages_cost_no_more_than_is_stored() {
+    let stack = Own::start().await;
+    let target = &stack.target;
+    autovacuum(target, "off").await;
+    // What is made once, as databases and partitions are, is made before anything is counted.
+    run(target, &PLUGINS, async || one_by_one(target, FEW).await).await;
+    let few = run(target, &COMMANDS, async || one_by_one(target, FEW).await).await;
+    let more = run(target, &COMMANDS, async || one_by_one(target, FEW + MORE).await).await;
+    let behind = run(target, &READ_MODELS, async || caught_up(target).await).await;
+    autovacuum(target, "on").await;
+    stack.give_back();
+    let judged = [("alone-per-saga", alone(&few, &more)), ("behind-per-message", per_message(&behind))]
+        .map(|(section, measured)| Costs::read(Path::new(FILE), section).unwrap().judge(&measured));
+    let holds = judged.iter().all(Result::is_ok);
+    for judged in judged {
+        eprintln!("{}", judged.unwrap_or_else(|error| format!("{error:#}")));
+    }
+    assert!(holds, "a saga or a message costs more than is stored");
+}
+
+/// A host does its work and ends: only then has every session of Postgres told what it did.
+async fn run(target: &Target, plugins: &[&'static str], work: impl AsyncFnOnce()) -> Run {
+    let before = counters(target).await;
+    let (wire, wired) = Wire::before(target);
+    let host = host::run(&wired, &folder::plugins(plugins)).await;
+    work().await;
+    let mut lanes = Vec::new();
+    for plugin in plugins {
+        let count = async |name| metric(target, name, &format!("plugin=\"{plugin}\"")).await.unwrap();
+        let (units, deliveries) = (count("units_total").await, count("deliveries_total").await);
+        lanes.push(Lanes { plugin, passed: wire.of_lanes(plugin), units, deliveries });
+    }
+    end(target, host).await;
+    Run { written: counters(target).await.since(before), lanes }
+}
+
+/// With nothing in an outbox that the next run would send again.
+async fn end(target: &Target, host: HostProcess) {
+    none_left(target, "cmd-order", OUTBOX).await;
+    none_left(target, "cmd-inventory", OUTBOX).await;
+    host.stop().await.unwrap();
+    none_left(target, "cmd-order", SESSIONS).await;
+}
+
+async fn none_left(target: &Target, database: &str, statement: &'static str) {
+    eventually(async || {
+        let left = flow::count(target, database, statement).await;
+        ensure!(left == 0, "{left} in {database}: {statement}");
+        Ok(())
+    })
+    .await;
+}
+
+async fn one_by_one(target: &Target, sagas: usize) {
+    let product = flow::product(target, sagas).await;
+    for number in 0..sagas {
+        let (qty, expected) = if number % ONE_REJECTED_IN == 0 { (sagas + 1, "CANCELLED") } else { (1, "CONFIRMED") };
+        let order = Request::post("/orders", format!(r#"{{"productId":{product},"orderQty":{qty}}}"#));
+        let reply = order.header("Prefer", "wait=30").send(target.http().unwrap()).await.unwrap();
+        assert_eq!(reply.expect(201).unwrap().member("orderStatus").unwrap(), expected);
+    }
+}
+
+async fn caught_up(target: &Target) {
+    let databases = Databases::new(&target.postgres).unwrap();
+    let motion = quiet::wait(target, &databases, SOON).await.unwrap();
+    databases.close().await;
+    assert!(motion.is_empty(), "{motion:?}");
+}
+
+/// What `more` did more than `few`.
+fn alone(few: &Run, more: &Run) -> Vec<(String, f64)> {
+    let written = more.written.since(few.written);
+    let mut costs = rows_and_wal(written, MORE as f64);
+    costs.push(("transactions".to_owned(), written.transactions as f64 / MORE as f64));
+    for (few, more) in few.lanes.iter().zip(&more.lanes) {
+        let (plugin, units) = (few.plugin, more.units - few.units);
+        assert_eq!(units, more.deliveries - few.deliveries, "a unit of {plugin} had more than one delivery");
+        let each = |count: fn(&Passed) -> u64| (count(&more.passed) - count(&few.passed)) as f64 / MORE as f64;
+        costs.push((format!("{plugin}_transactions"), each(|passed| passed.transactions)));
+        costs.push((format!("{plugin}_round_trips"), each(|passed| passed.round_trips)));
+        costs.push((format!("{plugin}_bytes_to_postgres"), each(|passed| passed.bytes)));
+    }
+    costs
+}
+
+/// With what the start of the host costs, shared by all messages.
+fn per_message(run: &Run) -> Vec<(String, f64)> {
+    let messages = run.lanes.iter().map(|lanes| lanes.deliveries).sum();
+    let mut costs = rows_and_wal(run.written, messages);
+    for Lanes { plugin, passed, units, deliveries } in &run.lanes {
+        costs.push((format!("{plugin}_units"), units / deliveries));
+        // All but the one that prepares the plugin's only statement.
+        costs.push((format!("{plugin}_round_trips_of_a_unit"), (passed.round_trips - 1) as f64 / units));
+        costs.push((format!("{plugin}_bytes_to_postgres"), passed.bytes as f64 / deliveries));
+    }
+    costs
+}
+
+fn rows_and_wal(written: Counters, among: f64) -> Vec<(String, f64)> {
+    let counts = [
+        ("rows_inserted", written.inserted),
+        ("rows_updated", written.updated),
+        ("rows_deleted", written.deleted),
+        ("wal_bytes", written.wal_bytes),
+    ];
+    counts.map(|(name, count)| (name.to_owned(), count as f64 / among)).into()
+}
+
+/// The counters of all databases; none of a stack that has none yet.
+async fn counters(target: &Target) -> Counters {
+    let databases = Databases::new(&target.postgres).unwrap();
+    let counters = databases.counters().await.unwrap_or_default();
+    databases.close().await;
+    counters
+}
+
+/// Work of the server's own may fall into one run and not into the other.
+async fn autovacuum(target: &Target, set: &str) {
+    let mut server = PgConnection::connect(&target.postgres).await.unwrap();
+    let set = format!("ALTER SYSTEM SET autovacuum = {set}");
+    for statement in [set.as_str(), "SELECT pg_reload_conf()", "CHECKPOINT"] {
+        sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut server).await.unwrap();
+    }
+    server.close().await.unwrap();
+}
