@@ -21,23 +21,37 @@ use saga_host::{
 };
 use saga_plugin::{Definition, dispatch};
 
-use crate::{imports::Imports, lift, lower};
+use crate::{crossing::Crossings, imports::Imports, lift, lower};
 
 /// A plugin, defined once: a component is defined anew in each call, as each has a fresh instance.
-struct Plugin(LazyLock<Definition>);
+struct Plugin {
+    definition: LazyLock<Definition>,
+    crossings: Crossings,
+}
 
 static PLUGINS: [(&str, Plugin); 5] = [
-    ("inventory-command", Plugin(LazyLock::new(inventory_command::definition))),
-    ("inventory-query", Plugin(LazyLock::new(inventory_query::definition))),
-    ("notification", Plugin(LazyLock::new(notification::definition))),
-    ("order-orchestrator", Plugin(LazyLock::new(order_orchestrator::definition))),
-    ("order-query", Plugin(LazyLock::new(order_query::definition))),
+    ("inventory-command", Plugin::new(inventory_command::definition)),
+    ("inventory-query", Plugin::new(inventory_query::definition)),
+    ("notification", Plugin::new(notification::definition)),
+    ("order-orchestrator", Plugin::new(order_orchestrator::definition)),
+    ("order-query", Plugin::new(order_query::definition)),
 ];
+
+impl Plugin {
+    const fn new(define: fn() -> Definition) -> Self {
+        Self { definition: LazyLock::new(define), crossings: Crossings::new() }
+    }
+}
 
 /// The plugin of this name.
 pub(crate) fn find(name: &str) -> Option<&'static dyn NativePlugin> {
     let (_, plugin) = PLUGINS.iter().find(|(known, _)| *known == name)?;
     Some(plugin)
+}
+
+/// Says what crossed between the host and each plugin, when asked.
+pub(crate) fn tell_crossings() {
+    PLUGINS.iter().for_each(|(name, plugin)| plugin.crossings.tell(name));
 }
 
 impl NativePlugin for Plugin {
@@ -47,16 +61,26 @@ impl NativePlugin for Plugin {
         batch: &[Delivery<'_>],
         sagas: &[SagaParam<'_>],
     ) -> wasmtime::Result<Result<Vec<Outcome>, Failure>> {
+        let Self { definition, crossings } = self;
+        crossings.call();
+        crossings.handed_in(&(batch, sagas));
         let batch: Vec<_> = batch.iter().map(lower::delivery).collect();
         let sagas = sagas.iter().map(lower::saga).collect();
-        let handled = trapping(|| dispatch::deliveries(&self.0, &Imports::new(guest), &batch, sagas))?;
-        Ok(handled.map(|outcomes| outcomes.into_iter().map(lift::outcome).collect()).map_err(lift::failure))
+        let handled = trapping(|| dispatch::deliveries(definition, &Imports::new(guest, crossings), &batch, sagas))?;
+        let handled = handled.map(|outcomes| outcomes.into_iter().map(lift::outcome).collect()).map_err(lift::failure);
+        crossings.handed_out(&handled);
+        Ok(handled)
     }
 
     fn requests(&self, guest: &mut Guest, batch: &[Request<'_>]) -> wasmtime::Result<Result<Vec<Response>, Failure>> {
+        let Self { definition, crossings } = self;
+        crossings.call();
+        crossings.handed_in(&batch);
         let batch: Vec<_> = batch.iter().map(lower::request).collect();
-        let handled = trapping(|| dispatch::requests(&self.0, &Imports::new(guest), &batch))?;
-        Ok(handled.map(|responses| responses.into_iter().map(lift::response).collect()).map_err(lift::failure))
+        let handled = trapping(|| dispatch::requests(definition, &Imports::new(guest, crossings), &batch))?;
+        let handled = handled.map(|all| all.into_iter().map(lift::response).collect()).map_err(lift::failure);
+        crossings.handed_out(&handled);
+        Ok(handled)
     }
 }
 
@@ -80,7 +104,7 @@ mod tests {
     #[test]
     fn each_plugin_has_its_own_name() {
         for (name, plugin) in &PLUGINS {
-            assert_eq!(plugin.0.describe().name, *name);
+            assert_eq!(plugin.definition.describe().name, *name);
         }
     }
 

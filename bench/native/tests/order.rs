@@ -1,11 +1,12 @@
-//! The order system with native plugins, on a real Postgres and a real Kafka.
+//! The order system with native plugins, on a real Postgres and a real Kafka; and what crosses between host and plugins.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 use std::{path::Path, time::Duration};
 
 use saga_bench::{
     caller::Request,
+    costs::Costs,
     host_process::{HostProcess, StartOptions},
     report::Report,
     verify::{self, Scope},
@@ -21,7 +22,7 @@ async fn orders_end_as_under_components() {
         plugins: Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/dist"),
         folder: folder.path().to_owned(),
         ready_s: 120,
-        environment: vec![],
+        environment: vec![("SAGA_HOST_NATIVE_CROSSINGS".to_owned(), "1".to_owned())],
     };
     let (host, target) = HostProcess::dev(&options).await.unwrap();
     let address = target.http().unwrap();
@@ -38,4 +39,19 @@ async fn orders_end_as_under_components() {
     host.stop().await.unwrap();
     let log = std::fs::read_to_string(folder.path().join("dev.log")).unwrap();
     assert_eq!(log.matches("plugin runs as native code").count(), 5, "{log}");
+    let costs = ["order-orchestrator", "inventory-command"].map(|plugin| bytes_per_call(&log, plugin)).concat();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../host/tests/costs.toml");
+    let judged = Costs::read(&file, "guest-bytes-per-call").unwrap().judge(&costs);
+    eprintln!("{}", judged.unwrap_or_else(|error| panic!("{error:#}")));
+}
+
+/// What crossed between the host and a plugin, from the line that tells it. Each call had one delivery or request.
+fn bytes_per_call(log: &str, plugin: &str) -> [(String, f64); 2] {
+    let line = log.lines().find(|line| line.starts_with(&format!("crossings plugin={plugin} "))).unwrap();
+    let count = |name: &str| {
+        let value = line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+        value.unwrap().parse::<f64>().unwrap()
+    };
+    let calls = count("calls");
+    [("in", "bytes_in"), ("out", "bytes_out")].map(|(way, name)| (format!("{plugin}_{way}"), count(name) / calls))
 }
