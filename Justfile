@@ -83,6 +83,10 @@ bench-native *ARGS="--clients 256 --pairs 5": build-plugins build-native
 crash *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench crash {{ ARGS }}
 
+# Swap two plugins 1,000 times while 64 clients place orders, then count; options as in `saga-bench swap-storm --help`
+swap-storm *ARGS: build-plugins build-release
+    {{ target }}/release/saga-bench swap-storm {{ ARGS }}
+
 # Check a running host (`just up`) against the wire contract, from outside
 contract *ARGS: build-release
     {{ target }}/release/saga-bench contract {{ ARGS }}

@@ -50,6 +50,13 @@ impl Request {
         request
     }
 
+    /// `PUT path` with these bytes.
+    pub fn put(path: impl Into<String>, body: Vec<u8>) -> Self {
+        let mut request = Self::new("PUT", path).header("Content-Type", "application/octet-stream");
+        request.body = body;
+        request
+    }
+
     /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!  load, compare ──┐                      ┌─ caller, connection   HTTP
-//!  growth, crash   ┼─▶ target (addresses) ┼─ topic                Kafka
-//!  verify          │                      ├─ database             SQL
+//!  growth, crash,  ┼─▶ target (addresses) ┼─ topic                Kafka
+//!  storm, verify   │                      ├─ database             SQL
 //!  contract, demo ─┘                      └─ machine, process     /proc
 //! ```
 
@@ -30,6 +30,7 @@ pub mod quiet;
 pub mod report;
 pub mod sample;
 pub mod service;
+pub mod storm;
 pub mod target;
 pub mod topic;
 pub mod verify;

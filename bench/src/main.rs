@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use saga_bench::{compare, contract, crash, demo, growth, load, output, verify};
+use saga_bench::{compare, contract, crash, demo, growth, load, output, storm, verify};
 
 /// Load and crash runs against a saga-host, with the contract and its invariants checked from outside
 #[derive(Parser)]
@@ -49,6 +49,9 @@ enum Command {
     /// Kill a host again and again while orders flow, then check all invariants
     #[command(after_help = "Example: saga-bench crash --orders 2000 --kills 3 --seed 7")]
     Crash(crash::Options),
+    /// Swap two plugins again and again while orders flow, then check all invariants and what swaps may cost
+    #[command(after_help = "Example: saga-bench swap-storm --swaps 100 --json storm.json")]
+    SwapStorm(storm::Options),
     /// Check HTTP and Kafka of a running host against the wire contract
     #[command(after_help = "Example: saga-bench contract --dev-json .saga-host/dev.json")]
     Contract(contract::Options),
@@ -75,6 +78,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Compare(options) => compare::run(options).await,
         Command::Verify(options) => verify::run(options).await,
         Command::Crash(options) => crash::run(options).await,
+        Command::SwapStorm(options) => storm::run(options).await,
         Command::Contract(options) => contract::run(options).await,
         Command::Demo(options) => demo::run(options).await,
     }

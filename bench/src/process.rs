@@ -62,6 +62,12 @@ pub fn peak_bytes(pid: u32) -> Option<u64> {
     parse_kib(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmHWM:").map(|kib| kib * 1024)
 }
 
+/// Resident memory of the process now, in bytes.
+#[must_use]
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    parse_kib(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmRSS:").map(|kib| kib * 1024)
+}
+
 /// Resident memory of several processes now, shared pages counted once; `None` where one may not be read.
 #[must_use]
 pub fn proportional_bytes(pids: &HashSet<u32>) -> Option<u64> {

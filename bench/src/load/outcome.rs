@@ -1,6 +1,6 @@
 //! What the clients of a level saw, and where its measurement stands.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::order_call::Ending;
@@ -17,15 +17,28 @@ pub(super) enum Phase {
 
 /// What all clients look at.
 #[derive(Debug, Default)]
-pub(super) struct Window(AtomicU8);
+pub struct Window {
+    phase: AtomicU8,
+    ended: AtomicU64,
+}
 
 impl Window {
     pub(super) fn enter(&self, phase: Phase) {
-        self.0.store(phase as u8, Ordering::Relaxed);
+        self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
     pub(super) fn is(&self, phase: Phase) -> bool {
-        self.0.load(Ordering::Relaxed) == phase as u8
+        self.phase.load(Ordering::Relaxed) == phase as u8
+    }
+
+    pub(super) fn saga_ended(&self) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Sagas whose end a client has seen, from the beginning of the level on.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
     }
 }
 
