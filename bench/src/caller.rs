@@ -50,9 +50,9 @@ impl Request {
         request
     }
 
-    /// `PUT path` with these bytes.
+    /// `PUT path` with a component.
     pub fn put(path: impl Into<String>, body: Vec<u8>) -> Self {
-        let mut request = Self::new("PUT", path).header("Content-Type", "application/octet-stream");
+        let mut request = Self::new("PUT", path).header("Content-Type", "application/wasm");
         request.body = body;
         request
     }

@@ -34,8 +34,8 @@ impl<'a> Gaps<'a> {
         self.all.push(std::mem::take(&mut self.longest));
     }
 
-    /// One stretch in which something is done, and so long after it.
-    pub(super) async fn watch_while(&mut self, work: impl Future<Output = Result<()>>, after: Duration) -> Result<()> {
+    /// One stretch of that length after something was done. A gap that began while it was done counts in full.
+    pub(super) async fn watch_after(&mut self, work: impl Future<Output = Result<()>>, length: Duration) -> Result<()> {
         tokio::pin!(work);
         loop {
             tokio::select! {
@@ -46,7 +46,8 @@ impl<'a> Gaps<'a> {
                 () = tokio::time::sleep(LOOK_EVERY) => self.look(),
             }
         }
-        self.watch(after).await;
+        self.longest = Duration::ZERO;
+        self.watch(length).await;
         Ok(())
     }
 

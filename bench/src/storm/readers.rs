@@ -12,7 +12,8 @@ use crate::connection::Connection;
 use crate::latency::Latencies;
 use crate::target::Target;
 
-const ROUTES: [&str; 3] = ["/orders?limit=1", "/stocks/1", "/notifications?limit=1"];
+const ROUTES: [&str; 3] =
+    ["/orders?limit=1", "/stocks/1", "/notifications?orderId=00000000-0000-0000-0000-000000000000"];
 /// Between two requests of one route.
 const EVERY: Duration = Duration::from_millis(10);
 

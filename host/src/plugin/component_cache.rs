@@ -23,8 +23,8 @@ use wasmtime::{Engine, component::Component};
 const HASH_BYTES: usize = 32;
 /// Files that are kept: more than the versions that some plugins can go back to.
 const KEPT: usize = 128;
-/// Above that of the threads that serve: compiling never makes a unit wait.
-const COMPILER_NICENESS: i32 = 10;
+/// Above that of the threads that serve: compiling and loading never make a unit wait.
+const NICENESS: i32 = 10;
 
 /// The folder.
 #[derive(Debug)]
@@ -64,15 +64,20 @@ impl ComponentCache {
     /// What the compiler says against the bytes.
     pub(super) async fn load(&self, engine: &Engine, bytes: &[u8]) -> wasmtime::Result<(Component, Origin)> {
         let path = self.path(bytes);
-        if let Some(component) = read(engine, &path) {
+        let cached = || {
+            let (engine, path) = (engine.clone(), path.clone());
+            aside(move || read(&engine, &path))
+        };
+        if let Some(component) = cached().await? {
             return Ok((component, Origin::Cached));
         }
         let _turn = self.compiling.lock().await;
-        if let Some(component) = read(engine, &path) {
+        if let Some(component) = cached().await? {
             return Ok((component, Origin::Cached));
         }
         let begun = Instant::now();
-        let component = compile(engine.clone(), bytes.to_vec()).await?;
+        let (compiler, source) = (engine.clone(), bytes.to_vec());
+        let component = aside(move || Component::from_binary(&compiler, &source)).await??;
         if let Err(error) = component.serialize().map_err(anyhow::Error::from).and_then(|code| write(&path, &code)) {
             tracing::warn!(error = format!("{error:#}"), "a compiled component is not kept");
         }
@@ -101,15 +106,16 @@ impl Hasher for Fingerprint {
     }
 }
 
-async fn compile(engine: Engine, bytes: Vec<u8>) -> wasmtime::Result<Component> {
-    let (answer, compiled) = oneshot::channel();
+/// Does it on a thread of low priority, so that nobody who is served waits for it.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> wasmtime::Result<T> {
+    let (answer, done) = oneshot::channel();
     let work = move || {
-        // Threads that the compiler starts inherit it. Without it compiling is only ruder.
-        let _lowered = rustix::process::setpriority_process(None, COMPILER_NICENESS);
-        let _asker_may_be_gone = answer.send(Component::from_binary(&engine, &bytes));
+        // Threads that the compiler starts inherit it. Without it the work is only ruder.
+        let _lowered = rustix::process::setpriority_process(None, NICENESS);
+        let _asker_may_be_gone = answer.send(work());
     };
-    thread::Builder::new().name("compile-plugin".to_owned()).spawn(work)?;
-    compiled.await?
+    thread::Builder::new().name("load-plugin".to_owned()).spawn(work)?;
+    Ok(done.await?)
 }
 
 /// None when there is no such file or it is not as it was written.
