@@ -8,7 +8,7 @@ use futures::future::join_all;
 use tokio::time::timeout;
 
 use super::{Admin, database};
-use crate::{service::Service, store::Database};
+use crate::{service::Service, store::Database, unit::stages::Stage};
 
 const DATABASE_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 
@@ -80,6 +80,26 @@ fn of_plugins(text: &mut Text, services: &[Arc<Service>]) {
             }
         }
     }
+    of_lanes(text, services);
+}
+
+fn of_lanes(text: &mut Text, services: &[Arc<Service>]) {
+    text.family("unit_seconds_total", "counter", "Time that the units of a lane took, by stage");
+    for service in services {
+        for (lane, stages) in [("kafka", &service.delivery_stages), ("http", &service.request_stages)] {
+            for (stage, name) in Stage::NAMED {
+                let labels = [("plugin", service.name.as_str()), ("lane", lane), ("stage", name)];
+                text.sample("unit_seconds_total", &labels, stages.spent(stage).as_secs_f64());
+            }
+        }
+    }
+    text.family("queue_seconds_total", "counter", "Time that deliveries and requests waited for a lane, added up");
+    for service in services {
+        for (lane, waited) in [("kafka", service.deliveries.waited()), ("http", service.requests.waited())] {
+            let labels = [("plugin", service.name.as_str()), ("lane", lane)];
+            text.sample("queue_seconds_total", &labels, waited.as_secs_f64());
+        }
+    }
     text.family("queue_bytes", "gauge", "Bytes that wait for a lane");
     for service in services {
         for (lane, bytes) in [("kafka", service.deliveries.bytes()), ("http", service.requests.bytes())] {
@@ -95,6 +115,16 @@ fn of_relays(text: &mut Text, services: &[Arc<Service>]) {
     for (database, service) in &relays {
         let published = service.relay.published.load(Ordering::Relaxed);
         text.sample("relay_published_total", &[("database", database)], published);
+    }
+    text.family("relay_units_total", "counter", "Units of this host's relay that Kafka has acknowledged");
+    for (database, service) in &relays {
+        text.sample("relay_units_total", &[("database", database)], service.relay.waits.units());
+    }
+    text.family("relay_seconds_total", "counter", "Time from commit to producer, and on to Kafka's answer, of units");
+    for (database, service) in &relays {
+        for (stage, waited) in service.relay.waits.named() {
+            text.sample("relay_seconds_total", &[("database", database), ("stage", stage)], waited.as_secs_f64());
+        }
     }
     text.family("relay_leads", "gauge", "1 where this host publishes what the database has committed");
     for (database, service) in &relays {

@@ -34,7 +34,8 @@ impl HttpLane {
     /// `owner` names the host; `stop` ends it when the queue is closed and empty.
     #[must_use]
     pub fn new(service: Arc<Service>, owner: &str, stop: CancellationToken) -> Self {
-        Self { seat: Seat::new(service, "http", owner, stop), pace: Pace::new() }
+        let stages = service.request_stages.clone();
+        Self { seat: Seat::new(service, "http", stages, owner, stop), pace: Pace::new() }
     }
 
     /// Answers requests until the queue is closed and empty, or Postgres is away when `stop` comes.

@@ -50,7 +50,8 @@ impl KafkaLane {
     #[must_use]
     pub fn new(service: Arc<Service>, sources: Arc<Sources>, owner: &str, stop: CancellationToken) -> Self {
         let version = service.active.load().version.clone();
-        let seat = Seat::new(service, "kafka", owner, stop.clone());
+        let stages = service.delivery_stages.clone();
+        let seat = Seat::new(service, "kafka", stages, owner, stop.clone());
         Self { seat, sources, stop, version, due_at: Instant::now(), pace: Pace::new() }
     }
 

@@ -1,6 +1,9 @@
 //! A lane's queue: in order, bounded in bytes. One lane takes, many may offer.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
@@ -9,6 +12,9 @@ use tokio::sync::Notify;
 struct Inner<T> {
     items: VecDeque<(T, usize)>,
     bytes: usize,
+    /// How long items have waited, added up, up to `changed`.
+    waited: Duration,
+    changed: Instant,
     closed: bool,
     /// The lane found nothing, and nothing was pushed since.
     asked: bool,
@@ -29,7 +35,14 @@ impl<T> Queue<T> {
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
         Self {
-            inner: Mutex::new(Inner { items: VecDeque::new(), bytes: 0, closed: false, asked: false }),
+            inner: Mutex::new(Inner {
+                items: VecDeque::new(),
+                bytes: 0,
+                waited: Duration::ZERO,
+                changed: Instant::now(),
+                closed: false,
+                asked: false,
+            }),
             bytes_max,
             arrived: Notify::new(),
             room: Condvar::new(),
@@ -46,6 +59,7 @@ impl<T> Queue<T> {
         if inner.closed || inner.bytes >= self.bytes_max {
             return Err(item);
         }
+        inner.account();
         inner.push(item, bytes);
         drop(inner);
         self.arrived.notify_one();
@@ -55,6 +69,7 @@ impl<T> Queue<T> {
     /// Adds items, each with its bytes, however full the queue is: for what must not be lost.
     pub fn push_all(&self, items: Vec<(T, usize)>) {
         let mut inner = self.inner.lock();
+        inner.account();
         items.into_iter().for_each(|(item, bytes)| inner.push(item, bytes));
         inner.asked = false;
         drop(inner);
@@ -62,7 +77,7 @@ impl<T> Queue<T> {
     }
 
     /// Waits, on a thread of its own, until there is room or the queue is closed or `timeout` has passed.
-    pub fn wait_for_room(&self, timeout: std::time::Duration) {
+    pub fn wait_for_room(&self, timeout: Duration) {
         let mut inner = self.inner.lock();
         if inner.bytes >= self.bytes_max && !inner.closed {
             self.room.wait_for(&mut inner, timeout);
@@ -72,7 +87,7 @@ impl<T> Queue<T> {
     /// Waits, on a thread of its own, until the lane has found the queue empty since the last
     /// [`Self::push_all`], or the queue is closed or `timeout` has passed. Who hands over only
     /// then does so once for a unit, with all that has come meanwhile.
-    pub fn wait_until_asked(&self, timeout: std::time::Duration) {
+    pub fn wait_until_asked(&self, timeout: Duration) {
         let mut inner = self.inner.lock();
         if !inner.asked && !inner.closed {
             self.asked.wait_for(&mut inner, timeout);
@@ -89,6 +104,13 @@ impl<T> Queue<T> {
         self.inner.lock().bytes
     }
 
+    /// How long items have waited here, added up.
+    pub fn waited(&self) -> Duration {
+        let mut inner = self.inner.lock();
+        inner.account();
+        inner.waited
+    }
+
     /// Refuses further offers; what is in it can still be taken.
     pub fn close(&self) {
         self.inner.lock().closed = true;
@@ -100,6 +122,7 @@ impl<T> Queue<T> {
     /// Takes from the front while `wanted` agrees.
     pub fn take_while(&self, mut wanted: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut inner = self.inner.lock();
+        inner.account();
         let mut taken = Vec::new();
         while let Some((item, _)) = inner.items.front() {
             if !wanted(item) {
@@ -138,6 +161,13 @@ impl<T> Queue<T> {
 }
 
 impl<T> Inner<T> {
+    /// Adds the time since the last change to what has waited: once for each item, before any comes or goes.
+    fn account(&mut self) {
+        let now = Instant::now();
+        self.waited += (now - self.changed) * u32::try_from(self.items.len()).unwrap_or(u32::MAX);
+        self.changed = now;
+    }
+
     fn push(&mut self, item: T, bytes: usize) {
         self.bytes += bytes;
         self.items.push_back((item, bytes));
@@ -154,6 +184,7 @@ mod tests {
     use super::Queue;
 
     const LONG: Duration = Duration::from_secs(60);
+    const MS: Duration = Duration::from_millis(1);
 
     #[tokio::test]
     async fn a_full_queue_gives_back_what_is_offered() {
@@ -168,6 +199,18 @@ mod tests {
         assert_eq!(queue.offer('e', 1), Err('e'));
         assert_eq!(queue.take_while(|_| true), ['b', 'd']);
         assert!(!queue.ready().await);
+    }
+
+    #[test]
+    fn what_waits_is_added_up() {
+        let queue = Queue::new(10);
+        queue.push_all(vec![('a', 1), ('b', 1)]);
+        std::thread::sleep(MS);
+        assert_eq!(queue.take_while(|_| true).len(), 2);
+        let waited = queue.waited();
+        assert!(waited >= 2 * MS);
+        std::thread::sleep(MS);
+        assert_eq!(queue.waited(), waited, "nothing waits");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use super::claim::{LEASE_MS, claim_slot, release_slot, renew_slot};
 use crate::{
     plugin::call::Session,
     service::{Running, Service},
-    unit::{Setup, fault::Fault, open::Chain},
+    unit::{Setup, fault::Fault, open::Chain, stages::Stages},
 };
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -24,6 +24,7 @@ pub(super) const RENEWAL: Duration = Duration::from_millis(LEASE_MS as u64 / 3);
 pub(super) struct Seat {
     pub(super) service: Arc<Service>,
     kind: &'static str,
+    stages: Arc<Stages>,
     pub(super) owner: String,
     chain: Option<Chain>,
     session: Option<Session>,
@@ -34,10 +35,17 @@ pub(super) struct Seat {
 
 impl Seat {
     /// `stop` ends waiting for Postgres.
-    pub(super) fn new(service: Arc<Service>, kind: &'static str, owner: &str, stop: CancellationToken) -> Self {
+    pub(super) fn new(
+        service: Arc<Service>,
+        kind: &'static str,
+        stages: Arc<Stages>,
+        owner: &str,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             service,
             kind,
+            stages,
             owner: owner.to_owned(),
             chain: None,
             session: None,
@@ -90,7 +98,8 @@ impl Seat {
     /// What a unit runs with; none before [`Seat::take`].
     pub(super) fn setup<'a>(&'a mut self, active: &'a Arc<Running>) -> Option<Setup<'a>> {
         let chain = self.chain.as_ref()?;
-        Some(Setup { service: &self.service, active, chain, session: &mut self.session })
+        let (service, stages) = (&*self.service, &*self.stages);
+        Some(Setup { service, active, chain, stages, session: &mut self.session })
     }
 
     /// A unit was committed.

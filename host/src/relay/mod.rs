@@ -16,6 +16,7 @@ mod outbox;
 mod producer;
 pub mod record;
 mod upkeep;
+mod waits;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -37,6 +38,7 @@ use self::{
     producer::Producer,
     record::Record,
     upkeep::Upkeep,
+    waits::Waits,
 };
 use crate::{fault_point, kafka::Brokers, store::Database};
 
@@ -68,6 +70,8 @@ pub struct Relay {
     changed: Arc<Notify>,
     /// Records handed to Kafka since the start, for the metrics.
     pub published: AtomicU64,
+    /// How long units have waited here, for the metrics.
+    pub waits: Waits,
 }
 
 impl Relay {
@@ -83,6 +87,7 @@ impl Relay {
             publishes: AtomicBool::new(false),
             changed: Arc::default(),
             published: AtomicU64::new(0),
+            waits: Waits::default(),
         })
     }
 
@@ -117,6 +122,9 @@ impl Relay {
 
     /// After COMMIT.
     pub fn committed(&self, seq: i64, records: Records) {
+        if self.leads() {
+            self.waits.committed(seq);
+        }
         self.order.lock().committed(seq, records);
         self.changed.notify_one();
     }
@@ -171,6 +179,7 @@ impl Relay {
             }
         }
         self.leading.store(false, Ordering::Release);
+        self.waits.clear();
         self.order.lock().follow();
         if let Err(error) = lease.release(&self.database.admin).await {
             tracing::debug!(database = self.database.name, "the lead ends by itself in {LEASE:?}: {error:#}");
@@ -279,6 +288,7 @@ impl<'a> Leader<'a> {
                 self.collect_reports().await?;
                 return Err(error).context("handing records to the Kafka producer");
             }
+            self.relay.waits.handed_over(seq);
             self.relay.published.fetch_add(records.len() as u64, Ordering::Relaxed);
         }
     }
@@ -321,6 +331,7 @@ impl<'a> Leader<'a> {
         if !reports.acknowledged.is_empty() {
             fault_point::reach("after-publish-before-clear");
         }
+        self.relay.waits.acknowledged(reports.acknowledged.len(), reports.waited);
         self.acknowledged.extend(reports.acknowledged);
         for (seq, index, reason) in &reports.refused {
             let records = self.relay.order.lock().in_flight_records(*seq);

@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -32,6 +32,8 @@ const REPORT_WITHIN: Duration = Duration::from_secs(1);
 pub(super) struct Reports {
     /// Units that Kafka has acknowledged whole.
     pub acknowledged: Vec<i64>,
+    /// How long these took since they were sent, added up.
+    pub waited: Duration,
     /// Records (unit, index) that Kafka refused for good, with the reason.
     pub refused: Vec<(i64, usize, String)>,
     /// The producer cannot go on; why.
@@ -50,6 +52,7 @@ struct Counts {
 struct Outstanding {
     records: usize,
     bytes: usize,
+    sent: Instant,
 }
 
 #[derive(Clone, Debug)]
@@ -74,8 +77,9 @@ impl ProducerContext for Reporter {
                 if left.records > 0 {
                     return;
                 }
-                let bytes = left.bytes;
+                let (bytes, waited) = (left.bytes, left.sent.elapsed());
                 counts.bytes -= bytes;
+                counts.reports.waited += waited;
                 counts.outstanding.remove(&seq);
                 counts.reports.acknowledged.push(seq);
             }
@@ -172,7 +176,8 @@ impl Producer {
     /// When its queue is full, or it is broken: build a new one and send again from the lowest.
     pub(super) fn send(&self, seq: i64, records: &[Record], skip: impl Fn(usize) -> bool) -> Result<(), KafkaError> {
         let wanted: Vec<(usize, &Record)> = records.iter().enumerate().filter(|(index, _)| !skip(*index)).collect();
-        let unit = Outstanding { records: wanted.len(), bytes: wanted.iter().map(|(_, record)| record.size()).sum() };
+        let bytes = wanted.iter().map(|(_, record)| record.size()).sum();
+        let unit = Outstanding { records: wanted.len(), bytes, sent: Instant::now() };
         {
             let mut counts = self.counts.lock();
             if wanted.is_empty() {

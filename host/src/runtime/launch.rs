@@ -32,6 +32,8 @@ impl Shared {
             topics: self.topics.clone(),
             deliveries: Arc::new(Queue::new(policy.limits.queue_bytes_max)),
             requests: Arc::new(Queue::new(policy.limits.queue_bytes_max)),
+            delivery_stages: Arc::default(),
+            request_stages: Arc::default(),
             readers: Readers::new(database.clone(), role.clone()),
             waiters: Waiters::new(database.admin.clone()),
             consumer: Health::default(),

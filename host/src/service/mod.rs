@@ -31,6 +31,7 @@ use crate::{
     },
     relay::Relay,
     store::{Database, PluginRole},
+    unit::stages::Stages,
 };
 
 /// A version as this host runs it.
@@ -100,6 +101,10 @@ pub struct Service {
     pub deliveries: Arc<Queue<Delivery>>,
     /// What waits for the HTTP lane.
     pub requests: Arc<Queue<Pending>>,
+    /// Where the Kafka lane's time goes.
+    pub delivery_stages: Arc<Stages>,
+    /// Where the HTTP lane's time goes.
+    pub request_stages: Arc<Stages>,
     /// How its reading of Kafka goes.
     pub consumer: Health,
     /// The connections of its reads.

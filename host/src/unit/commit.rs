@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::{close::Closing, fault::Fault, open::Chain};
+use super::{
+    close::Closing,
+    fault::Fault,
+    open::Chain,
+    stages::{Laps, Stage},
+};
 use crate::{
     fault_point,
     lane::claim::standing,
@@ -29,6 +34,7 @@ const COMMIT_SOON: &str = "SET LOCAL synchronous_commit = off; COMMIT";
 pub async fn commit(
     connection: &mut PgConnection,
     chain: &Chain,
+    laps: &mut Laps<'_>,
     closing: Closing,
     records: Records,
     relay: &Relay,
@@ -44,12 +50,14 @@ pub async fn commit(
         false => closing.write(connection, chain, body).await?,
     };
     seq.inspect(|seq| relay.register(*seq));
+    laps.end(Stage::Close);
     fault_point::reach("before-commit");
     let committed = match sqlx::raw_sql(statement).execute(connection).await {
         Ok(_) => Ok(()),
         Err(error) if is_refusal(&error) => Err(Fault::of(&error)),
         Err(error) => resolve(chain, relay, &error).await,
     };
+    laps.end(Stage::Commit);
     match (&committed, seq) {
         (Ok(()), seq) => {
             before_relay();

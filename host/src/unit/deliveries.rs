@@ -11,6 +11,7 @@ use super::{
     overdue,
     runs::{Run, Runs},
     settle::{Caused, Ended, Setting, settle},
+    stages::Stage,
 };
 use crate::{
     capability::effects::Effects,
@@ -77,7 +78,9 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
     }
     let opening = opening(&plan, work);
     let chain = setup.chain;
+    let mut laps = setup.stages.begin();
     let opened = setup.open(&opening).await?;
+    laps.end(Stage::Open);
     let lost = plan.lost(&opened.sources);
     if !lost.is_empty() {
         // Rolled back: the ids of foreign records that are the other host's now were noted in the same trip.
@@ -129,7 +132,8 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
     };
     let settled = settle(&setting, effects, &causes, &mut closing);
     let relay = setup.service.relay.clone();
-    commit(setup.connection()?, chain, closing, settled.records, &relay, || {})
+    laps.end(Stage::Plugin);
+    commit(setup.connection()?, chain, &mut laps, closing, settled.records, &relay, || {})
         .await
         .map_err(|fault| in_work(fault, &runs.deliveries))?;
     let dealt_with = plan.fates.iter().filter(|fate| **fate != Fate::Drop).count();

@@ -19,6 +19,7 @@ pub mod requests;
 mod runs;
 pub mod seen;
 pub mod settle;
+pub mod stages;
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ use crate::{
 };
 use fault::Fault;
 use open::{Chain, Opened, Opening, open};
+use stages::Stages;
 
 /// What a unit runs with.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub struct Setup<'a> {
     pub active: &'a Arc<Running>,
     /// The lane's place, before the unit.
     pub chain: &'a Chain,
+    /// Where the lane's time goes.
+    pub stages: &'a Stages,
     /// The lane's connection; none after a fault that closed it.
     pub session: &'a mut Option<Session>,
 }

@@ -10,6 +10,7 @@ use super::{
     fault::Fault,
     open::{Opened, Opening},
     settle::{Caused, Setting, Settled, settle},
+    stages::Stage,
 };
 use crate::{
     capability::effects::Effects,
@@ -38,7 +39,9 @@ pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, F
     let request_keys = work.iter().filter_map(|pending| Some(pending.idempotency.as_ref()?.key.clone())).collect();
     let opening = Opening { request_keys, ..Opening::default() };
     let chain = setup.chain;
+    let mut laps = setup.stages.begin();
     let opened = setup.open(&opening).await?;
+    laps.end(Stage::Open);
     let mut answers: Vec<Option<Answer>> = work.iter().map(|pending| kept(pending, &opened)).collect();
     let running: Vec<usize> = (0..work.len()).filter(|place| answers[*place].is_none()).collect();
     let batch: Vec<&Request> = running.iter().map(|place| &work[*place].request).collect();
@@ -81,7 +84,8 @@ pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, F
             waiters.ended(&saga.saga_type, &saga.key, saga.answer.as_deref());
         }
     };
-    commit(setup.connection()?, chain, closing, records, &relay, answer)
+    laps.end(Stage::Plugin);
+    commit(setup.connection()?, chain, &mut laps, closing, records, &relay, answer)
         .await
         .map_err(|fault| in_work(fault, &running))?;
     let answers = answers.into_iter().map(|answer| answer.unwrap_or(Answer::Unknown)).collect();
