@@ -79,6 +79,10 @@ bench-native *ARGS="--clients 256 --pairs 5": build-plugins build-native
     {{ target }}/release/saga-bench compare --a-binary {{ target }}/release/saga-host-native \
         --b-binary {{ target }}/release/saga-host {{ ARGS }}
 
+# Where the CPU time of a saga goes under load, and the time of a lone saga, stop by stop; needs `perf`
+budget *ARGS: build-plugins build-release
+    {{ target }}/release/saga-bench budget {{ ARGS }}
+
 # Kill a host again and again while orders flow, then count; options as in `saga-bench crash --help`
 crash *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench crash {{ ARGS }}

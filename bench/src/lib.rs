@@ -4,12 +4,13 @@
 //! ```text
 //!  load, compare ──┐                      ┌─ caller, connection   HTTP
 //!  growth, crash,  ┼─▶ target (addresses) ┼─ topic                Kafka
-//!  storm, verify   │                      ├─ database             SQL
+//!  storm, verify,  │                      ├─ database             SQL
 //!  contract, demo ─┘                      └─ machine, process     /proc
 //! ```
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
+pub mod budget;
 pub mod caller;
 pub mod chart;
 pub mod compare;

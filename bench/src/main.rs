@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use saga_bench::{compare, contract, crash, demo, growth, load, output, storm, verify};
+use saga_bench::{budget, compare, contract, crash, demo, growth, load, output, storm, verify};
 
 /// Load and crash runs against a saga-host, with the contract and its invariants checked from outside
 #[derive(Parser)]
@@ -43,6 +43,13 @@ enum Command {
     /// Kafka's JVM is colder there than in later steps, more so the shorter the warm-up; look at Kafka's CPU.
     #[command(after_help = "Example: saga-bench growth --sagas 1000000 --steps 5 --svg growth.svg")]
     Growth(growth::Options),
+    /// Measure where the CPU time of a saga goes under load, and where the time of a lone saga goes
+    ///
+    /// CPU is a profile of the whole machine by `perf`, its samples sorted by the stop that each function, thread or
+    /// process belongs to; the sum is compared with what `/proc` says of the same seconds. The latency is the host's own
+    /// account in `/metrics`, compared with what the client saw. Taking the profile slows the load by a few percent.
+    #[command(after_help = "Example: saga-bench budget --clients 256 --json budget.json")]
+    Budget(budget::Options),
     /// Check all invariants of a system at a quiet moment
     #[command(after_help = "Example: saga-bench verify --wait-s 30")]
     Verify(verify::Options),
@@ -76,6 +83,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Load(options) => load::run(options).await,
         Command::Growth(options) => growth::run(options).await,
         Command::Compare(options) => compare::run(options).await,
+        Command::Budget(options) => budget::run(options).await,
         Command::Verify(options) => verify::run(options).await,
         Command::Crash(options) => crash::run(options).await,
         Command::SwapStorm(options) => storm::run(options).await,
