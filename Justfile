@@ -79,9 +79,18 @@ bench-native *ARGS="--clients 256 --pairs 5": build-plugins build-native
     {{ target }}/release/saga-bench compare --a-binary {{ target }}/release/saga-host-native \
         --b-binary {{ target }}/release/saga-host {{ ARGS }}
 
+# Two hosts (B) against one (A) on one Kafka and Postgres and the same cores: what it costs that they share the work
+bench-hosts *ARGS="--clients 256 --pairs 5": build-plugins build-release
+    {{ target }}/release/saga-bench compare --a-binary {{ target }}/release/saga-host \
+        --b-binary {{ target }}/release/saga-host --b-hosts 2 {{ ARGS }}
+
 # Where the CPU time of a saga goes under load, and the time of a lone saga, stop by stop; needs `perf`
 budget *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench budget {{ ARGS }}
+
+# Memory of a host that works off a backlog, and of one ten times as large: `--orders 100000`
+backlog *ARGS: build-plugins build-release
+    {{ target }}/release/saga-bench backlog {{ ARGS }}
 
 # Kill a host again and again while orders flow, then count; options as in `saga-bench crash --help`
 crash *ARGS: build-plugins build-release

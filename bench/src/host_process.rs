@@ -10,7 +10,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use crate::caller::Request;
-use crate::target::Target;
+use crate::target::{Further, Target};
+use crate::topic::groups;
 
 const POLL: Duration = Duration::from_millis(100);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
@@ -146,6 +147,20 @@ impl HostProcess {
         let mut started = Self::begin(options, target)?;
         started.ready(target.admin()?, options.limit()).await?;
         Ok(started)
+    }
+
+    /// A further host beside that of `target`: both together, each with partitions of every plugin.
+    ///
+    /// # Errors
+    /// As [`HostProcess::dev`], or the partitions were not shared out in time.
+    pub async fn second(options: &StartOptions, target: &Target) -> Result<(Self, Target)> {
+        let (http, admin) = (free_address()?, free_address()?);
+        let addressed = Target { http: Some(http.clone()), admin: Some(admin.clone()), ..target.clone() };
+        let started = Self::run(options, &addressed).await?;
+        groups::shared(&target.kafka, 2, options.limit()).await?;
+        let mut target = target.clone();
+        target.more.push(Further { http, admin, pid: started.id() });
+        Ok((started, target))
     }
 
     /// `saga-host run` as [`HostProcess::run`] has it, not waited for.

@@ -10,6 +10,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
+pub mod backlog;
 pub mod budget;
 pub mod caller;
 pub mod chart;

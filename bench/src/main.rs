@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use saga_bench::{budget, compare, contract, crash, demo, growth, load, output, storm, verify};
+use saga_bench::{backlog, budget, compare, contract, crash, demo, growth, load, output, storm, verify};
 
 /// Load and crash runs against a saga-host, with the contract and its invariants checked from outside
 #[derive(Parser)]
@@ -50,6 +50,9 @@ enum Command {
     /// account in `/metrics`, compared with what the client saw. Taking the profile slows the load by a few percent.
     #[command(after_help = "Example: saga-bench budget --clients 256 --json budget.json")]
     Budget(budget::Options),
+    /// Measure the memory of a host that works off a backlog, and of one ten times as large
+    #[command(after_help = "Example: saga-bench backlog --orders 100000")]
+    Backlog(backlog::Options),
     /// Check all invariants of a system at a quiet moment
     #[command(after_help = "Example: saga-bench verify --wait-s 30")]
     Verify(verify::Options),
@@ -83,6 +86,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Load(options) => load::run(options).await,
         Command::Growth(options) => growth::run(options).await,
         Command::Compare(options) => compare::run(options).await,
+        Command::Backlog(options) => backlog::run(options).await,
         Command::Budget(options) => budget::run(options).await,
         Command::Verify(options) => verify::run(options).await,
         Command::Crash(options) => crash::run(options).await,

@@ -43,6 +43,12 @@ impl Processes {
         tree
     }
 
+    /// CPU ticks of one process since it began, without any child.
+    #[must_use]
+    pub fn own_ticks(&self, pid: u32) -> u64 {
+        self.stats.get(&pid).map_or(0, |stat| stat.own)
+    }
+
     /// CPU ticks of these processes since each began, with their children that have ended.
     #[must_use]
     pub fn ticks(&self, pids: &HashSet<u32>) -> u64 {

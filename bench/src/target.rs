@@ -32,6 +32,20 @@ pub struct Target {
     /// Who to ask `/proc` about.
     #[serde(default)]
     pub pids: Pids,
+    /// Further hosts on the same Kafka and Postgres.
+    #[serde(skip)]
+    pub more: Vec<Further>,
+}
+
+/// A further host on the same Kafka and Postgres.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Further {
+    /// `host:port` of its service routes.
+    pub http: String,
+    /// `host:port` of its host API.
+    pub admin: String,
+    /// Its process.
+    pub pid: Option<u32>,
 }
 
 impl Target {
@@ -59,6 +73,15 @@ impl Target {
     /// None is known.
     pub fn http(&self) -> Result<&str> {
         self.http.as_deref().context("no address of the service routes; give --http HOST:PORT")
+    }
+
+    /// Addresses of the service routes of all hosts.
+    ///
+    /// # Errors
+    /// None is known.
+    pub fn https(&self) -> Result<Vec<&str>> {
+        let first = std::iter::once(self.http()?);
+        Ok(first.chain(self.more.iter().map(|host| host.http.as_str())).collect())
     }
 
     /// Address of the host API.
@@ -113,6 +136,7 @@ impl TargetOptions {
                 kafka: kafka.clone(),
                 postgres: postgres.clone(),
                 pids: Pids::default(),
+                more: Vec::new(),
             },
             _ => Target::read(&self.dev_json)?,
         };

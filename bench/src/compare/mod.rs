@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
-use crate::host_process::{StartOptions, on_fresh_data};
+use crate::host_process::{HostProcess, StartOptions, on_fresh_data};
 use crate::load::{Demand, Session, Shape};
 use crate::machine::Machine;
 use crate::output;
 use crate::report::Report;
+use crate::target::Target;
 
 use summary::{Pair, Run, Side, Summary};
 
@@ -39,6 +40,12 @@ pub struct Options {
     /// A further variable for the host of side B; as often as needed
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     b_env: Vec<(String, String)>,
+    /// Hosts of side A on the same Kafka and Postgres, the clients spread over them; one or two
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2))]
+    a_hosts: u32,
+    /// The same of side B
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2), conflicts_with = "rate")]
+    b_hosts: u32,
     /// Pairs of runs, each of about two minutes; fewer than five tell little
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pairs: u32,
@@ -99,36 +106,50 @@ pub async fn run(options: Options) -> Result<()> {
     let mut pairs = Vec::new();
     for number in 1..=options.pairs {
         output::line(&format!("pair {number} of {}: A", options.pairs));
-        let a = measure(&options, &a, &mut report).await.with_context(|| format!("pair {number}, A"))?;
+        let a =
+            measure(&options, &a, options.a_hosts, &mut report).await.with_context(|| format!("pair {number}, A"))?;
         output::line(&format!("pair {number} of {}: B", options.pairs));
-        let b = measure(&options, &b, &mut report).await.with_context(|| format!("pair {number}, B"))?;
+        let b =
+            measure(&options, &b, options.b_hosts, &mut report).await.with_context(|| format!("pair {number}, B"))?;
         let pair = Pair { a, b };
         output::line(&pair.table(pairs.len() + 1));
         pairs.push(pair);
     }
-    let summary = Summary::new(side(&a), side(&b), options.demand(), pairs, report.made());
+    let summary =
+        Summary::new(side(&a, options.a_hosts), side(&b, options.b_hosts), options.demand(), pairs, report.made());
     report.release(&summary.table(), &summary, options.json.as_deref())
 }
 
-async fn measure(options: &Options, start: &StartOptions, report: &mut Report) -> Result<Run> {
-    on_fresh_data(start, async |target| {
-        let mut session = Session::begin(target, &options.shape).await?;
-        let machine = Machine::look(options.shape.busy, Some(&start.folder)).await?;
-        output::line(&machine.to_string());
-        let level = session.level(options.demand()).await?;
-        session.check(Uuid::nil(), report).await?;
-        report.finish().context("no figures: the run broke what the host promises")?;
-        Ok(Run { machine, level })
+async fn measure(options: &Options, start: &StartOptions, hosts: u32, report: &mut Report) -> Result<Run> {
+    on_fresh_data(start, async |target| match hosts {
+        1 => level(options, start, target, report).await,
+        _ => {
+            let (second, target) = HostProcess::second(start, target).await?;
+            let run = level(options, start, &target, report).await;
+            second.stop().await?;
+            run
+        }
     })
     .await
 }
 
-fn side(start: &StartOptions) -> Side {
+async fn level(options: &Options, start: &StartOptions, target: &Target, report: &mut Report) -> Result<Run> {
+    let mut session = Session::begin(target, &options.shape).await?;
+    let machine = Machine::look(options.shape.busy, Some(&start.folder)).await?;
+    output::line(&machine.to_string());
+    let level = session.level(options.demand()).await?;
+    session.check(Uuid::nil(), report).await?;
+    report.finish().context("no figures: the run broke what the host promises")?;
+    Ok(Run { machine, level })
+}
+
+fn side(start: &StartOptions, hosts: u32) -> Side {
     let binary = start.host_binary.as_deref().unwrap_or(Path::new("saga-host"));
     Side {
         binary: binary.display().to_string(),
         plugins: start.plugins.display().to_string(),
         environment: start.environment.clone(),
+        hosts,
     }
 }
 

@@ -16,6 +16,7 @@ pub(super) struct Side {
     pub(super) binary: String,
     pub(super) plugins: String,
     pub(super) environment: Vec<(String, String)>,
+    pub(super) hosts: u32,
 }
 
 /// One side's run, on data of its own.

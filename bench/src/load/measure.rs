@@ -5,11 +5,13 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::process::{self, MachineTicks, Processes, peak_bytes, proportional_bytes, ticks_per_second};
-use crate::target::Pids;
+use crate::target::{Pids, Target};
 
 /// The processes whose CPU is told apart.
 pub(super) struct Watched {
     pids: Pids,
+    /// Of hosts beside the first.
+    more: Vec<u32>,
 }
 
 /// One moment's CPU counters, in ticks.
@@ -25,7 +27,7 @@ pub(super) struct Moment {
 /// CPU seconds by process; `None` where the process is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Cpu {
-    /// The host with its children, without Kafka and Postgres.
+    /// The host with its children, without Kafka and Postgres; all hosts, where there are several.
     pub host: Option<f64>,
     /// The broker.
     pub kafka: Option<f64>,
@@ -51,8 +53,8 @@ pub struct Memory {
 }
 
 impl Watched {
-    pub(super) fn of(pids: &Pids) -> Self {
-        Self { pids: *pids }
+    pub(super) fn of(target: &Target) -> Self {
+        Self { pids: target.pids, more: target.more.iter().filter_map(|host| host.pid).collect() }
     }
 
     /// Peaks count from now on.
@@ -79,12 +81,13 @@ impl Moment {
         let own = std::process::id();
         let apart: Vec<u32> = [pids.kafka, pids.postgres, Some(own)].into_iter().flatten().collect();
         let ticks = |root: Option<u32>, except: &[u32]| root.map(|root| processes.ticks(&processes.tree(root, except)));
+        let more: u64 = watched.more.iter().filter_map(|host| ticks(Some(*host), &[])).sum();
         Self {
             at: Instant::now(),
-            host: ticks(pids.host, &apart),
+            host: ticks(pids.host, &apart).map(|host| host + more),
             kafka: ticks(pids.kafka, &[]),
             postgres: ticks(pids.postgres, &[]),
-            bench: processes.ticks(&[own].into()),
+            bench: processes.own_ticks(own),
             machine: process::machine_ticks(),
         }
     }

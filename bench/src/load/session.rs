@@ -86,7 +86,7 @@ impl<'a> Session<'a> {
     /// Postgres cannot be asked, or no saga ended.
     pub async fn level(&mut self, demand: Demand) -> Result<Level> {
         output::line(&format!("{demand}: {} s warm-up, {} s measured", self.shape.warmup_s, self.shape.measure_s));
-        let watched = Watched::of(&self.target.pids);
+        let watched = Watched::of(self.target);
         watched.reset_peaks();
         let written = Written::now(&self.databases, &self.target.kafka).await?;
         let window = Arc::new(Window::default());
@@ -132,18 +132,20 @@ impl<'a> Session<'a> {
     }
 
     fn start(&self, demand: Demand, window: &Arc<Window>, began: Instant) -> Result<JoinSet<Outcome>> {
-        let address = self.target.http()?;
+        let addresses = self.target.https()?;
         let orders = |seed| self.products.orders(seed, self.shape.empty_percent);
         let mut running = JoinSet::new();
         match demand {
             Demand::Clients(clients) => {
                 for number in 0..clients {
-                    running.spawn(closed::run(address.to_owned(), orders(number as u64), Arc::clone(window)));
+                    let address = addresses[number % addresses.len()].to_owned();
+                    running.spawn(closed::run(address, orders(number as u64), Arc::clone(window)));
                 }
             }
             Demand::Rate { per_s, in_flight_max } => {
                 let schedule = self.shape.schedule(per_s);
-                let offer = Offer { address: address.to_owned(), schedule, in_flight_max, began };
+                let address = addresses[0].to_owned();
+                let offer = Offer { address, schedule, in_flight_max, began };
                 running.spawn(open::run(offer, orders(0), Arc::clone(window)));
             }
         }

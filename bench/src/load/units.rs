@@ -23,28 +23,30 @@ pub struct Batches {
 }
 
 impl Units {
-    /// Asks the host.
+    /// Asks all hosts.
     pub(super) async fn now(target: &Target) -> Self {
-        let Some(admin) = &target.admin else { return Self::default() };
-        let reply = Request::get("/metrics").send(admin).await;
-        reply.map(|reply| Self::parse(&reply.text())).unwrap_or_default()
+        let mut units = Self::default();
+        let more = target.more.iter().map(|host| &host.admin);
+        for admin in target.admin.iter().chain(more) {
+            let reply = Request::get("/metrics").send(admin).await;
+            units.read(&reply.map(|reply| reply.text()).unwrap_or_default());
+        }
+        units
     }
 
     /// Samples of one plugin are added up, whatever their other labels.
-    fn parse(text: &str) -> Self {
-        let mut units = Self::default();
+    fn read(&mut self, text: &str) {
         for line in text.lines() {
             let Some((series, value)) = line.rsplit_once(' ') else { continue };
             let Some((name, labels)) = series.split_once('{') else { continue };
             let Some(plugin) = label(labels, "plugin") else { continue };
             let Ok(value) = value.parse::<f64>() else { continue };
             match name {
-                "saga_host_units_total" => units.0.entry(plugin).or_default().0 += value,
-                "saga_host_deliveries_total" => units.0.entry(plugin).or_default().1 += value,
+                "saga_host_units_total" => self.0.entry(plugin).or_default().0 += value,
+                "saga_host_deliveries_total" => self.0.entry(plugin).or_default().1 += value,
                 _ => {}
             }
         }
-        units
     }
 
     /// What was added since `earlier`, without plugins that did nothing.
@@ -80,7 +82,12 @@ mod tests {
 
     #[test]
     fn a_mean_is_of_what_was_added() {
-        let added = Units::parse(AFTER).since(&Units::parse(BEFORE));
+        let read = |text| {
+            let mut units = Units::default();
+            units.read(text);
+            units
+        };
+        let added = read(AFTER).since(&read(BEFORE));
         assert_eq!(added, [("a".to_owned(), Batches { units: 5.0, deliveries: 80.0, per_unit: 16.0 })].into());
     }
 }

@@ -1,11 +1,16 @@
-//! How far the plugins' consumer groups are behind.
+//! The plugins' consumer groups: how far they are behind, and who is in them.
 
-use anyhow::{Context, Result};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::groups::GroupMemberInfo;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::{CALL_TIMEOUT, bounds, consumer};
+use super::{CALL_TIMEOUT, blocking, bounds, consumer};
 use crate::service::{SERVICES, Service};
+
+const POLL: Duration = Duration::from_millis(200);
 
 /// The lag of every plugin's group, by the offsets it has committed.
 pub struct Groups {
@@ -49,4 +54,42 @@ impl Groups {
         }
         Ok(behind)
     }
+}
+
+/// Waits until the group of every plugin has so many members, each with its partitions.
+///
+/// # Errors
+/// It has not within `limit`, or Kafka is away.
+pub async fn shared(brokers: &str, members: usize, limit: Duration) -> Result<()> {
+    let brokers = brokers.to_owned();
+    blocking(move || {
+        let client = consumer(&brokers, "saga-bench")?;
+        let began = Instant::now();
+        while let Some(other) = otherwise(&client, members)? {
+            ensure!(began.elapsed() < limit, "{other}, after {} s", limit.as_secs());
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The first group that is not so, and how it is.
+fn otherwise(client: &BaseConsumer, members: usize) -> Result<Option<String>> {
+    for service in SERVICES {
+        let list = client.fetch_group_list(Some(service.plugin), CALL_TIMEOUT)?;
+        let group = list.groups().iter().find(|group| group.name() == service.plugin);
+        let have: Vec<bool> = group.into_iter().flat_map(|group| group.members()).map(has_partitions).collect();
+        if have != vec![true; members] {
+            return Ok(Some(format!("{}: not {members} members with partitions, but {have:?}", service.plugin)));
+        }
+    }
+    Ok(None)
+}
+
+/// An assignment is a version in two bytes, the number of topics in four, and the topics.
+/// <https://github.com/apache/kafka/blob/4.0.0/clients/src/main/resources/common/message/ConsumerProtocolAssignment.json>
+fn has_partitions(member: &GroupMemberInfo) -> bool {
+    let topics = member.assignment().and_then(|assignment| assignment.get(2..6));
+    topics.is_some_and(|topics| topics != [0; 4])
 }

@@ -1,14 +1,7 @@
 //! Two hosts share the partitions; one takes over from the other.
 
 use anyhow::ensure;
-use rdkafka::{
-    ClientConfig,
-    consumer::{BaseConsumer, Consumer},
-    groups::GroupMemberInfo,
-};
-use saga_bench::{
-    caller::Request, demo::component, host_process::HostProcess, service::SERVICES, target::Target, topic,
-};
+use saga_bench::{caller::Request, demo::component, host_process::HostProcess, target::Target, topic::groups};
 
 use crate::support::{
     SOON, eventually,
@@ -35,7 +28,7 @@ impl Pair {
         let plugins = folder::plugins(&[]);
         let first = host::run(&stack.target, &plugins).await;
         let second = host::run(&seconds, &plugins).await;
-        members(&stack.target, 2).await;
+        groups::shared(&stack.target.kafka, 2, SOON).await.unwrap();
         let products = Products::new(&stack.target).await;
         Self { stack, first, second, seconds, products }
     }
@@ -44,34 +37,6 @@ impl Pair {
         self.first.stop().await.unwrap();
         self.stack.give_back();
     }
-}
-
-/// Waits until the group of every plugin has so many members, each with its partitions.
-async fn members(target: &Target, expected: usize) {
-    let brokers = target.kafka.clone();
-    let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
-    let client = std::sync::Arc::new(client);
-    eventually(async || {
-        let client = client.clone();
-        topic::blocking(move || {
-            for service in SERVICES {
-                let groups = client.fetch_group_list(Some(service.plugin), SOON)?;
-                let group = groups.groups().iter().find(|group| group.name() == service.plugin);
-                let seen: Vec<bool> = group.into_iter().flat_map(|group| group.members()).map(has_partitions).collect();
-                ensure!(seen == vec![true; expected], "{}: {seen:?}", service.plugin);
-            }
-            Ok(())
-        })
-        .await
-    })
-    .await;
-}
-
-/// An assignment is a version in two bytes, the number of topics in four, and the topics.
-/// <https://github.com/apache/kafka/blob/4.0.0/clients/src/main/resources/common/message/ConsumerProtocolAssignment.json>
-fn has_partitions(member: &GroupMemberInfo) -> bool {
-    let topics = member.assignment().and_then(|assignment| assignment.get(2..6));
-    topics.is_some_and(|topics| topics != [0; 4])
 }
 
 #[tokio::test]
@@ -100,7 +65,7 @@ async fn a_host_takes_over_from_one_that_was_killed() {
     flow::all_accepted(before).await;
     flow::all_accepted(after).await;
     flow::ends_well(&pair.stack.target).await;
-    members(&pair.stack.target, 1).await;
+    groups::shared(&pair.stack.target.kafka, 1, SOON).await.unwrap();
     pair.stop().await;
 }
 
@@ -115,10 +80,10 @@ async fn a_host_that_stood_still_writes_nothing_when_it_goes_on() {
     flow::all_accepted(before).await;
     flow::all_accepted(after).await;
     let (taken_over, _) = flow::ends_well(target).await;
-    members(target, 1).await;
+    groups::shared(&target.kafka, 1, SOON).await.unwrap();
 
     pair.second.thaw();
-    members(target, 2).await;
+    groups::shared(&target.kafka, 2, SOON).await.unwrap();
     let (again, _) = flow::ends_well(target).await;
     assert_eq!((again.distinct, again.repeated), (taken_over.distinct, taken_over.repeated));
     pair.second.stop().await.unwrap();
@@ -157,7 +122,7 @@ async fn a_host_that_cannot_run_the_active_version_leaves_the_work_to_the_other(
     let (first, second) = (&stack.target, &host::addressed(&stack.target));
     let (of_first, of_second) = (folder::plugins(&[]), folder::plugins(&[]));
     let running = (host::run(first, &of_first).await, host::run(second, &of_second).await);
-    members(first, 2).await;
+    groups::shared(&first.kafka, 2, SOON).await.unwrap();
     let products = Products::new(first).await;
     let policy = of_second.join(format!("{plugin}.toml"));
     let text = std::fs::read(&policy).unwrap();
@@ -178,7 +143,7 @@ async fn a_host_that_cannot_run_the_active_version_leaves_the_work_to_the_other(
     component::put(&policy, &text).unwrap();
     eventually(async || ready().await?.expect(200)).await;
     taken_over(second, &host::active(first, plugin).await.unwrap()).await;
-    members(first, 2).await;
+    groups::shared(&first.kafka, 2, SOON).await.unwrap();
     running.1.stop().await.unwrap();
     running.0.stop().await.unwrap();
     stack.give_back();

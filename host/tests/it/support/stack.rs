@@ -101,5 +101,5 @@ async fn start(data: &Path, kafka_port: Option<u16>) -> Stack {
 
 fn target(stack: &Stack) -> Target {
     let (kafka, postgres) = (stack.kafka_bootstrap().to_owned(), stack.postgres_url().to_owned());
-    Target { http: None, admin: None, kafka, postgres, pids: Pids::default() }
+    Target { http: None, admin: None, kafka, postgres, pids: Pids::default(), more: Vec::new() }
 }

@@ -1,0 +1,181 @@
+//! How much memory a host needs to work off what has piled up, for a small pile and for one ten times as large.
+//!
+//! ```text
+//!  host, all plugins ──▶ host without inventory-command: orders pile up ──▶ host, all plugins, fresh: its peak
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use crate::caller::Request;
+use crate::connection::Connection;
+use crate::host_process::{HostProcess, StartOptions, free_address};
+use crate::output;
+use crate::process::peak_bytes;
+use crate::report::Report;
+use crate::target::Target;
+use crate::verify::{self, Scope};
+
+const PRODUCTS: usize = 100;
+const PLENTY: i64 = 1_000_000_000;
+const CLIENTS: usize = 64;
+/// The plugin that is away while orders pile up before it.
+const AWAY: &str = "inventory-command";
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// Options of `saga-bench backlog`.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    start: StartOptions,
+    /// Orders that pile up; a tenth of them the first time
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(10..))]
+    orders: u32,
+    /// Seconds until the backlog must be worked off
+    #[arg(long, default_value_t = 180)]
+    quiet_s: u64,
+    /// Write the figures to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// What one backlog needed.
+#[derive(Debug, Clone, Serialize)]
+struct Pile {
+    orders: u32,
+    /// Resident memory at most, of a host without a backlog.
+    idle_peak: u64,
+    /// The same of the one that worked it off.
+    peak: u64,
+    /// Until all was quiet.
+    seconds: f64,
+}
+
+/// Runs `saga-bench backlog`. Every invariant is checked after each backlog; figures of a run that broke one are not told.
+///
+/// # Errors
+/// Something cannot be started, an order was refused, or an invariant is broken.
+pub async fn run(options: Options) -> Result<()> {
+    let mut report = Report::silent();
+    let mut piles = Vec::new();
+    for orders in [options.orders / 10, options.orders] {
+        output::line(&format!("{orders} orders wait for {AWAY}"));
+        options.start.prepare()?;
+        let (stack, mut target) = HostProcess::stack(&options.start).await?;
+        target.http = Some(free_address()?);
+        target.admin = Some(free_address()?);
+        let pile = measure(&options, &target, orders, &mut report).await;
+        stack.stop().await?;
+        piles.push(pile?);
+        report.finish().context("no figures: the run broke what the host promises")?;
+    }
+    report.release(&table(&piles), &piles, options.json.as_deref())
+}
+
+async fn measure(options: &Options, target: &Target, orders: u32, report: &mut Report) -> Result<Pile> {
+    let idle = HostProcess::run(&options.start, target).await?;
+    let products = create_products(target.http()?).await?;
+    let idle_peak = peak(&idle)?;
+    idle.stop().await?;
+    let plugins = options.start.folder.join("plugins");
+    copy_but_one(&options.start.plugins, &plugins)?;
+    let without = HostProcess::run(&StartOptions { plugins, ..options.start.clone() }, target).await?;
+    place(target.http()?, orders, &products).await?;
+    without.stop().await?;
+    let began = Instant::now();
+    let host = HostProcess::run(&options.start, target).await?;
+    let scope = Scope::all(Duration::from_secs(options.quiet_s));
+    let quiet = verify::check(target, &scope, report);
+    let (_, rows) = quiet.await?;
+    let pile = Pile { orders, idle_peak, peak: peak(&host)?, seconds: began.elapsed().as_secs_f64() };
+    let there = rows.orders.len();
+    report.note("all orders are there", (there == orders as usize).then_some(()).context(format!("{there} are")));
+    host.stop().await?;
+    Ok(pile)
+}
+
+fn peak(host: &HostProcess) -> Result<u64> {
+    host.id().and_then(peak_bytes).context("the host's memory cannot be read")
+}
+
+async fn create_products(address: &str) -> Result<Vec<i64>> {
+    let mut products = Vec::new();
+    for _ in 0..PRODUCTS {
+        let reply = Request::post("/stocks", format!(r#"{{"qty":{PLENTY}}}"#)).send(address).await?.expect(201)?;
+        products.push(reply.member("productId")?.as_i64().context("a productId that is no number")?);
+    }
+    Ok(products)
+}
+
+/// All plugins but the one that is away.
+fn copy_but_one(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let file = entry?.path();
+        if let Some(name) = file.file_name().filter(|_| file.file_stem().is_none_or(|stem| stem != AWAY)) {
+            std::fs::copy(&file, to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Places orders without waiting for their end.
+async fn place(address: &str, orders: u32, products: &[i64]) -> Result<()> {
+    let mut running = JoinSet::new();
+    for client in 0..CLIENTS {
+        let requests: Vec<Vec<u8>> = (client..orders as usize)
+            .step_by(CLIENTS)
+            .map(|number| products[number % products.len()])
+            .map(|product| Request::post("/orders", format!(r#"{{"productId":{product},"orderQty":1}}"#)))
+            .map(|request| request.encode(address))
+            .collect();
+        let address = address.to_owned();
+        running.spawn(async move {
+            let mut connection = Connection::open(&address).await?;
+            for request in requests {
+                let answer = connection.exchange(&request, false).await?;
+                ensure!(answer.status == 201, "an order was answered {}", answer.status);
+            }
+            Ok(())
+        });
+    }
+    while let Some(client) = running.join_next().await {
+        client??;
+    }
+    Ok(())
+}
+
+fn table(piles: &[Pile]) -> String {
+    let row = |name: &str, cell: &dyn Fn(&Pile) -> String| {
+        std::iter::once(name.to_owned()).chain(piles.iter().map(cell)).collect::<Vec<_>>()
+    };
+    let mib = |bytes: u64| format!("{:.0}", bytes as f64 / MIB);
+    output::table(&[
+        row("orders that waited", &|pile| pile.orders.to_string()),
+        row("peak MiB of the host that worked them off", &|pile| mib(pile.peak)),
+        row("  of a host without a backlog", &|pile| mib(pile.idle_peak)),
+        row("seconds until all was quiet and checked", &|pile| format!("{:.0}", pile.seconds)),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::copy_but_one;
+
+    #[test]
+    fn the_plugin_that_is_away_has_neither_component_nor_policy() {
+        let parent = tempfile::tempdir().unwrap();
+        let (from, to) = (parent.path().join("from"), parent.path().join("to"));
+        std::fs::create_dir(&from).unwrap();
+        for name in ["inventory-command.wasm", "inventory-command.toml", "inventory-query.wasm"] {
+            std::fs::write(from.join(name), "").unwrap();
+        }
+        copy_but_one(&from, &to).unwrap();
+        let names: Vec<_> = std::fs::read_dir(&to).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["inventory-query.wasm"]);
+    }
+}
