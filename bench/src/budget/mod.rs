@@ -77,12 +77,14 @@ async fn busy(options: &Options, target: &Target, session: &mut Session<'_>) -> 
         let taken = Recording::take(&file, options.samples_per_s, options.shape.measure_s).await?;
         anyhow::Ok((taken, Owners::now(&target.pids)))
     };
-    let (level, recorded) = tokio::join!(session.level(Demand::Clients(options.clients)), recording);
+    let Shape { warmup_s, measure_s, .. } = options.shape;
+    let times = metrics::over(target, Duration::from_secs(warmup_s), Duration::from_secs(measure_s));
+    let (level, recorded, times) = tokio::join!(session.level(Demand::Clients(options.clients)), recording, times);
     let (level, (recording, owners)): (Level, _) = (level?, recorded?);
     output::line("reading the profile");
     let mut tally = Tally::new(owners);
     recording.read(|sample| tally.add(sample)).await?;
-    Ok(Busy::of(level, &tally, f64::from(options.samples_per_s)))
+    Ok(Busy::of(level, &tally, f64::from(options.samples_per_s), &times?))
 }
 
 async fn lone(options: &Options, target: &Target, session: &mut Session<'_>) -> Result<Lone> {

@@ -3,10 +3,12 @@
 use serde::Serialize;
 
 use super::lone::Lone;
+use super::metrics::Metrics;
 use super::tally::{Owner, Tally};
 use crate::load::Level;
 use crate::machine::Machine;
 use crate::output;
+use crate::service::SERVICES;
 
 const MICROS: f64 = 1e6;
 
@@ -25,6 +27,14 @@ pub(super) struct Summary {
 pub(super) struct Busy {
     pub(super) level: Level,
     pub(super) parts: Vec<Part>,
+    pub(super) lanes: Vec<Lane>,
+}
+
+/// How much of the time a lane had a unit open: it runs one at a time.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Lane {
+    pub(super) name: String,
+    pub(super) busy: f64,
 }
 
 /// One of the three: its stops against what `/proc` says.
@@ -45,7 +55,7 @@ pub(super) struct Cost {
 }
 
 impl Busy {
-    pub(super) fn of(level: Level, tally: &Tally, samples_per_s: f64) -> Self {
+    pub(super) fn of(level: Level, tally: &Tally, samples_per_s: f64, times: &Metrics) -> Self {
         let cpu = level.cpu_per_1000;
         let stops = tally.stops();
         let part = |owner, name, measured: Option<f64>| {
@@ -61,8 +71,18 @@ impl Busy {
             part(Owner::Kafka, "kafka", cpu.kafka),
             part(Owner::Postgres, "postgres", cpu.postgres),
         ];
-        Self { level, parts }
+        let lanes = lanes(times, level.seconds);
+        Self { level, parts, lanes }
     }
+}
+
+fn lanes(times: &Metrics, seconds: f64) -> Vec<Lane> {
+    let of = |plugin: &str, lane: &str| Lane {
+        name: format!("{plugin} ({lane})"),
+        busy: times.sum("unit_seconds_total", &[("plugin", plugin), ("lane", lane)]) / seconds,
+    };
+    let both = SERVICES.iter().flat_map(|service| [of(service.plugin, "http"), of(service.plugin, "kafka")]);
+    both.filter(|lane| lane.busy > 0.0).collect()
 }
 
 impl Part {
@@ -95,6 +115,9 @@ impl Busy {
             rows.push(row(format!("  {}", part.owner), part.measured_us));
         }
         rows.push(vec!["sum / measured".to_owned(), format!("{:.2}", sum / measured)]);
+        rows.push(vec!["lanes: a unit is open".to_owned(), String::new(), "% of time".to_owned()]);
+        let busy = |lane: &Lane| vec![format!("  {}", lane.name), String::new(), format!("{:.0}", lane.busy * 100.0)];
+        rows.extend(self.lanes.iter().map(busy));
         rows
     }
 }
@@ -116,13 +139,22 @@ impl Lone {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cost, Lone, Part};
+    use super::{Cost, Lane, Lone, Metrics, Part, lanes};
 
     #[test]
     fn a_part_is_the_sum_of_its_stops() {
         let cost = |us| Cost { stop: "x", us };
         let part = Part { owner: "host", stops: vec![cost(1.5), cost(2.0)], measured_us: 4.0 };
         assert!((part.sum_us() - 3.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_lane_is_busy_while_a_unit_is_open() {
+        let times = Metrics::parse(
+            "saga_host_unit_seconds_total{plugin=\"notification\",lane=\"kafka\",stage=\"open\"} 1\n\
+             saga_host_unit_seconds_total{plugin=\"notification\",lane=\"kafka\",stage=\"close\"} 2\n",
+        );
+        assert_eq!(lanes(&times, 12.0), [Lane { name: "notification (kafka)".to_owned(), busy: 0.25 }]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use uuid::Uuid;
 
 use crate::host_process::{HostProcess, StartOptions, on_fresh_data};
-use crate::load::{Demand, Session, Shape};
+use crate::load::{Demand, Level, Session, Shape};
 use crate::machine::Machine;
 use crate::output;
 use crate::report::Report;
@@ -121,26 +121,29 @@ pub async fn run(options: Options) -> Result<()> {
 }
 
 async fn measure(options: &Options, start: &StartOptions, hosts: u32, report: &mut Report) -> Result<Run> {
-    on_fresh_data(start, async |target| match hosts {
-        1 => level(options, start, target, report).await,
-        _ => {
-            let (second, target) = HostProcess::second(start, target).await?;
-            let run = level(options, start, &target, report).await;
-            second.stop().await?;
-            run
-        }
+    on_fresh_data(start, async |target| {
+        let machine = Machine::look(options.shape.busy, Some(&start.folder)).await?;
+        output::line(&machine.to_string());
+        let level = match hosts {
+            1 => level(options, target, report).await?,
+            _ => {
+                let (second, target) = HostProcess::second(start, target).await?;
+                let level = level(options, &target, report).await;
+                second.stop().await?;
+                level?
+            }
+        };
+        Ok(Run { machine, level })
     })
     .await
 }
 
-async fn level(options: &Options, start: &StartOptions, target: &Target, report: &mut Report) -> Result<Run> {
+async fn level(options: &Options, target: &Target, report: &mut Report) -> Result<Level> {
     let mut session = Session::begin(target, &options.shape).await?;
-    let machine = Machine::look(options.shape.busy, Some(&start.folder)).await?;
-    output::line(&machine.to_string());
     let level = session.level(options.demand()).await?;
     session.check(Uuid::nil(), report).await?;
     report.finish().context("no figures: the run broke what the host promises")?;
-    Ok(Run { machine, level })
+    Ok(level)
 }
 
 fn side(start: &StartOptions, hosts: u32) -> Side {
