@@ -19,8 +19,10 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::plugin::call::Response;
 
-/// How often the ends that other hosts wrote are looked for.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How often the ends that other hosts wrote are looked for, as long as looks find none.
+const LOOK_RARELY: Duration = Duration::from_millis(200);
+/// The same while looks find some: a caller hears of such an end that much later.
+const LOOK_OFTEN: Duration = Duration::from_millis(20);
 /// Waits of one look into the database.
 const LOOK_MAX: usize = 1_000;
 
@@ -34,11 +36,22 @@ pub struct Waiters {
     wake: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Waiting {
     /// By type, then by key: both are found without being copied.
     sagas: HashMap<String, HashMap<String, Saga>>,
     polled: bool,
+    look_every: Duration,
+}
+
+impl Waiting {
+    fn new() -> Self {
+        Self { sagas: HashMap::new(), polled: false, look_every: LOOK_RARELY }
+    }
+
+    fn looked(&mut self, found: usize) {
+        self.look_every = if found > 0 { LOOK_OFTEN } else { (self.look_every * 2).min(LOOK_RARELY) };
+    }
 }
 
 #[derive(Debug)]
@@ -62,7 +75,7 @@ impl Waiters {
     /// Nobody waits yet. `admin` is the host's own account in the plugin's database.
     #[must_use]
     pub fn new(admin: PgPool) -> Arc<Self> {
-        let (waiting, count, wake) = (Mutex::default(), AtomicUsize::new(0), Notify::new());
+        let (waiting, count, wake) = (Mutex::new(Waiting::new()), AtomicUsize::new(0), Notify::new());
         Arc::new(Self { admin, waiting, count, wake })
     }
 
@@ -76,12 +89,13 @@ impl Waiters {
         let (sender, receiver) = oneshot::channel();
         let now = Instant::now();
         let mut waiting = self.waiting.lock();
+        let look_at = now + waiting.look_every;
         let saga = waiting
             .sagas
             .entry(saga_type.clone())
             .or_default()
             .entry(key.clone())
-            .or_insert_with(|| Saga { callers: Vec::with_capacity(1), look_at: now + LOOK_AGAIN });
+            .or_insert_with(|| Saga { callers: Vec::with_capacity(1), look_at });
         saga.callers.push(sender);
         if !begun {
             saga.look_at = now;
@@ -117,7 +131,8 @@ impl Waiters {
             if !keys.is_empty() {
                 self.look_up(&types, &keys).await;
             }
-            let _elapsed = tokio::time::timeout(LOOK_AGAIN, self.wake.notified()).await;
+            let pause = self.waiting.lock().look_every;
+            let _elapsed = tokio::time::timeout(pause, self.wake.notified()).await;
         }
     }
 
@@ -127,6 +142,7 @@ impl Waiters {
         let now = Instant::now();
         let mut due = (Vec::new(), Vec::new());
         let mut waiting = self.waiting.lock();
+        let again_at = now + waiting.look_every;
         let mut gone = 0;
         for (saga_type, keys) in &mut waiting.sagas {
             keys.retain(|key, saga| {
@@ -134,7 +150,7 @@ impl Waiters {
                 saga.callers.retain(|caller| !caller.is_closed());
                 gone += before - saga.callers.len();
                 if !saga.callers.is_empty() && saga.look_at <= now && due.0.len() < LOOK_MAX {
-                    saga.look_at = now + LOOK_AGAIN;
+                    saga.look_at = again_at;
                     due.0.push(saga_type.clone());
                     due.1.push(key.clone());
                 }
@@ -161,6 +177,7 @@ impl Waiters {
         .await;
         match ended {
             Ok(ended) => {
+                self.waiting.lock().looked(ended.len());
                 ended.iter().for_each(|(saga_type, key, answer)| self.ended(saga_type, key, answer.as_deref()));
             }
             Err(error) => tracing::debug!(%error, "cannot look up the ends of {} sagas; trying again", keys.len()),
@@ -176,7 +193,7 @@ mod tests {
     use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
     use tokio::time::Instant;
 
-    use super::{Response, Waiters};
+    use super::{Response, Waiters, Waiting};
 
     /// Without a database: look-ups fail and are tried again.
     fn waiters() -> Arc<Waiters> {
@@ -211,6 +228,16 @@ mod tests {
         assert!(waiters.wait(&Response { status: 200, ..Response::default() }, true).is_none());
         assert!(waiters.wait(&answer(409, "a"), true).is_none());
         assert!(!waiters.waiting.lock().polled);
+    }
+
+    #[test]
+    fn looks_are_frequent_while_other_hosts_end_sagas() {
+        let mut waiting = Waiting::new();
+        let mut after = |found| {
+            waiting.looked(found);
+            waiting.look_every.as_millis()
+        };
+        assert_eq!([0, 3, 1, 0, 0, 0, 0, 0].map(&mut after), [200, 20, 20, 40, 80, 160, 200, 200]);
     }
 
     #[tokio::test]
