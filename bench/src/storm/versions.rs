@@ -17,7 +17,7 @@ pub(super) struct Swapped {
     plugin: &'static str,
     /// The next one to activate first.
     versions: [Vec<u8>; 2],
-    /// Deliveries by the number of the version, as far as they were counted.
+    /// Deliveries by the number of the version, of those that ran when it was counted.
     handled: BTreeMap<String, f64>,
 }
 
@@ -33,14 +33,14 @@ impl Swapped {
 
     /// Activates the version that is not active.
     pub(super) async fn swap(&mut self, target: &Target) -> Result<()> {
-        self.count(target).await?;
         let put = Request::put(format!("/v1/plugins/{}", self.plugin), self.versions[0].clone());
         put.send(target.admin()?).await?.expect(200)?;
         self.versions.swap(0, 1);
         Ok(())
     }
 
-    /// Notes what the version that is active has handled since it is.
+    /// Notes what the version that is active, and the one that drains, have handled since each was activated last. Not at every
+    /// swap: the host counts sagas for an answer.
     pub(super) async fn count(&mut self, target: &Target) -> Result<()> {
         let metrics = Request::get("/metrics").send(target.admin()?).await?.expect(200)?.text();
         for number in NUMBERS {
@@ -55,7 +55,11 @@ impl Swapped {
     /// Each of the two has handled something.
     pub(super) fn both_handled(&self) -> (String, Result<()>) {
         let told: Vec<String> = self.handled.iter().map(|(number, count)| format!("{count:.0} by {number}")).collect();
-        let name = format!("both versions of {} handled deliveries: {}", self.plugin, told.join(", "));
+        let name = format!(
+            "both versions of {} handled deliveries, counted after each turn: {}",
+            self.plugin,
+            told.join(", ")
+        );
         let both = NUMBERS.iter().all(|number| self.handled.get(*number).is_some_and(|count| *count > 0.0));
         (name, if both { Ok(()) } else { Err(anyhow::anyhow!("one of them none")) })
     }
