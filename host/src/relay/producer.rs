@@ -202,17 +202,17 @@ impl Producer {
     fn send_one(&self, opaque: usize, record: &Record) -> Result<(), KafkaError> {
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
         for (key, value) in &record.headers {
-            headers = headers.insert(Header { key, value: Some(value) });
+            headers = headers.insert(Header { key, value: Some(&**value) });
         }
         let mut message = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&record.topic, opaque)
             .partition(record.partition)
             .timestamp(record.timestamp_ms)
             .headers(headers);
         if let Some(key) = &record.key {
-            message = message.key(key);
+            message = message.key(&**key);
         }
         if let Some(payload) = &record.payload {
-            message = message.payload(payload);
+            message = message.payload(&**payload);
         }
         self.client.send(message).map_err(|(error, _)| error)
     }

@@ -1,5 +1,8 @@
 //! Records as the outbox holds them: every byte that Kafka will get is fixed before the commit.
 
+use std::borrow::Cow;
+
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// One record to be sent, with its partition and headers.
@@ -12,27 +15,40 @@ pub struct Record {
     /// Milliseconds since 1970: what consumers compare by, so it is fixed with the rest.
     pub timestamp_ms: i64,
     /// Key.
-    pub key: Option<Vec<u8>>,
+    pub key: Option<Bytes>,
     /// None is a tombstone.
-    pub payload: Option<Vec<u8>>,
-    /// In order; CloudEvents and trace headers included.
-    pub headers: Vec<(String, Vec<u8>)>,
+    pub payload: Option<Bytes>,
+    /// In order; CloudEvents and trace headers included. What all records of a unit have is shared.
+    pub headers: Vec<(Cow<'static, str>, Bytes)>,
 }
 
+/// The header with the CloudEvents `id`.
+pub const MESSAGE_ID: &str = "ce_id";
+
 impl Record {
+    /// Its CloudEvents `id`.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.header(MESSAGE_ID)
+    }
+
     /// The plugin that asked for it, from `ce_source`: `/saga-host/DATABASE/PLUGIN`.
     #[must_use]
     pub fn plugin(&self) -> &str {
-        let source = self.headers.iter().find(|(name, _)| name == "ce_source").map(|(_, value)| value.as_slice());
-        let source = std::str::from_utf8(source.unwrap_or_default()).unwrap_or_default();
-        source.rsplit('/').next().unwrap_or_default()
+        self.header("ce_source").rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Empty when there is none.
+    fn header(&self, name: &str) -> &str {
+        let value = self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| &**value);
+        std::str::from_utf8(value.unwrap_or_default()).unwrap_or_default()
     }
 
     /// Bytes that it occupies in the producer, roughly.
     #[must_use]
     pub fn size(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
-        64 + headers + self.key.as_ref().map_or(0, Vec::len) + self.payload.as_ref().map_or(0, Vec::len)
+        64 + headers + self.key.as_ref().map_or(0, Bytes::len) + self.payload.as_ref().map_or(0, Bytes::len)
     }
 }
 
@@ -92,9 +108,9 @@ mod tests {
                 topic: "u".into(),
                 partition: 0,
                 timestamp_ms: 1,
-                key: Some(b"k".to_vec()),
-                payload: Some(b"{}".to_vec()),
-                headers: vec![("ce_id".into(), b"d:1:2:3:4".to_vec())],
+                key: Some(b"k"[..].into()),
+                payload: Some(b"{}"[..].into()),
+                headers: vec![("ce_id".into(), b"d:1:2:3:4"[..].into())],
             },
         ];
         let body = encode(&records).expect("encodes");

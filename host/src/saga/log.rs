@@ -1,39 +1,44 @@
 //! The log of a saga: one JSON object a line, kept in its row. The timeline that a person sees.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
+
+/// Room for a line as most are.
+const LINE_BYTES: usize = 512;
 
 /// What is known of one transition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct Entry<'a> {
     /// RFC 3339, UTC.
-    pub at: String,
+    pub at: Cow<'a, str>,
     /// What happened, past tense, as the plugin named it.
-    pub event: String,
+    pub event: Cow<'a, str>,
     /// The state that it led to.
-    pub state: String,
+    pub state: Cow<'a, str>,
     /// Counts transitions, from 1.
     pub revision: i64,
     /// Digest of the version that decided.
-    pub digest: String,
+    pub digest: Cow<'a, str>,
     /// Trace id, 32 hex digits.
     pub trace: String,
     /// What it was decided on.
-    pub cause: Cause,
+    pub cause: Cow<'a, Cause<'a>>,
     /// What was sent because of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sent: Vec<Sent>,
+    pub sent: Vec<Sent<'a>>,
 }
 
 /// What a transition was decided on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cause {
+pub struct Cause<'a> {
     /// `request`, `kafka`, `timer` or `deadline`.
-    pub kind: String,
+    pub kind: Cow<'a, str>,
     /// Message or request id, or the timer's name.
-    pub id: String,
+    pub id: Cow<'a, str>,
     /// Of a record.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub topic: Option<String>,
+    pub topic: Option<Cow<'a, str>>,
     /// Of a record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partition: Option<i32>,
@@ -44,25 +49,27 @@ pub struct Cause {
 
 /// A record that a transition sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sent {
+pub struct Sent<'a> {
     /// Topic.
-    pub topic: String,
+    pub topic: Cow<'a, str>,
     /// `ce_id`.
-    pub id: String,
+    pub id: Cow<'a, str>,
 }
 
-impl Entry {
+impl Entry<'_> {
     /// The line, with its end.
     #[must_use]
     pub fn line(&self) -> String {
-        let mut line = serde_json::to_string(self).unwrap_or_default();
-        line.push('\n');
-        line
+        let mut line = Vec::with_capacity(LINE_BYTES);
+        // Texts and numbers, into memory: nothing that could fail.
+        let _written = serde_json::to_writer(&mut line, self);
+        line.push(b'\n');
+        String::from_utf8(line).unwrap_or_default()
     }
 
     /// Reads a log; lines of another form are left out.
     #[must_use]
-    pub fn read(log: &str) -> Vec<Self> {
+    pub fn read(log: &str) -> Vec<Entry<'static>> {
         log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 }
@@ -81,18 +88,26 @@ pub fn rfc3339(microseconds: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::{Cause, Entry, rfc3339};
 
     #[test]
     fn a_log_is_read_back_as_it_was_written() {
         let entry = Entry {
-            at: rfc3339(1_700_000_000_000_001),
+            at: rfc3339(1_700_000_000_000_001).into(),
             event: "ORDER_CREATED".into(),
             state: "SAGA_STARTED".into(),
             revision: 1,
             digest: "ab".into(),
             trace: "0".repeat(32),
-            cause: Cause { kind: "request".into(), id: "r1".into(), topic: None, partition: None, offset: None },
+            cause: Cow::Owned(Cause {
+                kind: "request".into(),
+                id: "r1".into(),
+                topic: None,
+                partition: None,
+                offset: None,
+            }),
             sent: vec![],
         };
         assert_eq!(entry.at, "2023-11-14T22:13:20.000001Z");

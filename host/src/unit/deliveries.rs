@@ -250,11 +250,12 @@ pub(super) fn in_work(fault: Fault, running: &[usize]) -> Fault {
     Fault::Culprits(culprits)
 }
 
-fn caused<'a>(delivery: &Delivery, digest: &'a str) -> Caused<'a> {
-    let mut cause = Cause { kind: "kafka".into(), id: delivery.id.clone(), topic: None, partition: None, offset: None };
+fn caused<'a>(delivery: &'a Delivery, digest: &'a str) -> Caused<'a> {
+    let mut cause =
+        Cause { kind: "kafka".into(), id: delivery.id.as_str().into(), topic: None, partition: None, offset: None };
     match &delivery.origin {
         Origin::Kafka { topic, partition, offset } => {
-            cause.topic = Some(topic.to_string());
+            cause.topic = Some((&**topic).into());
             cause.partition = Some(*partition);
             cause.offset = Some(*offset);
         }

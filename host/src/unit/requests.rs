@@ -126,8 +126,8 @@ fn keep(pending: &Pending, response: &Response, closing: &mut Closing) {
     closing.keep_answer(key, hash, postcard::to_stdvec(response).unwrap_or_default());
 }
 
-fn caused<'a>(pending: &Pending, digest: &'a str) -> Caused<'a> {
-    let cause =
-        Cause { kind: "request".into(), id: pending.request.id.clone(), topic: None, partition: None, offset: None };
+fn caused<'a>(pending: &'a Pending, digest: &'a str) -> Caused<'a> {
+    let id = pending.request.id.as_str().into();
+    let cause = Cause { kind: "request".into(), id, topic: None, partition: None, offset: None };
     Caused { cause, digest, trace: pending.trace }
 }

@@ -1,14 +1,21 @@
 //! From what a plugin asked for to what is written: effects become outbox records, saga steps with
 //! their log, and timers. Pure but for the ids that it is given.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use hashbrown::HashTable;
 
 use super::close::{Begin, Closing, Standing, Step};
 use crate::{
     capability::effects::{Effects, Ending, Outgoing, Status, Transition},
     ingress::trace::Trace,
     kafka::Topics,
-    relay::record::{Record, partition_of},
+    relay::record::{MESSAGE_ID, Record, partition_of},
     saga::log::{Cause, Entry, Sent, rfc3339},
 };
 
@@ -35,7 +42,7 @@ pub struct Setting<'a> {
 #[derive(Clone, Debug)]
 pub struct Caused<'a> {
     /// For the saga's log.
-    pub cause: Cause,
+    pub cause: Cause<'a>,
     /// Digest of the version that handled it.
     pub digest: &'a str,
     /// The trace that goes on.
@@ -65,15 +72,18 @@ pub struct Settled {
 /// Turns effects into records and adds the rest to `closing`.
 #[must_use]
 pub fn settle(setting: &Setting<'_>, effects: Effects, causes: &[Caused<'_>], closing: &mut Closing) -> Settled {
-    let mut sent: HashMap<u32, Vec<Sent>> = HashMap::new();
+    let at = rfc3339(setting.now_us);
+    let mut sent = Vec::with_capacity(effects.published.len());
     let mut records = Vec::with_capacity(effects.published.len());
+    let shared = SharedHeaders::of(setting, &at);
     for (index, outgoing) in effects.published.into_iter().enumerate() {
-        let id = format!("{}:{index}", setting.unit);
-        sent.entry(outgoing.cause).or_default().push(Sent { topic: outgoing.topic.clone(), id: id.clone() });
+        sent.push((outgoing.cause, index));
         let trace = cause_of(causes, outgoing.cause).map_or_else(Trace::begin, |caused| caused.trace);
-        records.push(record(setting, outgoing, id, index, trace));
+        records.push(record(setting, &shared, outgoing, index, trace));
     }
-    let log = Log { setting, causes, sent: &sent };
+    // Stable: what one cause has sent stays in its order.
+    sent.sort_by_key(|(cause, _)| *cause);
+    let log = Log { at: &at, causes, sent: &sent, records: &records };
     for saga in effects.begun {
         closing.begin(Begin {
             cause: usize::try_from(saga.cause).unwrap_or(0),
@@ -99,29 +109,43 @@ fn cause_of<'a>(causes: &'a [Caused<'a>], cause: u32) -> Option<&'a Caused<'a>> 
     causes.get(usize::try_from(cause).ok()?)
 }
 
+/// Values that all records of a unit have.
+struct SharedHeaders {
+    source: Bytes,
+    time: Bytes,
+}
+
+impl SharedHeaders {
+    fn of(setting: &Setting<'_>, at: &str) -> Self {
+        let source = format!("/saga-host/{}/{}", setting.database, setting.plugin);
+        Self { source: source.into(), time: at.to_owned().into() }
+    }
+}
+
 /// CloudEvents 1.0, Kafka binary mode, and W3C Trace Context.
-fn record(setting: &Setting<'_>, outgoing: Outgoing, id: String, index: usize, trace: Trace) -> Record {
+fn record(setting: &Setting<'_>, shared: &SharedHeaders, outgoing: Outgoing, index: usize, trace: Trace) -> Record {
+    let id = format!("{}:{index}", setting.unit);
     let partitions = setting.topics.partitions(&outgoing.topic);
     let partition = match &outgoing.key {
         Some(key) => partition_of(key, partitions),
         None => i32::try_from(index).unwrap_or(0) % partitions.max(1),
     };
     let mut headers = Vec::with_capacity(7 + outgoing.headers.len());
-    let mut add = |name: &str, value: Vec<u8>| headers.push((name.to_owned(), value));
-    add("ce_specversion", b"1.0".to_vec());
-    add("ce_type", outgoing.event_type.into_bytes());
-    add("ce_source", format!("/saga-host/{}/{}", setting.database, setting.plugin).into_bytes());
-    add("ce_time", rfc3339(setting.now_us).into_bytes());
-    add("content-type", outgoing.content_type.into_bytes());
-    add("traceparent", trace.child(span(&id)).into_bytes());
-    add("ce_id", id.into_bytes());
-    headers.extend(outgoing.headers);
+    let mut add = |name: &'static str, value: Bytes| headers.push((Cow::Borrowed(name), value));
+    add("ce_specversion", Bytes::from_static(b"1.0"));
+    add("ce_type", outgoing.event_type.into());
+    add("ce_source", shared.source.clone());
+    add("ce_time", shared.time.clone());
+    add("content-type", outgoing.content_type.into());
+    add("traceparent", trace.child(span(&id)).into());
+    add(MESSAGE_ID, id.into());
+    headers.extend(outgoing.headers.into_iter().map(|(name, value)| (Cow::Owned(name), value.into())));
     Record {
         topic: outgoing.topic,
         partition,
         timestamp_ms: setting.now_us / 1_000,
-        key: outgoing.key,
-        payload: outgoing.payload,
+        key: outgoing.key.map(Bytes::from),
+        payload: outgoing.payload.map(Bytes::from),
         headers,
     }
 }
@@ -132,34 +156,49 @@ fn span(id: &str) -> u64 {
 }
 
 struct Log<'a> {
-    setting: &'a Setting<'a>,
+    at: &'a str,
     causes: &'a [Caused<'a>],
-    sent: &'a HashMap<u32, Vec<Sent>>,
+    /// Causes with the places of the records that they have sent, sorted.
+    sent: &'a [(u32, usize)],
+    records: &'a [Record],
 }
 
 impl Log<'_> {
     fn line(&self, cause: u32, event: &str, state: &str, revision: i64) -> String {
         let Some(caused) = cause_of(self.causes, cause) else { return String::new() };
         let entry = Entry {
-            at: rfc3339(self.setting.now_us),
-            event: event.to_owned(),
-            state: state.to_owned(),
+            at: self.at.into(),
+            event: event.into(),
+            state: state.into(),
             revision,
-            digest: caused.digest.to_owned(),
+            digest: caused.digest.into(),
             trace: caused.trace.id(),
-            cause: caused.cause.clone(),
-            sent: self.sent.get(&cause).cloned().unwrap_or_default(),
+            cause: Cow::Borrowed(&caused.cause),
+            sent: self.sent_by(cause),
         };
         entry.line()
+    }
+
+    fn sent_by(&self, cause: u32) -> Vec<Sent<'_>> {
+        let first = self.sent.partition_point(|(before, _)| *before < cause);
+        let of_cause = self.sent[first..].iter().take_while(|(by, _)| *by == cause);
+        of_cause
+            .map(|(_, place)| &self.records[*place])
+            .map(|r| Sent { topic: (&*r.topic).into(), id: r.id().into() })
+            .collect()
     }
 }
 
 /// Several transitions of one saga become one step.
 fn advance(log: &Log<'_>, transitions: Vec<Transition>, closing: &mut Closing) -> Vec<Ended> {
-    let mut steps: Vec<Step> = Vec::new();
-    let mut places: HashMap<(String, String), usize> = HashMap::new();
+    let mut steps: Vec<Step> = Vec::with_capacity(transitions.len());
+    // Places in `steps`, by type and key.
+    let mut places: HashTable<usize> = HashTable::with_capacity(transitions.len());
+    let hasher = RandomState::new();
     for transition in transitions {
-        let name = (transition.saga_type.clone(), transition.key.clone());
+        let hash = hasher.hash_one((&transition.saga_type, &transition.key));
+        let is_same = |step: &Step| step.key == transition.key && step.saga_type == transition.saga_type;
+        let place = places.find(hash, |place| is_same(&steps[*place])).copied();
         let before = i64::try_from(transition.expected_revision).unwrap_or(i64::MAX);
         let line = log.line(transition.cause, &transition.event, &transition.state, before + 1);
         let was_overdue = transition.event == OVERDUE_EVENT;
@@ -171,8 +210,9 @@ fn advance(log: &Log<'_>, transitions: Vec<Transition>, closing: &mut Closing) -
             Status::Until(next_at_us) => Standing::Until(next_at_us, was_overdue),
             Status::Finished(finish) => Standing::Ended(ending(finish.ending), finish.answer),
         };
-        match places.get(&name).and_then(|place| steps.get_mut(*place)) {
-            Some(step) => {
+        match place {
+            Some(place) => {
+                let step = &mut steps[place];
                 step.after = before + 1;
                 step.state = transition.state;
                 step.data = transition.data.or(step.data.take());
@@ -181,7 +221,9 @@ fn advance(log: &Log<'_>, transitions: Vec<Transition>, closing: &mut Closing) -
                 step.then = then;
             }
             None => {
-                places.insert(name, steps.len());
+                places.insert_unique(hash, steps.len(), |place| {
+                    hasher.hash_one((&steps[*place].saga_type, &steps[*place].key))
+                });
                 steps.push(Step {
                     saga_type: transition.saga_type,
                     key: transition.key,

@@ -188,9 +188,9 @@ fn setting(topics: &Topics) -> Setting<'_> {
 
 fn caused(delivery: &Delivery) -> Caused<'_> {
     let cause = Cause {
-        kind: "kafka".to_owned(),
-        id: delivery.id.clone(),
-        topic: Some(TOPIC.to_owned()),
+        kind: "kafka".into(),
+        id: delivery.id.as_str().into(),
+        topic: Some(TOPIC.into()),
         partition: Some(0),
         offset: Some(0),
     };

@@ -11,13 +11,12 @@ use super::{
 use crate::{
     admin::failure::Failure,
     problem::Problem,
-    relay::record::{Record, decode, encode},
+    relay::record::{MESSAGE_ID, Record, decode, encode},
     store::Database,
 };
 
 /// Records sent again by one redrive, at most.
 const RECORDS_MAX: i64 = 1_000;
-const MESSAGE_ID: &str = "ce_id";
 
 /// Redrives what the filter finds in one database; gives the ids of what goes first.
 pub(super) async fn all(database: &Database, filter: &Filter) -> Result<Vec<String>, Failure> {
@@ -89,7 +88,7 @@ fn renamed<'a>(bodies: impl Iterator<Item = &'a [u8]>, unit: &str) -> anyhow::Re
     }
     for (index, record) in records.iter_mut().enumerate() {
         record.headers.retain(|(name, _)| name != MESSAGE_ID);
-        record.headers.push((MESSAGE_ID.to_owned(), format!("{unit}:{index}").into_bytes()));
+        record.headers.push((MESSAGE_ID.into(), format!("{unit}:{index}").into()));
     }
     encode(&records).context("encoding the records")
 }
@@ -105,13 +104,13 @@ mod tests {
             topic: "t".into(),
             partition: 3,
             timestamp_ms: 5,
-            key: Some(b"k".to_vec()),
-            payload: Some(value.as_bytes().to_vec()),
-            headers: vec![("ce_id".into(), b"d:2:1:1:0".to_vec()), ("ce_type".into(), b"x".to_vec())],
+            key: Some(b"k"[..].into()),
+            payload: Some(value.to_owned().into()),
+            headers: vec![("ce_id".into(), b"d:2:1:1:0"[..].into()), ("ce_type".into(), b"x"[..].into())],
         };
         let bodies = [encode(&[record("1")]).unwrap(), encode(&[record("2")]).unwrap()];
         let sent = decode(&renamed(bodies.iter().map(Vec::as_slice), "d:0:7:9").unwrap()).unwrap();
-        let ids: Vec<_> = sent.iter().map(|record| record.headers.last().unwrap().1.as_slice()).collect();
+        let ids: Vec<_> = sent.iter().map(|record| record.headers.last().unwrap().1.as_ref()).collect();
         assert_eq!(ids, [b"d:0:7:9:0", b"d:0:7:9:1"]);
         assert_eq!(sent[1].payload.as_deref(), Some(&b"2"[..]));
         assert_eq!((sent[0].headers.len(), sent[0].partition), (2, 3));

@@ -107,8 +107,8 @@ fn of_record(record: &Record) -> Value {
     })
 }
 
-fn headers(headers: &[(String, Vec<u8>)]) -> Vec<Value> {
-    headers.iter().map(|(name, value)| json!({ "name": name, "value": text(value) })).collect()
+fn headers(headers: &[(impl AsRef<str>, impl AsRef<[u8]>)]) -> Vec<Value> {
+    headers.iter().map(|(name, value)| json!({ "name": name.as_ref(), "value": text(value.as_ref()) })).collect()
 }
 
 /// UTF-8 as it is, other bytes in hex; what is long is cut and says so.

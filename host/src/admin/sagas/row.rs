@@ -61,7 +61,7 @@ pub(super) struct Timeline {
     data: Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<Value>,
-    timeline: Vec<Entry>,
+    timeline: Vec<Entry<'static>>,
     ignored: Vec<Ignored>,
 }
 
