@@ -149,7 +149,8 @@ impl Definition {
         self
     }
 
-    /// For read models: gather this long between two units, so that they are fewer and larger.
+    /// For read models: gather this long, in Kafka and again between two units, so that reads and units are fewer and
+    /// larger. A record may wait twice as long.
     #[must_use]
     pub fn gather_ms(mut self, gather_ms: u32) -> Self {
         self.gather_ms = gather_ms;

@@ -43,6 +43,10 @@ const CLAIM_BACK_AFTER: Duration = Duration::from_secs(2);
 /// What is handed to the lane at once, at the most.
 const BURST_RECORDS_MAX: usize = 512;
 const BURST_BYTES_MAX: usize = 1 << 20;
+/// As librdkafka has it.
+const FETCH_WAIT_MS: u32 = 500;
+/// That much for a plugin that gathers is worth an answer before its time: some hundred records.
+const GATHERED_BYTES: u32 = 256 << 10;
 const SEEK_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the host API shows of a consumer.
@@ -91,9 +95,30 @@ pub struct Setting {
 /// # Errors
 /// When the operator's Kafka properties do not fit, or the system has no thread left.
 pub fn spawn(setting: Setting) -> anyhow::Result<std::thread::JoinHandle<()>> {
+    let runtime = Handle::current();
+    let mut reader = Reader::new(setting.clone(), runtime.clone())?;
+    let name = format!("consume {}", setting.service.name);
+    std::thread::Builder::new()
+        .name(name.chars().take(15).collect())
+        .spawn(move || {
+            while reader.run() == Ended::GathersOtherwise {
+                drop(reader);
+                match Reader::new(setting.clone(), runtime.clone()) {
+                    Ok(another) => reader = another,
+                    Err(error) => return tracing::error!(plugin = setting.service.name, "{error:#}"),
+                }
+            }
+        })
+        .context("starting the consumer's thread")
+}
+
+/// A client that has no partitions yet.
+fn client(setting: &Setting, runtime: Handle, gather_ms: u32) -> anyhow::Result<BaseConsumer<Claims>> {
     let group = setting.service.active.load().version.policy.kafka.group.clone();
-    let context = Claims { setting: setting.clone(), runtime: Handle::current(), epochs: Mutex::default() };
-    let consumer: BaseConsumer<Claims> = setting
+    // Kafka answers when there is anything; for a plugin that gathers, when there is much, or that time has passed.
+    let (wait_ms, bytes) = if gather_ms == 0 { (FETCH_WAIT_MS, 1) } else { (gather_ms, GATHERED_BYTES) };
+    let context = Claims { setting: setting.clone(), runtime, epochs: Mutex::default() };
+    setting
         .brokers
         .client(
             &[
@@ -102,6 +127,8 @@ pub fn spawn(setting: Setting) -> anyhow::Result<std::thread::JoinHandle<()>> {
                 ("queued.max.messages.kbytes", "16384"),
                 ("fetch.error.backoff.ms", "50"),
                 ("topic.metadata.refresh.interval.ms", "30000"),
+                ("fetch.wait.max.ms", &wait_ms.to_string()),
+                ("fetch.min.bytes", &bytes.to_string()),
             ],
             &[
                 ("group.id", &group),
@@ -111,16 +138,20 @@ pub fn spawn(setting: Setting) -> anyhow::Result<std::thread::JoinHandle<()>> {
             ],
         )
         .create_with_context(context)
-        .context("setting up the Kafka consumer")?;
-    let name = format!("consume {}", setting.service.name);
-    std::thread::Builder::new()
-        .name(name.chars().take(15).collect())
-        .spawn(move || Reader::new(consumer, setting).run())
-        .context("starting the consumer's thread")
+        .context("setting up the Kafka consumer")
+}
+
+/// Why a reader reads no more.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    Stopped,
+    /// The version that is active gathers longer, or shorter: that takes another client.
+    GathersOtherwise,
 }
 
 struct Reader {
     consumer: BaseConsumer<Claims>,
+    gather_ms: u32,
     setting: Setting,
     topics: Vec<String>,
     names: HashMap<String, Arc<str>>,
@@ -131,9 +162,11 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(consumer: BaseConsumer<Claims>, setting: Setting) -> Self {
-        Self {
-            consumer,
+    fn new(setting: Setting, runtime: Handle) -> anyhow::Result<Self> {
+        let gather_ms = setting.service.active.load().version.manifest.gather_ms;
+        Ok(Self {
+            consumer: client(&setting, runtime, gather_ms)?,
+            gather_ms,
             setting,
             topics: Vec::new(),
             names: HashMap::new(),
@@ -141,11 +174,17 @@ impl Reader {
             paused: false,
             commit_at: Instant::now() + COMMIT_EVERY,
             committed: Vec::new(),
-        }
+        })
     }
 
-    fn run(mut self) {
-        while !self.setting.stop.is_cancelled() {
+    fn run(&mut self) -> Ended {
+        let ended = loop {
+            if self.setting.stop.is_cancelled() {
+                break Ended::Stopped;
+            }
+            if self.setting.service.active.load().version.manifest.gather_ms != self.gather_ms {
+                break Ended::GathersOtherwise;
+            }
             self.subscribe();
             self.claim_back();
             if self.paused {
@@ -164,8 +203,9 @@ impl Reader {
             if !self.paused && self.setting.service.deliveries.is_full() {
                 self.pause();
             }
-        }
+        };
         commit(&self.consumer, &self.setting.sources, CommitMode::Sync);
+        ended
     }
 
     fn commit_changes(&mut self) {
