@@ -58,6 +58,17 @@ impl Waiting {
 struct Saga {
     callers: Vec<oneshot::Sender<Option<String>>>,
     look_at: Instant,
+    /// It began while its callers were here, so its end is of these days.
+    begun: bool,
+}
+
+/// Sagas to look up.
+#[derive(Debug, Default)]
+struct Due {
+    types: Vec<String>,
+    keys: Vec<String>,
+    /// Some may have ended long ago.
+    any_day: bool,
 }
 
 /// The end of a saga, to be awaited.
@@ -90,15 +101,15 @@ impl Waiters {
         let now = Instant::now();
         let mut waiting = self.waiting.lock();
         let look_at = now + waiting.look_every;
-        let saga = waiting
-            .sagas
-            .entry(saga_type.clone())
-            .or_default()
-            .entry(key.clone())
-            .or_insert_with(|| Saga { callers: Vec::with_capacity(1), look_at });
+        let saga = waiting.sagas.entry(saga_type.clone()).or_default().entry(key.clone()).or_insert_with(|| Saga {
+            callers: Vec::with_capacity(1),
+            look_at,
+            begun,
+        });
         saga.callers.push(sender);
         if !begun {
             saga.look_at = now;
+            saga.begun = false;
             self.wake.notify_one();
         }
         self.count.fetch_add(1, Ordering::Release);
@@ -124,12 +135,9 @@ impl Waiters {
     /// Looks the ends up while anybody waits.
     async fn poll(self: Arc<Self>) {
         loop {
-            let (types, keys) = match self.due() {
-                Some(due) => due,
-                None => return,
-            };
-            if !keys.is_empty() {
-                self.look_up(&types, &keys).await;
+            let Some(due) = self.due() else { return };
+            if !due.keys.is_empty() {
+                self.look_up(&due).await;
             }
             let pause = self.waiting.lock().look_every;
             let _elapsed = tokio::time::timeout(pause, self.wake.notified()).await;
@@ -138,9 +146,9 @@ impl Waiters {
 
     /// Forgets the callers that have gone; the sagas to look up now. None when nobody waits: then the
     /// next registration starts a new poll.
-    fn due(&self) -> Option<(Vec<String>, Vec<String>)> {
+    fn due(&self) -> Option<Due> {
         let now = Instant::now();
-        let mut due = (Vec::new(), Vec::new());
+        let mut due = Due::default();
         let mut waiting = self.waiting.lock();
         let again_at = now + waiting.look_every;
         let mut gone = 0;
@@ -149,10 +157,11 @@ impl Waiters {
                 let before = saga.callers.len();
                 saga.callers.retain(|caller| !caller.is_closed());
                 gone += before - saga.callers.len();
-                if !saga.callers.is_empty() && saga.look_at <= now && due.0.len() < LOOK_MAX {
+                if !saga.callers.is_empty() && saga.look_at <= now && due.keys.len() < LOOK_MAX {
                     saga.look_at = again_at;
-                    due.0.push(saga_type.clone());
-                    due.1.push(key.clone());
+                    due.types.push(saga_type.clone());
+                    due.keys.push(key.clone());
+                    due.any_day |= !saga.begun;
                 }
                 !saga.callers.is_empty()
             });
@@ -166,13 +175,18 @@ impl Waiters {
         Some(due)
     }
 
-    async fn look_up(&self, types: &[String], keys: &[String]) {
+    async fn look_up(&self, due: &Due) {
+        // One by one, in the partitions of these days: as a join it would be planned to read them whole.
         let ended: Result<Vec<(String, String, Option<String>)>, _> = sqlx::query_as(
-            "SELECT d.type, d.key, d.answer FROM unnest($1::text[], $2::text[]) w (type, key)
-               JOIN saga.saga_done d ON d.type = w.type AND d.key = w.key",
+            "SELECT w.type, w.key, d.answer FROM unnest($1::text[], $2::text[]) w (type, key) CROSS JOIN LATERAL (
+                 SELECT answer FROM saga.saga_done d
+                  WHERE d.type = w.type AND d.key = w.key AND d.day <= (now() AT TIME ZONE 'UTC')::date
+                    AND d.day >= CASE WHEN $3 THEN '-infinity' ELSE (now() AT TIME ZONE 'UTC')::date - 1 END
+                  LIMIT 1) d",
         )
-        .bind(types)
-        .bind(keys)
+        .bind(&due.types)
+        .bind(&due.keys)
+        .bind(due.any_day)
         .fetch_all(&self.admin)
         .await;
         match ended {
@@ -180,7 +194,7 @@ impl Waiters {
                 self.waiting.lock().looked(ended.len());
                 ended.iter().for_each(|(saga_type, key, answer)| self.ended(saga_type, key, answer.as_deref()));
             }
-            Err(error) => tracing::debug!(%error, "cannot look up the ends of {} sagas; trying again", keys.len()),
+            Err(error) => tracing::debug!(%error, "cannot look up the ends of {} sagas; trying again", due.keys.len()),
         }
     }
 }
