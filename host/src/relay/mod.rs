@@ -7,9 +7,11 @@
 //!                                                              acknowledged: DELETE FROM outbox
 //! ```
 //!
-//! One host leads a database's relay. What the others commit, the leader finds in the outbox.
+//! One host leads a database's relay. What the others commit, the leader finds in the outbox when they
+//! tell it to look.
 //! It never decides what is sent: that is fixed by the commit.
 
+mod ear;
 mod lease;
 pub mod order;
 mod outbox;
@@ -33,6 +35,7 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    ear::Ear,
     lease::{LEASE, Lease, RENEWAL},
     order::{Order, Records},
     producer::Producer,
@@ -50,10 +53,8 @@ const IN_FLIGHT_RECORDS_MAX: usize = 100_000;
 const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 /// How often acknowledged units are deleted from the outbox.
 const CLEAR_EVERY: Duration = Duration::from_millis(50);
-/// How often the outbox is looked at for what other hosts commit.
-const POLL_WITH_OTHERS: Duration = Duration::from_millis(5);
-/// The same when no other host is there: a safety net.
-const POLL_ALONE: Duration = Duration::from_secs(1);
+/// How often the outbox is looked at without a reason: a host may have died before it told of what it had committed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Before a broken producer is built anew.
 const REBUILD_AFTER: Duration = Duration::from_millis(200);
 
@@ -151,9 +152,23 @@ impl Relay {
                     tracing::warn!(database = self.database.name, reason = format!("{error:#}"), "relay waits")
                 }
             }
+            self.follow(&stop).await;
+        }
+    }
+
+    /// Tells the host that leads of what this one commits, until it is time to try for the lead again.
+    async fn follow(&self, stop: &CancellationToken) {
+        let until = Instant::now() + RENEWAL;
+        loop {
             tokio::select! {
-                () = tokio::time::sleep(RENEWAL) => {}
-                () = stop.cancelled() => {}
+                biased;
+                () = self.changed.notified() => {
+                    if let Err(error) = ear::tell(&self.database.admin).await {
+                        tracing::debug!(database = self.database.name, "it will look by itself: {error:#}");
+                    }
+                }
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep_until(until) => return,
             }
         }
     }
@@ -199,12 +214,23 @@ struct Leader<'a> {
     held: HashMap<(String, String), i64>,
     refused: &'a mut Refused,
     upkeep: &'a mut Upkeep,
+    /// While other hosts are there.
+    ear: Option<Ear>,
     read: bool,
 }
 
 impl<'a> Leader<'a> {
     fn new(relay: &'a Relay, refused: &'a mut Refused, upkeep: &'a mut Upkeep) -> Self {
-        Self { relay, producer: None, acknowledged: Vec::new(), held: HashMap::new(), refused, upkeep, read: false }
+        Self {
+            relay,
+            producer: None,
+            acknowledged: Vec::new(),
+            held: HashMap::new(),
+            refused,
+            upkeep,
+            ear: None,
+            read: false,
+        }
     }
 
     /// Until the lead is lost, or the host stops and everything is sent.
@@ -212,10 +238,10 @@ impl<'a> Leader<'a> {
     /// # Errors
     /// Whatever needs a new producer or a new look at the outbox.
     async fn publish(mut self, lease: &mut Lease, stop: &CancellationToken) -> anyhow::Result<()> {
-        self.relay.order.lock().set_alone(!lease.others);
+        self.beside(lease.others);
         self.held = outbox::held(&self.relay.database.admin).await?;
         let mut renew_at = Instant::now() + RENEWAL;
-        let mut poll_at = Instant::now();
+        let mut look_at = Instant::now();
         let mut clear_at = Instant::now() + CLEAR_EVERY;
         while lease.holds() {
             let now = Instant::now();
@@ -224,7 +250,7 @@ impl<'a> Leader<'a> {
                     return Ok(());
                 }
                 renew_at = now + RENEWAL;
-                self.relay.order.lock().set_alone(!lease.others);
+                self.beside(lease.others);
                 if !self.held.is_empty() {
                     self.held = outbox::held(&self.relay.database.admin).await?;
                 }
@@ -235,9 +261,10 @@ impl<'a> Leader<'a> {
                 self.clear().await?;
                 clear_at = now + CLEAR_EVERY;
             }
-            if now >= poll_at || self.relay.order.lock().wants_snapshot() {
+            let told = self.ear.as_ref().is_some_and(Ear::heard);
+            if told || now >= look_at || self.relay.order.lock().wants_snapshot() {
                 self.snapshot().await?;
-                poll_at = now + if lease.others { POLL_WITH_OTHERS } else { POLL_ALONE };
+                look_at = now + LOOK_EVERY;
             }
             if self.relay.publishes.load(Ordering::Acquire) {
                 self.producer()?;
@@ -252,11 +279,20 @@ impl<'a> Leader<'a> {
             let clearing = if self.acknowledged.is_empty() { renew_at } else { clear_at };
             tokio::select! {
                 () = self.relay.changed.notified() => {}
-                () = tokio::time::sleep_until(renew_at.min(poll_at).min(clearing)) => {}
+                () = tokio::time::sleep_until(renew_at.min(look_at).min(clearing)) => {}
                 () = stop.cancelled(), if !stop.is_cancelled() => {}
             }
         }
         Ok(())
+    }
+
+    fn beside(&mut self, others: bool) {
+        self.relay.order.lock().set_alone(!others);
+        if !others {
+            self.ear = None;
+        } else if self.ear.is_none() {
+            self.ear = Some(Ear::open(&self.relay.database.admin, &self.relay.changed));
+        }
     }
 
     async fn snapshot(&mut self) -> anyhow::Result<()> {
