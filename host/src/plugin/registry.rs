@@ -10,6 +10,7 @@ use anyhow::Context;
 use sqlx::PgPool;
 
 use super::version::Version;
+use crate::fault_point;
 
 /// Versions of a plugin that can be activated again: the last ones, and those with sagas in flight.
 const VERSIONS_KEPT: i64 = 20;
@@ -58,20 +59,28 @@ pub(crate) async fn activate(
         .execute(&mut *transaction)
         .await
         .with_context(recording)?;
-    sqlx::query("INSERT INTO saga.component (plugin, digest, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+    let kept: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM saga.component WHERE plugin = $1 AND digest = $2)")
         .bind(&version.plugin)
         .bind(&version.digest)
-        .bind(bytes)
-        .execute(&mut *transaction)
+        .fetch_one(&mut *transaction)
         .await
         .with_context(recording)?;
+    if !kept {
+        sqlx::query("INSERT INTO saga.component (plugin, digest, body) VALUES ($1, $2, $3)")
+            .bind(&version.plugin)
+            .bind(&version.digest)
+            .bind(bytes)
+            .execute(&mut *transaction)
+            .await
+            .with_context(recording)?;
+    }
     sqlx::query("INSERT INTO saga.policy (digest, body) VALUES ($1, $2) ON CONFLICT DO NOTHING")
         .bind(&version.policy.digest)
         .bind(&version.policy.text)
         .execute(&mut *transaction)
         .await
         .with_context(recording)?;
-    sqlx::query(
+    let added = sqlx::query(
         "WITH latest AS (
              SELECT generation, digest, policy_digest FROM saga.activation
               WHERE plugin = $1 ORDER BY generation DESC LIMIT 1)
@@ -104,6 +113,9 @@ pub(crate) async fn activate(
     }
     forget(&mut transaction, &version.plugin).await.with_context(recording)?;
     transaction.commit().await.with_context(recording)?;
+    if added.rows_affected() > 0 {
+        fault_point::reach("after-activation-before-swap");
+    }
     Ok(Some(Recorded { generation, since: instant(since), first_since: instant(first_since) }))
 }
 

@@ -6,7 +6,10 @@ use std::{path::PathBuf, sync::Arc, time::SystemTime};
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 
-use super::{Shared, shared::Rejected};
+use super::{
+    Shared,
+    shared::{Provisioned, Rejected},
+};
 use crate::{
     ingress::http::router::{self, RouteTable},
     plugin::{
@@ -147,7 +150,7 @@ impl Shared {
         self.check_against_others(&version)?;
         let stay = self.check_in_flight(&version, instead_of.is_some()).await?;
         self.prepare(&version).await?;
-        let database = self.server.database(&version.policy.database.name);
+        let database = self.database(&version.policy.database.name);
         let recorded =
             registry::activate(&database.admin, &version, bytes, by, instead_of).await.map_err(environment)?;
         let Some(registry::Recorded { generation, since, first_since }) = recorded else {
@@ -235,7 +238,7 @@ impl Shared {
         if version.policy.rollout.in_flight == InFlight::Move {
             return Ok(0);
         }
-        let (name, pool) = (&version.plugin, self.server.database(&version.policy.database.name).admin);
+        let (name, pool) = (&version.plugin, self.database(&version.policy.database.name).admin);
         let in_flight = registry::in_flight(&pool, name).await.map_err(environment)?;
         let mut stay = 0;
         for (digest, sagas) in in_flight.into_iter().filter(|(digest, _)| *digest != version.digest) {
@@ -281,11 +284,20 @@ impl Shared {
         let policy = &version.policy;
         let mode = policy.database.migrations.unwrap_or(self.config.migrations);
         let role = PluginRole { plugin: version.plugin.clone(), name: policy.database.role.clone() };
-        let database = self.server.database(&policy.database.name);
+        let database = self.database(&policy.database.name);
         let pins = policy.rollout.in_flight == InFlight::Pin;
         let migrations =
             Migrations { all: &version.manifest.migrations, beside: pins.then_some(version.digest.as_str()) };
-        self.server.provision(&database, &role, &migrations, mode).await?;
+        let wanted = Provisioned {
+            database: database.name.clone(),
+            role: role.clone(),
+            migrations: version.manifest.migrations.clone(),
+        };
+        let in_place = self.provisioned.lock().contains(&wanted);
+        if !in_place {
+            self.server.provision(&database, &role, &migrations, mode).await?;
+            self.provisioned.lock().insert(wanted);
+        }
         let read = version.manifest.subscriptions.iter().map(|subscription| subscription.topic.clone());
         let names = read.chain(version.manifest.publishes.iter().cloned()).collect();
         self.topics.ensure(names).await.map_err(environment)

@@ -70,7 +70,7 @@ impl Shared {
             Some(service) => service.database.admin.clone(),
             None => {
                 let policy = self.policy_file(name).await?.ok_or(DeployError::UnknownPlugin)?;
-                self.server.database(&policy.database.name).admin
+                self.database(&policy.database.name).admin
             }
         };
         let active = registry::standing(&pool, name, "").await.map_err(environment)?.active;
@@ -147,7 +147,7 @@ impl Shared {
     async fn kept_instead(&self, name: &str, file: &str) -> Result<Option<Vec<u8>>, DeployError> {
         // What is wrong with a policy is said when the file is deployed.
         let Ok(Some(policy)) = self.policy_file(name).await else { return Ok(None) };
-        let pool = self.server.database(&policy.database.name).admin;
+        let pool = self.database(&policy.database.name).admin;
         let standing = registry::standing(&pool, name, file).await.map_err(environment)?;
         match standing.active {
             Some(active) if active != file && (standing.known || file.is_empty()) => {

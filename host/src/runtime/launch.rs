@@ -20,7 +20,7 @@ impl Shared {
     /// Runs a plugin that did not run before.
     pub(super) async fn launch(self: &Arc<Self>, active: Running) -> anyhow::Result<()> {
         let policy = active.version.policy.clone();
-        let database = self.server.database(&policy.database.name);
+        let database = self.database(&policy.database.name);
         let relay = self.relay(&database);
         if !active.version.manifest.publishes.is_empty() {
             relay.expect_records();

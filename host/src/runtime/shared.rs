@@ -1,7 +1,7 @@
 //! What the parts of a host share: its settings, its plugins, and the way to change them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,7 +21,7 @@ use crate::{
     plugin::engine::Engine,
     relay::Relay,
     service::Service,
-    store::Server,
+    store::{Database, Migration, PluginRole, Server},
 };
 
 /// The last rejection of a plugin's component.
@@ -36,6 +36,14 @@ pub struct Rejected {
     /// Where the plugin does not run here, it should: the environment was at fault, and it is tried again, or what is wrong
     /// is with the version that is active on other hosts.
     pub missed: bool,
+}
+
+/// What a version needs of its database.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Provisioned {
+    pub(super) database: String,
+    pub(super) role: PluginRole,
+    pub(super) migrations: Vec<Migration>,
 }
 
 /// What all parts of a host see.
@@ -58,6 +66,10 @@ pub struct Shared {
     pub(super) brokers: Brokers,
     pub(super) topics: Arc<Topics>,
     pub(super) routes: Arc<ArcSwap<RouteTable>>,
+    /// By name.
+    databases: Mutex<HashMap<String, Database>>,
+    /// What this host has put in place; nothing of it is looked at again.
+    pub(super) provisioned: Mutex<HashSet<Provisioned>>,
     pub(super) relays: Mutex<HashMap<String, Arc<Relay>>>,
     pub(super) deploying: tokio::sync::Mutex<()>,
     pub(super) trips: Trips,
@@ -85,6 +97,8 @@ impl Shared {
             brokers,
             topics,
             routes: Arc::new(ArcSwap::from_pointee(RouteTable::default())),
+            databases: Mutex::default(),
+            provisioned: Mutex::default(),
             relays: Mutex::default(),
             deploying: tokio::sync::Mutex::default(),
             trips,
@@ -103,6 +117,11 @@ impl Shared {
     #[must_use]
     pub fn service(&self, name: &str) -> Option<Arc<Service>> {
         self.services.read().iter().find(|service| service.name == name).cloned()
+    }
+
+    /// A database by its name, the same one each time.
+    pub(super) fn database(&self, name: &str) -> Database {
+        self.databases.lock().entry(name.to_owned()).or_insert_with(|| self.server.database(name)).clone()
     }
 
     /// Parts that stand still, with the reason: a partition that was stopped, brokers that do not answer.

@@ -11,7 +11,7 @@ use crate::config::MigrationsMode;
 pub(super) const LOCK: i64 = 0x7361_6761;
 
 /// One change of a schema.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Migration {
     /// File name; names sort in the order of application.
     pub name: String,

@@ -11,7 +11,7 @@ use super::{
 use crate::config::MigrationsMode;
 
 /// The role that a plugin's units run under.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PluginRole {
     /// The plugin.
     pub plugin: String,
