@@ -100,6 +100,10 @@ crash *ARGS: build-plugins build-release
 swap-storm *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench swap-storm {{ ARGS }}
 
+# Swap plugins on one of two hosts, kill either in the middle of a swap, 50 times, then count; options as in `saga-bench swap-crash --help`
+swap-crash *ARGS: build-plugins build-release
+    {{ target }}/release/saga-bench swap-crash {{ ARGS }}
+
 # Check a running host (`just up`) against the wire contract, from outside
 contract *ARGS: build-release
     {{ target }}/release/saga-bench contract {{ ARGS }}

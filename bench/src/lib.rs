@@ -33,6 +33,7 @@ pub mod report;
 pub mod sample;
 pub mod service;
 pub mod storm;
+pub mod swap_crash;
 pub mod target;
 pub mod topic;
 pub mod verify;

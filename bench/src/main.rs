@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use saga_bench::{backlog, budget, compare, contract, crash, demo, growth, load, output, storm, verify};
+use saga_bench::{backlog, budget, compare, contract, crash, demo, growth, load, output, storm, swap_crash, verify};
 
 /// Load and crash runs against a saga-host, with the contract and its invariants checked from outside
 #[derive(Parser)]
@@ -62,6 +62,9 @@ enum Command {
     /// Swap two plugins again and again while orders flow, then check all invariants and what swaps may cost
     #[command(after_help = "Example: saga-bench swap-storm --swaps 100 --json storm.json")]
     SwapStorm(storm::Options),
+    /// Swap plugins on one of two hosts while orders flow, kill either in the middle of it, then check all invariants
+    #[command(after_help = "Example: saga-bench swap-crash --kills 10 --seed 7")]
+    SwapCrash(swap_crash::Options),
     /// Check HTTP and Kafka of a running host against the wire contract
     #[command(after_help = "Example: saga-bench contract --dev-json .saga-host/dev.json")]
     Contract(contract::Options),
@@ -91,6 +94,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Verify(options) => verify::run(options).await,
         Command::Crash(options) => crash::run(options).await,
         Command::SwapStorm(options) => storm::run(options).await,
+        Command::SwapCrash(options) => swap_crash::run(options).await,
         Command::Contract(options) => contract::run(options).await,
         Command::Demo(options) => demo::run(options).await,
     }

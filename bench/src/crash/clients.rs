@@ -16,30 +16,39 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const QTY_MAX: usize = 3;
 
 /// What is to be ordered.
-pub(super) struct Plan {
-    pub(super) address: String,
-    pub(super) products: Vec<i64>,
-    pub(super) orders: usize,
-    pub(super) seed: u64,
+pub(crate) struct Plan {
+    /// Of the hosts; all of them serve the same.
+    pub(crate) addresses: Vec<String>,
+    pub(crate) products: Vec<i64>,
+    pub(crate) orders: usize,
+    pub(crate) seed: u64,
 }
 
 /// An order with a 201.
 #[derive(Debug, Clone)]
-pub(super) struct Placed {
-    pub(super) id: Uuid,
-    pub(super) product: i64,
-    pub(super) qty: i64,
+pub(crate) struct Placed {
+    pub(crate) id: Uuid,
+    pub(crate) product: i64,
+    pub(crate) qty: i64,
     /// Whether the answer waited for the end of the saga.
-    pub(super) waited: bool,
+    pub(crate) waited: bool,
     /// The body of the 201.
-    pub(super) body: String,
+    pub(crate) body: String,
+}
+
+/// As one client has it.
+struct Host {
+    address: String,
+    connection: Option<Connection>,
 }
 
 /// The state that all clients share.
-pub(super) struct Flow {
+pub(crate) struct Flow {
     plan: Plan,
     deadline: Instant,
     begun: AtomicUsize,
+    /// As planned, or fewer.
+    wanted: AtomicUsize,
     open: AtomicUsize,
     failed_attempts: AtomicUsize,
     stopped: AtomicBool,
@@ -48,8 +57,9 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    pub(super) fn new(plan: Plan, deadline: Instant) -> Self {
+    pub(crate) fn new(plan: Plan, deadline: Instant) -> Self {
         Self {
+            wanted: AtomicUsize::new(plan.orders),
             plan,
             deadline,
             begun: AtomicUsize::new(0),
@@ -61,49 +71,62 @@ impl Flow {
         }
     }
 
-    pub(super) fn accepted(&self) -> usize {
+    /// No further order is begun; those that are go on until a 201.
+    pub(crate) fn enough(&self) {
+        let begun = self.begun.fetch_add(self.plan.orders, Ordering::Relaxed);
+        self.wanted.fetch_min(begun, Ordering::Relaxed);
+    }
+
+    /// Orders that must have a 201 in the end.
+    pub(crate) fn wanted(&self) -> usize {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn accepted(&self) -> usize {
         self.placed.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Requests without an answer at the moment.
-    pub(super) fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    pub(super) fn failed_attempts(&self) -> usize {
+    pub(crate) fn failed_attempts(&self) -> usize {
         self.failed_attempts.load(Ordering::Relaxed)
     }
 
-    pub(super) fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
     /// Nothing will be accepted any more.
-    pub(super) fn over(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed) || Instant::now() > self.deadline || self.accepted() == self.plan.orders
+    pub(crate) fn over(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed) || Instant::now() > self.deadline || self.accepted() == self.wanted()
     }
 
-    pub(super) fn placed(&self) -> Result<Vec<Placed>> {
+    pub(crate) fn placed(&self) -> Result<Vec<Placed>> {
         let placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         ensure!(!placed.is_empty(), "no order was accepted");
         Ok(placed)
     }
 
     /// Whether every order was accepted.
-    pub(super) fn complete(&self) -> Result<()> {
+    pub(crate) fn complete(&self) -> Result<()> {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(first) = refused.first() {
             bail!("{} refused, the first: {first}", refused.len());
         }
         let accepted = self.accepted();
-        ensure!(accepted == self.plan.orders, "{} never had an answer", self.plan.orders - accepted);
+        let wanted = self.wanted();
+        ensure!(accepted == wanted, "{} never had an answer", wanted.saturating_sub(accepted));
         Ok(())
     }
 }
 
 /// One client: takes the next order until there is none.
-pub(super) async fn run(flow: Arc<Flow>) {
-    let mut connection = None;
+pub(crate) async fn run(flow: Arc<Flow>) {
+    let mut hosts: Vec<Host> =
+        flow.plan.addresses.iter().map(|address| Host { address: address.clone(), connection: None }).collect();
     loop {
         let number = flow.begun.fetch_add(1, Ordering::Relaxed);
         if number >= flow.plan.orders {
@@ -113,15 +136,18 @@ pub(super) async fn run(flow: Arc<Flow>) {
         let product = flow.plan.products[sample.below(flow.plan.products.len())];
         let qty = 1 + sample.below(QTY_MAX) as i64;
         let order = Placed { id: Uuid::new_v4(), product, qty, waited: sample.below(2) == 0, body: String::new() };
-        place(&flow, &mut connection, order).await;
+        // The hosts take turns, also after an attempt that failed.
+        let first = number % hosts.len();
+        hosts.rotate_left(first);
+        place(&flow, &mut hosts, order).await;
     }
 }
 
-async fn place(flow: &Flow, connection: &mut Option<Connection>, mut order: Placed) {
-    let request = request(&order).encode(&flow.plan.address);
+async fn place(flow: &Flow, hosts: &mut [Host], mut order: Placed) {
+    let request = request(&order);
     while !flow.stopped.load(Ordering::Relaxed) && Instant::now() < flow.deadline {
         flow.open.fetch_add(1, Ordering::Relaxed);
-        let answer = attempt(connection, &flow.plan.address, &request).await;
+        let answer = hosts[0].attempt(&request).await;
         flow.open.fetch_sub(1, Ordering::Relaxed);
         match answer {
             Some(answer) if answer.status == 201 => {
@@ -136,6 +162,7 @@ async fn place(flow: &Flow, connection: &mut Option<Connection>, mut order: Plac
             }
             _ => {
                 flow.failed_attempts.fetch_add(1, Ordering::Relaxed);
+                hosts.rotate_left(1);
                 tokio::time::sleep(RETRY).await;
             }
         }
@@ -143,18 +170,21 @@ async fn place(flow: &Flow, connection: &mut Option<Connection>, mut order: Plac
 }
 
 /// The request that places an order, with or without waiting for its end.
-pub(super) fn request(order: &Placed) -> Request {
+pub(crate) fn request(order: &Placed) -> Request {
     let body = format!(r#"{{"orderId":"{}","productId":{},"orderQty":{}}}"#, order.id, order.product, order.qty);
     let request = Request::post("/orders", body);
     if order.waited { request.header("Prefer", "wait=10") } else { request }
 }
 
-async fn attempt(connection: &mut Option<Connection>, address: &str, request: &[u8]) -> Option<Answer> {
-    let mut open = match connection.take() {
-        Some(open) => open,
-        None => Connection::open(address).await.ok()?,
-    };
-    let answer = tokio::time::timeout(ANSWER_WITHIN, open.exchange(request, false)).await.ok()?.ok()?;
-    *connection = Some(open);
-    Some(answer)
+impl Host {
+    async fn attempt(&mut self, request: &Request) -> Option<Answer> {
+        let mut open = match self.connection.take() {
+            Some(open) => open,
+            None => Connection::open(&self.address).await.ok()?,
+        };
+        let request = request.encode(&self.address);
+        let answer = tokio::time::timeout(ANSWER_WITHIN, open.exchange(&request, false)).await.ok()?.ok()?;
+        self.connection = Some(open);
+        Some(answer)
+    }
 }

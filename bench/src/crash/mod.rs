@@ -6,7 +6,7 @@
 //!  clients: every order again and again under the same orderId, until a 201
 //! ```
 
-mod clients;
+pub(crate) mod clients;
 mod count;
 
 use std::sync::Arc;
@@ -82,8 +82,9 @@ async fn kill_and_count(options: &Options, target: &Target) -> Result<()> {
         options.orders, options.products, options.stock, options.clients, options.kills
     ));
     let mut host = HostProcess::run(&options.start, target).await?;
-    let products = create_products(target, options).await?;
-    let plan = Plan { address: target.http()?.to_owned(), products: products.clone(), orders: options.orders, seed };
+    let products = create_products(target, options.products, options.stock).await?;
+    let plan =
+        Plan { addresses: vec![target.http()?.to_owned()], products: products.clone(), orders: options.orders, seed };
     let flow = Arc::new(Flow::new(plan, Instant::now() + Duration::from_secs(options.place_s)));
     let mut running = JoinSet::new();
     for _ in 0..options.clients {
@@ -96,7 +97,10 @@ async fn kill_and_count(options: &Options, target: &Target) -> Result<()> {
     while running.join_next().await.is_some() {}
     let mut report = Report::default();
     let outcome = match killed {
-        Ok(()) => count(options, target, &flow, &products, &mut report).await,
+        Ok(()) => {
+            let quiet_within = Duration::from_secs(options.quiet_s);
+            count(target, &flow, &products, options.stock, quiet_within, &mut report).await
+        }
         Err(error) => Err(error),
     };
     let stopped = host.stop().await;
@@ -104,14 +108,15 @@ async fn kill_and_count(options: &Options, target: &Target) -> Result<()> {
     report.finish().and(stopped)
 }
 
-async fn create_products(target: &Target, options: &Options) -> Result<Vec<i64>> {
+/// The numbers of so many products, each with this stock.
+pub(crate) async fn create_products(target: &Target, count: usize, stock: i64) -> Result<Vec<i64>> {
     let mut products = Vec::new();
-    for _ in 0..options.products {
-        let body = format!(r#"{{"qty":{}}}"#, options.stock);
+    for _ in 0..count {
+        let body = format!(r#"{{"qty":{stock}}}"#);
         let reply = Request::post("/stocks", body).send(target.http()?).await?.expect(201)?;
         products.extend(reply.member("productId")?.as_i64());
     }
-    ensure!(products.len() == options.products, "a product without a number");
+    ensure!(products.len() == count, "a product without a number");
     Ok(products)
 }
 
@@ -137,14 +142,22 @@ async fn kill(options: &Options, target: &Target, flow: &Flow, host: &mut HostPr
     Ok(())
 }
 
-async fn count(options: &Options, target: &Target, flow: &Flow, products: &[i64], report: &mut Report) -> Result<()> {
+/// Compares what the clients know with what is there when all is quiet.
+pub(crate) async fn count(
+    target: &Target,
+    flow: &Flow,
+    products: &[i64],
+    stock: i64,
+    quiet_within: Duration,
+    report: &mut Report,
+) -> Result<()> {
     let placed = flow.placed()?;
     output::line(&format!("{} orders accepted, {} attempts failed on the way", placed.len(), flow.failed_attempts()));
     report.area("orders");
-    report.note(format!("all {} orders were accepted in the end", options.orders), flow.complete());
-    let (_, rows) = verify::check(target, &Scope::all(Duration::from_secs(options.quiet_s)), report).await?;
+    report.note(format!("all {} orders were accepted in the end", flow.wanted()), flow.complete());
+    let (_, rows) = verify::check(target, &Scope::all(quiet_within), report).await?;
     report.area("what the clients know");
-    for (name, outcome) in count::all(&placed, &rows, products, options.stock) {
+    for (name, outcome) in count::all(&placed, &rows, products, stock) {
         report.note(name, outcome);
     }
     report

@@ -10,7 +10,7 @@
 mod gaps;
 mod readers;
 mod summary;
-mod versions;
+pub(crate) mod versions;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -134,8 +134,9 @@ async fn turns(options: &Options, target: &Target, swapped: &mut [Swapped; 2], w
         for one in swapped.iter_mut() {
             one.count(target).await?;
         }
-        output::line(&format!("turn {turn}: {made} swaps, {} sagas ended", window.ended()));
+        turned.memory[1] = target.pids.host.and_then(resident_bytes);
+        let mib = turned.memory[1].unwrap_or_default() >> 20;
+        output::line(&format!("turn {turn}: {made} swaps, {} sagas ended, host {mib} MiB", window.ended()));
     }
-    turned.memory[1] = target.pids.host.and_then(resident_bytes);
     Ok(turned)
 }

@@ -23,11 +23,7 @@ pub(super) struct Swapped {
 
 impl Swapped {
     pub(super) fn read(plugins: &Path, plugin: &'static str) -> Result<Self> {
-        let path = plugins.join(format!("{plugin}.wasm"));
-        let built = std::fs::read(&path)
-            .with_context(|| format!("{}; build the plugins, or name their folder by --plugins", path.display()))?;
-        let other = renumbered(&built, plugin)
-            .with_context(|| format!("{} does not call itself {plugin} {}", path.display(), NUMBERS[0]))?;
+        let [built, other] = both(plugins, plugin)?;
         Ok(Self { plugin, versions: [other, built], handled: BTreeMap::new() })
     }
 
@@ -63,6 +59,16 @@ impl Swapped {
         let both = NUMBERS.iter().all(|number| self.handled.get(*number).is_some_and(|count| *count > 0.0));
         (name, if both { Ok(()) } else { Err(anyhow::anyhow!("one of them none")) })
     }
+}
+
+/// The component that was built, and the other version.
+pub(crate) fn both(plugins: &Path, plugin: &str) -> Result<[Vec<u8>; 2]> {
+    let path = plugins.join(format!("{plugin}.wasm"));
+    let built = std::fs::read(&path)
+        .with_context(|| format!("{}; build the plugins, or name their folder by --plugins", path.display()))?;
+    let other = renumbered(&built, plugin)
+        .with_context(|| format!("{} does not call itself {plugin} {}", path.display(), NUMBERS[0]))?;
+    Ok([built, other])
 }
 
 /// The component with another number behind its name, of the same length.

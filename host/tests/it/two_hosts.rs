@@ -1,5 +1,7 @@
 //! Two hosts share the partitions; one takes over from the other.
 
+use std::time::Instant;
+
 use anyhow::ensure;
 use saga_bench::{caller::Request, demo::component, host_process::HostProcess, target::Target, topic::groups};
 
@@ -10,6 +12,7 @@ use crate::support::{
     stack::Own,
 };
 
+const ONE_BY_ONE: usize = 30;
 const PLACED: &str = "SELECT count(*) FROM public.customer_order";
 
 /// Two hosts, each with partitions of every group; orders are placed at the first.
@@ -91,6 +94,23 @@ async fn a_host_that_stood_still_writes_nothing_when_it_goes_on() {
     pair.stack.give_back();
 }
 
+/// By itself it looks once a second.
+#[tokio::test]
+async fn the_host_that_leads_is_told_of_what_the_other_commits() {
+    let pair = Pair::start().await;
+    let product = flow::product(&pair.stack.target, ONE_BY_ONE).await;
+    let began = Instant::now();
+    for _ in 0..ONE_BY_ONE {
+        let order = Request::post("/orders", format!(r#"{{"productId":{product},"orderQty":1}}"#));
+        order.header("Prefer", "wait=30").send(pair.seconds.http().unwrap()).await.unwrap().expect(201).unwrap();
+    }
+    let each_s = began.elapsed().as_secs_f64() / ONE_BY_ONE as f64;
+    assert!(each_s < 0.7, "a saga took {each_s} s");
+    pair.second.stop().await.unwrap();
+    pair.first.stop().await.unwrap();
+    pair.stack.give_back();
+}
+
 /// The component comes in by the second host's API; no file of either host changes.
 #[tokio::test]
 async fn what_one_host_activates_the_other_takes_over() {
@@ -112,6 +132,35 @@ async fn what_one_host_activates_the_other_takes_over() {
     pair.second.stop().await.unwrap();
     pair.first.stop().await.unwrap();
     pair.stack.give_back();
+}
+
+/// What is written down is active, whether or not the host that wrote it lived to run it.
+#[tokio::test]
+async fn a_host_killed_between_the_database_and_its_swap_leaves_one_active_version() {
+    let plugin = "order-orchestrator";
+    let stack = Own::start().await;
+    let (first, second) = (&stack.target, &host::addressed(&stack.target));
+    let plugins = folder::plugins(&[]);
+    let follows = host::run(second, &plugins).await;
+    let before = host::active(second, plugin).await.unwrap();
+    let told = host::begin_with_fault(first, &plugins, "after-activation-before-swap");
+    eventually(async || Request::get("/readyz").send(first.admin()?).await?.expect(200)).await;
+    let elsewhere = folder::plugins(&[plugin]);
+    component::change(&elsewhere, plugin).unwrap();
+    host::cli_refuses(first, &["deploy", &elsewhere.join(format!("{plugin}.wasm")).display().to_string()]);
+    host::dies(told).await;
+    eventually(async || {
+        ensure!(host::active(second, plugin).await? != before, "the second host has not taken over");
+        Ok(())
+    })
+    .await;
+    let again = host::run(first, &plugins).await;
+    assert_eq!(host::active(first, plugin).await.unwrap(), host::active(second, plugin).await.unwrap());
+    Products::new(first).await.place_and_wait(first).await;
+    flow::ends_well(first).await;
+    again.stop().await.unwrap();
+    follows.stop().await.unwrap();
+    stack.give_back();
 }
 
 /// Its policy is broken when a version comes in through the other host.
