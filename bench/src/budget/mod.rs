@@ -67,7 +67,10 @@ async fn both(options: &Options, target: &Target) -> Result<()> {
     let mut report = Report::default();
     session.check(Uuid::nil(), &mut report).await?;
     let summary = Summary { machine, busy, lone, checks: report.made() };
-    report.release(&summary.table(), &summary, options.json.as_deref())
+    report.release(&summary.table(), &summary, options.json.as_deref())?;
+    let mut whole = Report::default();
+    summary.judge(&mut whole);
+    whole.finish()
 }
 
 async fn busy(options: &Options, target: &Target, session: &mut Session<'_>) -> Result<Busy> {

@@ -1,5 +1,6 @@
 //! The two budgets, as tables and as JSON.
 
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::lone::Lone;
@@ -8,9 +9,12 @@ use super::tally::{Owner, Tally};
 use crate::load::Level;
 use crate::machine::Machine;
 use crate::output;
+use crate::report::Report;
 use crate::service::SERVICES;
 
 const MICROS: f64 = 1e6;
+/// What may be in no stop, of the whole.
+const REST_MAX: f64 = 0.15;
 
 /// Everything measured.
 #[derive(Debug, Serialize)]
@@ -92,23 +96,44 @@ impl Part {
 }
 
 impl Summary {
+    /// What the profile finds is what `/proc` says, and the rest of the latency is as small.
+    pub(super) fn judge(&self, report: &mut Report) {
+        report.area("whether the stops are all");
+        let (sum, measured) = self.busy.sums();
+        report.note(
+            format!("CPU: the stops are {:.2} of what is measured", sum / measured),
+            within((sum - measured).abs() / measured),
+        );
+        let rest = self.lone.rest_ms / self.lone.mean_ms;
+        report.note(format!("latency: {rest:.2} of it is in no stop"), within(rest.abs()));
+    }
+
     pub(super) fn table(&self) -> String {
         format!("{}\n{}", output::table(&self.busy.rows()), output::table(&self.lone.rows()))
     }
 }
 
+fn within(share: f64) -> Result<()> {
+    ensure!(share <= REST_MAX, "more than {REST_MAX}: the rules or the host's counters miss something");
+    Ok(())
+}
+
 impl Busy {
+    /// Of the stops, and measured: microseconds per saga.
+    fn sums(&self) -> (f64, f64) {
+        (self.parts.iter().map(Part::sum_us).sum(), self.parts.iter().map(|part| part.measured_us).sum())
+    }
+
     fn rows(&self) -> Vec<Vec<String>> {
         let Level { demand, sagas_per_s, latency, .. } = &self.level;
         let head = format!("CPU, {demand}, {sagas_per_s:.0} sagas/s, p50 {:.1} ms", latency.p50_ms);
-        let measured: f64 = self.parts.iter().map(|part| part.measured_us).sum();
+        let (sum, measured) = self.sums();
         let row = |name: String, us: f64| vec![name, format!("{us:.1}"), format!("{:.1}", us / measured * 100.0)];
         let mut rows = vec![vec![head, "µs per saga".to_owned(), "% of all".to_owned()]];
         for part in &self.parts {
             rows.push(row(part.owner.to_owned(), part.sum_us()));
             rows.extend(part.stops.iter().map(|cost| row(format!("  {}", cost.stop), cost.us)));
         }
-        let sum: f64 = self.parts.iter().map(Part::sum_us).sum();
         rows.push(row("sum of the stops, by the profile".to_owned(), sum));
         rows.push(row("measured, by /proc".to_owned(), measured));
         for part in &self.parts {
@@ -139,13 +164,19 @@ impl Lone {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cost, Lane, Lone, Metrics, Part, lanes};
+    use super::{Cost, Lane, Lone, Metrics, Part, lanes, within};
 
     #[test]
     fn a_part_is_the_sum_of_its_stops() {
         let cost = |us| Cost { stop: "x", us };
         let part = Part { owner: "host", stops: vec![cost(1.5), cost(2.0)], measured_us: 4.0 };
         assert!((part.sum_us() - 3.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_budget_that_misses_something_is_none() {
+        assert!(within(0.15).is_ok());
+        assert!(within(0.16).is_err());
     }
 
     #[test]

@@ -117,7 +117,8 @@ fn client(setting: &Setting, runtime: Handle, gather_ms: u32) -> anyhow::Result<
     let group = setting.service.active.load().version.policy.kafka.group.clone();
     // Kafka answers when there is anything; for a plugin that gathers, when there is much, or that time has passed.
     let (wait_ms, bytes) = if gather_ms == 0 { (FETCH_WAIT_MS, 1) } else { (gather_ms, GATHERED_BYTES) };
-    let context = Claims { setting: setting.clone(), runtime, epochs: Mutex::default() };
+    let context =
+        Claims { setting: setting.clone(), runtime, epochs: Mutex::default(), refused: AtomicBool::default() };
     setting
         .brokers
         .client(
@@ -210,7 +211,8 @@ impl Reader {
 
     fn commit_changes(&mut self) {
         let positions = self.setting.sources.positions();
-        if positions != self.committed {
+        let refused = self.consumer.context().refused.swap(false, Ordering::AcqRel);
+        if refused || positions != self.committed {
             commit(&self.consumer, &self.setting.sources, CommitMode::Async);
             self.committed = positions;
         }
