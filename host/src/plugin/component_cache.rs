@@ -10,7 +10,9 @@ use std::{
     hash::{Hash, Hasher},
     io::{Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::mpsc,
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -31,8 +33,10 @@ const NICENESS: i32 = 10;
 pub(super) struct ComponentCache {
     folder: PathBuf,
     settings: Vec<u8>,
+    /// Nobody who waits for a component that is there waits for one that is compiled.
+    loader: Aside,
     /// Compiling uses all cores already: one component at a time.
-    compiling: Mutex<()>,
+    compiler: Mutex<Aside>,
 }
 
 /// Where a component came from.
@@ -55,7 +59,8 @@ impl ComponentCache {
         let mut settings = Fingerprint(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut settings);
         prune(&folder, KEPT);
-        Ok(Self { folder, settings: settings.0.finalize().to_vec(), compiling: Mutex::new(()) })
+        let (loader, compiler) = (Aside::start("load-plugin")?, Aside::start("compile-plugin")?);
+        Ok(Self { folder, settings: settings.0.finalize().to_vec(), loader, compiler: Mutex::new(compiler) })
     }
 
     /// The component of these bytes, from the folder or compiled on a thread of low priority.
@@ -66,18 +71,18 @@ impl ComponentCache {
         let path = self.path(bytes);
         let cached = || {
             let (engine, path) = (engine.clone(), path.clone());
-            aside(move || read(&engine, &path))
+            self.loader.run(move || read(&engine, &path))
         };
         if let Some(component) = cached().await? {
             return Ok((component, Origin::Cached));
         }
-        let _turn = self.compiling.lock().await;
+        let compiling = self.compiler.lock().await;
         if let Some(component) = cached().await? {
             return Ok((component, Origin::Cached));
         }
         let begun = Instant::now();
-        let (compiler, source) = (engine.clone(), bytes.to_vec());
-        let component = aside(move || Component::from_binary(&compiler, &source)).await??;
+        let (engine, source) = (engine.clone(), bytes.to_vec());
+        let component = compiling.run(move || Component::from_binary(&engine, &source)).await??;
         if let Err(error) = component.serialize().map_err(anyhow::Error::from).and_then(|code| write(&path, &code)) {
             tracing::warn!(error = format!("{error:#}"), "a compiled component is not kept");
         }
@@ -106,16 +111,36 @@ impl Hasher for Fingerprint {
     }
 }
 
-/// Does it on a thread of low priority, so that nobody who is served waits for it.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> wasmtime::Result<T> {
-    let (answer, done) = oneshot::channel();
-    let work = move || {
-        // Threads that the compiler starts inherit it. Without it the work is only ruder.
-        let _lowered = rustix::process::setpriority_process(None, NICENESS);
-        let _asker_may_be_gone = answer.send(work());
-    };
-    thread::Builder::new().name("load-plugin".to_owned()).spawn(work)?;
-    Ok(done.await?)
+/// A thread of low priority: nobody who is served waits for what it does. One for all work of a kind, since memory that came from
+/// a thread that has ended is slow to be used again.
+#[derive(Debug)]
+struct Aside(mpsc::Sender<Box<dyn FnOnce() + Send>>);
+
+impl Aside {
+    fn start(name: &str) -> anyhow::Result<Self> {
+        let (sender, work) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+        let run = move || {
+            // Threads that the compiler starts inherit it. Without it the work is only ruder.
+            let _lowered = rustix::process::setpriority_process(None, NICENESS);
+            for work in work {
+                // Whoever asked hears of it by getting no answer.
+                let _panicked = catch_unwind(AssertUnwindSafe(work));
+            }
+        };
+        thread::Builder::new().name(name.to_owned()).spawn(run).context("starting the thread that loads plugins")?;
+        Ok(Self(sender))
+    }
+
+    /// Does it when what was asked for before is done.
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> wasmtime::Result<T> {
+        let (answer, done) = oneshot::channel();
+        let work = move || {
+            let _asker_may_be_gone = answer.send(work());
+        };
+        // A thread that is gone drops it, and the answer with it.
+        let _sent = self.0.send(Box::new(work));
+        Ok(done.await?)
+    }
 }
 
 /// None when there is no such file or it is not as it was written.
