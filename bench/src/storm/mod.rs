@@ -44,8 +44,8 @@ const SETTLED_AFTER: usize = 20;
 pub struct Options {
     #[command(flatten)]
     start: StartOptions,
-    /// Seconds before the first turn: Kafka's JVM compiles for that long
-    #[arg(long, default_value_t = 15)]
+    /// Seconds before the first turn: the host's memory grows for that long by the load alone, and Kafka's JVM compiles
+    #[arg(long, default_value_t = 90)]
     warmup_s: u64,
     /// Do not wait until the machine is quiet
     #[arg(long)]

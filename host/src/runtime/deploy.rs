@@ -146,7 +146,11 @@ impl Shared {
         {
             return Err(DeployError::SameDigest(digest.to_owned()));
         }
-        let version = Arc::new(Version::load(&self.engine, name, bytes, Arc::new(policy)).await?);
+        let drains = service.as_ref().and_then(|service| service.draining.under(digest, &policy.digest));
+        let version = match drains {
+            Some(version) => version,
+            None => Arc::new(Version::load(&self.engine, name, bytes, Arc::new(policy)).await?),
+        };
         self.check_against_others(&version)?;
         let stay = self.check_in_flight(&version, instead_of.is_some()).await?;
         self.prepare(&version).await?;

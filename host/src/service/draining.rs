@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Running;
+use crate::plugin::version::Version;
 
 /// Before a version that cannot be loaded is tried again.
 pub const REFUSED_FOR: Duration = Duration::from_secs(30);
@@ -74,6 +75,13 @@ impl Draining {
             Some((reason, at)) if at.elapsed() < REFUSED_FOR => Found::Refused(reason.clone()),
             _ => Found::Unknown,
         }
+    }
+
+    /// The version of this digest, if it drains and has this policy: it is taken back as it stands.
+    pub fn under(&self, digest: &str, policy: &str) -> Option<Arc<Version>> {
+        let versions = self.versions.load();
+        let mut loaded = versions.iter().map(|drain| &drain.running.version);
+        loaded.find(|version| version.digest == digest && version.policy.digest == policy).cloned()
     }
 
     /// All of them.
