@@ -65,7 +65,7 @@ impl fmt::Debug for Config {
 }
 
 /// What the host does with schema migrations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum MigrationsMode {
     /// Runs what is missing.

@@ -296,6 +296,7 @@ impl Shared {
             database: database.name.clone(),
             role: role.clone(),
             migrations: version.manifest.migrations.clone(),
+            mode,
         };
         let in_place = self.provisioned.lock().contains(&wanted);
         if !in_place {

@@ -14,7 +14,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::{Stops, Tasks};
 use crate::{
-    config::Config,
+    config::{Config, MigrationsMode},
     ingress::http::router::RouteTable,
     kafka::{Brokers, Topics},
     lane::breaker::Trips,
@@ -44,6 +44,7 @@ pub(super) struct Provisioned {
     pub(super) database: String,
     pub(super) role: PluginRole,
     pub(super) migrations: Vec<Migration>,
+    pub(super) mode: MigrationsMode,
 }
 
 /// What all parts of a host see.
