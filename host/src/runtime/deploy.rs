@@ -115,7 +115,11 @@ impl Shared {
                 let sagas_stay = (*stay > 0).then_some(stay);
                 tracing::info!(plugin = name, version, digest, generation, was, sagas_stay, "plugin active");
             }
-            Err(DeployError::SameDigest(_) | DeployError::UnknownPlugin | DeployError::Conflict(_)) => {}
+            Err(DeployError::SameDigest(_)) => {
+                // It was refused under another policy, which is gone.
+                self.rejected.write().retain(|of, rejected| of != name || rejected.digest != digest);
+            }
+            Err(DeployError::UnknownPlugin | DeployError::Conflict(_)) => {}
             Err(DeployError::Rejected(reason) | DeployError::Environment(reason)) => {
                 let stays = self.service(name).filter(|_| goes_on).map_or_else(String::new, |service| {
                     format!(" {} stays active.", short(&service.active.load().version.digest))

@@ -3,7 +3,7 @@
 use std::{fs::File, os::unix::fs::symlink};
 
 use anyhow::ensure;
-use saga_bench::caller::Request;
+use saga_bench::{caller::Request, demo::component};
 use saga_host::plugin::{Policy, engine::Engine, version::Version};
 
 use crate::support::{
@@ -134,6 +134,17 @@ async fn what_lies_in_the_folder_disturbs_nobody() {
     })
     .await;
     assert_eq!(host::active(target, PLUGIN).await.unwrap(), before);
+    let policy = plugins.join(format!("{PLUGIN}.toml"));
+    let text = std::fs::read(&policy).unwrap();
+    for (text, refused) in [(&b"nonsense"[..], true), (&text, false)] {
+        component::put(&policy, text).unwrap();
+        eventually(async || {
+            let shown = host::get(target, &format!("/v1/plugins/{PLUGIN}")).await?.to_string();
+            ensure!(shown.contains("rejected") == refused, "{shown}");
+            Ok(())
+        })
+        .await;
+    }
     let elsewhere = folder::new("elsewhere").join("new.wasm");
     std::fs::write(&elsewhere, guest::in_mood("well")).unwrap();
     let link = plugins.join(".link");
