@@ -38,6 +38,8 @@ use crate::{
 
 const POLL: Duration = Duration::from_millis(100);
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
+/// The same when nothing has changed: while partitions move, Kafka takes no positions, and nobody hears of it.
+const COMMIT_AGAIN_EVERY: Duration = Duration::from_secs(10);
 /// Before a partition that another host has claimed is claimed back, if Kafka still assigns it.
 const CLAIM_BACK_AFTER: Duration = Duration::from_secs(2);
 /// What is handed to the lane at once, at the most.
@@ -117,8 +119,7 @@ fn client(setting: &Setting, runtime: Handle, gather_ms: u32) -> anyhow::Result<
     let group = setting.service.active.load().version.policy.kafka.group.clone();
     // Kafka answers when there is anything; for a plugin that gathers, when there is much, or that time has passed.
     let (wait_ms, bytes) = if gather_ms == 0 { (FETCH_WAIT_MS, 1) } else { (gather_ms, GATHERED_BYTES) };
-    let context =
-        Claims { setting: setting.clone(), runtime, epochs: Mutex::default(), refused: AtomicBool::default() };
+    let context = Claims { setting: setting.clone(), runtime, epochs: Mutex::default() };
     setting
         .brokers
         .client(
@@ -159,6 +160,7 @@ struct Reader {
     lost: Vec<(Place, Instant)>,
     paused: bool,
     commit_at: Instant,
+    commit_again_at: Instant,
     committed: Vec<(Arc<str>, i32, i64)>,
 }
 
@@ -174,6 +176,7 @@ impl Reader {
             lost: Vec::new(),
             paused: false,
             commit_at: Instant::now() + COMMIT_EVERY,
+            commit_again_at: Instant::now() + COMMIT_AGAIN_EVERY,
             committed: Vec::new(),
         })
     }
@@ -211,10 +214,10 @@ impl Reader {
 
     fn commit_changes(&mut self) {
         let positions = self.setting.sources.positions();
-        let refused = self.consumer.context().refused.swap(false, Ordering::AcqRel);
-        if refused || positions != self.committed {
+        if positions != self.committed || Instant::now() >= self.commit_again_at {
             commit(&self.consumer, &self.setting.sources, CommitMode::Async);
             self.committed = positions;
+            self.commit_again_at = Instant::now() + COMMIT_AGAIN_EVERY;
         }
     }
 

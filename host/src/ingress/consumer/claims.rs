@@ -3,10 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -33,8 +30,6 @@ pub(super) struct Claims {
     pub(super) setting: Setting,
     pub(super) runtime: Handle,
     pub(super) epochs: Mutex<HashMap<Place, i64>>,
-    /// Kafka did not take the last positions, as it does not while partitions move.
-    pub(super) refused: AtomicBool,
 }
 
 impl ClientContext for Claims {
@@ -60,12 +55,6 @@ impl ConsumerContext for Claims {
         };
         if let Err(error) = done {
             tracing::error!(plugin = self.setting.service.name, reason = %error, "Kafka's new assignment cannot be taken");
-        }
-    }
-
-    fn commit_callback(&self, committed: KafkaResult<()>, offsets: &TopicPartitionList) {
-        if committed.is_err() || offsets.elements().iter().any(|element| element.error().is_err()) {
-            self.refused.store(true, Ordering::Release);
         }
     }
 }
