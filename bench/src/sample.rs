@@ -1,5 +1,7 @@
 //! A small random source with a seed, so that a run can be repeated.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 /// SplitMix64 (Steele, Lea, Flood 2014): enough for choosing products and moments.
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -11,6 +13,12 @@ impl Sample {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { state: seed }
+    }
+
+    /// The seed that was given, or one from the clock.
+    pub fn seed(given: Option<u64>) -> u64 {
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH);
+        given.unwrap_or_else(|| clock.map_or(0, |since| since.as_secs()))
     }
 
     /// The next number.

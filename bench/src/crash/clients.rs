@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::caller::Request;
@@ -123,8 +124,17 @@ impl Flow {
     }
 }
 
+/// Starts so many clients.
+pub(crate) fn start(flow: &Arc<Flow>, clients: usize) -> JoinSet<()> {
+    let mut running = JoinSet::new();
+    for _ in 0..clients {
+        running.spawn(run(Arc::clone(flow)));
+    }
+    running
+}
+
 /// One client: takes the next order until there is none.
-pub(crate) async fn run(flow: Arc<Flow>) {
+async fn run(flow: Arc<Flow>) {
     let mut hosts: Vec<Host> =
         flow.plan.addresses.iter().map(|address| Host { address: address.clone(), connection: None }).collect();
     loop {

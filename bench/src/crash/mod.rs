@@ -12,9 +12,6 @@ mod count;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use tokio::task::JoinSet;
-
 use crate::caller::Request;
 use crate::host_process::{HostProcess, StartOptions, free_address};
 use crate::output;
@@ -22,6 +19,7 @@ use crate::report::Report;
 use crate::sample::Sample;
 use crate::target::Target;
 use crate::verify::{self, Scope};
+use anyhow::{Result, ensure};
 
 use clients::{Flow, Plan};
 
@@ -75,8 +73,7 @@ pub async fn run(options: Options) -> Result<()> {
 }
 
 async fn kill_and_count(options: &Options, target: &Target) -> Result<()> {
-    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
-    let seed = options.seed.unwrap_or(clock.as_secs());
+    let seed = Sample::seed(options.seed);
     output::line(&format!(
         "seed {seed}: {} orders, {} products of {}, {} clients, {} kills",
         options.orders, options.products, options.stock, options.clients, options.kills
@@ -86,10 +83,7 @@ async fn kill_and_count(options: &Options, target: &Target) -> Result<()> {
     let plan =
         Plan { addresses: vec![target.http()?.to_owned()], products: products.clone(), orders: options.orders, seed };
     let flow = Arc::new(Flow::new(plan, Instant::now() + Duration::from_secs(options.place_s)));
-    let mut running = JoinSet::new();
-    for _ in 0..options.clients {
-        running.spawn(clients::run(Arc::clone(&flow)));
-    }
+    let mut running = clients::start(&flow, options.clients);
     let killed = kill(options, target, &flow, &mut host, seed).await;
     if killed.is_err() {
         flow.give_up();
@@ -166,6 +160,6 @@ pub(crate) async fn count(
     Ok(())
 }
 
-fn milliseconds(count: usize) -> Duration {
+pub(crate) fn milliseconds(count: usize) -> Duration {
     Duration::from_millis(count as u64)
 }

@@ -16,16 +16,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use tokio::task::JoinSet;
-
-use crate::crash;
 use crate::crash::clients::{self, Flow, Plan};
+use crate::crash::{self, milliseconds};
 use crate::host_process::{HostProcess, StartOptions};
 use crate::output;
 use crate::report::Report;
 use crate::sample::Sample;
 use crate::target::Target;
+use anyhow::{Context, Result, ensure};
 
 use pair::Pair;
 use swapped::Swapped;
@@ -113,8 +111,7 @@ pub async fn run(options: Options) -> Result<()> {
 }
 
 async fn swap_and_count(options: &Options, target: &Target) -> Result<()> {
-    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
-    let seed = options.seed.unwrap_or(clock.as_secs());
+    let seed = Sample::seed(options.seed);
     output::line(&format!(
         "seed {seed}: {} clients, {} swaps, then {} kills",
         options.clients, options.swaps, options.kills
@@ -126,10 +123,7 @@ async fn swap_and_count(options: &Options, target: &Target) -> Result<()> {
     let addresses = vec![pair.target(0).http()?.to_owned(), pair.target(1).http()?.to_owned()];
     let plan = Plan { addresses, products: ordered, orders: ORDERS_MAX, seed };
     let flow = Arc::new(Flow::new(plan, Instant::now() + Duration::from_secs(3600)));
-    let mut running = JoinSet::new();
-    for _ in 0..options.clients {
-        running.spawn(clients::run(Arc::clone(&flow)));
-    }
+    let mut running = clients::start(&flow, options.clients);
     let mut report = Report::default();
     let swapped = swap_and_kill(options, &mut pair, &flow, Sample::new(seed ^ 0x7377_6170), &mut report).await;
     if swapped.is_ok() {
@@ -279,10 +273,6 @@ async fn kill(
         pair.agreed(plugin.name(), &[0, 1]).await?;
     }
     anyhow::bail!("{TRIES_MAX} swaps were all over before a host could be killed")
-}
-
-fn milliseconds(count: usize) -> Duration {
-    Duration::from_millis(count as u64)
 }
 
 #[cfg(test)]

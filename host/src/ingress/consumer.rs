@@ -107,7 +107,11 @@ pub fn spawn(setting: Setting) -> anyhow::Result<std::thread::JoinHandle<()>> {
                 drop(reader);
                 match Reader::new(setting.clone(), runtime.clone()) {
                     Ok(another) => reader = another,
-                    Err(error) => return tracing::error!(plugin = setting.service.name, "{error:#}"),
+                    Err(error) => {
+                        tracing::error!(plugin = setting.service.name, "{error:#}");
+                        *setting.service.consumer.trouble.lock() = Some(format!("{error:#}"));
+                        return;
+                    }
                 }
             }
         })

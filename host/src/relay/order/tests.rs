@@ -1,0 +1,186 @@
+use std::sync::Arc;
+
+use super::{Order, Records};
+
+fn records() -> Records {
+    Arc::new(Vec::new())
+}
+
+fn sent(order: &mut Order) -> Vec<i64> {
+    std::iter::from_fn(|| order.take_next()).map(|(seq, _)| seq).collect()
+}
+
+/// As a leader that has read an empty outbox up to number 10.
+fn leading() -> Order {
+    let mut order = Order::new(100);
+    order.lead();
+    order.set_alone(true);
+    order.register(10);
+    order.committed(10, records());
+    let begun = order.begin_snapshot();
+    order.snapshot(begun, vec![(10, records())], true);
+    assert_eq!(sent(&mut order), [10]);
+    order
+}
+
+#[test]
+fn a_lower_unit_that_is_committing_goes_first() {
+    let mut order = leading();
+    order.register(11);
+    order.register(12);
+    order.committed(12, records());
+    assert_eq!(sent(&mut order), [0_i64; 0]);
+    order.committed(11, records());
+    assert_eq!(sent(&mut order), [11, 12]);
+}
+
+#[test]
+fn a_rollback_leaves_no_hole() {
+    let mut order = leading();
+    order.register(11);
+    order.rolled_back(11);
+    order.register(12);
+    order.committed(12, records());
+    assert_eq!(sent(&mut order), [12]);
+}
+
+#[test]
+fn a_hole_is_cleared_by_a_snapshot_that_shows_what_must_go_first() {
+    let mut order = leading();
+    order.register(12);
+    order.committed(12, records());
+    assert_eq!(sent(&mut order), [0_i64; 0]);
+    assert!(order.wants_snapshot());
+    let begun = order.begin_snapshot();
+    order.snapshot(begun, vec![(11, records()), (12, records())], true);
+    assert_eq!(sent(&mut order), [11, 12]);
+}
+
+#[test]
+fn a_late_lower_unit_is_sent_when_it_shows() {
+    let mut order = leading();
+    order.register(12);
+    order.committed(12, records());
+    let begun = order.begin_snapshot();
+    order.snapshot(begun, vec![(12, records())], true);
+    assert_eq!(sent(&mut order), [12]);
+    let begun = order.begin_snapshot();
+    order.snapshot(begun, vec![(11, records()), (12, records())], true);
+    assert_eq!(sent(&mut order), [11]);
+}
+
+#[test]
+fn a_unit_seen_in_a_snapshot_is_not_sent_twice() {
+    let mut order = leading();
+    order.register(11);
+    let begun = order.begin_snapshot();
+    order.snapshot(begun, vec![(11, records())], true);
+    assert_eq!(sent(&mut order), [11]);
+    order.committed(11, records());
+    order.cleared(11);
+    order.committed(11, records());
+    assert_eq!(sent(&mut order), [0_i64; 0]);
+}
+
+#[test]
+fn after_a_failure_the_lowest_unacknowledged_goes_first() {
+    let mut order = leading();
+    for seq in 11..14 {
+        order.register(seq);
+        order.committed(seq, records());
+    }
+    assert_eq!(sent(&mut order), [11, 12, 13]);
+    order.cleared(10);
+    order.cleared(12);
+    order.resume();
+    assert_eq!(sent(&mut order), [11, 13]);
+}
+
+#[test]
+fn a_backlog_stays_in_the_outbox() {
+    let mut order = Order::new(4);
+    order.lead();
+    order.set_alone(true);
+    for seq in 1..=10 {
+        order.register(seq);
+        order.committed(seq, records());
+    }
+    assert!(order.wants_snapshot());
+    let begun = order.begin_snapshot();
+    order.snapshot(begun, (1..=3).map(|seq| (seq, records())).collect(), false);
+    assert_eq!(sent(&mut order), [1, 2, 3]);
+    for seq in 1..=3 {
+        order.cleared(seq);
+    }
+    assert!(order.wants_snapshot());
+    let begun = order.begin_snapshot();
+    order.snapshot(begun, (4..=10).map(|seq| (seq, records())).collect(), true);
+    assert_eq!(sent(&mut order), (4..=10).collect::<Vec<_>>());
+    assert!(!order.is_idle());
+}
+
+#[test]
+fn a_cut_off_snapshot_says_nothing_of_what_lies_above_it() {
+    let mut order = Order::new(100);
+    order.lead();
+    order.set_alone(true);
+    order.register(3_000);
+    order.committed(3_000, records());
+    let begun = order.begin_snapshot();
+    order.snapshot(begun, (1..=5).map(|seq| (seq, records())).collect(), false);
+    assert_eq!(sent(&mut order), [1, 2, 3, 4, 5]);
+    assert!(order.wants_snapshot());
+    let begun = order.begin_snapshot();
+    order.snapshot(begun, vec![(6, records()), (3_000, records())], true);
+    assert_eq!(sent(&mut order), [6, 3_000]);
+}
+
+#[test]
+fn with_other_hosts_nothing_passes_a_hole_without_a_look() {
+    let mut order = leading();
+    order.set_alone(false);
+    order.register(16);
+    order.committed(16, records());
+    assert!(order.wants_snapshot());
+    let begun = order.begin_snapshot();
+    order.snapshot(begun, vec![(16, records())], true);
+    assert_eq!(sent(&mut order), [16]);
+    order.register(17);
+    order.committed(17, records());
+    assert_eq!(sent(&mut order), [0_i64; 0]);
+    let begun = order.begin_snapshot();
+    order.snapshot(begun, vec![(15, records()), (17, records())], true);
+    assert_eq!(sent(&mut order), [15, 17]);
+}
+
+#[test]
+fn what_commits_while_a_snapshot_is_read_is_looked_for_again() {
+    let mut order = leading();
+    for seq in 11..=120 {
+        order.register(seq);
+        order.committed(seq, records());
+    }
+    order.register(121);
+    let begun = order.begin_snapshot();
+    order.committed(121, records());
+    order.snapshot(begun, (11..=120).map(|seq| (seq, records())).collect(), true);
+    assert_eq!(sent(&mut order), (11..=120).collect::<Vec<_>>());
+    (10..=120).for_each(|seq| order.cleared(seq));
+    assert!(order.wants_snapshot());
+}
+
+#[test]
+fn a_commit_under_way_outlives_a_change_of_the_lead() {
+    let mut order = leading();
+    order.register(11);
+    order.register(12);
+    order.follow();
+    order.committed(11, records());
+    order.lead();
+    order.set_alone(true);
+    order.committed(12, records());
+    assert_eq!(sent(&mut order), [0_i64; 0]);
+    let begun = order.begin_snapshot();
+    order.snapshot(begun, vec![(11, records()), (12, records())], true);
+    assert_eq!(sent(&mut order), [11, 12]);
+}
