@@ -34,6 +34,7 @@ pub mod sample;
 pub mod service;
 pub mod storm;
 pub mod swap_crash;
+mod swapped;
 pub mod target;
 pub mod topic;
 pub mod verify;

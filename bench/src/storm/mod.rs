@@ -8,9 +8,9 @@
 //! ```
 
 mod gaps;
+mod handled;
 mod readers;
 mod summary;
-pub(crate) mod versions;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,14 +24,14 @@ use crate::machine::Machine;
 use crate::output;
 use crate::process::resident_bytes;
 use crate::report::Report;
+use crate::swapped::{PLUGINS, Swapped};
 use crate::target::Target;
 
 use gaps::Gaps;
+use handled::Handled;
 use readers::Readers;
 use summary::{Part, Summary};
-use versions::Swapped;
 
-const PLUGINS: [&str; 2] = ["order-orchestrator", "inventory-command"];
 /// Between two swaps: the sagas of one version end meanwhile, so that it retires.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Turns of calm and storm.
@@ -70,8 +70,7 @@ pub async fn run(options: Options) -> Result<()> {
 }
 
 async fn storm(options: &Options, target: &Target) -> Result<()> {
-    let mut swapped =
-        [Swapped::read(&options.start.plugins, PLUGINS[0])?, Swapped::read(&options.start.plugins, PLUGINS[1])?];
+    let mut swapped = Swapped::all(&options.start.plugins)?;
     let shape = Shape {
         products: 1000,
         empty_products: 100,
@@ -88,7 +87,7 @@ async fn storm(options: &Options, target: &Target) -> Result<()> {
     let (turned, seen) = session.beside(options.clients, work).await?;
     let mut report = Report::default();
     session.check(Uuid::nil(), &mut report).await?;
-    let summary = Summary::of(machine, options.swaps, turned, seen, &swapped);
+    let summary = Summary::of(machine, options.swaps, turned, seen);
     report.release(&summary.table(), &summary, options.json.as_deref())?;
     let mut promises = Report::default();
     summary.judge(&mut promises);
@@ -101,6 +100,7 @@ struct Turned {
     storm: Part,
     /// Resident bytes of the host after the first swaps, and after the last.
     memory: [Option<u64>; 2],
+    handled: [Handled; 2],
 }
 
 async fn turns(options: &Options, target: &Target, swapped: &mut [Swapped; 2], window: &Window) -> Result<Turned> {
@@ -110,7 +110,8 @@ async fn turns(options: &Options, target: &Target, swapped: &mut [Swapped; 2], w
         one.swap(target).await?;
         one.swap(target).await?;
     }
-    let mut turned = Turned { calm: Part::default(), storm: Part::default(), memory: [None; 2] };
+    let mut turned =
+        Turned { calm: Part::default(), storm: Part::default(), memory: [None; 2], handled: PLUGINS.map(Handled::of) };
     let mut made = 0;
     for turn in 1..=TURNS {
         let swaps = options.swaps * turn / TURNS - made;
@@ -131,7 +132,7 @@ async fn turns(options: &Options, target: &Target, swapped: &mut [Swapped; 2], w
             }
         }
         turned.storm.add(gaps.all(), readers.stop().await?);
-        for one in swapped.iter_mut() {
+        for one in &mut turned.handled {
             one.count(target).await?;
         }
         turned.memory[1] = target.pids.host.and_then(resident_bytes);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use super::{Turned, versions::Swapped};
+use super::{Turned, handled::Handled};
 use crate::latency::{self, Latencies};
 use crate::load::Seen;
 use crate::machine::Machine;
@@ -57,7 +57,7 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    pub(super) fn of(machine: Machine, swaps: usize, turned: Turned, seen: Seen, swapped: &[Swapped]) -> Self {
+    pub(super) fn of(machine: Machine, swaps: usize, turned: Turned, seen: Seen) -> Self {
         let figures = |part: Part| Figures { gaps: part.gaps.summary(), reads: part.reads.summary() };
         Self {
             machine,
@@ -68,7 +68,7 @@ impl Summary {
             calm: figures(turned.calm),
             storm: figures(turned.storm),
             memory: turned.memory,
-            both_handled: swapped.iter().map(Swapped::both_handled).collect(),
+            both_handled: turned.handled.iter().map(Handled::both_handled).collect(),
         }
     }
 

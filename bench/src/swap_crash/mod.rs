@@ -9,7 +9,6 @@
 //! ```
 
 mod pair;
-mod swapped;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,13 +21,12 @@ use crate::host_process::{HostProcess, StartOptions};
 use crate::output;
 use crate::report::Report;
 use crate::sample::Sample;
+use crate::swapped::{PLUGINS, Swapped};
 use crate::target::Target;
 use anyhow::{Context, Result, ensure};
 
 use pair::Pair;
-use swapped::Swapped;
 
-const PLUGINS: [&str; 2] = ["order-orchestrator", "inventory-command"];
 /// Until both hosts are on the new generation, from the request on.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(1);
 /// A host asks that often what others have activated.
@@ -151,10 +149,7 @@ async fn swap_and_kill(
     mut sample: Sample,
     report: &mut Report,
 ) -> Result<()> {
-    let mut plugins = Vec::new();
-    for plugin in PLUGINS {
-        plugins.push(Swapped::read(&options.start.plugins, plugin)?);
-    }
+    let mut plugins = Swapped::all(&options.start.plugins)?;
     report.area("swaps on one of two hosts");
     let answered = undisturbed(options, pair, &mut plugins, report).await?;
     let mut killed: BTreeMap<Moment, usize> = BTreeMap::new();
