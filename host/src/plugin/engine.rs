@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, component::Linker};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, component::Linker};
 
 use super::{component_cache::ComponentCache, ticker::Ticker};
 use crate::capability::{self, guest::Guest};
@@ -92,7 +92,9 @@ fn config() -> Config {
         .max_memory_size((MEMORY_MIB_MAX as usize) << 20)
         .max_unused_warm_slots(INSTANCES_MAX / 4)
         .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
-        .table_keep_resident(KEEP_RESIDENT_BYTES);
+        .table_keep_resident(KEEP_RESIDENT_BYTES)
+        // Kernels since 6.7 tell which pages an instance wrote: only those are put back, and few are given up to be mapped anew.
+        .pagemap_scan(Enabled::Auto);
     let mut config = Config::new();
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
