@@ -21,6 +21,10 @@ const TEST_AFTER: Duration = Duration::from_secs(1);
 const IDLE_IN_TRANSACTION_MS: u64 = 5_000;
 const LOCK_TIMEOUT_MS_MAX: u64 = 3_000;
 const TCP_USER_TIMEOUT_MS: u64 = 10_000;
+/// Rows are found by key, in tables that may have been empty when a plan was made or the table was
+/// last analysed, and that keep dead rows until they are vacuumed: a plan that reads the whole
+/// table would be kept, and its cost would call for JIT.
+const PLANS: [(&str, &str); 2] = [("enable_seqscan", "off"), ("jit", "off")];
 
 /// An error of the network without what sqlx puts before it: both would name the cause.
 fn said_once(error: sqlx::Error) -> anyhow::Error {
@@ -79,7 +83,7 @@ impl Server {
     /// The named database, by the host's own account. Connects when first used.
     #[must_use]
     pub fn database(&self, name: &str) -> Database {
-        let options = self.options.clone().database(name);
+        let options = self.options.clone().database(name).options(PLANS);
         let admin = PgPoolOptions::new()
             .max_connections(ADMIN_CONNECTIONS_MAX)
             .acquire_timeout(Duration::from_secs(5))
@@ -125,6 +129,7 @@ impl Database {
             .database(&self.name)
             .username(&role.name)
             .application_name(&format!("saga-host {}", role.plugin))
+            .options(PLANS)
             .options([
                 ("search_path", "public".to_owned()),
                 ("statement_timeout", unit_ms.to_string()),
@@ -133,10 +138,6 @@ impl Database {
                 ("tcp_user_timeout", TCP_USER_TIMEOUT_MS.to_string()),
                 ("standard_conforming_strings", "on".to_owned()),
                 ("TimeZone", "UTC".to_owned()),
-                // Units find rows by key, in tables that may have been empty when a plan was made:
-                // a plan that reads the whole table would be kept, and its cost would call for JIT.
-                ("enable_seqscan", "off".to_owned()),
-                ("jit", "off".to_owned()),
                 // The parameters are arrays, for which Postgres would plan anew in every unit.
                 ("plan_cache_mode", "force_generic_plan".to_owned()),
             ]);
