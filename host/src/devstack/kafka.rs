@@ -162,8 +162,8 @@ fn server_properties(log_folder: &Path, port: u16, controller_port: u16) -> Stri
          listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
          controller.listener.names=CONTROLLER\n\
          log.dirs={log_folder}\n\
-         num.network.threads=2\n\
-         num.io.threads=2\n\
+         num.network.threads=1\n\
+         num.io.threads=1\n\
          auto.create.topics.enable=false\n\
          offsets.topic.num.partitions=4\n\
          offsets.topic.replication.factor=1\n\
