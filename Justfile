@@ -92,6 +92,10 @@ budget *ARGS: build-plugins build-release
 backlog *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench backlog {{ ARGS }}
 
+# How soon a host is ready, and what it needs with nothing to do
+idle *ARGS: build-plugins build-release
+    {{ target }}/release/saga-bench idle {{ ARGS }}
+
 # Kill a host again and again while orders flow, then count; options as in `saga-bench crash --help`
 crash *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench crash {{ ARGS }}

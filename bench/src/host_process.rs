@@ -13,7 +13,7 @@ use crate::caller::Request;
 use crate::target::{Further, Target};
 use crate::topic::groups;
 
-const POLL: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(20);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// Below what Linux and macOS give to outgoing connections, which would race for it.
 const PICKED_PORTS: std::ops::Range<u16> = 12_000..32_000;

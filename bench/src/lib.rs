@@ -23,6 +23,7 @@ pub mod database;
 pub mod demo;
 pub mod growth;
 pub mod host_process;
+pub mod idle;
 pub mod latency;
 pub mod load;
 pub mod machine;

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use saga_bench::{backlog, budget, compare, contract, crash, demo, growth, load, output, storm, swap_crash, verify};
+use saga_bench::{
+    backlog, budget, compare, contract, crash, demo, growth, idle, load, output, storm, swap_crash, verify,
+};
 
 /// Load and crash runs against a saga-host, with the contract and its invariants checked from outside
 #[derive(Parser)]
@@ -53,6 +55,9 @@ enum Command {
     /// Measure the memory of a host that works off a backlog, and of one ten times as large
     #[command(after_help = "Example: saga-bench backlog --orders 100000")]
     Backlog(backlog::Options),
+    /// Measure a host with nothing to do: until it is ready, and then its CPU and memory
+    #[command(after_help = "Example: saga-bench idle --measure-s 20")]
+    Idle(idle::Options),
     /// Check all invariants of a system at a quiet moment
     #[command(after_help = "Example: saga-bench verify --wait-s 30")]
     Verify(verify::Options),
@@ -90,6 +95,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Growth(options) => growth::run(options).await,
         Command::Compare(options) => compare::run(options).await,
         Command::Backlog(options) => backlog::run(options).await,
+        Command::Idle(options) => idle::run(options).await,
         Command::Budget(options) => budget::run(options).await,
         Command::Verify(options) => verify::run(options).await,
         Command::Crash(options) => crash::run(options).await,
