@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::caller::Request;
 use crate::connection::Connection;
-use crate::host_process::{HostProcess, StartOptions, free_address};
+use crate::host_process::{HostProcess, StartOptions, on_fresh_stack};
 use crate::output;
 use crate::process::peak_bytes;
 use crate::report::Report;
@@ -64,13 +64,8 @@ pub async fn run(options: Options) -> Result<()> {
     let mut piles = Vec::new();
     for orders in [options.orders / 10, options.orders] {
         output::line(&format!("{orders} orders wait for {AWAY}"));
-        options.start.prepare()?;
-        let (stack, mut target) = HostProcess::stack(&options.start).await?;
-        target.http = Some(free_address()?);
-        target.admin = Some(free_address()?);
-        let pile = measure(&options, &target, orders, &mut report).await;
-        stack.stop().await?;
-        piles.push(pile?);
+        let work = async |target: &Target| measure(&options, target, orders, &mut report).await;
+        piles.push(on_fresh_stack(&options.start, work).await?);
         report.finish().context("no figures: the run broke what the host promises")?;
     }
     report.release(&table(&piles), &piles, options.json.as_deref())

@@ -126,7 +126,7 @@ impl HostProcess {
     ///
     /// # Errors
     /// As [`HostProcess::dev`].
-    pub async fn stack(options: &StartOptions) -> Result<(Self, Target)> {
+    async fn stack(options: &StartOptions) -> Result<(Self, Target)> {
         let mut started = Self::stack_command(options, &["stack"])?;
         let target = started.stack_ready(options).await?;
         Ok((started, target))
@@ -287,6 +287,13 @@ impl HostProcess {
         }
         bail!("saga-host did not stop in {} s:\n{}", STOP_WITHIN.as_secs(), tail(&self.log))
     }
+
+    async fn stop_after<T>(self, done: Result<T>) -> Result<T> {
+        let stopped = self.stop().await;
+        let done = done?;
+        stopped?;
+        Ok(done)
+    }
 }
 
 impl Drop for HostProcess {
@@ -303,11 +310,18 @@ impl Drop for HostProcess {
 pub async fn on_fresh_data<T>(options: &StartOptions, work: impl AsyncFnOnce(&Target) -> Result<T>) -> Result<T> {
     options.prepare()?;
     let (host, target) = HostProcess::dev(options).await?;
-    let done = work(&target).await;
-    let stopped = host.stop().await;
-    let done = done?;
-    stopped?;
-    Ok(done)
+    host.stop_after(work(&target).await).await
+}
+
+/// The same with a `saga-host stack`; the target has addresses that a host may serve on.
+///
+/// # Errors
+/// As [`on_fresh_data`].
+pub async fn on_fresh_stack<T>(options: &StartOptions, work: impl AsyncFnOnce(&Target) -> Result<T>) -> Result<T> {
+    options.prepare()?;
+    let (stack, stacked) = HostProcess::stack(options).await?;
+    let target = Target { http: Some(free_address()?), admin: Some(free_address()?), ..stacked };
+    stack.stop_after(work(&target).await).await
 }
 
 /// The kernel asks the child to end when the thread that started it has ended, also by SIGKILL; where `setpriv` of

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::host_process::{HostProcess, StartOptions, free_address};
+use crate::host_process::{HostProcess, StartOptions, on_fresh_stack};
 use crate::output;
 use crate::process::{Processes, resident_bytes, ticks_per_second};
 use crate::report::Report;
@@ -53,16 +53,11 @@ struct Compiled {
 /// # Errors
 /// Something cannot be started, or what the host says of its plugins cannot be read.
 pub async fn run(mut options: Options) -> Result<()> {
-    options.start.prepare()?;
     let cache = options.start.folder.join("cache").display().to_string();
     options.start.environment.push(("SAGA_HOST_CACHE".to_owned(), cache));
-    let (stack, mut target) = HostProcess::stack(&options.start).await?;
-    target.http = Some(free_address()?);
-    target.admin = Some(free_address()?);
     let mut report = Report::silent();
-    let idle = measure(&options, &target, &mut report).await;
-    stack.stop().await?;
-    let idle = idle?;
+    let work = async |target: &Target| measure(&options, target, &mut report).await;
+    let idle = on_fresh_stack(&options.start, work).await?;
     report.release(&table(&idle), &idle, options.json.as_deref())
 }
 

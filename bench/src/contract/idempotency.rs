@@ -12,14 +12,15 @@ pub async fn check(system: &System, report: &mut Report) {
     report.area("idempotency");
     report.run("POST /orders with the same key answers the same and writes nothing", orders(system)).await;
     report.run("POST /stocks with the same key answers the same and writes nothing", stocks(system)).await;
+    report.run("a key of characters that SQL quotes is a key like others", quoted(system)).await;
     report.run("another body under the same key is 409", conflict(system)).await;
     report.run("the key of one service is free in the other", apart(system)).await;
     report.run("twenty callers at once with one key make one order", at_once(system)).await;
     report.run("a request that was refused may be sent again, corrected, with its key", after_refusal(system)).await;
 }
 
-async fn same_twice(system: &System, database: &str, request: Request) -> Result<()> {
-    let request = request.header("Idempotency-Key", new_id());
+async fn same_twice(system: &System, database: &str, request: Request, key: String) -> Result<()> {
+    let request = request.header("Idempotency-Key", key);
     let first = system.send(request.clone()).await?.expect(201)?;
     system.quiet().await?;
     let rows = system.databases.written_rows(database).await?;
@@ -32,11 +33,16 @@ async fn same_twice(system: &System, database: &str, request: Request) -> Result
 
 async fn orders(system: &System) -> Result<()> {
     let product = system.product(10).await?;
-    same_twice(system, "cmd-order", order_request(product, 1)).await
+    same_twice(system, "cmd-order", order_request(product, 1), new_id()).await
 }
 
 async fn stocks(system: &System) -> Result<()> {
-    same_twice(system, "cmd-inventory", Request::post("/stocks", r#"{"qty":3}"#)).await
+    same_twice(system, "cmd-inventory", Request::post("/stocks", r#"{"qty":3}"#), new_id()).await
+}
+
+async fn quoted(system: &System) -> Result<()> {
+    let key = format!(r#"{{NULL,'a"b\c',}}{}"#, new_id());
+    same_twice(system, "cmd-inventory", Request::post("/stocks", r#"{"qty":4}"#), key).await
 }
 
 async fn conflict(system: &System) -> Result<()> {

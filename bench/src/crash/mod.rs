@@ -12,14 +12,15 @@ mod count;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, ensure};
+
 use crate::caller::Request;
-use crate::host_process::{HostProcess, StartOptions, free_address};
+use crate::host_process::{HostProcess, StartOptions, on_fresh_stack};
 use crate::output;
 use crate::report::Report;
 use crate::sample::Sample;
 use crate::target::Target;
 use crate::verify::{self, Scope};
-use anyhow::{Result, ensure};
 
 use clients::{Flow, Plan};
 
@@ -63,13 +64,7 @@ pub struct Options {
 /// # Errors
 /// Something could not be started, an order was refused or lost, or an invariant is broken.
 pub async fn run(options: Options) -> Result<()> {
-    options.start.prepare()?;
-    let (stack, mut target) = HostProcess::stack(&options.start).await?;
-    target.http = Some(free_address()?);
-    target.admin = Some(free_address()?);
-    let outcome = kill_and_count(&options, &target).await;
-    let stopped = stack.stop().await;
-    outcome.and(stopped)
+    on_fresh_stack(&options.start, async |target: &Target| kill_and_count(&options, target).await).await
 }
 
 async fn kill_and_count(options: &Options, target: &Target) -> Result<()> {

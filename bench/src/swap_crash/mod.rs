@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::crash::clients::{self, Flow, Plan};
 use crate::crash::{self, milliseconds};
-use crate::host_process::{HostProcess, StartOptions};
+use crate::host_process::{StartOptions, on_fresh_stack};
 use crate::output;
 use crate::report::Report;
 use crate::sample::Sample;
@@ -101,11 +101,7 @@ fn chosen(number: usize) -> (Moment, usize) {
 /// # Errors
 /// Something could not be started, the hosts do not agree, an order was refused or lost, or an invariant is broken.
 pub async fn run(options: Options) -> Result<()> {
-    options.start.prepare()?;
-    let (stack, target) = HostProcess::stack(&options.start).await?;
-    let outcome = swap_and_count(&options, &target).await;
-    let stopped = stack.stop().await;
-    outcome.and(stopped)
+    on_fresh_stack(&options.start, async |target: &Target| swap_and_count(&options, target).await).await
 }
 
 async fn swap_and_count(options: &Options, target: &Target) -> Result<()> {
