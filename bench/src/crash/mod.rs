@@ -39,9 +39,9 @@ pub struct Options {
     /// Products that they ask for
     #[arg(long, default_value_t = 20)]
     products: usize,
-    /// Pieces of each product; an order asks for 1 to 3
-    #[arg(long, default_value_t = 120)]
-    stock: i64,
+    /// Pieces of each product; an order asks for 1 to 3 [default: three fifths of what the orders will ask for]
+    #[arg(long)]
+    stock: Option<i64>,
     /// Clients that place the orders
     #[arg(long, default_value_t = 16)]
     clients: usize,
@@ -69,12 +69,13 @@ pub async fn run(options: Options) -> Result<()> {
 
 async fn kill_and_count(options: &Options, target: &Target) -> Result<()> {
     let seed = Sample::seed(options.seed);
+    let stock = options.stock.unwrap_or_else(|| stock_for(options.orders, options.products));
     output::line(&format!(
-        "seed {seed}: {} orders, {} products of {}, {} clients, {} kills",
-        options.orders, options.products, options.stock, options.clients, options.kills
+        "seed {seed}: {} orders, {} products of {stock}, {} clients, {} kills",
+        options.orders, options.products, options.clients, options.kills
     ));
     let mut host = HostProcess::run(&options.start, target).await?;
-    let products = create_products(target, options.products, options.stock).await?;
+    let products = create_products(target, options.products, stock).await?;
     let plan =
         Plan { addresses: vec![target.http()?.to_owned()], products: products.clone(), orders: options.orders, seed };
     let flow = Arc::new(Flow::new(plan, Instant::now() + Duration::from_secs(options.place_s)));
@@ -88,13 +89,19 @@ async fn kill_and_count(options: &Options, target: &Target) -> Result<()> {
     let outcome = match killed {
         Ok(()) => {
             let quiet_within = Duration::from_secs(options.quiet_s);
-            count(target, &flow, &products, options.stock, quiet_within, &mut report).await
+            count(target, &flow, &products, stock, quiet_within, &mut report).await
         }
         Err(error) => Err(error),
     };
     let stopped = host.stop().await;
     outcome?;
     report.finish().and(stopped)
+}
+
+/// So that some orders are confirmed and some cancelled: an order asks for two pieces on average.
+fn stock_for(orders: usize, products: usize) -> i64 {
+    let asked = 2 * orders / products.max(1);
+    i64::try_from(asked * 3 / 5).unwrap_or(i64::MAX)
 }
 
 /// The numbers of so many products, each with this stock.
