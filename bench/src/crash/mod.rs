@@ -165,3 +165,16 @@ pub(crate) async fn count(
 pub(crate) fn milliseconds(count: usize) -> Duration {
     Duration::from_millis(count as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::stock_for;
+
+    #[test]
+    fn there_is_less_stock_than_orders_ask_for() {
+        assert_eq!(
+            [(2_000, 20), (500, 20), (3, 1)].map(|(orders, products)| stock_for(orders, products)),
+            [120, 30, 3]
+        );
+    }
+}
