@@ -36,7 +36,7 @@ use crate::{
     service::Service,
 };
 
-const POLL: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(250);
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// The same when nothing has changed: while partitions move, Kafka takes no positions, and nobody hears of it.
 const COMMIT_AGAIN_EVERY: Duration = Duration::from_secs(10);

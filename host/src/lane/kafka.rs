@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// How often the database is asked what fell due.
-const DUE_EVERY: Duration = Duration::from_millis(250);
+const DUE_EVERY: Duration = Duration::from_millis(500);
 /// How often a lane that stands still looks whether it may go on.
 const STAND_STILL: Duration = Duration::from_millis(100);
 
