@@ -12,6 +12,7 @@ pub mod ingress;
 pub mod kafka;
 pub mod lane;
 pub mod log;
+pub mod neighbours;
 pub mod plugin;
 pub mod problem;
 pub mod relay;

@@ -53,7 +53,7 @@ impl HttpLane {
             let batch = self.take_batch();
             self.pace.start();
             self.process(batch).await;
-            self.pace.end();
+            self.seat.service.relay.neighbours().units_take(self.pace.end());
         }
         self.seat.release().await;
     }

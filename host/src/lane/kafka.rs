@@ -85,7 +85,7 @@ impl KafkaLane {
             let batch = self.take_batch();
             self.pace.start();
             self.process(batch).await;
-            self.pace.end();
+            self.seat.service.relay.neighbours().units_take(self.pace.end());
         }
         self.seat.release().await;
     }

@@ -39,10 +39,11 @@ impl Pace {
         self.started_at = Instant::now();
     }
 
-    /// It has ended.
-    pub(super) fn end(&mut self) {
+    /// It has ended. Gives how long a unit takes.
+    pub(super) fn end(&mut self) -> Duration {
         self.ended_at = Instant::now();
         self.took(self.ended_at - self.started_at);
+        self.takes
     }
 
     fn took(&mut self, took: Duration) {

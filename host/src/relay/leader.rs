@@ -7,12 +7,12 @@ use std::{
 };
 
 use anyhow::Context;
+use sqlx::{Postgres, pool::PoolConnection};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Relay,
-    ear::Ear,
     lease::{Lease, RENEWAL},
     order::Records,
     outbox,
@@ -37,29 +37,42 @@ pub(super) type Refused = HashSet<(i64, usize)>;
 /// One producer's life: from the lowest unacknowledged unit until something breaks.
 pub(super) struct Leader<'a> {
     relay: &'a Relay,
+    /// Its own, in use as long as it leads: given back to the pool after each statement it would be tested each time.
+    database: PoolConnection<Postgres>,
     producer: Option<Producer>,
     acknowledged: Vec<i64>,
     /// By topic and key: the position of the first held record.
     held: HashMap<(String, String), i64>,
     refused: &'a mut Refused,
     upkeep: &'a mut Upkeep,
-    /// While other hosts are there.
-    ear: Option<Ear>,
+    looked_at: Instant,
+    look_by: Instant,
     read: bool,
 }
 
 impl<'a> Leader<'a> {
-    pub(super) fn new(relay: &'a Relay, refused: &'a mut Refused, upkeep: &'a mut Upkeep) -> Self {
-        Self {
+    /// Connects to the database.
+    ///
+    /// # Errors
+    /// No connection can be had.
+    pub(super) async fn begin(
+        relay: &'a Relay,
+        refused: &'a mut Refused,
+        upkeep: &'a mut Upkeep,
+    ) -> anyhow::Result<Self> {
+        let database = relay.database.admin.acquire().await.context("connecting the relay")?;
+        Ok(Self {
             relay,
+            database,
             producer: None,
             acknowledged: Vec::new(),
             held: HashMap::new(),
             refused,
             upkeep,
-            ear: None,
+            looked_at: Instant::now(),
+            look_by: Instant::now(),
             read: false,
-        }
+        })
     }
 
     /// Until the lead is lost, or the host stops and everything is sent.
@@ -68,20 +81,19 @@ impl<'a> Leader<'a> {
     /// Whatever needs a new producer or a new look at the outbox.
     pub(super) async fn publish(mut self, lease: &mut Lease, stop: &CancellationToken) -> anyhow::Result<()> {
         self.beside(lease.others);
-        self.held = outbox::held(&self.relay.database.admin).await?;
+        self.held = outbox::held(&mut self.database).await?;
         let mut renew_at = Instant::now() + RENEWAL;
-        let mut look_at = Instant::now();
         let mut clear_at = Instant::now() + CLEAR_EVERY;
         while lease.holds() {
             let now = Instant::now();
             if now >= renew_at {
-                if !lease.renew(&self.relay.database.admin, &self.relay.owner).await? {
+                if !lease.renew(&mut *self.database, &self.relay.owner).await? {
                     return Ok(());
                 }
                 renew_at = now + RENEWAL;
                 self.beside(lease.others);
                 if !self.held.is_empty() {
-                    self.held = outbox::held(&self.relay.database.admin).await?;
+                    self.held = outbox::held(&mut self.database).await?;
                 }
                 self.upkeep.look_after(&self.relay.database).await;
             }
@@ -90,10 +102,8 @@ impl<'a> Leader<'a> {
                 self.clear().await?;
                 clear_at = now + CLEAR_EVERY;
             }
-            let told = self.ear.as_ref().is_some_and(Ear::heard);
-            if told || now >= look_at || self.relay.order.lock().wants_snapshot() {
-                self.snapshot().await?;
-                look_at = now + LOOK_EVERY;
+            if self.look_at() <= Instant::now() {
+                self.look().await?;
             }
             if self.relay.publishes.load(Ordering::Acquire) {
                 self.producer()?;
@@ -108,28 +118,34 @@ impl<'a> Leader<'a> {
             let clearing = if self.acknowledged.is_empty() { renew_at } else { clear_at };
             tokio::select! {
                 () = self.relay.changed.notified() => {}
-                () = tokio::time::sleep_until(renew_at.min(look_at).min(clearing)) => {}
+                () = tokio::time::sleep_until(renew_at.min(self.look_at()).min(clearing)) => {}
                 () = stop.cancelled(), if !stop.is_cancelled() => {}
             }
         }
         Ok(())
     }
 
-    fn beside(&mut self, others: bool) {
+    fn beside(&self, others: bool) {
         self.relay.order.lock().set_alone(!others);
-        if !others {
-            self.ear = None;
-        } else if self.ear.is_none() {
-            self.ear = Some(Ear::open(&self.relay.database.admin, &self.relay.changed));
-        }
+        self.relay.neighbours.set_present(others);
     }
 
-    async fn snapshot(&mut self) -> anyhow::Result<()> {
+    /// When to look into the outbox. Beside other hosts every unit asks for it: the looks are paced then.
+    fn look_at(&self) -> Instant {
+        let neighbours = &self.relay.neighbours;
+        if !neighbours.heard_of_commits() && !self.relay.order.lock().wants_snapshot() {
+            return self.look_by;
+        }
+        if neighbours.present() { self.looked_at + neighbours.rest() } else { self.looked_at }
+    }
+
+    async fn look(&mut self) -> anyhow::Result<()> {
+        self.relay.neighbours.look();
         let (begun_at, in_flight) = {
             let mut order = self.relay.order.lock();
             (order.begin_snapshot(), order.in_flight_seqs())
         };
-        let rows = outbox::unpublished(&self.relay.database.admin, &in_flight).await?;
+        let rows = outbox::unpublished(&mut self.database, &in_flight).await?;
         let complete = i64::try_from(rows.len()).is_ok_and(|count| count < outbox::SNAPSHOT_ROWS_MAX);
         for row in &rows {
             self.refused.extend(row.held.iter().map(|index| (row.seq, *index)));
@@ -137,6 +153,8 @@ impl<'a> Leader<'a> {
         let rows = rows.into_iter().map(|row| (row.seq, row.records)).collect();
         self.relay.order.lock().snapshot(begun_at, rows, complete);
         self.read = true;
+        self.looked_at = Instant::now();
+        self.look_by = self.looked_at + LOOK_EVERY;
         Ok(())
     }
 
@@ -181,10 +199,10 @@ impl<'a> Leader<'a> {
             return Ok(());
         }
         // What a person sends again is committed together with the end of its being held.
-        self.held = outbox::held(&self.relay.database.admin).await?;
+        self.held = outbox::held(&mut self.database).await?;
         for index in behind(&self.held) {
             let reason = "an earlier record of its key is held";
-            outbox::hold(&self.relay.database.admin, seq, index, &records[index], reason).await?;
+            outbox::hold(&mut self.database, seq, index, &records[index], reason).await?;
             self.refused.insert((seq, index));
         }
         Ok(())
@@ -206,7 +224,7 @@ impl<'a> Leader<'a> {
                     topic = record.topic,
                     "Kafka refuses a record: {reason}; it is held"
                 );
-                outbox::hold(&self.relay.database.admin, *seq, *index, record, reason).await?;
+                outbox::hold(&mut self.database, *seq, *index, record, reason).await?;
                 self.refused.insert((*seq, *index));
             }
         }
@@ -223,7 +241,7 @@ impl<'a> Leader<'a> {
         if self.acknowledged.is_empty() {
             return Ok(());
         }
-        outbox::forget(&self.relay.database.admin, &self.acknowledged).await?;
+        outbox::forget(&mut self.database, &self.acknowledged).await?;
         if !self.refused.is_empty() {
             self.refused.retain(|(seq, _)| !self.acknowledged.contains(seq));
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rustix::time::{ClockId, clock_gettime};
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 
 /// How long a lease lasts after its last renewal; a successor waits that long after a crash.
 pub(super) const LEASE: Duration = Duration::from_secs(2);
@@ -30,7 +30,7 @@ const OTHERS: &str = "EXISTS (SELECT FROM saga.lane o WHERE o.slot > 0 AND o.own
 
 impl Lease {
     /// Takes the lead when nobody holds it.
-    pub(super) async fn take(pool: &PgPool, owner: &str) -> anyhow::Result<Option<Self>> {
+    pub(super) async fn take(database: impl PgExecutor<'_>, owner: &str) -> anyhow::Result<Option<Self>> {
         let asked = boot_clock();
         let taken: Option<(i64, bool)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "UPDATE saga.lane
@@ -41,14 +41,14 @@ impl Lease {
         )))
         .bind(owner)
         .bind(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX))
-        .fetch_optional(pool)
+        .fetch_optional(database)
         .await
         .context("asking for the lead of the relay")?;
         Ok(taken.map(|(epoch, others)| Self { epoch, ends: asked + LEASE, others }))
     }
 
     /// Keeps the lead; false when another host has it.
-    pub(super) async fn renew(&mut self, pool: &PgPool, owner: &str) -> anyhow::Result<bool> {
+    pub(super) async fn renew(&mut self, database: impl PgExecutor<'_>, owner: &str) -> anyhow::Result<bool> {
         let asked = boot_clock();
         let others: Option<bool> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
             "UPDATE saga.lane SET lease_until = now() + $2 * interval '1 ms'
@@ -57,7 +57,7 @@ impl Lease {
         .bind(owner)
         .bind(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX))
         .bind(self.epoch)
-        .fetch_optional(pool)
+        .fetch_optional(database)
         .await
         .context("renewing the lead of the relay")?;
         let Some(others) = others else { return Ok(false) };
@@ -67,10 +67,10 @@ impl Lease {
     }
 
     /// Lets another host take the lead at once.
-    pub(super) async fn release(self, pool: &PgPool) -> anyhow::Result<()> {
+    pub(super) async fn release(self, database: impl PgExecutor<'_>) -> anyhow::Result<()> {
         sqlx::query("UPDATE saga.lane SET lease_until = '-infinity' WHERE slot = 0 AND epoch = $1")
             .bind(self.epoch)
-            .execute(pool)
+            .execute(database)
             .await
             .context("giving up the lead of the relay")
             .map(drop)

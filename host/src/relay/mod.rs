@@ -8,10 +8,9 @@
 //! ```
 //!
 //! One host leads a database's relay. What the others commit, the leader finds in the outbox when they
-//! tell it to look.
+//! tell it to look, see [`crate::neighbours`].
 //! It never decides what is sent: that is fixed by the commit.
 
-mod ear;
 mod leader;
 mod lease;
 pub mod order;
@@ -30,7 +29,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -40,7 +39,7 @@ use self::{
     upkeep::Upkeep,
     waits::Waits,
 };
-use crate::{kafka::Brokers, store::Database};
+use crate::{kafka::Brokers, neighbours::Neighbours, store::Database};
 
 /// Units that are ready to be sent and kept in memory, at the most.
 const READY_UNITS_MAX: usize = 2_000;
@@ -58,6 +57,7 @@ pub struct Relay {
     /// Some plugin of this database publishes.
     publishes: AtomicBool,
     changed: Arc<Notify>,
+    neighbours: Arc<Neighbours>,
     /// Records handed to Kafka since the start, for the metrics.
     pub published: AtomicU64,
     /// How long units have waited here, for the metrics.
@@ -68,6 +68,8 @@ impl Relay {
     /// A relay that [`Relay::run`] starts.
     #[must_use]
     pub fn new(database: Database, brokers: Brokers, owner: &str) -> Arc<Self> {
+        let changed = Arc::<Notify>::default();
+        let neighbours = Neighbours::new(database.admin.clone(), changed.clone());
         Arc::new(Self {
             database,
             brokers,
@@ -75,10 +77,17 @@ impl Relay {
             order: Mutex::new(Order::new(READY_UNITS_MAX)),
             leading: AtomicBool::new(false),
             publishes: AtomicBool::new(false),
-            changed: Arc::default(),
+            changed,
+            neighbours,
             published: AtomicU64::new(0),
             waits: Waits::default(),
         })
+    }
+
+    /// The other hosts on this database.
+    #[must_use]
+    pub fn neighbours(&self) -> &Arc<Neighbours> {
+        &self.neighbours
     }
 
     /// The database whose outbox it empties.
@@ -116,7 +125,7 @@ impl Relay {
             self.waits.committed(seq);
         }
         self.order.lock().committed(seq, records);
-        self.changed.notify_one();
+        self.tell_leader();
     }
 
     /// The unit was rolled back.
@@ -128,7 +137,12 @@ impl Relay {
     /// COMMIT had no answer: the outbox will tell.
     pub fn unknown(&self, seq: i64) {
         self.order.lock().unknown(seq);
-        self.changed.notify_one();
+        self.tell_leader();
+    }
+
+    /// This host or another: who does not lead now, but did when the unit was handed over, has left it to the outbox.
+    fn tell_leader(&self) {
+        if self.leads() { self.changed.notify_one() } else { self.neighbours.tell_committed() }
     }
 
     /// Leads whenever it can, until `stop`; then sends what is committed and gives up the lead.
@@ -136,28 +150,14 @@ impl Relay {
         while !stop.is_cancelled() {
             match Lease::take(&self.database.admin, &self.owner).await {
                 Ok(Some(lease)) => self.lead(lease, &stop).await,
-                Ok(None) => {}
+                Ok(None) => self.neighbours.set_present(true),
                 Err(error) => {
                     tracing::warn!(database = self.database.name, reason = format!("{error:#}"), "relay waits")
                 }
             }
-            self.follow(&stop).await;
-        }
-    }
-
-    /// Tells the host that leads of what this one commits, until it is time to try for the lead again.
-    async fn follow(&self, stop: &CancellationToken) {
-        let until = Instant::now() + RENEWAL;
-        loop {
             tokio::select! {
-                biased;
-                () = self.changed.notified() => {
-                    if let Err(error) = ear::tell(&self.database.admin).await {
-                        tracing::debug!(database = self.database.name, "it will look by itself: {error:#}");
-                    }
-                }
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep_until(until) => return,
+                () = tokio::time::sleep(RENEWAL) => {}
+                () = stop.cancelled() => {}
             }
         }
     }
@@ -171,7 +171,11 @@ impl Relay {
         while lease.holds() && !(stop.is_cancelled() && self.is_idle()) {
             // Whatever an earlier producer had in flight goes again, lowest first.
             self.order.lock().resume();
-            match Leader::new(self, &mut refused, &mut upkeep).publish(&mut lease, stop).await {
+            let published = match Leader::begin(self, &mut refused, &mut upkeep).await {
+                Ok(leader) => leader.publish(&mut lease, stop).await,
+                Err(error) => Err(error),
+            };
+            match published {
                 Ok(()) => break,
                 Err(error) => {
                     tracing::warn!(database = self.database.name, reason = format!("{error:#}"), "relay starts again");

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use anyhow::Context;
-use sqlx::PgPool;
+use sqlx::PgConnection;
 
 use super::{
     order::Records,
@@ -22,12 +22,12 @@ pub(super) struct Row {
 }
 
 /// The unpublished units by `seq`, at most [`SNAPSHOT_ROWS_MAX`], without those in flight.
-pub(super) async fn unpublished(pool: &PgPool, in_flight: &[i64]) -> anyhow::Result<Vec<Row>> {
+pub(super) async fn unpublished(database: &mut PgConnection, in_flight: &[i64]) -> anyhow::Result<Vec<Row>> {
     let rows: Vec<(i64, Vec<u8>, Vec<i32>)> =
         sqlx::query_as("SELECT seq, body, held FROM saga.outbox WHERE seq <> ALL ($1) ORDER BY seq LIMIT $2")
             .bind(in_flight)
             .bind(SNAPSHOT_ROWS_MAX)
-            .fetch_all(pool)
+            .fetch_all(database)
             .await
             .context("reading the outbox")?;
     rows.into_iter()
@@ -41,19 +41,26 @@ pub(super) async fn unpublished(pool: &PgPool, in_flight: &[i64]) -> anyhow::Res
 
 /// Forgets units that Kafka has acknowledged. Lost with the machine they are sent again, so it
 /// need not wait for the disk.
-pub(super) async fn forget(pool: &PgPool, acknowledged: &[i64]) -> anyhow::Result<()> {
-    let mut transaction =
-        pool.begin_with("BEGIN; SET LOCAL synchronous_commit = off").await.context("clearing the outbox")?;
-    sqlx::query("DELETE FROM saga.outbox WHERE seq = ANY ($1)")
-        .bind(acknowledged)
-        .execute(&mut *transaction)
-        .await
-        .context("clearing the outbox")?;
-    transaction.commit().await.context("clearing the outbox")
+pub(super) async fn forget(database: &mut PgConnection, acknowledged: &[i64]) -> anyhow::Result<()> {
+    sqlx::query(
+        "WITH soon AS (SELECT set_config('synchronous_commit', 'off', true))
+         DELETE FROM saga.outbox USING soon WHERE seq = ANY ($1)",
+    )
+    .bind(acknowledged)
+    .execute(database)
+    .await
+    .context("clearing the outbox")
+    .map(drop)
 }
 
 /// Takes a record out of what is sent and keeps it for a person to see, both at once and only once.
-pub(super) async fn hold(pool: &PgPool, seq: i64, index: usize, record: &Record, reason: &str) -> anyhow::Result<()> {
+pub(super) async fn hold(
+    database: &mut PgConnection,
+    seq: i64,
+    index: usize,
+    record: &Record,
+    reason: &str,
+) -> anyhow::Result<()> {
     let body = encode(std::slice::from_ref(record)).context("encoding a refused record")?;
     sqlx::query(
         "WITH taken AS (
@@ -70,7 +77,7 @@ pub(super) async fn hold(pool: &PgPool, seq: i64, index: usize, record: &Record,
     .bind(record.key.as_ref().map(|key| String::from_utf8_lossy(key).into_owned()))
     .bind(body)
     .bind(reason)
-    .execute(pool)
+    .execute(database)
     .await
     .context("holding a refused record")
     .map(drop)
@@ -82,11 +89,11 @@ pub(super) fn position(seq: i64, index: usize) -> i64 {
 }
 
 /// What is held of this database: for each topic and key the position of its first record.
-pub(super) async fn held(pool: &PgPool) -> anyhow::Result<HashMap<(String, String), i64>> {
+pub(super) async fn held(database: &mut PgConnection) -> anyhow::Result<HashMap<(String, String), i64>> {
     let rows: Vec<(String, String, i64)> = sqlx::query_as(
         "SELECT topic, key, min(position) FROM saga.held WHERE direction = 'out' AND key IS NOT NULL GROUP BY topic, key",
     )
-    .fetch_all(pool)
+    .fetch_all(database)
     .await
     .context("reading the held records")?;
     Ok(rows.into_iter().map(|(topic, key, position)| ((topic, key), position)).collect())

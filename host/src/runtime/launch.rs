@@ -28,6 +28,7 @@ impl Shared {
         let role = PluginRole { plugin: active.version.plugin.clone(), name: policy.database.role.clone() };
         let service = Arc::new(Service {
             name: active.version.plugin.clone(),
+            waiters: Waiters::new(database.admin.clone(), relay.neighbours().clone()),
             relay,
             topics: self.topics.clone(),
             deliveries: Arc::new(Queue::new(policy.limits.queue_bytes_max)),
@@ -35,7 +36,6 @@ impl Shared {
             delivery_stages: Arc::default(),
             request_stages: Arc::default(),
             readers: Readers::new(database.clone(), role.clone()),
-            waiters: Waiters::new(database.admin.clone()),
             consumer: Health::default(),
             trips: self.trips.clone(),
             engine: self.engine.clone(),
@@ -68,6 +68,7 @@ impl Shared {
         }
         let relay = Relay::new(database.clone(), self.brokers.clone(), &self.owner);
         self.tasks.relays.spawn(relay.clone().run(self.stops.relays.clone()));
+        self.tasks.relays.spawn(relay.neighbours().clone().run(self.stops.relays.clone()));
         relays.insert(database.name.clone(), relay.clone());
         relay
     }

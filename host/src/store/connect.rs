@@ -13,7 +13,8 @@ use sqlx::{
 use super::provision::PluginRole;
 use crate::plugin::Policy;
 
-/// Connections of the host's own account to one database, at the most; with other hosts beside this one, one of them listens.
+/// Connections of the host's own account to one database, at the most. Of these the relay keeps one while it leads, and one listens
+/// while there are other hosts.
 const ADMIN_CONNECTIONS_MAX: u32 = 5;
 /// One of them that was not used for so long is tested before it is used: the server may have gone meanwhile.
 const TEST_AFTER: Duration = Duration::from_secs(1);

@@ -1,6 +1,6 @@
 //! Two hosts share the partitions; one takes over from the other.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use saga_bench::{caller::Request, demo::component, host_process::HostProcess, target::Target, topic::groups};
@@ -94,18 +94,22 @@ async fn a_host_that_stood_still_writes_nothing_when_it_goes_on() {
     pair.stack.give_back();
 }
 
-/// By itself it looks once a second.
+/// By itself the leader looks for commits once a second, and a host for ends every 200 ms: about half of these sagas end on the
+/// host that does not have the caller.
 #[tokio::test]
-async fn the_host_that_leads_is_told_of_what_the_other_commits() {
+async fn hosts_tell_each_other_what_they_commit_and_end() {
     let pair = Pair::start().await;
     let product = flow::product(&pair.stack.target, ONE_BY_ONE).await;
-    let began = Instant::now();
+    let mut took = Vec::new();
     for _ in 0..ONE_BY_ONE {
         let order = Request::post("/orders", format!(r#"{{"productId":{product},"orderQty":1}}"#));
+        let began = Instant::now();
         order.header("Prefer", "wait=30").send(pair.seconds.http().unwrap()).await.unwrap().expect(201).unwrap();
+        took.push(began.elapsed());
     }
-    let each_s = began.elapsed().as_secs_f64() / ONE_BY_ONE as f64;
-    assert!(each_s < 0.7, "a saga took {each_s} s");
+    took.sort();
+    let most = took[ONE_BY_ONE * 3 / 4];
+    assert!(most < Duration::from_millis(190), "a quarter of the sagas took longer than {most:?}");
     pair.second.stop().await.unwrap();
     pair.first.stop().await.unwrap();
     pair.stack.give_back();

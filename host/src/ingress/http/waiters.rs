@@ -2,7 +2,7 @@
 //!
 //! A caller is registered between the commit that began its saga and the first record of it that
 //! anyone can see, so its end cannot be missed: this host's lanes tell of the sagas that they
-//! end, and what other hosts ended, or what had ended before, is looked up in `saga.saga_done`.
+//! end, and what other hosts tell that they have ended, or what had ended before, is looked up in `saga.saga_done`.
 
 use std::{
     collections::HashMap,
@@ -15,14 +15,19 @@ use std::{
 
 use parking_lot::Mutex;
 use sqlx::PgPool;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{
+    Notify,
+    broadcast::{self, error::RecvError},
+    oneshot,
+};
 
-use crate::plugin::call::Response;
+use crate::{
+    neighbours::{Neighbours, SagaName},
+    plugin::call::Response,
+};
 
-/// How often the ends that other hosts wrote are looked for, as long as looks find none.
-const LOOK_RARELY: Duration = Duration::from_millis(200);
-/// The same while looks find some: a caller hears of such an end that much later.
-const LOOK_OFTEN: Duration = Duration::from_millis(20);
+/// How often an end is looked for without a word of it: another host may have died before it told.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Waits of one look into the database.
 const LOOK_MAX: usize = 1_000;
 
@@ -30,28 +35,18 @@ const LOOK_MAX: usize = 1_000;
 #[derive(Debug)]
 pub struct Waiters {
     admin: PgPool,
+    neighbours: Arc<Neighbours>,
     waiting: Mutex<Waiting>,
     /// Kept beside the map so that a lane passes by without the lock when nobody waits.
     count: AtomicUsize,
     wake: Notify,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Waiting {
     /// By type, then by key: both are found without being copied.
     sagas: HashMap<String, HashMap<String, Saga>>,
     polled: bool,
-    look_every: Duration,
-}
-
-impl Waiting {
-    fn new() -> Self {
-        Self { sagas: HashMap::new(), polled: false, look_every: LOOK_RARELY }
-    }
-
-    fn looked(&mut self, found: usize) {
-        self.look_every = if found > 0 { LOOK_OFTEN } else { (self.look_every * 2).min(LOOK_RARELY) };
-    }
 }
 
 #[derive(Debug)]
@@ -83,11 +78,11 @@ impl Wait {
 }
 
 impl Waiters {
-    /// Nobody waits yet. `admin` is the host's own account in the plugin's database.
+    /// Nobody waits yet. `admin` is the host's own account in the plugin's database, `neighbours` the other hosts there.
     #[must_use]
-    pub fn new(admin: PgPool) -> Arc<Self> {
-        let (waiting, count, wake) = (Mutex::new(Waiting::new()), AtomicUsize::new(0), Notify::new());
-        Arc::new(Self { admin, waiting, count, wake })
+    pub fn new(admin: PgPool, neighbours: Arc<Neighbours>) -> Arc<Self> {
+        let (waiting, count, wake) = (Mutex::default(), AtomicUsize::new(0), Notify::new());
+        Arc::new(Self { admin, neighbours, waiting, count, wake })
     }
 
     /// Registers a caller whose answer is `response`; none when the answer stands for no saga or is
@@ -100,7 +95,7 @@ impl Waiters {
         let (sender, receiver) = oneshot::channel();
         let now = Instant::now();
         let mut waiting = self.waiting.lock();
-        let look_at = now + waiting.look_every;
+        let look_at = now + LOOK_EVERY;
         let saga = waiting.sagas.entry(saga_type.clone()).or_default().entry(key.clone()).or_insert_with(|| Saga {
             callers: Vec::with_capacity(1),
             look_at,
@@ -114,33 +109,62 @@ impl Waiters {
         }
         self.count.fetch_add(1, Ordering::Release);
         if !std::mem::replace(&mut waiting.polled, true) {
-            tokio::spawn(Arc::clone(self).poll());
+            // Listened from now on: the saga's end is not told before.
+            tokio::spawn(Arc::clone(self).poll(self.neighbours.ends()));
         }
         Some(Wait(receiver))
     }
 
-    /// Tells those who wait for this saga that it has ended. Cheap when nobody waits.
+    /// Tells those who wait for this saga that a unit of this host has ended it; when nobody does, the other hosts are told, of
+    /// which one may have the caller. A second caller, on another host, finds the end by looking.
     pub fn ended(&self, saga_type: &str, key: &str, answer: Option<&str>) {
+        if !self.answer(saga_type, key, answer) {
+            self.neighbours.tell_ended(saga_type, key);
+        }
+    }
+
+    /// Whether anybody waited for it.
+    fn answer(&self, saga_type: &str, key: &str, answer: Option<&str>) -> bool {
         if self.count.load(Ordering::Acquire) == 0 {
-            return;
+            return false;
         }
         let saga = self.waiting.lock().sagas.get_mut(saga_type).and_then(|keys| keys.remove(key));
-        for caller in saga.into_iter().flat_map(|saga| saga.callers) {
+        let Some(saga) = saga else { return false };
+        for caller in saga.callers {
             self.count.fetch_sub(1, Ordering::Release);
             // A caller that has gone needs no answer.
             let _gone = caller.send(answer.map(str::to_owned));
         }
+        true
     }
 
     /// Looks the ends up while anybody waits.
-    async fn poll(self: Arc<Self>) {
+    async fn poll(self: Arc<Self>, mut ends: broadcast::Receiver<Arc<[SagaName]>>) {
         loop {
             let Some(due) = self.due() else { return };
             if !due.keys.is_empty() {
                 self.look_up(&due).await;
             }
-            let pause = self.waiting.lock().look_every;
-            let _elapsed = tokio::time::timeout(pause, self.wake.notified()).await;
+            tokio::select! {
+                told = ends.recv() => match told {
+                    Ok(told) => self.told(&told),
+                    // Those are found without.
+                    Err(RecvError::Lagged(_) | RecvError::Closed) => {}
+                },
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// Another host has ended these sagas: those that somebody waits for are to be looked up at once.
+    fn told(&self, ended: &[SagaName]) {
+        let now = Instant::now();
+        let mut waiting = self.waiting.lock();
+        for (saga_type, key) in ended {
+            if let Some(saga) = waiting.sagas.get_mut(saga_type).and_then(|keys| keys.get_mut(key)) {
+                saga.look_at = now;
+            }
         }
     }
 
@@ -150,7 +174,7 @@ impl Waiters {
         let now = Instant::now();
         let mut due = Due::default();
         let mut waiting = self.waiting.lock();
-        let again_at = now + waiting.look_every;
+        let again_at = now + LOOK_EVERY;
         let mut gone = 0;
         for (saga_type, keys) in &mut waiting.sagas {
             keys.retain(|key, saga| {
@@ -191,8 +215,9 @@ impl Waiters {
         .await;
         match ended {
             Ok(ended) => {
-                self.waiting.lock().looked(ended.len());
-                ended.iter().for_each(|(saga_type, key, answer)| self.ended(saga_type, key, answer.as_deref()));
+                for (saga_type, key, answer) in &ended {
+                    self.answer(saga_type, key, answer.as_deref());
+                }
             }
             Err(error) => tracing::debug!(%error, "cannot look up the ends of {} sagas; trying again", due.keys.len()),
         }
@@ -207,12 +232,13 @@ mod tests {
     use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
     use tokio::time::Instant;
 
-    use super::{Response, Waiters, Waiting};
+    use super::{Neighbours, Response, Waiters};
 
     /// Without a database: look-ups fail and are tried again.
     fn waiters() -> Arc<Waiters> {
         let nowhere = PgConnectOptions::new().host("127.0.0.1").port(1);
-        Waiters::new(PgPoolOptions::new().acquire_timeout(Duration::from_millis(50)).connect_lazy_with(nowhere))
+        let pool = PgPoolOptions::new().acquire_timeout(Duration::from_millis(50)).connect_lazy_with(nowhere);
+        Waiters::new(pool.clone(), Neighbours::new(pool, Arc::default()))
     }
 
     fn answer(status: u16, key: &str) -> Response {
@@ -244,14 +270,14 @@ mod tests {
         assert!(!waiters.waiting.lock().polled);
     }
 
-    #[test]
-    fn looks_are_frequent_while_other_hosts_end_sagas() {
-        let mut waiting = Waiting::new();
-        let mut after = |found| {
-            waiting.looked(found);
-            waiting.look_every.as_millis()
-        };
-        assert_eq!([0, 3, 1, 0, 0, 0, 0, 0].map(&mut after), [200, 20, 20, 40, 80, 160, 200, 200]);
+    #[tokio::test]
+    async fn a_saga_is_looked_up_at_once_when_another_host_tells_that_it_ended() {
+        let waiters = waiters();
+        let _wait = waiters.wait(&answer(201, "a"), true).unwrap();
+        let _other = waiters.wait(&answer(201, "b"), true).unwrap();
+        assert_eq!(waiters.due().unwrap().keys, [""; 0]);
+        waiters.told(&[("order".into(), "a".into()), ("order".into(), "of-another-host".into())]);
+        assert_eq!(waiters.due().unwrap().keys, ["a"]);
     }
 
     #[tokio::test]

@@ -93,7 +93,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::{Answer, Pending, Problem, Queue, Request, Response, RouteName, Trace, Write, write};
-    use crate::ingress::http::waiters::Waiters;
+    use crate::{ingress::http::waiters::Waiters, neighbours::Neighbours};
 
     fn request(wait_until: Option<Instant>) -> Write {
         Write {
@@ -205,6 +205,7 @@ mod tests {
     }
 
     fn waiters() -> Arc<Waiters> {
-        Waiters::new(PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap())
+        let pool = PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap();
+        Waiters::new(pool.clone(), Neighbours::new(pool, Arc::default()))
     }
 }
