@@ -86,11 +86,13 @@ impl Neighbours {
         self.present.load(Ordering::Acquire)
     }
 
-    /// They came, or went.
-    pub(crate) fn set_present(&self, present: bool) {
-        if self.present.swap(present, Ordering::AcqRel) != present {
+    /// They came, or went. Whether that is news.
+    pub(crate) fn set_present(&self, present: bool) -> bool {
+        let news = self.present.swap(present, Ordering::AcqRel) != present;
+        if news {
             self.changed.notify_one();
         }
+        news
     }
 
     /// How long the units of a lane of this host take now.

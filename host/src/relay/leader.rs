@@ -136,7 +136,7 @@ impl<'a> Leader<'a> {
         if !neighbours.heard_of_commits() && !self.relay.order.lock().wants_snapshot() {
             return self.look_by;
         }
-        if neighbours.present() { self.looked_at + neighbours.rest() } else { self.looked_at }
+        if neighbours.present() { self.look_by.min(self.looked_at + neighbours.rest()) } else { self.looked_at }
     }
 
     async fn look(&mut self) -> anyhow::Result<()> {

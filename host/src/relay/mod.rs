@@ -150,7 +150,12 @@ impl Relay {
         while !stop.is_cancelled() {
             match Lease::take(&self.database.admin, &self.owner).await {
                 Ok(Some(lease)) => self.lead(lease, &stop).await,
-                Ok(None) => self.neighbours.set_present(true),
+                // Something may have been committed before that was known.
+                Ok(None) => {
+                    if self.neighbours.set_present(true) {
+                        self.neighbours.tell_committed();
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(database = self.database.name, reason = format!("{error:#}"), "relay waits")
                 }

@@ -109,7 +109,6 @@ impl Waiters {
         }
         self.count.fetch_add(1, Ordering::Release);
         if !std::mem::replace(&mut waiting.polled, true) {
-            // Listened from now on: the saga's end is not told before.
             tokio::spawn(Arc::clone(self).poll(self.neighbours.ends()));
         }
         Some(Wait(receiver))
@@ -145,27 +144,39 @@ impl Waiters {
             if !due.keys.is_empty() {
                 self.look_up(&due).await;
             }
-            tokio::select! {
-                told = ends.recv() => match told {
-                    Ok(told) => self.told(&told),
-                    // Those are found without.
-                    Err(RecvError::Lagged(_) | RecvError::Closed) => {}
-                },
-                () = self.wake.notified() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+            // More of them may be due.
+            if due.keys.len() < LOOK_MAX {
+                let _elapsed = tokio::time::timeout(LOOK_EVERY, self.news(&mut ends)).await;
             }
         }
     }
 
-    /// Another host has ended these sagas: those that somebody waits for are to be looked up at once.
-    fn told(&self, ended: &[SagaName]) {
+    /// Waits until there is a saga to look up.
+    async fn news(&self, ends: &mut broadcast::Receiver<Arc<[SagaName]>>) {
+        loop {
+            tokio::select! {
+                told = ends.recv() => match told {
+                    Ok(told) => if self.told(&told) { return },
+                    // Those are found without.
+                    Err(RecvError::Lagged(_) | RecvError::Closed) => {}
+                },
+                () = self.wake.notified() => return,
+            }
+        }
+    }
+
+    /// Another host has ended these sagas: those that somebody waits for are to be looked up at once. Whether there are any.
+    fn told(&self, ended: &[SagaName]) -> bool {
         let now = Instant::now();
         let mut waiting = self.waiting.lock();
+        let mut any = false;
         for (saga_type, key) in ended {
             if let Some(saga) = waiting.sagas.get_mut(saga_type).and_then(|keys| keys.get_mut(key)) {
                 saga.look_at = now;
+                any = true;
             }
         }
+        any
     }
 
     /// Forgets the callers that have gone; the sagas to look up now. None when nobody waits: then the
@@ -276,7 +287,9 @@ mod tests {
         let _wait = waiters.wait(&answer(201, "a"), true).unwrap();
         let _other = waiters.wait(&answer(201, "b"), true).unwrap();
         assert_eq!(waiters.due().unwrap().keys, [""; 0]);
-        waiters.told(&[("order".into(), "a".into()), ("order".into(), "of-another-host".into())]);
+        let elsewhere = ("order".to_owned(), "of-another-host".to_owned());
+        assert!(!waiters.told(std::slice::from_ref(&elsewhere)));
+        assert!(waiters.told(&[elsewhere, ("order".into(), "a".into())]));
         assert_eq!(waiters.due().unwrap().keys, ["a"]);
     }
 
