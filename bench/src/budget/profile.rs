@@ -17,7 +17,8 @@ const EVENT: &str = "cpu-clock";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Sample {
     pub(super) thread: String,
-    pub(super) pid: u32,
+    /// None of a thread that was ending.
+    pub(super) pid: Option<u32>,
     /// Names of functions, the innermost first; what has no name is `[unknown]`.
     pub(super) frames: Vec<String>,
 }
@@ -71,7 +72,10 @@ impl Recording {
                 frame if line.starts_with(char::is_whitespace) && !sample.thread.is_empty() => {
                     sample.frames.push(function(frame).to_owned());
                 }
-                head => (sample.thread, sample.pid) = thread(head).context("perf script: a line without a process")?,
+                head => {
+                    (sample.thread, sample.pid) =
+                        thread(head).with_context(|| format!("perf script: a line without a process: {head:?}"))?;
+                }
             }
         }
         ensure!(child.wait().await?.success(), "perf script failed");
@@ -90,10 +94,11 @@ fn succeeded(output: &Output) -> Result<()> {
     Ok(())
 }
 
-/// `rdk:broker1 1234`: the name of a thread may hold spaces.
-fn thread(head: &str) -> Option<(String, u32)> {
+/// `rdk:broker1 1234`: the name of a thread may hold spaces. Of a thread that is ending, perf says `:-1 -1`.
+fn thread(head: &str) -> Option<(String, Option<u32>)> {
     let (thread, pid) = head.rsplit_once(char::is_whitespace)?;
-    Some((thread.trim().to_owned(), pid.parse().ok()?))
+    let pid: i64 = pid.parse().ok()?;
+    Some((thread.trim().to_owned(), u32::try_from(pid).ok()))
 }
 
 /// `7f00 function+0x1`, its name alone.
@@ -107,7 +112,8 @@ mod tests {
 
     #[test]
     fn names_may_hold_spaces() {
-        assert_eq!(thread("relay reports  4711"), Some(("relay reports".to_owned(), 4711)));
+        assert_eq!(thread("relay reports  4711"), Some(("relay reports".to_owned(), Some(4711))));
+        assert_eq!(thread(":-1    -1"), Some((":-1".to_owned(), None)));
         assert_eq!(thread("nobody"), None);
         assert_eq!(function("7f2a <a as b::C<d>>::e"), "<a as b::C<d>>::e");
     }

@@ -59,11 +59,12 @@ impl Tally {
 
     /// Counts it, when it is of one of the three.
     pub(super) fn add(&mut self, sample: &Sample) {
-        let stop = if self.owners.host.contains(&sample.pid) {
+        let Some(pid) = sample.pid else { return };
+        let stop = if self.owners.host.contains(&pid) {
             (Owner::Host, rules::of_host(&sample.thread, &sample.frames))
-        } else if self.owners.kafka.contains(&sample.pid) {
+        } else if self.owners.kafka.contains(&pid) {
             (Owner::Kafka, rules::of_broker(&sample.thread))
-        } else if let Some(title) = self.owners.postgres.get(&sample.pid) {
+        } else if let Some(title) = self.owners.postgres.get(&pid) {
             (Owner::Postgres, rules::of_postgres(title))
         } else {
             return;
@@ -91,7 +92,11 @@ mod tests {
         for (pid, thread) in
             [(1, "rdk:main"), (1, "rdk:main"), (1, "x"), (2, "C2 CompilerThre"), (3, "postgres"), (4, "perf")]
         {
-            tally.add(&Sample { thread: thread.to_owned(), pid, frames: vec!["saga_host::unit::f".to_owned()] });
+            tally.add(&Sample {
+                thread: thread.to_owned(),
+                pid: Some(pid),
+                frames: vec!["saga_host::unit::f".to_owned()],
+            });
         }
         assert_eq!(
             tally.stops(),
