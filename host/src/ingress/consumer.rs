@@ -45,6 +45,10 @@ const CLAIM_BACK_AFTER: Duration = Duration::from_secs(2);
 /// What is handed to the lane at once, at the most.
 const BURST_RECORDS_MAX: usize = 512;
 const BURST_BYTES_MAX: usize = 1 << 20;
+/// Fetched ahead of the lane, over all partitions; the last answer comes on top. A backlog costs memory here, and a pause drops it all.
+const AHEAD_KIB: &str = "1024";
+/// Before a partition is fetched again that found that full; librdkafka's second would starve the lane.
+const AHEAD_AGAIN_MS: &str = "20";
 /// As librdkafka has it.
 const FETCH_WAIT_MS: u32 = 500;
 /// That much for a plugin that gathers is worth an answer before its time: some hundred records.
@@ -130,7 +134,8 @@ fn client(setting: &Setting, runtime: Handle, gather_ms: u32) -> anyhow::Result<
             &[
                 ("session.timeout.ms", "10000"),
                 ("partition.assignment.strategy", "cooperative-sticky"),
-                ("queued.max.messages.kbytes", "16384"),
+                ("queued.max.messages.kbytes", AHEAD_KIB),
+                ("fetch.queue.backoff.ms", AHEAD_AGAIN_MS),
                 ("fetch.error.backoff.ms", "50"),
                 ("topic.metadata.refresh.interval.ms", "30000"),
                 ("fetch.wait.max.ms", &wait_ms.to_string()),
