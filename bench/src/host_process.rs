@@ -313,6 +313,27 @@ pub async fn on_fresh_data<T>(options: &StartOptions, work: impl AsyncFnOnce(&Ta
     host.stop_after(work(&target).await).await
 }
 
+/// The same with so many hosts on one Kafka and Postgres: one or two.
+///
+/// # Errors
+/// As [`on_fresh_data`], and [`HostProcess::second`].
+pub async fn on_hosts<T>(
+    options: &StartOptions,
+    hosts: u32,
+    work: impl AsyncFnOnce(&Target) -> Result<T>,
+) -> Result<T> {
+    on_fresh_data(options, async |target| {
+        if hosts == 1 {
+            return work(target).await;
+        }
+        let (second, target) = HostProcess::second(options, target).await?;
+        let done = work(&target).await;
+        second.stop().await?;
+        done
+    })
+    .await
+}
+
 /// The same with a `saga-host stack`; the target has addresses that a host may serve on.
 ///
 /// # Errors

@@ -84,6 +84,15 @@ impl Target {
         Ok(first.chain(self.more.iter().map(|host| host.http.as_str())).collect())
     }
 
+    /// Addresses of the host API of all hosts.
+    ///
+    /// # Errors
+    /// None is known.
+    pub fn admins(&self) -> Result<Vec<&str>> {
+        let first = std::iter::once(self.admin()?);
+        Ok(first.chain(self.more.iter().map(|host| host.admin.as_str())).collect())
+    }
+
     /// Address of the host API.
     ///
     /// # Errors

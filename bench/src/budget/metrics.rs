@@ -1,5 +1,6 @@
-//! What the host's `/metrics` says was added between two moments.
+//! What the `/metrics` of all hosts say was added between two moments.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -7,14 +8,14 @@ use anyhow::Result;
 use crate::caller::Request;
 use crate::target::Target;
 
-/// Samples, each as `name{labels}` and its value.
+/// Samples, each as `name{labels}` and its value, of several hosts added up.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Metrics(Vec<(String, f64)>);
+pub(super) struct Metrics(BTreeMap<String, f64>);
 
 /// What is added in the seconds after `begin`.
 ///
 /// # Errors
-/// The host does not answer.
+/// A host does not answer.
 pub(super) async fn over(target: &Target, begin: Duration, measure: Duration) -> Result<Metrics> {
     tokio::time::sleep(begin).await;
     let before = now(target).await?;
@@ -23,21 +24,28 @@ pub(super) async fn over(target: &Target, begin: Duration, measure: Duration) ->
 }
 
 async fn now(target: &Target) -> Result<Metrics> {
-    let reply = Request::get("/metrics").send(target.admin()?).await?.expect(200)?;
-    Ok(Metrics::parse(&reply.text()))
+    let mut texts = Vec::new();
+    for admin in target.admins()? {
+        texts.push(Request::get("/metrics").send(admin).await?.expect(200)?.text());
+    }
+    Ok(Metrics::parse(&texts.join("\n")))
 }
 
 impl Metrics {
     pub(super) fn parse(text: &str) -> Self {
-        let samples = text.lines().filter_map(|line| {
-            let (series, value) = line.rsplit_once(' ')?;
-            Some((series.to_owned(), value.parse().ok()?))
-        });
-        Self(samples.collect())
+        let mut samples = BTreeMap::new();
+        for line in text.lines() {
+            if let Some((series, value)) = line.rsplit_once(' ')
+                && let Ok(value) = value.parse::<f64>()
+            {
+                *samples.entry(series.to_owned()).or_default() += value;
+            }
+        }
+        Self(samples)
     }
 
     pub(super) fn since(&self, earlier: &Self) -> Self {
-        let before = |series: &str| earlier.0.iter().find(|(name, _)| name == series).map_or(0.0, |(_, value)| *value);
+        let before = |series: &str| earlier.0.get(series).copied().unwrap_or_default();
         Self(self.0.iter().map(|(series, value)| (series.clone(), value - before(series))).collect())
     }
 
@@ -66,5 +74,11 @@ mod tests {
         let added = after.since(&before);
         assert_eq!(added.sum("a", &[("plugin", "p")]), 2.5);
         assert_eq!(added.sum("a", &[("plugin", "p"), ("stage", "open")]), 0.5);
+    }
+
+    #[test]
+    fn what_several_hosts_say_is_added_up() {
+        let both = Metrics::parse("saga_host_a{plugin=\"p\"} 1\nsaga_host_a{plugin=\"p\"} 2\n");
+        assert_eq!(both.sum("a", &[("plugin", "p")]), 3.0);
     }
 }

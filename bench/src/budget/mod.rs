@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::Result;
 use uuid::Uuid;
 
-use crate::host_process::{StartOptions, on_fresh_data};
+use crate::host_process::{StartOptions, on_hosts};
 use crate::load::{Demand, Level, Session, Shape};
 use crate::machine::Machine;
 use crate::output;
@@ -41,6 +41,9 @@ pub struct Options {
     /// Closed loop: number of clients
     #[arg(long, default_value_t = 256)]
     clients: usize,
+    /// Hosts on the same Kafka and Postgres, the clients spread over them; one or two
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2))]
+    hosts: u32,
     /// Samples a second that the profile takes of each core
     #[arg(long, default_value_t = 499, value_parser = clap::value_parser!(u32).range(1..))]
     samples_per_s: u32,
@@ -55,7 +58,7 @@ pub struct Options {
 /// `perf` is missing or may not look at the machine; otherwise as `saga-bench load`.
 pub async fn run(options: Options) -> Result<()> {
     profile::usable().await?;
-    on_fresh_data(&options.start, async |target| both(&options, target).await).await
+    on_hosts(&options.start, options.hosts, async |target| both(&options, target).await).await
 }
 
 async fn both(options: &Options, target: &Target) -> Result<()> {
@@ -66,7 +69,7 @@ async fn both(options: &Options, target: &Target) -> Result<()> {
     let lone = lone(options, target, &mut session).await?;
     let mut report = Report::default();
     session.check(Uuid::nil(), &mut report).await?;
-    let summary = Summary { machine, busy, lone, checks: report.made() };
+    let summary = Summary { machine, hosts: options.hosts, busy, lone, checks: report.made() };
     report.release(&summary.table(), &summary, options.json.as_deref())?;
     let mut whole = Report::default();
     summary.judge(&mut whole);
@@ -78,7 +81,7 @@ async fn busy(options: &Options, target: &Target, session: &mut Session<'_>) -> 
     let recording = async {
         tokio::time::sleep(Duration::from_secs(options.shape.warmup_s)).await;
         let taken = Recording::take(&file, options.samples_per_s, options.shape.measure_s).await?;
-        anyhow::Ok((taken, Owners::now(&target.pids)))
+        anyhow::Ok((taken, Owners::now(target)))
     };
     let Shape { warmup_s, measure_s, .. } = options.shape;
     let times = metrics::over(target, Duration::from_secs(warmup_s), Duration::from_secs(measure_s));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::profile::Sample;
 use super::rules;
 use crate::process::Processes;
-use crate::target::Pids;
+use crate::target::Target;
 
 /// Who a process belongs to.
 #[derive(Debug, Default)]
@@ -33,14 +33,16 @@ pub(super) struct Tally {
 
 impl Owners {
     /// As the processes are now: Postgres' backends live as long as the connections.
-    pub(super) fn now(pids: &Pids) -> Self {
+    pub(super) fn now(target: &Target) -> Self {
+        let pids = &target.pids;
         let processes = Processes::now();
         let tree =
             |root: Option<u32>, except: &[u32]| root.map(|root| processes.tree(root, except)).unwrap_or_default();
         let others: Vec<u32> = [pids.kafka, pids.postgres].into_iter().flatten().collect();
         let postgres = tree(pids.postgres, &[]).into_iter();
+        let more = target.more.iter().flat_map(|host| tree(host.pid, &[]));
         Self {
-            host: tree(pids.host, &others),
+            host: tree(pids.host, &others).into_iter().chain(more).collect(),
             kafka: tree(pids.kafka, &[]),
             postgres: postgres.map(|pid| (pid, title(pid))).collect(),
         }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
-use crate::host_process::{HostProcess, StartOptions, on_fresh_data};
+use crate::host_process::{StartOptions, on_hosts};
 use crate::load::{Demand, Level, Session, Shape};
 use crate::machine::Machine;
 use crate::output;
@@ -121,18 +121,10 @@ pub async fn run(options: Options) -> Result<()> {
 }
 
 async fn measure(options: &Options, start: &StartOptions, hosts: u32, report: &mut Report) -> Result<Run> {
-    on_fresh_data(start, async |target| {
+    on_hosts(start, hosts, async |target| {
         let machine = Machine::look(options.shape.busy, Some(&start.folder)).await?;
         output::line(&machine.to_string());
-        let level = match hosts {
-            1 => level(options, target, report).await?,
-            _ => {
-                let (second, target) = HostProcess::second(start, target).await?;
-                let level = level(options, &target, report).await;
-                second.stop().await?;
-                level?
-            }
-        };
+        let level = level(options, target, report).await?;
         Ok(Run { machine, level })
     })
     .await
