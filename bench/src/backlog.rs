@@ -25,6 +25,8 @@ const PLENTY: i64 = 1_000_000_000;
 const CLIENTS: usize = 64;
 /// The plugin that is away while orders pile up before it.
 const AWAY: &str = "inventory-command";
+/// What ten times the backlog may need, beside the smaller one.
+const MEMORY_RATIO_MAX: f64 = 1.25;
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// Options of `saga-bench backlog`.
@@ -58,7 +60,7 @@ struct Pile {
 /// Runs `saga-bench backlog`. Every invariant is checked after each backlog; figures of a run that broke one are not told.
 ///
 /// # Errors
-/// Something cannot be started, an order was refused, or an invariant is broken.
+/// Something cannot be started, an order was refused, or an invariant is broken; or memory grows with the backlog.
 pub async fn run(options: Options) -> Result<()> {
     let mut report = Report::silent();
     let mut piles = Vec::new();
@@ -68,7 +70,14 @@ pub async fn run(options: Options) -> Result<()> {
         piles.push(on_fresh_stack(&options.start, work).await?);
         report.finish().context("no figures: the run broke what the host promises")?;
     }
-    report.release(&table(&piles), &piles, options.json.as_deref())
+    report.release(&table(&piles), &piles, options.json.as_deref())?;
+    let mut flat = Report::default();
+    flat.area("memory");
+    flat.note(
+        format!("the larger backlog needs at most {MEMORY_RATIO_MAX} times that of the smaller one"),
+        grown(piles[0].peak, piles[1].peak),
+    );
+    flat.finish()
 }
 
 async fn measure(options: &Options, target: &Target, orders: u32, report: &mut Report) -> Result<Pile> {
@@ -91,6 +100,13 @@ async fn measure(options: &Options, target: &Target, orders: u32, report: &mut R
     report.note("all orders are there", (there == orders as usize).then_some(()).context(format!("{there} are")));
     host.stop().await?;
     Ok(pile)
+}
+
+/// An error where it has grown by more than is allowed.
+fn grown(smaller: u64, larger: u64) -> Result<()> {
+    let ratio = larger as f64 / smaller as f64;
+    ensure!(ratio <= MEMORY_RATIO_MAX, "{ratio:.2}");
+    Ok(())
 }
 
 fn peak(host: &HostProcess) -> Result<u64> {
@@ -159,7 +175,13 @@ fn table(piles: &[Pile]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::copy_but_one;
+    use super::{copy_but_one, grown};
+
+    #[test]
+    fn memory_may_not_grow_with_the_backlog() {
+        assert!(grown(181, 186).is_ok());
+        assert!(grown(211, 340).is_err());
+    }
 
     #[test]
     fn the_plugin_that_is_away_has_neither_component_nor_policy() {
