@@ -327,9 +327,7 @@ pub async fn on_hosts<T>(
             return work(target).await;
         }
         let (second, target) = HostProcess::second(options, target).await?;
-        let done = work(&target).await;
-        second.stop().await?;
-        done
+        second.stop_after(work(&target).await).await
     })
     .await
 }

@@ -26,8 +26,7 @@ impl Units {
     /// Asks all hosts.
     pub(super) async fn now(target: &Target) -> Self {
         let mut units = Self::default();
-        let more = target.more.iter().map(|host| &host.admin);
-        for admin in target.admin.iter().chain(more) {
+        for admin in target.admins().unwrap_or_default() {
             let reply = Request::get("/metrics").send(admin).await;
             units.read(&reply.map(|reply| reply.text()).unwrap_or_default());
         }
