@@ -47,7 +47,7 @@ const BURST_RECORDS_MAX: usize = 512;
 const BURST_BYTES_MAX: usize = 1 << 20;
 /// Fetched ahead of the lane, over all partitions; the last answer comes on top. A backlog costs memory here, and a pause drops it all.
 const AHEAD_KIB: &str = "1024";
-/// Before a partition is fetched again that found that full; librdkafka's second would starve the lane.
+/// Before a partition is fetched again that found that full; librdkafka's second is longer than a busy lane takes for it all.
 const AHEAD_AGAIN_MS: &str = "20";
 /// As librdkafka has it.
 const FETCH_WAIT_MS: u32 = 500;
