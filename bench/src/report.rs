@@ -108,9 +108,18 @@ impl Report {
     }
 }
 
+/// Whether a figure is within its limit.
+///
+/// # Errors
+/// It is more; the message is the figure.
+pub fn at_most(value: f64, most: f64) -> anyhow::Result<()> {
+    anyhow::ensure!(value <= most, "{value:.2}");
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Report;
+    use super::{Report, at_most};
 
     #[test]
     fn one_failure_fails_the_run_but_not_the_next_check() {
@@ -140,5 +149,11 @@ mod tests {
         whole.note("no order is lost", Ok(()));
         release(&whole).unwrap();
         assert!(file.exists());
+    }
+
+    #[test]
+    fn a_figure_beyond_its_limit_fails() {
+        assert!(at_most(1.25, 1.25).is_ok());
+        assert!(at_most(1.26, 1.25).is_err());
     }
 }

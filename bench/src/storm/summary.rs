@@ -10,7 +10,7 @@ use crate::latency::{self, Latencies};
 use crate::load::Seen;
 use crate::machine::Machine;
 use crate::output;
-use crate::report::Report;
+use crate::report::{Report, at_most};
 
 const PAUSE_P99_MS_MAX: f64 = 50.0;
 const READS_P99_RATIO_MAX: f64 = 1.2;
@@ -114,10 +114,5 @@ impl Summary {
 
 fn none(count: u64) -> Result<()> {
     ensure!(count == 0, "{count} did");
-    Ok(())
-}
-
-fn at_most(value: f64, most: f64) -> Result<()> {
-    ensure!(value <= most, "{value:.2}");
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Starts and stops `saga-host` as a child process, with its own ports, data folder and log file.
 
+mod options;
+
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -9,6 +11,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
+pub use options::StartOptions;
+
 use crate::caller::Request;
 use crate::target::{Further, Target};
 use crate::topic::groups;
@@ -17,66 +21,6 @@ const POLL: Duration = Duration::from_millis(20);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// Below what Linux and macOS give to outgoing connections, which would race for it.
 const PICKED_PORTS: std::ops::Range<u16> = 12_000..32_000;
-
-/// What to start, and where.
-#[derive(Debug, Clone, clap::Args)]
-pub struct StartOptions {
-    /// The saga-host to start [default: beside this program]
-    #[arg(long)]
-    pub host_binary: Option<PathBuf>,
-    /// Folder of the plugins
-    #[arg(long, default_value = "plugins/dist")]
-    pub plugins: PathBuf,
-    /// Folder for data and logs; what an earlier run left there is removed
-    #[arg(long, default_value = "target/saga-bench")]
-    pub folder: PathBuf,
-    /// Seconds until everything must be ready
-    #[arg(long, default_value_t = 120)]
-    pub ready_s: u64,
-    /// Further variables of the host
-    #[arg(skip)]
-    pub environment: Vec<(String, String)>,
-}
-
-impl StartOptions {
-    fn command(&self, arguments: &[&str]) -> Result<Command> {
-        let binary = match &self.host_binary {
-            Some(binary) => binary.clone(),
-            None => std::env::current_exe()?.with_file_name("saga-host"),
-        };
-        if !binary.is_file() {
-            bail!(
-                "no {}; build it with `cargo build --release -p saga-host`, or name it by --host-binary",
-                binary.display()
-            );
-        }
-        let mut command = ends_with_this(&binary);
-        command.args(arguments).envs(self.environment.iter().cloned());
-        Ok(command)
-    }
-
-    fn limit(&self) -> Duration {
-        Duration::from_secs(self.ready_s)
-    }
-
-    /// Makes the folder, empty.
-    ///
-    /// # Errors
-    /// It cannot be written to, or holds what no run of this program left.
-    pub fn prepare(&self) -> Result<()> {
-        let mark = self.folder.join(".saga-bench");
-        if self.folder.exists() {
-            let empty = std::fs::read_dir(&self.folder)?.next().is_none();
-            if !empty && !mark.exists() {
-                bail!("{} holds something else; name another --folder", self.folder.display());
-            }
-            std::fs::remove_dir_all(&self.folder)?;
-        }
-        std::fs::create_dir_all(&self.folder)?;
-        std::fs::write(mark, "")?;
-        Ok(())
-    }
-}
 
 /// A running `saga-host`. Dropped without [`HostProcess::stop`], it is asked to end, but not waited for.
 pub struct HostProcess {
@@ -343,19 +287,6 @@ pub async fn on_fresh_stack<T>(options: &StartOptions, work: impl AsyncFnOnce(&T
     stack.stop_after(work(&target).await).await
 }
 
-/// The kernel asks the child to end when the thread that started it has ended, also by SIGKILL; where `setpriv` of
-/// util-linux is.
-fn ends_with_this(binary: &Path) -> Command {
-    let dying = ["--pdeathsig", "TERM"];
-    let works = std::process::Command::new("setpriv").args(dying).arg("true").status();
-    if works.is_ok_and(|status| status.success()) {
-        let mut command = Command::new("setpriv");
-        command.args(dying).arg(binary);
-        return command;
-    }
-    Command::new(binary)
-}
-
 fn signal(pid: Option<u32>, signal: Signal) {
     let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
@@ -387,30 +318,4 @@ fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(15)..].join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::StartOptions;
-
-    #[test]
-    fn only_its_own_folder_is_removed() {
-        let parent = tempfile::tempdir().unwrap();
-        let folder = parent.path().join("bench");
-        let options = StartOptions {
-            host_binary: None,
-            plugins: "p".into(),
-            folder: folder.clone(),
-            ready_s: 1,
-            environment: vec![],
-        };
-        options.prepare().unwrap();
-        std::fs::write(folder.join("old"), "").unwrap();
-        options.prepare().unwrap();
-        assert!(!folder.join("old").exists());
-        std::fs::remove_file(folder.join(".saga-bench")).unwrap();
-        std::fs::write(folder.join("mine"), "").unwrap();
-        assert!(options.prepare().is_err());
-        assert!(folder.join("mine").exists());
-    }
 }
