@@ -1,4 +1,5 @@
-//! How much memory a host needs to work off what has piled up, for a small pile and for one ten times as large.
+//! How much memory a host needs to work off what has piled up, for a small pile and for one ten times as
+//! large.
 //!
 //! ```text
 //!  host, all plugins ──▶ host without inventory-command: orders pile up ──▶ host, all plugins, fresh: its peak
@@ -57,10 +58,12 @@ struct Pile {
     seconds: f64,
 }
 
-/// Runs `saga-bench backlog`. Every invariant is checked after each backlog; figures of a run that broke one are not told.
+/// Runs `saga-bench backlog`. Every invariant is checked after each backlog; figures of a run that broke one
+/// are not told.
 ///
 /// # Errors
-/// Something cannot be started, an order was refused, or an invariant is broken; or memory grows with the backlog.
+/// Something cannot be started, an order was refused, or an invariant is broken; or memory grows with the
+/// backlog.
 pub async fn run(options: Options) -> Result<()> {
     let mut report = Report::silent();
     let mut piles = Vec::new();
@@ -97,7 +100,10 @@ async fn measure(options: &Options, target: &Target, orders: u32, report: &mut R
     let (_, rows) = quiet.await?;
     let pile = Pile { orders, idle_peak, peak: peak(&host)?, seconds: began.elapsed().as_secs_f64() };
     let there = rows.orders.len();
-    report.note("all orders are there", (there == orders as usize).then_some(()).context(format!("{there} are")));
+    report.note(
+        "all orders are there",
+        (there == orders as usize).then_some(()).context(format!("{there} are")),
+    );
     host.stop().await?;
     Ok(pile)
 }
@@ -109,7 +115,8 @@ fn peak(host: &HostProcess) -> Result<u64> {
 async fn create_products(address: &str) -> Result<Vec<i64>> {
     let mut products = Vec::new();
     for _ in 0..PRODUCTS {
-        let reply = Request::post("/stocks", format!(r#"{{"qty":{PLENTY}}}"#)).send(address).await?.expect(201)?;
+        let reply =
+            Request::post("/stocks", format!(r#"{{"qty":{PLENTY}}}"#)).send(address).await?.expect(201)?;
         products.push(reply.member("productId")?.as_i64().context("a productId that is no number")?);
     }
     Ok(products)

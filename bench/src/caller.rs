@@ -1,4 +1,5 @@
-//! Single HTTP requests, each on its own connection, with everything about the answer at hand: for checks, not for load.
+//! Single HTTP requests, each on its own connection, with everything about the answer at hand: for checks,
+//! not for load.
 
 use std::time::Duration;
 
@@ -109,7 +110,10 @@ impl Reply {
     /// The first header of this name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(present, _)| present.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(present, _)| present.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// The body as text, bad bytes replaced.
@@ -152,7 +156,13 @@ impl Reply {
     /// # Errors
     /// It is another.
     pub fn expect(self, status: u16) -> Result<Self> {
-        ensure!(self.status == status, "{}: {} instead of {status}: {}", self.asked, self.status, self.short());
+        ensure!(
+            self.status == status,
+            "{}: {} instead of {status}: {}",
+            self.asked,
+            self.status,
+            self.short()
+        );
         Ok(self)
     }
 
@@ -176,7 +186,12 @@ impl Reply {
             self.status
         );
         let problem = self.json()?;
-        ensure!(problem.get("title").is_some_and(Value::is_string), "{}: no title: {}", self.asked, self.short());
+        ensure!(
+            problem.get("title").is_some_and(Value::is_string),
+            "{}: no title: {}",
+            self.asked,
+            self.short()
+        );
         let inside = problem.get("status").and_then(Value::as_u64);
         ensure!(
             inside.is_none_or(|inside| inside == u64::from(self.status)),
@@ -232,6 +247,10 @@ mod tests {
                 .is_ok()
         );
         assert!(reply(r#"{"title":"t","detail":"no"}"#).expect_problem(&[400], "orderQty").is_err());
-        assert!(reply(r#"{"title":"t","status":422,"detail":"orderQty"}"#).expect_problem(&[400], "orderQty").is_err());
+        assert!(
+            reply(r#"{"title":"t","status":422,"detail":"orderQty"}"#)
+                .expect_problem(&[400], "orderQty")
+                .is_err()
+        );
     }
 }

@@ -50,8 +50,9 @@ pub fn svg(panels: &[Panel]) -> String {
 
 impl Panel {
     fn draw(&self, svg: &mut String) {
-        let top_of =
-            |axis: fn(&(f64, f64)) -> f64| self.series.iter().flat_map(|s| &s.points).map(axis).fold(0.0, f64::max);
+        let top_of = |axis: fn(&(f64, f64)) -> f64| {
+            self.series.iter().flat_map(|s| &s.points).map(axis).fold(0.0, f64::max)
+        };
         let (x_step, y_step) = (step(top_of(|point| point.0)), step(top_of(|point| point.1)));
         let (x_max, y_max) = (above(top_of(|point| point.0), x_step), above(top_of(|point| point.1), y_step));
         let (right, bottom) = (WIDTH - RIGHT, PANEL_HEIGHT - BOTTOM);
@@ -59,7 +60,11 @@ impl Panel {
         let y = |value: f64| bottom - value / y_max * (bottom - TOP);
         put(
             svg,
-            format_args!("<text x=\"{LEFT}\" y=\"{}\" font-weight=\"bold\">{}</text>", TOP - 15.0, escape(&self.title)),
+            format_args!(
+                "<text x=\"{LEFT}\" y=\"{}\" font-weight=\"bold\">{}</text>",
+                TOP - 15.0,
+                escape(&self.title)
+            ),
         );
         for value in ticks(y_max, y_step) {
             let at = y(value);
@@ -125,7 +130,11 @@ impl Series {
         for point in &self.points {
             put(
                 svg,
-                format_args!("<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3.5\" fill=\"{colour}\"/>", x(point.0), y(point.1)),
+                format_args!(
+                    "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3.5\" fill=\"{colour}\"/>",
+                    x(point.0),
+                    y(point.1)
+                ),
             );
         }
     }
@@ -174,7 +183,9 @@ fn escape(text: &str) -> String {
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
             // XML 1.0 has no other control characters.
-            character if character.is_control() && !matches!(character, '\n' | '\t') => escaped.push('\u{fffd}'),
+            character if character.is_control() && !matches!(character, '\n' | '\t') => {
+                escaped.push('\u{fffd}')
+            }
             character => escaped.push(character),
         }
     }
@@ -196,7 +207,9 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_reach_above_the_highest() {
-        for (max, expected_step, top) in [(9.0, 2.0, 10.0), (1_000_000.0, 200_000.0, 1_000_000.0), (0.31, 0.1, 0.4)] {
+        for (max, expected_step, top) in
+            [(9.0, 2.0, 10.0), (1_000_000.0, 200_000.0, 1_000_000.0), (0.31, 0.1, 0.4)]
+        {
             assert!((step(max) - expected_step).abs() < 1e-9, "{max}: {}", step(max));
             assert!((above(max, step(max)) - top).abs() < 1e-9, "{max}");
         }

@@ -1,5 +1,5 @@
-//! One HTTP/1.1 connection that is kept open: as little work per exchange as can be, so that the load generator takes
-//! its CPU from the system under test as little as possible.
+//! One HTTP/1.1 connection that is kept open: as little work per exchange as can be, so that the load
+//! generator takes its CPU from the system under test as little as possible.
 
 use std::io;
 
@@ -57,8 +57,8 @@ impl Connection {
     /// Sends one whole request and reads its answer. `bodyless` is for HEAD.
     ///
     /// # Errors
-    /// The connection ended, or the answer is not HTTP. The connection is of no use then. Dropping the future leaves
-    /// the exchange half done: drop the connection too.
+    /// The connection ended, or the answer is not HTTP. The connection is of no use then. Dropping the future
+    /// leaves the exchange half done: drop the connection too.
     pub async fn exchange(&mut self, request: &[u8], bodyless: bool) -> io::Result<Answer> {
         // A server may refuse and close before it has read all (413): its answer counts then.
         let sent = self.stream.write_all(request).await;
@@ -143,8 +143,11 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
     for header in response.headers.iter() {
         if header.name.eq_ignore_ascii_case("content-length") {
             let text = std::str::from_utf8(header.value).unwrap_or_default();
-            length = Length::Known(text.trim().parse().map_err(|_| invalid("a Content-Length that is no number"))?);
-        } else if header.name.eq_ignore_ascii_case("transfer-encoding") && header.value.eq_ignore_ascii_case(b"chunked")
+            length = Length::Known(
+                text.trim().parse().map_err(|_| invalid("a Content-Length that is no number"))?,
+            );
+        } else if header.name.eq_ignore_ascii_case("transfer-encoding")
+            && header.value.eq_ignore_ascii_case(b"chunked")
         {
             length = Length::Chunked;
             break;
@@ -162,7 +165,8 @@ fn decode_chunks(bytes: &[u8]) -> io::Result<Option<(Vec<u8>, usize)>> {
             Ok(httparse::Status::Complete((skip, size))) => {
                 let size = usize::try_from(size).map_err(|_| invalid("a chunk too large"))?;
                 let start = at + skip;
-                let Some(rest) = bytes.get(start..).filter(|rest| rest.len() >= size.saturating_add(2)) else {
+                let Some(rest) = bytes.get(start..).filter(|rest| rest.len() >= size.saturating_add(2))
+                else {
                     return Ok(None);
                 };
                 body.extend_from_slice(&rest[..size]);
@@ -186,7 +190,10 @@ mod tests {
         let text = b"HTTP/1.1 201 Created\r\nContent-Type: a\r\ncontent-length: 12\r\n\r\n{\"a\"";
         assert_eq!(parse_head(&text[..40]).unwrap(), None);
         let head_bytes = text.len() - 4;
-        assert_eq!(parse_head(text).unwrap(), Some(Head { status: 201, length: Length::Known(12), head_bytes }));
+        assert_eq!(
+            parse_head(text).unwrap(),
+            Some(Head { status: 201, length: Length::Known(12), head_bytes })
+        );
         assert!(parse_head(b"SSH-2.0\r\n\r\n").is_err());
     }
 

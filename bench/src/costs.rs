@@ -1,5 +1,5 @@
-//! What things may cost: figures in a file, each with the share by which it may grow. A measured cost that is above that
-//! fails; one that is far below is told, since what is stored then lets too much pass.
+//! What things may cost: figures in a file, each with the share by which it may grow. A measured cost that is
+//! above that fails; one that is far below is told, since what is stored then lets too much pass.
 
 use std::{collections::BTreeMap, fmt::Write, path::Path};
 

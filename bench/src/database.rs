@@ -1,5 +1,5 @@
-//! SQL against the services' databases: what the host keeps in schema `saga`, and sizes and counters of the server.
-//! The business tables are in `verify::rows`.
+//! SQL against the services' databases: what the host keeps in schema `saga`, and sizes and counters of the
+//! server. The business tables are in `verify::rows`.
 
 use std::str::FromStr;
 
@@ -54,9 +54,13 @@ impl Databases {
     pub fn new(url: &str) -> Result<Self> {
         let server = PgConnectOptions::from_str(url).context("the Postgres URL")?;
         let pool = |database: &str| {
-            PgPoolOptions::new().max_connections(CONNECTIONS_MAX).connect_lazy_with(server.clone().database(database))
+            PgPoolOptions::new()
+                .max_connections(CONNECTIONS_MAX)
+                .connect_lazy_with(server.clone().database(database))
         };
-        Ok(Self { pools: SERVICES.iter().map(|service| (service.database, pool(service.database))).collect() })
+        Ok(Self {
+            pools: SERVICES.iter().map(|service| (service.database, pool(service.database))).collect(),
+        })
     }
 
     /// The pool of one service's database.
@@ -147,8 +151,13 @@ mod tests {
 
     #[test]
     fn counters_are_subtracted() {
-        let at =
-            |n: i64| Counters { transactions: n, inserted: 2 * n, updated: 3 * n, deleted: 4 * n, wal_bytes: 5 * n };
+        let at = |n: i64| Counters {
+            transactions: n,
+            inserted: 2 * n,
+            updated: 3 * n,
+            deleted: 4 * n,
+            wal_bytes: 5 * n,
+        };
         assert_eq!(at(7).since(at(5)), at(2));
     }
 }

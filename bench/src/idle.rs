@@ -1,4 +1,5 @@
-//! What a host with nothing to do needs: until it is ready, without and with compiled plugins in its cache, and then at rest.
+//! What a host with nothing to do needs: until it is ready, without and with compiled plugins in its cache,
+//! and then at rest.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -103,10 +104,18 @@ fn table(idle: &Idle) -> String {
     let mut rows = vec![
         row(String::new(), String::new(), "aimed at"),
         row("s until ready, plugins compiled before".to_owned(), format!("{:.2}", idle.ready_s), "1"),
-        row("s until ready, every plugin to compile".to_owned(), format!("{:.2}", idle.compiling_ready_s), ""),
+        row(
+            "s until ready, every plugin to compile".to_owned(),
+            format!("{:.2}", idle.compiling_ready_s),
+            "",
+        ),
     ];
     for Compiled { plugin, ms } in &idle.compiled {
-        rows.push(row(format!("  of it, s for {plugin}"), format!("{:.2}", *ms as f64 / 1_000.0), "0.5 alone"));
+        rows.push(row(
+            format!("  of it, s for {plugin}"),
+            format!("{:.2}", *ms as f64 / 1_000.0),
+            "0.5 alone",
+        ));
     }
     rows.push(row("cores at rest".to_owned(), format!("{:.3}", idle.cores), "0.02"));
     rows.push(row("MiB at rest".to_owned(), format!("{:.0}", idle.resident_bytes as f64 / MIB), "114"));
@@ -119,7 +128,8 @@ mod tests {
 
     #[test]
     fn the_host_says_how_long_it_compiled() {
-        let log = "13:03:30.057 INFO  plugin compiled    order-query 9db642…  ms=243\n13:03:30.058 INFO  ready";
+        let log =
+            "13:03:30.057 INFO  plugin compiled    order-query 9db642…  ms=243\n13:03:30.058 INFO  ready";
         assert_eq!(compiled_in(log), [Compiled { plugin: "order-query".into(), ms: 243 }]);
     }
 }

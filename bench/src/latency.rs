@@ -59,7 +59,10 @@ mod tests {
             latencies.add(Duration::from_millis(ms));
         }
         assert_eq!(latencies.summary(), Summary { count: 200, p50_ms: 100.0, p99_ms: 198.0, max_ms: 200.0 });
-        assert_eq!(Latencies::default().summary(), Summary { count: 0, p50_ms: 0.0, p99_ms: 0.0, max_ms: 0.0 });
+        assert_eq!(
+            Latencies::default().summary(),
+            Summary { count: 0, p50_ms: 0.0, p99_ms: 0.0, max_ms: 0.0 }
+        );
         let mut one = Latencies::default();
         one.add(Duration::from_micros(1500));
         assert_eq!(one.summary(), Summary { count: 1, p50_ms: 1.5, p99_ms: 1.5, max_ms: 1.5 });

@@ -1,5 +1,5 @@
-//! Looks at a running saga-host from outside only: HTTP, Kafka, SQL and `/proc`. It shares no code with the host, so a
-//! mistake of the host is not repeated here.
+//! Looks at a running saga-host from outside only: HTTP, Kafka, SQL and `/proc`. It shares no code with the
+//! host, so a mistake of the host is not repeated here.
 //!
 //! ```text
 //!  load, compare ──┐                      ┌─ caller, connection   HTTP

@@ -33,8 +33,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Waits until it is quiet, for up to 90 s (not at all when it may be `busy`), and times flushes to the disk of
-    /// `data`.
+    /// Waits until it is quiet, for up to 90 s (not at all when it may be `busy`), and times flushes to the
+    /// disk of `data`.
     ///
     /// # Errors
     /// The folder cannot be written to.
@@ -61,7 +61,9 @@ impl std::fmt::Display for Machine {
         let (busy, waited) = (self.busy_cores, self.quiet_wait_s);
         write!(f, "{} cores, {quiet} ({busy:.2} busy before the load, after {waited:.0} s)", self.cores)?;
         match self.flush {
-            Some(flush) => write!(f, "; fdatasync of 8 KiB: p50 {:.2} ms, p99 {:.2} ms", flush.p50_ms, flush.p99_ms),
+            Some(flush) => {
+                write!(f, "; fdatasync of 8 KiB: p50 {:.2} ms, p99 {:.2} ms", flush.p50_ms, flush.p99_ms)
+            }
             None => Ok(()),
         }
     }

@@ -21,15 +21,17 @@ enum Command {
     /// Measure how many sagas a host ends, and what each costs
     ///
     /// All invariants of the contract are checked afterwards; figures of a run that broke one are not told.
-    #[command(after_help = "Examples: saga-bench load --clients 1,64 --measure-s 10 --json load.json\n          \
-                            saga-bench load --rates 500,1000,2000")]
+    #[command(
+        after_help = "Examples: saga-bench load --clients 1,64 --measure-s 10 --json load.json\n          \
+                            saga-bench load --rates 500,1000,2000"
+    )]
     Load(load::Options),
     /// Measure two builds of the host against each other, in pairs of runs
     ///
-    /// A B A B …, each run on fresh data. Shown is the median of the pairs' ratios B/A with the lowest and the highest, and
-    /// whether all pairs agree on which side is higher: sides that are alike do so by chance in 1 of 16 figures after 5
-    /// pairs, in every second after 2. Compare a build with itself to see how much the machine varies. Invariants are
-    /// checked after each run; one that is broken ends it all.
+    /// A B A B …, each run on fresh data. Shown is the median of the pairs' ratios B/A with the lowest and
+    /// the highest, and whether all pairs agree on which side is higher: sides that are alike do so by chance
+    /// in 1 of 16 figures after 5 pairs, in every second after 2. Compare a build with itself to see how much
+    /// the machine varies. Invariants are checked after each run; one that is broken ends it all.
     #[command(
         after_help = "Example: saga-bench compare --a-binary before/saga-host --b-binary target/release/saga-host \
                             --pairs 5 --warmup-s 10 --measure-s 10 --b-env SAGA_HOST_WORKERS=1"
@@ -37,19 +39,21 @@ enum Command {
     Compare(compare::Options),
     /// Measure how throughput changes as the databases fill with finished sagas
     ///
-    /// The databases are filled by SQL, with copies of the rows that real sagas have left, under other ids and times, and
-    /// then vacuumed and analysed. What this does not show: Kafka's log holds the real sagas only; all copies lie in the
-    /// partition of finished sagas of today, the one that the load writes to (a host that runs for days has one for
-    /// each day, and drops the oldest whole); tables are as dense as after a vacuum. At the end an empty system is measured
-    /// once more, which shows how much the machine itself has changed meanwhile. Both empty systems have just been started:
-    /// Kafka's JVM is colder there than in later steps, more so the shorter the warm-up; look at Kafka's CPU.
+    /// The databases are filled by SQL, with copies of the rows that real sagas have left, under other ids
+    /// and times, and then vacuumed and analysed. What this does not show: Kafka's log holds the real sagas
+    /// only; all copies lie in the partition of finished sagas of today, the one that the load writes to (a
+    /// host that runs for days has one for each day, and drops the oldest whole); tables are as dense as
+    /// after a vacuum. At the end an empty system is measured once more, which shows how much the machine
+    /// itself has changed meanwhile. Both empty systems have just been started: Kafka's JVM is colder there
+    /// than in later steps, more so the shorter the warm-up; look at Kafka's CPU.
     #[command(after_help = "Example: saga-bench growth --sagas 1000000 --steps 5 --svg growth.svg")]
     Growth(growth::Options),
     /// Measure where the CPU time of a saga goes under load, and where the time of a lone saga goes
     ///
-    /// CPU is a profile of the whole machine by `perf`, its samples sorted by the stop that each function, thread or
-    /// process belongs to; the sum is compared with what `/proc` says of the same seconds. The latency is the host's own
-    /// account in `/metrics`, compared with what the client saw. Taking the profile slows the load by a few percent.
+    /// CPU is a profile of the whole machine by `perf`, its samples sorted by the stop that each function,
+    /// thread or process belongs to; the sum is compared with what `/proc` says of the same seconds. The
+    /// latency is the host's own account in `/metrics`, compared with what the client saw. Taking the profile
+    /// slows the load by a few percent.
     #[command(after_help = "Example: saga-bench budget --clients 256 --json budget.json")]
     Budget(budget::Options),
     /// Measure the memory of a host that works off a backlog, and of one ten times as large
@@ -67,7 +71,8 @@ enum Command {
     /// Swap two plugins again and again while orders flow, then check all invariants and what swaps may cost
     #[command(after_help = "Example: saga-bench swap-storm --swaps 100 --json storm.json")]
     SwapStorm(storm::Options),
-    /// Swap plugins on one of two hosts while orders flow, kill either in the middle of it, then check all invariants
+    /// Swap plugins on one of two hosts while orders flow, kill either in the middle of it, then check all
+    /// invariants
     #[command(after_help = "Example: saga-bench swap-crash --kills 10 --seed 7")]
     SwapCrash(swap_crash::Options),
     /// Check HTTP and Kafka of a running host against the wire contract

@@ -20,7 +20,11 @@ pub fn error(text: &str) {
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default()
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or_default()
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
@@ -28,7 +32,11 @@ pub fn table(rows: &[Vec<String>]) -> String {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
             let width = widths[column];
-            line.push_str(&if column == 0 { format!("  {cell:<width$}") } else { format!("  {cell:>width$}") });
+            line.push_str(&if column == 0 {
+                format!("  {cell:<width$}")
+            } else {
+                format!("  {cell:>width$}")
+            });
         }
         text.push_str(line.trim_end());
         text.push('\n');

@@ -24,8 +24,9 @@ impl Processes {
     pub fn now() -> Self {
         let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let stats = pids
-            .filter_map(|pid| Some((pid, parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?)));
+        let stats = pids.filter_map(|pid| {
+            Some((pid, parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?))
+        });
         Self { stats: stats.collect() }
     }
 
@@ -80,13 +81,15 @@ pub fn proportional_bytes(pids: &HashSet<u32>) -> Option<u64> {
     let mut total = 0;
     for pid in pids {
         if Path::new(&format!("/proc/{pid}")).exists() {
-            total += parse_kib(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?, "Pss:")? * 1024;
+            total += parse_kib(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?, "Pss:")?
+                * 1024;
         }
     }
     Some(total)
 }
 
-/// Lets [`peak_bytes`] count from now on, where the kernel and the process's owner allow it (proc(5), `clear_refs`).
+/// Lets [`peak_bytes`] count from now on, where the kernel and the process's owner allow it (proc(5),
+/// `clear_refs`).
 pub fn reset_peak(pid: u32) {
     // Where it is not allowed the peak stays that of the process's whole life.
     let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "5");
@@ -158,8 +161,9 @@ mod tests {
     #[test]
     fn a_tree_leaves_out_the_trees_that_are_excepted() {
         let stat = |parent| Stat { parent, own: 1, ended_children: 10 };
-        let processes =
-            Processes { stats: [(1, stat(0)), (2, stat(1)), (3, stat(2)), (4, stat(1)), (5, stat(0))].into() };
+        let processes = Processes {
+            stats: [(1, stat(0)), (2, stat(1)), (3, stat(2)), (4, stat(1)), (5, stat(0))].into(),
+        };
         assert_eq!(processes.tree(1, &[]), [1, 2, 3, 4].into());
         assert_eq!(processes.tree(1, &[2]), [1, 4].into());
         assert_eq!(processes.ticks(&processes.tree(1, &[2])), 22);

@@ -1,4 +1,5 @@
-//! Waits for the quiet moment at which the invariants hold: nothing to publish, nothing to consume, no saga in flight.
+//! Waits for the quiet moment at which the invariants hold: nothing to publish, nothing to consume, no saga
+//! in flight.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -93,16 +93,19 @@ impl Report {
         Ok(())
     }
 
-    /// Gives the figures of a run away, as a text to read and as a JSON file: only when its checks were made and hold.
+    /// Gives the figures of a run away, as a text to read and as a JSON file: only when its checks were made
+    /// and hold.
     ///
     /// # Errors
-    /// No check was made or one failed: then nothing is printed and no file written. Or the file cannot be written.
+    /// No check was made or one failed: then nothing is printed and no file written. Or the file cannot be
+    /// written.
     pub fn release(&self, text: &str, figures: &impl Serialize, json: Option<&Path>) -> anyhow::Result<()> {
         anyhow::ensure!(self.made() > 0, "no figures: nothing was checked");
         self.finish().context("no figures: the run broke what the host promises")?;
         output::line(text);
         if let Some(file) = json {
-            std::fs::write(file, serde_json::to_vec_pretty(figures)?).with_context(|| file.display().to_string())?;
+            std::fs::write(file, serde_json::to_vec_pretty(figures)?)
+                .with_context(|| file.display().to_string())?;
         }
         Ok(())
     }

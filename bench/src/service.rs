@@ -14,7 +14,8 @@ pub const STOCK_UPDATED: &str = "stock-updated-topic";
 pub const NOTIFICATIONS: &str = "order-notifications-topic";
 
 /// All six topics.
-pub const TOPICS: [&str; 6] = [ORDER_CREATED, DEDUCTED, REJECTED, STOCK_CREATED, STOCK_UPDATED, NOTIFICATIONS];
+pub const TOPICS: [&str; 6] =
+    [ORDER_CREATED, DEDUCTED, REJECTED, STOCK_CREATED, STOCK_UPDATED, NOTIFICATIONS];
 
 /// One plugin: its name is its consumer group.
 pub struct Service {
@@ -29,8 +30,16 @@ pub struct Service {
 /// The five services.
 pub const SERVICES: [Service; 5] = [
     Service { plugin: "order-orchestrator", database: "cmd-order", consumes: &[DEDUCTED, REJECTED] },
-    Service { plugin: "order-query", database: "query-order", consumes: &[ORDER_CREATED, DEDUCTED, REJECTED] },
+    Service {
+        plugin: "order-query",
+        database: "query-order",
+        consumes: &[ORDER_CREATED, DEDUCTED, REJECTED],
+    },
     Service { plugin: "inventory-command", database: "cmd-inventory", consumes: &[ORDER_CREATED] },
-    Service { plugin: "inventory-query", database: "query-inventory", consumes: &[STOCK_CREATED, STOCK_UPDATED] },
+    Service {
+        plugin: "inventory-query",
+        database: "query-inventory",
+        consumes: &[STOCK_CREATED, STOCK_UPDATED],
+    },
     Service { plugin: "notification", database: "notification", consumes: &[NOTIFICATIONS] },
 ];

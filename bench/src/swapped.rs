@@ -1,5 +1,5 @@
-//! A plugin of which two versions are swapped: the one that was built, and the same under another version number, which the host
-//! shows beside what each has handled.
+//! A plugin of which two versions are swapped: the one that was built, and the same under another version
+//! number, which the host shows beside what each has handled.
 
 use std::path::Path;
 
@@ -59,7 +59,8 @@ impl Swapped {
     /// What became of a swap that had no answer.
     pub(crate) fn is_active(&mut self, digest: &str) -> Result<()> {
         let known = self.versions.iter().position(|version| version.digest.as_deref() == Some(digest));
-        self.active = known.with_context(|| format!("{digest} of {} is neither of the two versions", self.name))?;
+        self.active =
+            known.with_context(|| format!("{digest} of {} is neither of the two versions", self.name))?;
         Ok(())
     }
 }
@@ -67,8 +68,9 @@ impl Swapped {
 /// The component that was built, and the other version.
 fn both(plugins: &Path, plugin: &str) -> Result<[Vec<u8>; 2]> {
     let path = plugins.join(format!("{plugin}.wasm"));
-    let built = std::fs::read(&path)
-        .with_context(|| format!("{}; build the plugins, or name their folder by --plugins", path.display()))?;
+    let built = std::fs::read(&path).with_context(|| {
+        format!("{}; build the plugins, or name their folder by --plugins", path.display())
+    })?;
     let other = renumbered(&built, plugin)
         .with_context(|| format!("{} does not call itself {plugin} {}", path.display(), NUMBERS[0]))?;
     Ok([built, other])

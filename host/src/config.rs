@@ -86,10 +86,18 @@ impl FromStr for KafkaProperties {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let property = |part: &str| match part.split_once('=') {
-            Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
-            _ => Err(format!("`{part}` is not name=value; a value with a comma goes into the file of --config")),
+            Some((name, value)) if !name.trim().is_empty() => {
+                Ok((name.trim().to_owned(), value.trim().to_owned()))
+            }
+            _ => Err(format!(
+                "`{part}` is not name=value; a value with a comma goes into the file of --config"
+            )),
         };
-        text.split(',').filter(|part| !part.trim().is_empty()).map(property).collect::<Result<_, _>>().map(Self)
+        text.split(',')
+            .filter(|part| !part.trim().is_empty())
+            .map(property)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
@@ -155,7 +163,8 @@ impl Settings {
     /// # Errors
     /// It cannot be read, or a field is unknown or of another type; the message names it.
     pub fn read(file: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         Self::parse(&text).with_context(|| format!("in {}", file.display()))
     }
 
@@ -164,7 +173,8 @@ impl Settings {
         toml::from_str(text).map_err(|error: toml::de::Error| {
             let start = error.span().map_or(0, |span| span.start).min(text.len());
             let number = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count();
-            let field = text.lines().nth(number).and_then(|line| line.split('=').next()).unwrap_or_default().trim();
+            let field =
+                text.lines().nth(number).and_then(|line| line.split('=').next()).unwrap_or_default().trim();
             anyhow::anyhow!("line {}, {field}: {}", number + 1, error.message())
         })
     }
@@ -211,8 +221,16 @@ impl Settings {
             topic_partitions: self.topic_partitions.unwrap_or(TOPIC_PARTITIONS_DEFAULT),
             topic_replication: self.topic_replication.unwrap_or(TOPIC_REPLICATION_DEFAULT),
         };
-        ensure!(config.topic_partitions > 0, "topic_partitions: {} is not 1 or more", config.topic_partitions);
-        ensure!(config.topic_replication > 0, "topic_replication: {} is not 1 or more", config.topic_replication);
+        ensure!(
+            config.topic_partitions > 0,
+            "topic_partitions: {} is not 1 or more",
+            config.topic_partitions
+        );
+        ensure!(
+            config.topic_replication > 0,
+            "topic_replication: {} is not 1 or more",
+            config.topic_replication
+        );
         Ok(config)
     }
 }
@@ -248,7 +266,10 @@ mod tests {
     #[test]
     fn errors_name_the_field() {
         let unknown = file("kafka = 'k'\npostgress = 'p:secret@h'").unwrap_err().to_string();
-        assert!(unknown.starts_with("line 2, postgress: unknown field") && !unknown.contains("secret"), "{unknown}");
+        assert!(
+            unknown.starts_with("line 2, postgress: unknown field") && !unknown.contains("secret"),
+            "{unknown}"
+        );
         assert!(file("topic_partitions = 'x'").unwrap_err().to_string().contains("topic_partitions"));
         let missing = file("kafka = 'k'").unwrap().config().unwrap_err();
         assert!(missing.to_string().contains("SAGA_HOST_POSTGRES"), "{missing}");
@@ -261,7 +282,8 @@ mod tests {
         let properties: KafkaProperties = "session.timeout.ms=6000, sasl.password=a=b,".parse().unwrap();
         assert_eq!(
             properties.0,
-            [("session.timeout.ms", "6000"), ("sasl.password", "a=b")].map(|(n, v)| (n.to_owned(), v.to_owned()))
+            [("session.timeout.ms", "6000"), ("sasl.password", "a=b")]
+                .map(|(n, v)| (n.to_owned(), v.to_owned()))
         );
         assert!("ssl.cipher.suites".parse::<KafkaProperties>().is_err());
     }

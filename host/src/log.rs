@@ -21,7 +21,8 @@ use tracing_subscriber::{
 
 /// Chooses what is logged, e.g. `info,saga_host::relay=debug`.
 pub const FILTER_VARIABLE: &str = "SAGA_HOST_LOG";
-/// What librdkafka warns of is said again by the host where it matters; that something exists already is no news.
+/// What librdkafka warns of is said again by the host where it matters; that something exists already is no
+/// news.
 const FILTER_DEFAULT: &str = "info,librdkafka=error,sqlx::postgres::notice=warn";
 const MESSAGE_WIDTH: usize = 18;
 const DIGEST_SHOWN: usize = 6;
@@ -49,9 +50,12 @@ pub fn init(format: LogFormat) -> anyhow::Result<()> {
     })?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+        LogFormat::Json => {
+            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        }
         LogFormat::Text => {
-            let colour = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+            let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
+                && std::env::var_os("NO_COLOR").is_none();
             lines.with_ansi(colour).event_format(Lines).try_init()
         }
     };
@@ -65,7 +69,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _context: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        _context: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let time = OffsetDateTime::now_utc().format(TIME).unwrap_or_default();
         let level = *event.metadata().level();
         match colour(level).filter(|_| out.has_ansi_escapes()) {
@@ -87,7 +96,8 @@ fn colour(level: Level) -> Option<u8> {
     }
 }
 
-/// The message first; then plugin, version and digest without their names; then the rest by name; the reason at the end.
+/// The message first; then plugin, version and digest without their names; then the rest by name; the reason
+/// at the end.
 #[derive(Default)]
 struct Fields {
     message: String,
@@ -124,7 +134,9 @@ impl Fields {
         let mut line = self.message.clone();
         if !(named.is_empty() && self.others.is_empty()) {
             let gap = if line.chars().count() < MESSAGE_WIDTH { "" } else { " " };
-            line = format!("{line:<MESSAGE_WIDTH$}{gap} {}{}", named.join(" "), self.others).trim_end().to_owned();
+            line = format!("{line:<MESSAGE_WIDTH$}{gap} {}{}", named.join(" "), self.others)
+                .trim_end()
+                .to_owned();
         }
         if let Some(reason) = &self.reason {
             line.push_str(": ");
@@ -173,7 +185,10 @@ mod tests {
         assert_eq!(fields.line(), "plugin active      inventory-command 1.3.0 9c41e7…  generation=8");
         fields.take("message", "its file is not active".to_owned());
         fields.take("reason", "another was".to_owned());
-        assert_eq!(fields.line(), "its file is not active  inventory-command 1.3.0 9c41e7…  generation=8: another was");
+        assert_eq!(
+            fields.line(),
+            "its file is not active  inventory-command 1.3.0 9c41e7…  generation=8: another was"
+        );
         let mut bare = Fields { message: "stopping".into(), ..Fields::default() };
         assert_eq!(bare.line(), "stopping");
         bare.reason = Some("asked to".into());

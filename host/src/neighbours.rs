@@ -5,11 +5,12 @@
 //!  a host that ended a saga  ── its type and key ──▶ all: whoever waits for it, look it up
 //! ```
 //!
-//! Only words that make another host look sooner: one can be missed, as when a host dies before it, and the others also look
-//! by themselves.
+//! Only words that make another host look sooner: one can be missed, as when a host dies before it, and the
+//! others also look by themselves.
 //!
-//! Between two words, and between two looks for what was told, a host rests for as long as the units of its lanes take: longer as
-//! the machine gets busier. What is committed meanwhile is told at once, seen at once, and goes to Kafka in one request.
+//! Between two words, and between two looks for what was told, a host rests for as long as the units of its
+//! lanes take: longer as the machine gets busier. What is committed meanwhile is told at once, seen at once,
+//! and goes to Kafka in one request.
 
 use std::{
     convert::Infallible,
@@ -64,8 +65,8 @@ struct News {
 }
 
 impl Neighbours {
-    /// None are known yet. `pool` is of the host's own account; `committed` is notified when another host tells that it
-    /// has committed.
+    /// None are known yet. `pool` is of the host's own account; `committed` is notified when another host
+    /// tells that it has committed.
     #[must_use]
     pub fn new(pool: PgPool, committed: Arc<Notify>) -> Arc<Self> {
         Arc::new(Self {
@@ -225,12 +226,15 @@ impl Neighbours {
         match serde_json::from_str::<Vec<SagaName>>(payload) {
             // That nobody waits any more is no error.
             Ok(ends) => drop(self.ended.send(ends.into())),
-            Err(error) => tracing::debug!(%error, "a notification of ended sagas that is not of this version"),
+            Err(error) => {
+                tracing::debug!(%error, "a notification of ended sagas that is not of this version")
+            }
         }
     }
 }
 
-/// JSON arrays of type and key, each short enough for a notification. A name that is too long for one is left out.
+/// JSON arrays of type and key, each short enough for a notification. A name that is too long for one is left
+/// out.
 fn payloads_of(ended: &[SagaName]) -> Vec<String> {
     let mut payloads: Vec<String> = Vec::new();
     for name in ended {
@@ -264,8 +268,10 @@ mod tests {
             let payloads = payloads_of(&ended);
             assert_eq!(payloads.len(), expected, "{count}");
             assert!(payloads.iter().all(|payload| payload.len() <= PAYLOAD_BYTES_MAX));
-            let told: Vec<SagaName> =
-                payloads.iter().flat_map(|payload| serde_json::from_str::<Vec<SagaName>>(payload).unwrap()).collect();
+            let told: Vec<SagaName> = payloads
+                .iter()
+                .flat_map(|payload| serde_json::from_str::<Vec<SagaName>>(payload).unwrap())
+                .collect();
             assert_eq!(told, ended);
         }
     }

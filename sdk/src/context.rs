@@ -9,7 +9,8 @@ use std::{
 
 use crate::{host::Host, timestamp::Timestamp, uuid::Uuid};
 
-/// The unit as a handler sees it. Everything in here is the same however often the unit is repeated from its record.
+/// The unit as a handler sees it. Everything in here is the same however often the unit is repeated from its
+/// record.
 pub struct Context<'a> {
     host: &'a dyn Host,
     now: Timestamp,

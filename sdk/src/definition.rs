@@ -91,7 +91,8 @@ impl Definition {
         }
     }
 
-    /// Handles the records of a topic. One handler for several topics handles them together, in the batch's order.
+    /// Handles the records of a topic. One handler for several topics handles them together, in the batch's
+    /// order.
     #[must_use]
     pub fn on<F: Fold>(mut self, topic: &'static str, correlation: Correlation) -> Self
     where
@@ -131,7 +132,12 @@ impl Definition {
     where
         F::Input: Input<Source = Request, Answer = Response>,
     {
-        self.routes.push((method, path, Access::Write, Handler { id: TypeId::of::<F>(), run: fold::run::<F> }));
+        self.routes.push((
+            method,
+            path,
+            Access::Write,
+            Handler { id: TypeId::of::<F>(), run: fold::run::<F> },
+        ));
         self
     }
 
@@ -149,8 +155,8 @@ impl Definition {
         self
     }
 
-    /// For read models: gather this long, in Kafka and again between two units, so that reads and units are fewer and
-    /// larger. A record may wait twice as long.
+    /// For read models: gather this long, in Kafka and again between two units, so that reads and units are
+    /// fewer and larger. A record may wait twice as long.
     #[must_use]
     pub fn gather_ms(mut self, gather_ms: u32) -> Self {
         self.gather_ms = gather_ms;
@@ -168,11 +174,12 @@ impl Definition {
     #[must_use]
     pub fn describe(&self) -> Description {
         let owned = |names: &mut dyn Iterator<Item = &'static str>| names.map(str::to_owned).collect();
-        let subscription = |(topic, correlation, _): &(&str, Correlation, OfDeliveries)| manifest::Subscription {
-            topic: (*topic).to_owned(),
-            correlation: (*correlation).into(),
-            foreign_ids: true,
-        };
+        let subscription =
+            |(topic, correlation, _): &(&str, Correlation, OfDeliveries)| manifest::Subscription {
+                topic: (*topic).to_owned(),
+                correlation: (*correlation).into(),
+                foreign_ids: true,
+            };
         let route = |(method, path, access, _): &(&str, &str, Access, OfRequests)| manifest::Route {
             method: (*method).to_owned(),
             path: (*path).to_owned(),
@@ -211,7 +218,10 @@ impl Definition {
 
 impl std::fmt::Debug for Definition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Definition").field("name", &self.name).field("version", &self.version).finish_non_exhaustive()
+        f.debug_struct("Definition")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
     }
 }
 

@@ -34,10 +34,19 @@ pub fn deliveries(
 ///
 /// # Errors
 /// The whole unit must be rolled back.
-pub fn requests(definition: &Definition, host: &dyn Host, batch: &[Request]) -> Result<Vec<Response>, Failure> {
+pub fn requests(
+    definition: &Definition,
+    host: &dyn Host,
+    batch: &[Request],
+) -> Result<Vec<Response>, Failure> {
     let context = Context::new(host, u32::try_from(batch.len()).unwrap_or(u32::MAX));
     let unit = Unit::new(&context, batch, Vec::new());
-    handle(unit, batch, |request| definition.of_route(request.route), || Problem::not_found("no such route").into())
+    handle(
+        unit,
+        batch,
+        |request| definition.of_route(request.route),
+        || Problem::not_found("no such route").into(),
+    )
 }
 
 fn handle<S, A>(

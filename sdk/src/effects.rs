@@ -1,5 +1,5 @@
-//! What a decision asks for besides its rows: messages, sagas, timers, log lines. Buffered, taken back with a delivery that
-//! fails, and handed to the host once per batch.
+//! What a decision asks for besides its rows: messages, sagas, timers, log lines. Buffered, taken back with a
+//! delivery that fails, and handed to the host once per batch.
 
 use std::fmt::Display;
 
@@ -91,7 +91,13 @@ impl<'a> Effects<'a> {
     }
 
     /// Publishes a text.
-    pub fn publish_text(&mut self, topic: &str, event_type: &str, key: impl Display, text: impl Into<String>) {
+    pub fn publish_text(
+        &mut self,
+        topic: &str,
+        event_type: &str,
+        key: impl Display,
+        text: impl Into<String>,
+    ) {
         self.send(topic, event_type, &key, "text/plain; charset=utf-8", text.into().into_bytes());
     }
 
@@ -100,7 +106,14 @@ impl<'a> Effects<'a> {
         self.messages.push(Outgoing { cause: self.context.place(), ..message });
     }
 
-    fn send(&mut self, topic: &str, event_type: &str, key: &dyn Display, content_type: &str, payload: Vec<u8>) {
+    fn send(
+        &mut self,
+        topic: &str,
+        event_type: &str,
+        key: &dyn Display,
+        content_type: &str,
+        payload: Vec<u8>,
+    ) {
         self.publish_message(Outgoing {
             cause: 0,
             topic: topic.to_owned(),
@@ -112,8 +125,15 @@ impl<'a> Effects<'a> {
         });
     }
 
-    /// Sets a timer, or moves the one of this name. Its delivery is handled by the handler of [`crate::Definition::timer`].
-    pub fn schedule(&mut self, name: impl Into<String>, due: Timestamp, correlation: Option<String>, payload: Vec<u8>) {
+    /// Sets a timer, or moves the one of this name. Its delivery is handled by the handler of
+    /// [`crate::Definition::timer`].
+    pub fn schedule(
+        &mut self,
+        name: impl Into<String>,
+        due: Timestamp,
+        correlation: Option<String>,
+        payload: Vec<u8>,
+    ) {
         let cause = self.context.place();
         self.timers.push(Timer { cause, name: name.into(), due: due.0, correlation, payload });
     }
@@ -140,7 +160,13 @@ impl<'a> Effects<'a> {
     }
 
     pub(crate) fn mark(&self) -> Mark {
-        Mark([self.messages.len(), self.begun.len(), self.transitions.len(), self.timers.len(), self.cancelled.len()])
+        Mark([
+            self.messages.len(),
+            self.begun.len(),
+            self.transitions.len(),
+            self.timers.len(),
+            self.cancelled.len(),
+        ])
     }
 
     /// Takes back everything since the mark but log lines: they tell why.

@@ -1,7 +1,8 @@
 //! Load many → decide one → store many: how deliveries and writing requests are handled.
 //!
-//! A batch of hundreds costs two statements, and yet each decision is about one of them: pure, in order, seeing what earlier
-//! ones changed. What a decision changed is taken back in memory unless it is kept, so one failure of a batch is alone.
+//! A batch of hundreds costs two statements, and yet each decision is about one of them: pure, in order,
+//! seeing what earlier ones changed. What a decision changed is taken back in memory unless it is kept, so
+//! one failure of a batch is alone.
 
 use crate::{
     bindings::saga::plugin::types::Failure,
@@ -12,7 +13,8 @@ use crate::{
     unit::Unit,
 };
 
-/// A handler of deliveries (`Input::Answer` is [`crate::Outcome`]) or of requests that write ([`crate::Response`]).
+/// A handler of deliveries (`Input::Answer` is [`crate::Outcome`]) or of requests that write
+/// ([`crate::Response`]).
 pub trait Fold: 'static {
     /// What it decides on.
     type Input: Input;
@@ -25,8 +27,13 @@ pub trait Fold: 'static {
     /// As Postgres reports: the unit is rolled back.
     fn load(db: &Db<'_>, inputs: &[Self::Input]) -> DbResult<Self::Rows>;
 
-    /// Decides on one. Unless the answer is [`crate::Outcome::Done`] or below 400, its changes and effects are dropped.
-    fn decide(rows: &mut Self::Rows, input: &Self::Input, effects: &mut Effects<'_>) -> <Self::Input as Input>::Answer;
+    /// Decides on one. Unless the answer is [`crate::Outcome::Done`] or below 400, its changes and effects
+    /// are dropped.
+    fn decide(
+        rows: &mut Self::Rows,
+        input: &Self::Input,
+        effects: &mut Effects<'_>,
+    ) -> <Self::Input as Input>::Answer;
 
     /// Stores the changed rows, each key once. Not called when none changed.
     ///

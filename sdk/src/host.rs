@@ -1,4 +1,5 @@
-//! Everything that a plugin can ask of its host, as one trait: the real host in a component, a stand-in in native tests.
+//! Everything that a plugin can ask of its host, as one trait: the real host in a component, a stand-in in
+//! native tests.
 
 use crate::bindings::saga::plugin::{
     context::{self, Level},

@@ -239,7 +239,10 @@ mod tests {
             ),
             (br#"{"orderQty":1,"orderQty":2}"#, "orderQty: duplicate field `orderQty`"),
             (br#"{"orderId":"a","orderQty":1}"#, "orderId: expected a hyphenated UUID"),
-            (br#"{"orderId":5,"orderQty":1}"#, "orderId: invalid type: integer `5`, expected a hyphenated UUID"),
+            (
+                br#"{"orderId":5,"orderQty":1}"#,
+                "orderId: invalid type: integer `5`, expected a hyphenated UUID",
+            ),
             (b"", "the value is not a JSON object"),
             (b"[1,2]", "the value is not a JSON object"),
             (b"null", "the value is not a JSON object"),
@@ -254,7 +257,8 @@ mod tests {
 
     #[test]
     fn other_members_order_and_space_are_accepted() {
-        let order: Order = object(b" {\n\"note\":{\"a\":[1,null]}, \"orderQty\" : 3, \"orderId\":null}\n").unwrap();
+        let order: Order =
+            object(b" {\n\"note\":{\"a\":[1,null]}, \"orderQty\" : 3, \"orderId\":null}\n").unwrap();
         assert_eq!((order.order_id, order.order_qty.get()), (None, 3));
     }
 }

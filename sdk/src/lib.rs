@@ -2,14 +2,15 @@
 //!
 //! A plugin is a [`Definition`]: which records, requests and sagas it handles, and with what. Handlers are
 //!
-//! - a [`Fold`] for records and for requests that write: it loads rows for the whole batch, decides on one delivery at a
-//!   time (pure, in order, each seeing what earlier ones changed), and stores the changed rows together;
+//! - a [`Fold`] for records and for requests that write: it loads rows for the whole batch, decides on one
+//!   delivery at a time (pure, in order, each seeing what earlier ones changed), and stores the changed rows
+//!   together;
 //! - a [`Read`] for `GET` requests: one query, one answer;
 //! - a [`Saga`]: a list of steps, each of which may be undone, and a judgement of replies.
 //!
-//! What a decision wants sent it puts into [`Effects`]; the host writes it in the same transaction as the rows. A decision
-//! that says "no" ([`Outcome`] other than done, a [`Response`] of 400 or more) leaves nothing behind, and the others of its
-//! batch are not touched.
+//! What a decision wants sent it puts into [`Effects`]; the host writes it in the same transaction as the
+//! rows. A decision that says "no" ([`Outcome`] other than done, a [`Response`] of 400 or more) leaves
+//! nothing behind, and the others of its batch are not touched.
 //!
 //! ```ignore
 //! use saga_plugin::{Correlation, Db, DbResult, Definition, Effects, Event, Fold, Outcome, Table, keys, many};

@@ -1,5 +1,5 @@
-//! Lists, page by page: a limit, an opaque cursor that says where the last page ended, and the next page's address in a
-//! `Link` header (RFC 8288). Rows that come or go between two pages move nothing.
+//! Lists, page by page: a limit, an opaque cursor that says where the last page ended, and the next page's
+//! address in a `Link` header (RFC 8288). Rows that come or go between two pages move nothing.
 
 use std::fmt::Write;
 
@@ -56,8 +56,8 @@ impl<const N: usize> Page<N> {
         self.limit + 1
     }
 
-    /// The answer for what was fetched: a bare array, and the next page's `Link` if there is one. `kept` are the query
-    /// parameters that the next page keeps, besides the limit; their values need no escaping.
+    /// The answer for what was fetched: a bare array, and the next page's `Link` if there is one. `kept` are
+    /// the query parameters that the next page keeps, besides the limit; their values need no escaping.
     pub fn answer<T: Serialize>(
         &self,
         path: &str,
@@ -86,7 +86,8 @@ impl<const N: usize> Page<N> {
 fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let bits = (0..3).fold(0_usize, |bits, at| bits << 8 | usize::from(chunk.get(at).copied().unwrap_or(0)));
+        let bits =
+            (0..3).fold(0_usize, |bits, at| bits << 8 | usize::from(chunk.get(at).copied().unwrap_or(0)));
         for place in 0..=chunk.len() {
             text.push(char::from(ALPHABET[bits >> (18 - 6 * place) & 63]));
         }

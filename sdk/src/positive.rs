@@ -90,9 +90,11 @@ mod tests {
 
     #[test]
     fn only_plain_digits() {
-        for (text, expected) in [("7", Some(7)), ("2147483647", Some(i32::MAX)), ("0", None), ("", None)]
-            .into_iter()
-            .chain(["+7", "-7", "07", "7.0", " 7", "abc", "2147483648", "99999999999999999999"].map(|t| (t, None)))
+        for (text, expected) in
+            [("7", Some(7)), ("2147483647", Some(i32::MAX)), ("0", None), ("", None)].into_iter().chain(
+                ["+7", "-7", "07", "7.0", " 7", "abc", "2147483648", "99999999999999999999"]
+                    .map(|t| (t, None)),
+            )
         {
             assert_eq!(Positive::parse(text).map(Positive::get), expected, "{text}");
         }

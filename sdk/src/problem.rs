@@ -74,7 +74,8 @@ impl From<Problem> for Response {
             Place::Parameter(name) => error(None, Some(name)),
         });
         let title = title(problem.status);
-        let details = Details { kind: "about:blank", title, status: problem.status, detail: &problem.detail, errors };
+        let details =
+            Details { kind: "about:blank", title, status: problem.status, detail: &problem.detail, errors };
         Response::json(problem.status, &details).with_header("content-type", "application/problem+json")
     }
 }

@@ -1,5 +1,5 @@
-//! What a batch has loaded and will store, in memory. Every change can be taken back until it is kept: that is how one
-//! delivery of a batch fails alone.
+//! What a batch has loaded and will store, in memory. Every change can be taken back until it is kept: that
+//! is how one delivery of a batch fails alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -115,8 +115,8 @@ impl<R> Rows for Added<R> {
     }
 }
 
-/// Keys that the batch has claimed in the database (`INSERT … ON CONFLICT DO NOTHING RETURNING key`), each for the first
-/// that takes it. Taking stores nothing: the claim is stored already.
+/// Keys that the batch has claimed in the database (`INSERT … ON CONFLICT DO NOTHING RETURNING key`), each
+/// for the first that takes it. Taking stores nothing: the claim is stored already.
 #[derive(Clone, Debug)]
 pub struct Claims<K> {
     free: BTreeSet<K>,

@@ -1,7 +1,8 @@
 //! For native tests of a plugin: no component, no database.
 //!
-//! [`fold`] runs decisions on rows that the test gives. [`TestHost`] stands in for the host where a test wants the whole
-//! way from record to effects: it answers statements from a list and keeps what was asked for.
+//! [`fold`] runs decisions on rows that the test gives. [`TestHost`] stands in for the host where a test
+//! wants the whole way from record to effects: it answers statements from a list and keeps what was asked
+//! for.
 #![allow(clippy::expect_used, reason = "a test may panic")]
 
 use std::{
@@ -58,7 +59,9 @@ impl Recorded {
     /// The values of the messages, in order.
     #[must_use]
     pub fn values(&self) -> Vec<String> {
-        let text = |message: &Outgoing| String::from_utf8_lossy(message.payload.as_deref().unwrap_or(b"")).into_owned();
+        let text = |message: &Outgoing| {
+            String::from_utf8_lossy(message.payload.as_deref().unwrap_or(b"")).into_owned()
+        };
         self.messages.iter().map(text).collect()
     }
 }
@@ -165,8 +168,10 @@ pub fn fold<F: Fold>(rows: impl Into<F::Rows>, inputs: impl IntoIterator<Item = 
     let inputs: Vec<_> = (0..).zip(inputs).collect();
     let context = Context::new(&host, 1);
     let mut effects = Effects::new(&context);
-    let answers =
-        inputs.iter().map(|(place, input)| fold::decide::<F>(*place, &mut rows, input, &mut effects)).collect();
+    let answers = inputs
+        .iter()
+        .map(|(place, input)| fold::decide::<F>(*place, &mut rows, input, &mut effects))
+        .collect();
     let effects = Recorded {
         messages: effects.messages,
         begun: effects.begun,

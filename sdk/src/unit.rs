@@ -1,7 +1,8 @@
 //! One call of the plugin: a batch, its answers as they come, and what it asks for.
 
 use crate::{
-    bindings::saga::plugin::types::Failure, context::Context, db::Db, effects::Effects, input::Input, saga::live::Live,
+    bindings::saga::plugin::types::Failure, context::Context, db::Db, effects::Effects, input::Input,
+    saga::live::Live,
 };
 
 /// A batch of deliveries or requests (`S`) that is being answered (`A`).
@@ -53,6 +54,9 @@ impl<'a, S, A> Unit<'a, S, A> {
     pub(crate) fn finish(self) -> Result<Vec<A>, Failure> {
         self.effects.flush()?;
         let answers: Option<Vec<A>> = self.answers.into_iter().collect();
-        answers.ok_or_else(|| Failure { message: "a delivery was not answered".to_owned(), culprits: Vec::new() })
+        answers.ok_or_else(|| Failure {
+            message: "a delivery was not answered".to_owned(),
+            culprits: Vec::new(),
+        })
     }
 }

@@ -1,6 +1,7 @@
-//! Counts the bytes that pass between the host and a plugin, where [`ASKED`] is set: what would be copied into and out of a
-//! component's memory. Counted is what is in the values: texts, bytes and numbers, these at their shortest. What the
-//! canonical ABI puts around them, lengths, places and padding, is left out, and so is what is copied inside the plugin.
+//! Counts the bytes that pass between the host and a plugin, where [`ASKED`] is set: what would be copied
+//! into and out of a component's memory. Counted is what is in the values: texts, bytes and numbers, these at
+//! their shortest. What the canonical ABI puts around them, lengths, places and padding, is left out, and so
+//! is what is copied inside the plugin.
 
 use std::{
     env,
@@ -48,7 +49,8 @@ impl Crossings {
 
     /// Says it on the standard error, when asked.
     pub(crate) fn tell(&self, plugin: &str) {
-        let [calls, into, out_of] = [&self.calls, &self.into, &self.out_of].map(|count| count.load(Ordering::Relaxed));
+        let [calls, into, out_of] =
+            [&self.calls, &self.into, &self.out_of].map(|count| count.load(Ordering::Relaxed));
         if *COUNTS {
             eprintln!("crossings plugin={plugin} calls={calls} bytes_in={into} bytes_out={out_of}");
         }

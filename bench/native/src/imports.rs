@@ -74,7 +74,13 @@ impl Host for Imports<'_> {
         self.buffer(name.to_owned(), async |guest, name| context::Host::config(guest, name).await)
     }
 
-    fn log(&self, level: sdk::context::Level, cause: Option<u32>, message: &str, fields: &[(String, String)]) {
+    fn log(
+        &self,
+        level: sdk::context::Level,
+        cause: Option<u32>,
+        message: &str,
+        fields: &[(String, String)],
+    ) {
         let asked = (lift::level(level), cause, message.to_owned(), fields.to_vec());
         self.buffer(asked, async |guest, (level, cause, message, fields)| {
             context::Host::log(guest, level, cause, message, fields).await
@@ -87,38 +93,45 @@ impl Host for Imports<'_> {
         params: &[sdk::postgres::Param],
     ) -> Result<sdk::postgres::Table, sdk::postgres::SqlError> {
         let asked = (sql.to_owned(), params.iter().map(lift::param).collect());
-        let answer = self.wait(asked, async |guest, (sql, params)| postgres::Host::query(guest, sql, params).await);
+        let answer =
+            self.wait(asked, async |guest, (sql, params)| postgres::Host::query(guest, sql, params).await);
         answer.map(lower::table).map_err(lower::sql_error)
     }
 
     fn execute(&self, sql: &str, params: &[sdk::postgres::Param]) -> Result<u64, sdk::postgres::SqlError> {
         let asked = (sql.to_owned(), params.iter().map(lift::param).collect());
-        let answer = self.wait(asked, async |guest, (sql, params)| postgres::Host::execute(guest, sql, params).await);
+        let answer =
+            self.wait(asked, async |guest, (sql, params)| postgres::Host::execute(guest, sql, params).await);
         answer.map_err(lower::sql_error)
     }
 
     fn publish(&self, messages: &[sdk::kafka::Outgoing]) -> Result<(), sdk::types::Refusal> {
         let asked: Vec<_> = messages.iter().map(lift::outgoing).collect();
-        self.buffer(asked, async |guest, asked| kafka::Host::publish(guest, asked).await).map_err(lower::refusal)
+        self.buffer(asked, async |guest, asked| kafka::Host::publish(guest, asked).await)
+            .map_err(lower::refusal)
     }
 
     fn begin(&self, begun: &[sdk::sagas::Beginning]) -> Result<(), sdk::types::Refusal> {
         let asked: Vec<_> = begun.iter().map(lift::beginning).collect();
-        self.buffer(asked, async |guest, asked| sagas::Host::begin(guest, asked).await).map_err(lower::refusal)
+        self.buffer(asked, async |guest, asked| sagas::Host::begin(guest, asked).await)
+            .map_err(lower::refusal)
     }
 
     fn advance(&self, transitions: &[sdk::sagas::Transition]) -> Result<(), sdk::types::Refusal> {
         let asked: Vec<_> = transitions.iter().map(lift::transition).collect();
-        self.buffer(asked, async |guest, asked| sagas::Host::advance(guest, asked).await).map_err(lower::refusal)
+        self.buffer(asked, async |guest, asked| sagas::Host::advance(guest, asked).await)
+            .map_err(lower::refusal)
     }
 
     fn schedule(&self, timers: &[sdk::timers::Timer]) -> Result<(), sdk::types::Refusal> {
         let asked: Vec<_> = timers.iter().map(lift::timer).collect();
-        self.buffer(asked, async |guest, asked| timers::Host::schedule(guest, asked).await).map_err(lower::refusal)
+        self.buffer(asked, async |guest, asked| timers::Host::schedule(guest, asked).await)
+            .map_err(lower::refusal)
     }
 
     fn cancel(&self, names: &[String]) -> Result<(), sdk::types::Refusal> {
         let asked = names.to_vec();
-        self.buffer(asked, async |guest, asked| timers::Host::cancel(guest, asked).await).map_err(lower::refusal)
+        self.buffer(asked, async |guest, asked| timers::Host::cancel(guest, asked).await)
+            .map_err(lower::refusal)
     }
 }

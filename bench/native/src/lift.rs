@@ -1,5 +1,5 @@
-//! From the plugin's types to the host's: what is handed to an import is copied, as out of a component's memory; what the
-//! plugin returns is moved.
+//! From the plugin's types to the host's: what is handed to an import is copied, as out of a component's
+//! memory; what the plugin returns is moved.
 
 use saga_host::plugin::bindings::{
     exports::saga::plugin::{deliveries, requests},
@@ -30,8 +30,12 @@ pub(crate) fn response(response: Response) -> requests::Response {
 }
 
 pub(crate) fn failure(failure: sdk::types::Failure) -> host::types::Failure {
-    let culprit = |sdk::types::Culprit { cause, code, message }| host::types::Culprit { cause, code, message };
-    host::types::Failure { message: failure.message, culprits: failure.culprits.into_iter().map(culprit).collect() }
+    let culprit =
+        |sdk::types::Culprit { cause, code, message }| host::types::Culprit { cause, code, message };
+    host::types::Failure {
+        message: failure.message,
+        culprits: failure.culprits.into_iter().map(culprit).collect(),
+    }
 }
 
 pub(crate) fn level(level: sdk::context::Level) -> host::context::Level {
@@ -128,14 +132,16 @@ pub(crate) fn transition(step: &sdk::sagas::Transition) -> host::sagas::Transiti
 fn status(status: &sdk::sagas::Status) -> host::sagas::StatusResult {
     match status {
         sdk::sagas::Status::Until(at) => host::sagas::StatusResult::Until(*at),
-        sdk::sagas::Status::Finished(finish) => host::sagas::StatusResult::Finished(host::sagas::FinishResult {
-            ending: match finish.ending {
-                sdk::sagas::Ending::Completed => host::sagas::Ending::Completed,
-                sdk::sagas::Ending::Compensated => host::sagas::Ending::Compensated,
-                sdk::sagas::Ending::Failed => host::sagas::Ending::Failed,
-            },
-            answer: finish.answer.clone(),
-        }),
+        sdk::sagas::Status::Finished(finish) => {
+            host::sagas::StatusResult::Finished(host::sagas::FinishResult {
+                ending: match finish.ending {
+                    sdk::sagas::Ending::Completed => host::sagas::Ending::Completed,
+                    sdk::sagas::Ending::Compensated => host::sagas::Ending::Compensated,
+                    sdk::sagas::Ending::Failed => host::sagas::Ending::Failed,
+                },
+                answer: finish.answer.clone(),
+            })
+        }
     }
 }
 

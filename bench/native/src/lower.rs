@@ -1,4 +1,5 @@
-//! From the host's types to the plugin's: the batch is copied, as into a component's memory; what an import returns is moved.
+//! From the host's types to the plugin's: the batch is copied, as into a component's memory; what an import
+//! returns is moved.
 
 use saga_host::plugin::bindings::{
     exports::saga::plugin::{deliveries, requests},

@@ -66,13 +66,19 @@ impl NativePlugin for Plugin {
         crossings.handed_in(&(batch, sagas));
         let batch: Vec<_> = batch.iter().map(lower::delivery).collect();
         let sagas = sagas.iter().map(lower::saga).collect();
-        let handled = trapping(|| dispatch::deliveries(definition, &Imports::new(guest, crossings), &batch, sagas))?;
-        let handled = handled.map(|outcomes| outcomes.into_iter().map(lift::outcome).collect()).map_err(lift::failure);
+        let handled =
+            trapping(|| dispatch::deliveries(definition, &Imports::new(guest, crossings), &batch, sagas))?;
+        let handled =
+            handled.map(|outcomes| outcomes.into_iter().map(lift::outcome).collect()).map_err(lift::failure);
         crossings.handed_out(&handled);
         Ok(handled)
     }
 
-    fn requests(&self, guest: &mut Guest, batch: &[Request<'_>]) -> wasmtime::Result<Result<Vec<Response>, Failure>> {
+    fn requests(
+        &self,
+        guest: &mut Guest,
+        batch: &[Request<'_>],
+    ) -> wasmtime::Result<Result<Vec<Response>, Failure>> {
         let Self { definition, crossings } = self;
         crossings.call();
         crossings.handed_in(&batch);
@@ -113,7 +119,10 @@ mod tests {
         let stopped = |call: fn()| trapping(call).err().map(|error| error.to_string());
         let of_import = || std::panic::resume_unwind(Box::new(wasmtime::Error::msg("over a limit")));
         assert_eq!(stopped(of_import).as_deref(), Some("over a limit"));
-        assert_eq!(stopped(|| std::panic::resume_unwind(Box::new("no stock"))).as_deref(), Some("panicked: no stock"));
+        assert_eq!(
+            stopped(|| std::panic::resume_unwind(Box::new("no stock"))).as_deref(),
+            Some("panicked: no stock")
+        );
         assert_eq!(stopped(|| {}), None);
     }
 }

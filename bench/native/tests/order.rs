@@ -1,4 +1,5 @@
-//! The order system with native plugins, on a real Postgres and a real Kafka; and what crosses between host and plugins.
+//! The order system with native plugins, on a real Postgres and a real Kafka; and what crosses between host
+//! and plugins.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
@@ -39,13 +40,15 @@ async fn orders_end_as_under_components() {
     host.stop().await.unwrap();
     let log = std::fs::read_to_string(folder.path().join("dev.log")).unwrap();
     assert_eq!(log.matches("plugin runs as native code").count(), 5, "{log}");
-    let costs = ["order-orchestrator", "inventory-command"].map(|plugin| bytes_per_call(&log, plugin)).concat();
+    let costs =
+        ["order-orchestrator", "inventory-command"].map(|plugin| bytes_per_call(&log, plugin)).concat();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../host/tests/costs.toml");
     let judged = Costs::read(&file, "guest-bytes-per-call").unwrap().judge(&costs);
     eprintln!("{}", judged.unwrap_or_else(|error| panic!("{error:#}")));
 }
 
-/// What crossed between the host and a plugin, from the line that tells it. Each call had one delivery or request.
+/// What crossed between the host and a plugin, from the line that tells it. Each call had one delivery or
+/// request.
 fn bytes_per_call(log: &str, plugin: &str) -> [(String, f64); 2] {
     let line = log.lines().find(|line| line.starts_with(&format!("crossings plugin={plugin} "))).unwrap();
     let count = |name: &str| {
@@ -53,5 +56,6 @@ fn bytes_per_call(log: &str, plugin: &str) -> [(String, f64); 2] {
         value.unwrap().parse::<f64>().unwrap()
     };
     let calls = count("calls");
-    [("in", "bytes_in"), ("out", "bytes_out")].map(|(way, name)| (format!("{plugin}_{way}"), count(name) / calls))
+    [("in", "bytes_in"), ("out", "bytes_out")]
+        .map(|(way, name)| (format!("{plugin}_{way}"), count(name) / calls))
 }

@@ -31,8 +31,8 @@ pub(super) struct Stop {
 pub(super) struct Lone {
     /// On the path, in order.
     pub(super) stops: Vec<Stop>,
-    /// What no stop accounts for: both times from Kafka to a lane (the broker's answer to the fetch, the client's threads,
-    /// the consumer's), and what wakes up whom.
+    /// What no stop accounts for: both times from Kafka to a lane (the broker's answer to the fetch, the
+    /// client's threads, the consumer's), and what wakes up whom.
     pub(super) rest_ms: f64,
     /// From the clients' account: seconds by sagas of one client.
     pub(super) mean_ms: f64,
@@ -44,7 +44,8 @@ impl Lone {
     pub(super) fn of(level: &Level, times: &Metrics, trip_ms: f64) -> Self {
         let mean_ms = 1000.0 / level.sagas_per_s;
         let path = Path { times, sagas: level.sagas as f64 };
-        let mut stops = vec![Stop { name: "client, connection, HTTP: there and back".to_owned(), ms: trip_ms }];
+        let mut stops =
+            vec![Stop { name: "client, connection, HTTP: there and back".to_owned(), ms: trip_ms }];
         stops.extend(path.unit("order-orchestrator", "http"));
         stops.extend(path.relay("cmd-order"));
         stops.extend(path.unit("inventory-command", "kafka"));

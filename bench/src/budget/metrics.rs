@@ -51,10 +51,13 @@ impl Metrics {
 
     /// All samples of this name with these labels, added up.
     pub(super) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let wanted: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+        let wanted: Vec<String> =
+            labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
         let fits = |series: &str| {
             let of = series.strip_prefix("saga_host_").and_then(|rest| rest.split_once('{'));
-            of.is_some_and(|(found, rest)| found == name && wanted.iter().all(|label| rest.contains(label.as_str())))
+            of.is_some_and(|(found, rest)| {
+                found == name && wanted.iter().all(|label| rest.contains(label.as_str()))
+            })
         };
         self.0.iter().filter(|(series, _)| fits(series)).map(|(_, value)| value).sum()
     }

@@ -85,7 +85,8 @@ async fn busy(options: &Options, target: &Target, session: &mut Session<'_>) -> 
     };
     let Shape { warmup_s, measure_s, .. } = options.shape;
     let times = metrics::over(target, Duration::from_secs(warmup_s), Duration::from_secs(measure_s));
-    let (level, recorded, times) = tokio::join!(session.level(Demand::Clients(options.clients)), recording, times);
+    let (level, recorded, times) =
+        tokio::join!(session.level(Demand::Clients(options.clients)), recording, times);
     let (level, (recording, owners)): (Level, _) = (level?, recorded?);
     output::line("reading the profile");
     let mut tally = Tally::new(owners);

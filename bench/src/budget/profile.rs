@@ -1,5 +1,5 @@
-//! A profile of the whole machine, taken by `perf` (Linux): which process and which functions each core was in, so many
-//! times a second. Nothing is sampled while a core idles.
+//! A profile of the whole machine, taken by `perf` (Linux): which process and which functions each core was
+//! in, so many times a second. Nothing is sampled while a core idles.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -47,7 +47,8 @@ impl Recording {
     pub(super) async fn take(file: &Path, samples_per_s: u32, seconds: u64) -> Result<Self> {
         let name = file.to_str().context("the folder's name is not UTF-8")?;
         let (rate, stack) = (samples_per_s.to_string(), format!("dwarf,{STACK_BYTES}"));
-        let mut command = perf(&["record", "-q", "-a", "-e", EVENT, "-F", &rate, "--call-graph", &stack, "-o", name]);
+        let mut command =
+            perf(&["record", "-q", "-a", "-e", EVENT, "-F", &rate, "--call-graph", &stack, "-o", name]);
         let output = command.args(["--", "sleep", &seconds.to_string()]).output().await?;
         succeeded(&output)?;
         Ok(Self { file: file.to_owned() })
@@ -73,8 +74,8 @@ impl Recording {
                     sample.frames.push(function(frame).to_owned());
                 }
                 head => {
-                    (sample.thread, sample.pid) =
-                        thread(head).with_context(|| format!("perf script: a line without a process: {head:?}"))?;
+                    (sample.thread, sample.pid) = thread(head)
+                        .with_context(|| format!("perf script: a line without a process: {head:?}"))?;
                 }
             }
         }

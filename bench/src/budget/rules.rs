@@ -44,7 +44,8 @@ pub(super) fn of_host(thread: &str, frames: &[String]) -> &'static str {
     if thread.starts_with("rdk:") {
         return LIBRDKAFKA;
     }
-    let rule = |frame: &String| FUNCTIONS.iter().find(|(part, _)| frame.contains(part)).map(|(_, stop)| *stop);
+    let rule =
+        |frame: &String| FUNCTIONS.iter().find(|(part, _)| frame.contains(part)).map(|(_, stop)| *stop);
     let any = |part: &str| frames.iter().any(|frame| frame.contains(part));
     match frames.iter().find_map(rule) {
         Some(stop) => stop,
@@ -88,7 +89,10 @@ mod tests {
             (&["memmove", "<alloc::string::String as wasmtime::Lift>::lift"][..], "wasm"),
             (&["[unknown]"][..], "wasm"),
             (&["clear_page_erms", "exc_page_fault", "[unknown]"][..], "wasm"),
-            (&["epoll_wait", "tokio::runtime::io::driver::Driver::turn", "[unknown]"][..], "scheduling (tokio)"),
+            (
+                &["epoll_wait", "tokio::runtime::io::driver::Driver::turn", "[unknown]"][..],
+                "scheduling (tokio)",
+            ),
             (&["tokio::net::x", "hyper::y", "tokio::runtime::z"][..], "HTTP"),
             (&["saga_host::ingress::record::x"][..], "reading records"),
             (&["saga_host::ingress::http::x"][..], "HTTP"),

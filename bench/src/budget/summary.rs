@@ -69,7 +69,11 @@ impl Busy {
                 stop,
                 us: *samples as f64 / samples_per_s / level.sagas as f64 * MICROS,
             });
-            Part { owner: name, stops: stops.collect(), measured_us: measured.unwrap_or_default() / 1000.0 * MICROS }
+            Part {
+                owner: name,
+                stops: stops.collect(),
+                measured_us: measured.unwrap_or_default() / 1000.0 * MICROS,
+            }
         };
         let parts = vec![
             part(Owner::Host, "host", cpu.host),
@@ -97,8 +101,9 @@ impl Part {
 }
 
 impl Summary {
-    /// What the profile finds is what `/proc` says, and the rest of the latency is as small: with one host, since half of the
-    /// callers wait on the host that does not end their saga, and what hosts tell each other is in no stop.
+    /// What the profile finds is what `/proc` says, and the rest of the latency is as small: with one host,
+    /// since half of the callers wait on the host that does not end their saga, and what hosts tell each
+    /// other is in no stop.
     pub(super) fn judge(&self, report: &mut Report) {
         report.area("whether the stops are all");
         let (sum, measured) = self.busy.sums();
@@ -133,7 +138,8 @@ impl Busy {
         let Level { demand, sagas_per_s, latency, .. } = &self.level;
         let head = format!("CPU, {demand}, {sagas_per_s:.0} sagas/s, p50 {:.1} ms", latency.p50_ms);
         let (sum, measured) = self.sums();
-        let row = |name: String, us: f64| vec![name, format!("{us:.1}"), format!("{:.1}", us / measured * 100.0)];
+        let row =
+            |name: String, us: f64| vec![name, format!("{us:.1}"), format!("{:.1}", us / measured * 100.0)];
         let mut rows = vec![vec![head, "µs per saga".to_owned(), "% of all".to_owned()]];
         for part in &self.parts {
             rows.push(row(part.owner.to_owned(), part.sum_us()));
@@ -146,7 +152,9 @@ impl Busy {
         }
         rows.push(vec!["sum / measured".to_owned(), format!("{:.2}", sum / measured)]);
         rows.push(vec!["lanes: a unit is open".to_owned(), String::new(), "% of time".to_owned()]);
-        let busy = |lane: &Lane| vec![format!("  {}", lane.name), String::new(), format!("{:.0}", lane.busy * 100.0)];
+        let busy = |lane: &Lane| {
+            vec![format!("  {}", lane.name), String::new(), format!("{:.0}", lane.busy * 100.0)]
+        };
         rows.extend(self.lanes.iter().map(busy));
         rows
     }
@@ -157,7 +165,8 @@ impl Lone {
         let row = |name: &str, ms: f64| {
             vec![name.to_owned(), format!("{ms:.2}"), format!("{:.1}", ms / self.mean_ms * 100.0)]
         };
-        let mut rows = vec![vec!["latency, a lone client".to_owned(), "ms".to_owned(), "% of mean".to_owned()]];
+        let mut rows =
+            vec![vec!["latency, a lone client".to_owned(), "ms".to_owned(), "% of mean".to_owned()]];
         rows.extend(self.stops.iter().map(|stop| row(&stop.name, stop.ms)));
         rows.push(row("sum of the stops", self.mean_ms - self.rest_ms));
         rows.push(row("from Kafka to a lane, twice, and wake-ups: the rest", self.rest_ms));

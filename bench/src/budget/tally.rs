@@ -36,8 +36,9 @@ impl Owners {
     pub(super) fn now(target: &Target) -> Self {
         let pids = &target.pids;
         let processes = Processes::now();
-        let tree =
-            |root: Option<u32>, except: &[u32]| root.map(|root| processes.tree(root, except)).unwrap_or_default();
+        let tree = |root: Option<u32>, except: &[u32]| {
+            root.map(|root| processes.tree(root, except)).unwrap_or_default()
+        };
         let others: Vec<u32> = [pids.kafka, pids.postgres].into_iter().flatten().collect();
         let postgres = tree(pids.postgres, &[]).into_iter();
         let more = target.more.iter().flat_map(|host| tree(host.pid, &[]));
@@ -76,7 +77,8 @@ impl Tally {
 
     /// Of each, the stop with the most samples first.
     pub(super) fn stops(&self) -> Vec<(Owner, &'static str, u64)> {
-        let mut stops: Vec<_> = self.samples.iter().map(|((owner, stop), samples)| (*owner, *stop, *samples)).collect();
+        let mut stops: Vec<_> =
+            self.samples.iter().map(|((owner, stop), samples)| (*owner, *stop, *samples)).collect();
         stops.sort_by_key(|(owner, _, samples)| (*owner, std::cmp::Reverse(*samples)));
         stops
     }
@@ -88,8 +90,11 @@ mod tests {
 
     #[test]
     fn only_the_three_are_counted() {
-        let owners =
-            Owners { host: [1].into(), kafka: [2].into(), postgres: [(3, "postgres: walwriter ".to_owned())].into() };
+        let owners = Owners {
+            host: [1].into(),
+            kafka: [2].into(),
+            postgres: [(3, "postgres: walwriter ".to_owned())].into(),
+        };
         let mut tally = Tally::new(owners);
         for (pid, thread) in
             [(1, "rdk:main"), (1, "rdk:main"), (1, "x"), (2, "C2 CompilerThre"), (3, "postgres"), (4, "perf")]

@@ -31,7 +31,12 @@ pub(super) const METRICS: [Metric; 13] = [
     metric("  Kafka bytes, the six topics", "kafka_bytes", 0, |l| l.per_saga.kafka_bytes),
 ];
 
-const fn metric(name: &'static str, key: &'static str, digits: usize, of: fn(&Level) -> Option<f64>) -> Metric {
+const fn metric(
+    name: &'static str,
+    key: &'static str,
+    digits: usize,
+    of: fn(&Level) -> Option<f64>,
+) -> Metric {
     Metric { name, key, digits, of }
 }
 

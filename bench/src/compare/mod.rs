@@ -1,5 +1,6 @@
-//! Two builds of the host against each other: A B A B …, each run on fresh data, so that what the machine does over the
-//! minutes falls on both. How many pairs agree tells a difference from chance, and only with enough pairs.
+//! Two builds of the host against each other: A B A B …, each run on fresh data, so that what the machine
+//! does over the minutes falls on both. How many pairs agree tells a difference from chance, and only with
+//! enough pairs.
 
 mod metric;
 mod ratio;
@@ -106,17 +107,24 @@ pub async fn run(options: Options) -> Result<()> {
     let mut pairs = Vec::new();
     for number in 1..=options.pairs {
         output::line(&format!("pair {number} of {}: A", options.pairs));
-        let a =
-            measure(&options, &a, options.a_hosts, &mut report).await.with_context(|| format!("pair {number}, A"))?;
+        let a = measure(&options, &a, options.a_hosts, &mut report)
+            .await
+            .with_context(|| format!("pair {number}, A"))?;
         output::line(&format!("pair {number} of {}: B", options.pairs));
-        let b =
-            measure(&options, &b, options.b_hosts, &mut report).await.with_context(|| format!("pair {number}, B"))?;
+        let b = measure(&options, &b, options.b_hosts, &mut report)
+            .await
+            .with_context(|| format!("pair {number}, B"))?;
         let pair = Pair { a, b };
         output::line(&pair.table(pairs.len() + 1));
         pairs.push(pair);
     }
-    let summary =
-        Summary::new(side(&a, options.a_hosts), side(&b, options.b_hosts), options.demand(), pairs, report.made());
+    let summary = Summary::new(
+        side(&a, options.a_hosts),
+        side(&b, options.b_hosts),
+        options.demand(),
+        pairs,
+        report.made(),
+    );
     report.release(&summary.table(), &summary, options.json.as_deref())
 }
 

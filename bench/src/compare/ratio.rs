@@ -26,7 +26,8 @@ pub(super) enum Verdict {
     Mixed,
 }
 
-/// In how many figures, one in so many, sides that are alike agree by chance in every pair on which is higher.
+/// In how many figures, one in so many, sides that are alike agree by chance in every pair on which is
+/// higher.
 pub(super) fn alike_one_in(pairs: usize) -> f64 {
     2_f64.powi(i32::try_from(pairs).unwrap_or(i32::MAX).saturating_sub(1))
 }

@@ -65,9 +65,9 @@ impl Pair {
 
 impl Summary {
     pub(super) fn new(a: Side, b: Side, demand: Demand, pairs: Vec<Pair>, checks: usize) -> Self {
-        let ratios = METRICS
-            .iter()
-            .filter_map(|metric| Some((metric.key, Ratios::of(pairs.iter().map(|pair| pair.values(metric)))?)));
+        let ratios = METRICS.iter().filter_map(|metric| {
+            Some((metric.key, Ratios::of(pairs.iter().map(|pair| pair.values(metric)))?))
+        });
         Self { a, b, demand, ratios: ratios.collect(), pairs, checks }
     }
 
@@ -106,7 +106,8 @@ impl Summary {
             "\n  Two sides that are alike differ \"in each\" by chance alone in 1 of {chance} figures after {} pairs.\n",
             self.pairs.len()
         );
-        let loud = self.pairs.iter().flat_map(|pair| [&pair.a, &pair.b]).filter(|run| !run.machine.quiet).count();
+        let loud =
+            self.pairs.iter().flat_map(|pair| [&pair.a, &pair.b]).filter(|run| !run.machine.quiet).count();
         if loud > 0 {
             text.push_str(&format!("  {loud} runs began on a machine that was NOT QUIET.\n"));
         }

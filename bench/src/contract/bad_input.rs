@@ -33,19 +33,29 @@ pub async fn check(system: &System, report: &mut Report) {
     report.run("the system becomes quiet", system.quiet()).await;
     for case in orders(product).into_iter().chain(envelopes("/orders")) {
         report
-            .run(format!("POST /orders, {}: {:?}", case.what, case.statuses), refused(system, "cmd-order", &case))
+            .run(
+                format!("POST /orders, {}: {:?}", case.what, case.statuses),
+                refused(system, "cmd-order", &case),
+            )
             .await;
     }
     for case in stocks().into_iter().chain(envelopes("/stocks")) {
         report
-            .run(format!("POST /stocks, {}: {:?}", case.what, case.statuses), refused(system, "cmd-inventory", &case))
+            .run(
+                format!("POST /stocks, {}: {:?}", case.what, case.statuses),
+                refused(system, "cmd-inventory", &case),
+            )
             .await;
     }
     for case in settings(product) {
-        report.run(format!("PATCH {}: {:?}", case.what, case.statuses), refused(system, "cmd-inventory", &case)).await;
+        report
+            .run(format!("PATCH {}: {:?}", case.what, case.statuses), refused(system, "cmd-inventory", &case))
+            .await;
     }
     for case in reads() {
-        report.run(format!("GET {}: {:?}", case.what, case.statuses), refused(system, "query-order", &case)).await;
+        report
+            .run(format!("GET {}: {:?}", case.what, case.statuses), refused(system, "query-order", &case))
+            .await;
     }
 }
 
@@ -75,7 +85,12 @@ const NUMBERS: [&str; 12] = [
 
 fn orders(product: i64) -> Vec<Case> {
     let mut cases = vec![
-        case(Request::post("/orders", format!(r#"{{"productId":{product}}}"#)), &BAD, "orderQty", "no orderQty"),
+        case(
+            Request::post("/orders", format!(r#"{{"productId":{product}}}"#)),
+            &BAD,
+            "orderQty",
+            "no orderQty",
+        ),
         case(Request::post("/orders", r#"{"orderQty":1}"#), &BAD, "productId", "no productId"),
     ];
     for number in NUMBERS {
@@ -103,7 +118,12 @@ fn stocks() -> Vec<Case> {
         ));
         if number != "null" {
             let body = format!(r#"{{"qty":1,"productId":{number}}}"#);
-            cases.push(case(Request::post("/stocks", body), &BAD, "productId", format!("productId {number}")));
+            cases.push(case(
+                Request::post("/stocks", body),
+                &BAD,
+                "productId",
+                format!("productId {number}"),
+            ));
         }
     }
     cases
@@ -133,7 +153,8 @@ fn envelopes(path: &str) -> Vec<Case> {
 }
 
 fn settings(product: i64) -> Vec<Case> {
-    let patch = |path: String, statuses, naming| case(Request::new("PATCH", path.clone()), statuses, naming, path);
+    let patch =
+        |path: String, statuses, naming| case(Request::new("PATCH", path.clone()), statuses, naming, path);
     let mut cases: Vec<Case> = [
         "?qty=0",
         "?qty=-1",

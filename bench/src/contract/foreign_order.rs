@@ -1,4 +1,5 @@
-//! Orders as the original services send them: no key, no headers, other members, other forms of the same values.
+//! Orders as the original services send them: no key, no headers, other members, other forms of the same
+//! values.
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -14,13 +15,18 @@ const TIMESTAMP: &str = "2026-11-22T19:28:00.1234567Z";
 pub async fn check(system: &System, report: &mut Report) {
     report.area("orders of other services");
     report.run("no key, no headers, more members, another order, an upper-case id", odd_form(system)).await;
-    for timestamp in ["2026-11-22T19:28:00Z", "2026-11-22T19:28:00.1Z", "2026-11-22T19:28:00.123456Z", TIMESTAMP] {
+    for timestamp in
+        ["2026-11-22T19:28:00Z", "2026-11-22T19:28:00.1Z", "2026-11-22T19:28:00.123456Z", TIMESTAMP]
+    {
         report.run(format!("timestamp {timestamp}"), handled(system, timestamp)).await;
     }
     report.run("the same order twice, without an id, is deducted once", twice(system)).await;
     for qty in [0, -5, -2_147_483_648] {
         report
-            .run(format!("orderQty {qty} is rejected with a reason, and nothing deducted"), bad_quantity(system, qty))
+            .run(
+                format!("orderQty {qty} is rejected with a reason, and nothing deducted"),
+                bad_quantity(system, qty),
+            )
             .await;
     }
     report.run("a product that does not exist is rejected with a reason", unknown_product(system)).await;
@@ -29,7 +35,9 @@ pub async fn check(system: &System, report: &mut Report) {
 }
 
 fn order(id: &str, product: i64, qty: i64, timestamp: &str) -> Draft {
-    Draft::text(format!(r#"{{"orderId":"{id}","productId":{product},"orderQty":{qty},"timestamp":"{timestamp}"}}"#))
+    Draft::text(format!(
+        r#"{{"orderId":"{id}","productId":{product},"orderQty":{qty},"timestamp":"{timestamp}"}}"#
+    ))
 }
 
 async fn odd_form(system: &System) -> Result<()> {
@@ -89,7 +97,8 @@ async fn rejected(system: &System, product: i64, qty: i64) -> Result<()> {
     let value: Value = serde_json::from_str(replies[0].text())?;
     ensure!(value["orderId"] == id, "{value}");
     ensure!(value["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "no reason: {value}");
-    let changed = about(&records, STOCK_UPDATED, &product.to_string()).len() + about(&records, DEDUCTED, &id).len();
+    let changed =
+        about(&records, STOCK_UPDATED, &product.to_string()).len() + about(&records, DEDUCTED, &id).len();
     ensure!(changed == 0, "{changed} records too many");
     Ok(())
 }
@@ -111,7 +120,8 @@ async fn traced(system: &System) -> Result<()> {
     system.write(ORDER_CREATED, Draft { headers, ..order(&id, product, 3, TIMESTAMP) }).await?;
     system.await_status(&id, "CONFIRMED").await?;
     let records = system.since(&mark).await?;
-    let traces: Vec<_> = about(&records, DEDUCTED, &id).iter().map(|record| record.header("traceparent")).collect();
+    let traces: Vec<_> =
+        about(&records, DEDUCTED, &id).iter().map(|record| record.header("traceparent")).collect();
     ensure!(traces.len() == 1 && traces[0].is_some_and(|parent| parent.contains(&trace)), "{traces:?}");
     Ok(())
 }

@@ -23,7 +23,9 @@ pub async fn check(system: &System, report: &mut Report) {
             late(system, 1, DEDUCTED, "CANCELLED"),
         )
         .await;
-    report.run("a second reply changes nothing and is recorded", late(system, 10, DEDUCTED, "CONFIRMED")).await;
+    report
+        .run("a second reply changes nothing and is recorded", late(system, 10, DEDUCTED, "CONFIRMED"))
+        .await;
     report.run("a reply for an unknown order changes nothing and is recorded", unknown(system)).await;
     report.run("a notification of another service is kept as it is", notification(system)).await;
     report.run("one id from two sources is two records", two_sources(system)).await;
@@ -38,8 +40,9 @@ async fn early(system: &System) -> Result<()> {
     let (product, id) = (system.product(10).await?, new_id());
     system.write(DEDUCTED, reply(&id.to_uppercase())).await?;
     system.quiet().await?;
-    let value =
-        format!(r#"{{"orderId":"{id}","productId":{product},"orderQty":2,"timestamp":"2026-11-22T19:28:00Z"}}"#);
+    let value = format!(
+        r#"{{"orderId":"{id}","productId":{product},"orderQty":2,"timestamp":"2026-11-22T19:28:00Z"}}"#
+    );
     system.write(ORDER_CREATED, Draft::text(value)).await?;
     system.await_status(&id, "CONFIRMED").await?;
     let shown = system.get(format!("/orders/{id}")).await?;

@@ -64,6 +64,9 @@ async fn not_owned(system: &System) -> Result<()> {
     let product = foreign_product();
     system.write(STOCK_CREATED, stock(product, 4, 0)).await?;
     shown(system, product, 4).await?;
-    system.send(Request::new("PATCH", format!("/stocks/{product}?qty=5"))).await?.expect_problem(&[404], "")?;
+    system
+        .send(Request::new("PATCH", format!("/stocks/{product}?qty=5")))
+        .await?
+        .expect_problem(&[404], "")?;
     Ok(())
 }

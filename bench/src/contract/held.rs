@@ -24,7 +24,9 @@ struct Bad {
 pub async fn check(system: &System, report: &mut Report) {
     report.area("held deliveries");
     for (what, value) in bad_orders() {
-        report.run(format!("{what}: held, and the next record is handled"), held(system, ORDER_CREATED, value)).await;
+        report
+            .run(format!("{what}: held, and the next record is handled"), held(system, ORDER_CREATED, value))
+            .await;
     }
     report.run("a reply that is no JSON is held", held(system, DEDUCTED, Some(b"oops".to_vec()))).await;
     report
@@ -33,7 +35,9 @@ pub async fn check(system: &System, report: &mut Report) {
             held(system, STOCK_CREATED, Some(br#"{"productId":"x","currentQty":1}"#.to_vec())),
         )
         .await;
-    report.run("a notification that is none is held", held(system, NOTIFICATIONS, Some(b"Hello".to_vec()))).await;
+    report
+        .run("a notification that is none is held", held(system, NOTIFICATIONS, Some(b"Hello".to_vec())))
+        .await;
     report.run("a good order of 900 KB is handled", large_order(system)).await;
     report.run("a redrive of what is still bad holds it again", redriven(system)).await;
 }
@@ -67,7 +71,8 @@ fn bad_orders() -> Vec<(&'static str, Option<Vec<u8>>)> {
     ]
 }
 
-/// Writes a bad record and, for orders, a good one behind it; then looks for the bad one at every service that reads the topic.
+/// Writes a bad record and, for orders, a good one behind it; then looks for the bad one at every service
+/// that reads the topic.
 async fn held(system: &System, topic: &'static str, value: Option<Vec<u8>>) -> Result<()> {
     let too_large = value.as_ref().is_some_and(|value| value.len() >= TOO_LARGE);
     let written = system.write(topic, Draft { value, partition: Some(PARTITION), ..Draft::default() }).await;
@@ -137,8 +142,9 @@ fn path_id(entry: &Value) -> Result<String> {
 }
 
 async fn redriven(system: &System) -> Result<()> {
-    let written =
-        system.write(NOTIFICATIONS, Draft { partition: Some(PARTITION), ..Draft::text("Hello again") }).await?;
+    let written = system
+        .write(NOTIFICATIONS, Draft { partition: Some(PARTITION), ..Draft::text("Hello again") })
+        .await?;
     let bad = Bad { topic: NOTIFICATIONS, offset: written.1 };
     let entry = entry_of(system, "notification", &bad).await?;
     let attempts = entry["attempts"].as_i64().unwrap_or_default();

@@ -42,11 +42,9 @@ pub(super) fn items(reply: &Reply) -> Result<Vec<Value>> {
     match reply.json()? {
         Value::Array(items) => Ok(items),
         Value::Object(members) => {
-            let list = members.into_iter().find_map(
-                |(_, member)| {
-                    if let Value::Array(items) = member { Some(items) } else { None }
-                },
-            );
+            let list = members
+                .into_iter()
+                .find_map(|(_, member)| if let Value::Array(items) = member { Some(items) } else { None });
             list.with_context(|| format!("{}: no list: {}", reply.asked, reply.short()))
         }
         _ => anyhow::bail!("{}: no list: {}", reply.asked, reply.short()),
@@ -73,7 +71,11 @@ async fn metrics(system: &System) -> Result<()> {
 
 async fn openapi(system: &System) -> Result<()> {
     let json = get(system, "/openapi.json").await?.json()?;
-    ensure!(json["openapi"].as_str().is_some_and(|version| version.starts_with('3')), "openapi {}", json["openapi"]);
+    ensure!(
+        json["openapi"].as_str().is_some_and(|version| version.starts_with('3')),
+        "openapi {}",
+        json["openapi"]
+    );
     let paths = json["paths"].as_object().context("no paths")?;
     for path in [
         "/healthz",
@@ -94,8 +96,9 @@ async fn openapi(system: &System) -> Result<()> {
 async fn plugins(system: &System) -> Result<()> {
     let list = items(&get(system, "/v1/plugins").await?)?;
     for service in SERVICES {
-        let active =
-            list.iter().any(|entry| entry["name"] == service.plugin && entry.to_string().contains(r#""active""#));
+        let active = list
+            .iter()
+            .any(|entry| entry["name"] == service.plugin && entry.to_string().contains(r#""active""#));
         ensure!(active, "{} is not active: {list:?}", service.plugin);
         let one = get(system, &format!("/v1/plugins/{}", service.plugin)).await?;
         ensure!(one.text().contains("digest"), "no digest: {}", one.short());

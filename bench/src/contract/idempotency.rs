@@ -16,7 +16,9 @@ pub async fn check(system: &System, report: &mut Report) {
     report.run("another body under the same key is 409", conflict(system)).await;
     report.run("the key of one service is free in the other", apart(system)).await;
     report.run("twenty callers at once with one key make one order", at_once(system)).await;
-    report.run("a request that was refused may be sent again, corrected, with its key", after_refusal(system)).await;
+    report
+        .run("a request that was refused may be sent again, corrected, with its key", after_refusal(system))
+        .await;
 }
 
 async fn same_twice(system: &System, database: &str, request: Request, key: String) -> Result<()> {
@@ -48,8 +50,12 @@ async fn quoted(system: &System) -> Result<()> {
 async fn conflict(system: &System) -> Result<()> {
     let (product, key) = (system.product(10).await?, new_id());
     system.send(order_request(product, 1).header("Idempotency-Key", &key)).await?.expect(201)?;
-    system.send(order_request(product, 2).header("Idempotency-Key", &key)).await?.expect_problem(&[409], "")?;
-    let stock = |qty: i64| Request::post("/stocks", format!(r#"{{"qty":{qty}}}"#)).header("Idempotency-Key", &key);
+    system
+        .send(order_request(product, 2).header("Idempotency-Key", &key))
+        .await?
+        .expect_problem(&[409], "")?;
+    let stock =
+        |qty: i64| Request::post("/stocks", format!(r#"{{"qty":{qty}}}"#)).header("Idempotency-Key", &key);
     system.send(stock(1)).await?.expect(201)?;
     system.send(stock(2)).await?.expect_problem(&[409], "")?;
     Ok(())
@@ -58,8 +64,10 @@ async fn conflict(system: &System) -> Result<()> {
 async fn apart(system: &System) -> Result<()> {
     let (product, key) = (system.product(10).await?, new_id());
     let order = system.send(order_request(product, 1).header("Idempotency-Key", &key)).await?.expect(201)?;
-    let stock =
-        system.send(Request::post("/stocks", r#"{"qty":3}"#).header("Idempotency-Key", &key)).await?.expect(201)?;
+    let stock = system
+        .send(Request::post("/stocks", r#"{"qty":3}"#).header("Idempotency-Key", &key))
+        .await?
+        .expect(201)?;
     ensure!(order.header("location") != stock.header("location"), "one answer for both: {}", stock.short());
     Ok(())
 }

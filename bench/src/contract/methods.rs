@@ -67,7 +67,8 @@ async fn head(system: &System) -> Result<()> {
         "/orders?limit=0".to_owned(),
     ];
     for path in paths {
-        let (get, head) = (system.send(Request::get(&path)).await?, system.send(Request::new("HEAD", &path)).await?);
+        let (get, head) =
+            (system.send(Request::get(&path)).await?, system.send(Request::new("HEAD", &path)).await?);
         ensure!(get.status == head.status, "{path}: {} and {}", get.status, head.status);
         ensure!(head.body.is_empty(), "{path}: HEAD with a body");
         for name in ["content-type", "content-length", "link"] {

@@ -1,5 +1,5 @@
-//! The wire contract, checked on a running system from outside. One function per area; each makes its own products and
-//! orders, so areas may run alone, in any order, and again on the same system.
+//! The wire contract, checked on a running system from outside. One function per area; each makes its own
+//! products and orders, so areas may run alone, in any order, and again on the same system.
 
 pub mod bad_input;
 pub mod events;

@@ -31,9 +31,13 @@ async fn created(system: &System) -> Result<()> {
     let product = system.product(10).await?;
     let reply = system.send(order_request(product, 2)).await?.expect(201)?;
     let (id, timestamp) = (id_of(&reply)?, reply.member("timestamp")?);
-    ensure!(uuid::Uuid::parse_str(&id).is_ok_and(|parsed| parsed.hyphenated().to_string() == id), "orderId {id}");
+    ensure!(
+        uuid::Uuid::parse_str(&id).is_ok_and(|parsed| parsed.hyphenated().to_string() == id),
+        "orderId {id}"
+    );
     expect_utc(&timestamp)?;
-    let expected = format!(r#"{{"orderId":"{id}","productId":{product},"orderQty":2,"timestamp":{timestamp}}}"#);
+    let expected =
+        format!(r#"{{"orderId":"{id}","productId":{product},"orderQty":2,"timestamp":{timestamp}}}"#);
     ensure!(reply.text() == expected, "{} instead of {expected}", reply.text());
     ensure!(
         timestamp.as_str().is_some_and(|text| text.len() == "2026-11-22T19:28:00.123Z".len()),
@@ -51,7 +55,11 @@ async fn own_id(system: &System) -> Result<()> {
     let body = format!(r#"{{"orderId":"{}","productId":{product},"orderQty":1}}"#, id.to_uppercase());
     let reply = system.send(Request::post("/orders", body)).await?.expect(201)?;
     ensure!(id_of(&reply)? == id, "{}", reply.short());
-    ensure!(reply.header("location") == Some(&format!("/orders/{id}")), "Location {:?}", reply.header("location"));
+    ensure!(
+        reply.header("location") == Some(&format!("/orders/{id}")),
+        "Location {:?}",
+        reply.header("location")
+    );
     Ok(())
 }
 
@@ -67,7 +75,11 @@ async fn repeated(system: &System) -> Result<()> {
     for form in [id.clone(), id.to_uppercase()] {
         let again = system.send(with_id(&form, product, 1)).await?.expect(201)?;
         ensure!(again.body == first.body, "{} instead of {}", again.short(), first.short());
-        ensure!(again.header("location") == first.header("location"), "Location {:?}", again.header("location"));
+        ensure!(
+            again.header("location") == first.header("location"),
+            "Location {:?}",
+            again.header("location")
+        );
     }
     ensure!(system.databases.written_rows("cmd-order").await? == rows, "a row was written");
     let records = system.since(&mark).await?;
@@ -110,7 +122,10 @@ async fn forms(system: &System) -> Result<()> {
     let product = system.product(10).await?;
     let body = format!(" {{\n\t\"orderQty\" : 1 ,\r\n \"productId\":{product} }}\n");
     for kind in ["application/json; charset=utf-8", "Application/JSON"] {
-        system.send(Request::post("/orders", body.clone()).instead("Content-Type", kind)).await?.expect(201)?;
+        system
+            .send(Request::post("/orders", body.clone()).instead("Content-Type", kind))
+            .await?
+            .expect(201)?;
     }
     Ok(())
 }
@@ -145,7 +160,10 @@ async fn found(system: &System) -> Result<()> {
     let (id, _) = system.ended_order(product, 2).await?;
     system.await_status(&id, "CONFIRMED").await?;
     let (lower, upper) = eventually(async || {
-        Ok((system.get(format!("/orders/{id}")).await?, system.get(format!("/orders/{}", id.to_uppercase())).await?))
+        Ok((
+            system.get(format!("/orders/{id}")).await?,
+            system.get(format!("/orders/{}", id.to_uppercase())).await?,
+        ))
     })
     .await?;
     ensure!(lower.body == upper.body, "{} and {}", lower.short(), upper.short());

@@ -27,8 +27,10 @@ fn next(reply: &Reply) -> Result<Option<String>> {
     let Some(link) = reply.header("link") else {
         return Ok(None);
     };
-    let (target, parameters) =
-        link.strip_prefix('<').and_then(|link| link.split_once('>')).with_context(|| format!("Link {link:?}"))?;
+    let (target, parameters) = link
+        .strip_prefix('<')
+        .and_then(|link| link.split_once('>'))
+        .with_context(|| format!("Link {link:?}"))?;
     ensure!(parameters.replace(' ', "") == r#";rel="next""#, "Link {link:?}");
     let path = target.find("://").and_then(|scheme| Some(scheme + 3 + target[scheme + 3..].find('/')?));
     Ok(Some(target[path.unwrap_or_default()..].to_owned()))
@@ -147,7 +149,10 @@ mod tests {
             headers: vec![("link".to_owned(), link.to_owned())],
             body: Vec::new(),
         };
-        assert_eq!(next(&reply(r#"</orders?cursor=a>; rel="next""#)).unwrap().as_deref(), Some("/orders?cursor=a"));
+        assert_eq!(
+            next(&reply(r#"</orders?cursor=a>; rel="next""#)).unwrap().as_deref(),
+            Some("/orders?cursor=a")
+        );
         assert_eq!(
             next(&reply(r#"<http://h:1/orders?cursor=a>;rel="next""#)).unwrap().as_deref(),
             Some("/orders?cursor=a")

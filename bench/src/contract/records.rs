@@ -8,7 +8,9 @@ use serde_json::Value;
 use super::system::{Mark, System, about, expect_utc, order_request};
 use crate::caller::Request;
 use crate::report::Report;
-use crate::service::{DEDUCTED, NOTIFICATIONS, ORDER_CREATED, REJECTED, STOCK_CREATED, STOCK_UPDATED, TOPICS};
+use crate::service::{
+    DEDUCTED, NOTIFICATIONS, ORDER_CREATED, REJECTED, STOCK_CREATED, STOCK_UPDATED, TOPICS,
+};
 use crate::topic::{Record, partition_of, partitions};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -78,12 +80,16 @@ impl Story {
         let plain = format!(r#"{{"orderId":"{}""#, self.cancelled);
         let [value] = values[..] else { anyhow::bail!("rejected: {values:?}") };
         let rest = value.strip_prefix(&plain).with_context(|| format!("rejected: {value}"))?;
-        ensure!(rest == "}" || (rest.starts_with(r#","reason":""#) && rest.ends_with(r#""}"#)), "rejected: {value}");
+        ensure!(
+            rest == "}" || (rest.starts_with(r#","reason":""#) && rest.ends_with(r#""}"#)),
+            "rejected: {value}"
+        );
         ensure!(
             serde_json::from_str::<Value>(value)?.as_object().is_some_and(|object| object.len() <= 2),
             "rejected: {value}"
         );
-        let none = self.values(DEDUCTED, &self.cancelled).len() + self.values(REJECTED, &self.confirmed).len();
+        let none =
+            self.values(DEDUCTED, &self.cancelled).len() + self.values(REJECTED, &self.confirmed).len();
         ensure!(none == 0, "{none} replies too many");
         self.keyed(DEDUCTED, &self.confirmed)?;
         self.keyed(REJECTED, &self.cancelled)
@@ -93,7 +99,8 @@ impl Story {
         let key = self.product.to_string();
         let stock = |quantity: i64| format!(r#"{{"productId":{key},"currentQty":{quantity}}}"#);
         let of_key = |topic: &str| -> Vec<&str> {
-            let keyed = self.records.iter().filter(|record| record.topic == topic && record.key_text() == Some(&key));
+            let keyed =
+                self.records.iter().filter(|record| record.topic == topic && record.key_text() == Some(&key));
             keyed.map(Record::text).collect()
         };
         ensure!(of_key(STOCK_CREATED) == [stock(10)], "created: {:?}", of_key(STOCK_CREATED));
@@ -111,16 +118,17 @@ impl Story {
     }
 
     fn keyed(&self, topic: &str, order: &str) -> Result<()> {
-        let other = about(&self.records, topic, order).into_iter().find(|record| record.key_text() != Some(order));
+        let other =
+            about(&self.records, topic, order).into_iter().find(|record| record.key_text() != Some(order));
         ensure!(other.is_none(), "{topic} of {order} has the key {:?}", other.map(Record::key_text));
         Ok(())
     }
 
     fn each(&self, check: fn(&Record) -> Result<()>) -> Result<()> {
         ensure!(!self.records.is_empty(), "no records");
-        self.records
-            .iter()
-            .try_for_each(|record| check(record).with_context(|| format!("{} {}", record.topic, record.text())))
+        self.records.iter().try_for_each(|record| {
+            check(record).with_context(|| format!("{} {}", record.topic, record.text()))
+        })
     }
 
     fn distinct(&self) -> Result<()> {
@@ -134,15 +142,21 @@ impl Story {
     fn traced(&self) -> Result<()> {
         for (order, count) in [(&self.confirmed, 3), (&self.cancelled, 3)] {
             let of_order = self.records.iter().filter(|record| record.key_text() == Some(order));
-            let traces: Vec<_> = of_order.map(|record| record.header("traceparent").unwrap_or_default()).collect();
+            let traces: Vec<_> =
+                of_order.map(|record| record.header("traceparent").unwrap_or_default()).collect();
             ensure!(traces.len() == count, "{} records of {order}", traces.len());
             ensure!(traces.iter().all(|trace| trace.contains(TRACE)), "{traces:?}");
         }
         let deduction = format!(r#""currentQty":{}}}"#, 7);
-        let update =
-            self.records.iter().find(|record| record.topic == STOCK_UPDATED && record.text().ends_with(&deduction));
+        let update = self
+            .records
+            .iter()
+            .find(|record| record.topic == STOCK_UPDATED && record.text().ends_with(&deduction));
         let trace = update.and_then(|record| record.header("traceparent"));
-        ensure!(trace.is_some_and(|trace| trace.contains(TRACE)), "stock-updated of the deduction: {trace:?}");
+        ensure!(
+            trace.is_some_and(|trace| trace.contains(TRACE)),
+            "stock-updated of the deduction: {trace:?}"
+        );
         Ok(())
     }
 

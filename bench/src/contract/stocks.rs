@@ -48,7 +48,11 @@ async fn own_id(system: &System) -> Result<()> {
     let product = taken + 1000;
     let reply = system.send(explicit(product, 5)).await?.expect(201)?;
     expect_stock(&reply, product, 5)?;
-    ensure!(reply.header("location") == Some(&format!("/stocks/{product}")), "Location {:?}", reply.header("location"));
+    ensure!(
+        reply.header("location") == Some(&format!("/stocks/{product}")),
+        "Location {:?}",
+        reply.header("location")
+    );
     system.send(explicit(product, 5)).await?.expect_problem(&[409], "")?;
     system.await_quantity(product, 5).await
 }
@@ -70,8 +74,10 @@ async fn next_free(system: &System) -> Result<()> {
 async fn set(system: &System) -> Result<()> {
     let product = system.product(100).await?;
     for quantity in [42, 42, 1, 2_147_483_647] {
-        let reply =
-            system.send(Request::new("PATCH", format!("/stocks/{product}?qty={quantity}"))).await?.expect(200)?;
+        let reply = system
+            .send(Request::new("PATCH", format!("/stocks/{product}?qty={quantity}")))
+            .await?
+            .expect(200)?;
         expect_stock(&reply, product, quantity)?;
     }
     system.await_quantity(product, 2_147_483_647).await

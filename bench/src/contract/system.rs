@@ -69,7 +69,8 @@ impl System {
     /// Places an order and waits for its end; gives its id and status.
     pub(super) async fn ended_order(&self, product: i64, qty: i64) -> Result<(String, String)> {
         let reply = self.send(order_request(product, qty).header("Prefer", "wait=25")).await?.expect(201)?;
-        let member = |name| Ok::<_, anyhow::Error>(reply.member(name)?.as_str().unwrap_or_default().to_owned());
+        let member =
+            |name| Ok::<_, anyhow::Error>(reply.member(name)?.as_str().unwrap_or_default().to_owned());
         Ok((member("orderId")?, member("orderStatus")?))
     }
 
@@ -173,7 +174,8 @@ pub(super) fn expect_utc(value: &Value) -> Result<()> {
 
 /// Records of one topic that speak of this text in key or value.
 pub(super) fn about<'a>(records: &'a [Record], topic: &str, what: &str) -> Vec<&'a Record> {
-    let speaks =
-        |record: &&Record| record.topic == topic && (record.text().contains(what) || record.key_text() == Some(what));
+    let speaks = |record: &&Record| {
+        record.topic == topic && (record.text().contains(what) || record.key_text() == Some(what))
+    };
     records.iter().filter(speaks).collect()
 }

@@ -22,13 +22,16 @@ pub async fn check(system: &System, report: &mut Report) {
         report.run(format!("Prefer: {prefer} is understood"), waited(system, prefer, 10, "CONFIRMED")).await;
     }
     report.run("two Prefer headers are one list", two_headers(system)).await;
-    for prefer in ["wait=abc", "wait=-1", "wait", "wait=1.5", "return=minimal", "handling=strict", "", ",;=,"] {
+    for prefer in ["wait=abc", "wait=-1", "wait", "wait=1.5", "return=minimal", "handling=strict", "", ",;=,"]
+    {
         report.run(format!("Prefer: {prefer} is ignored"), ignored(system, prefer)).await;
     }
     for prefer in ["wait=0", "wait=31", "wait=99999999999999999999"] {
         report.run(format!("Prefer: {prefer} is answered by 201"), accepted(system, prefer)).await;
     }
-    report.run("a repeat that waits tells the end of the order, also with Idempotency-Key", repeated(system)).await;
+    report
+        .run("a repeat that waits tells the end of the order, also with Idempotency-Key", repeated(system))
+        .await;
     report.run("a repeat that does not wait answers as without", plain_again(system)).await;
     report.run("a bad order that would wait is refused at once", refused(system)).await;
 }
@@ -67,7 +70,8 @@ async fn waited(system: &System, prefer: &str, stock: i64, status: &str) -> Resu
 
 async fn two_headers(system: &System) -> Result<()> {
     let product = system.product(10).await?;
-    let request = order_request(product, 2).header("Prefer", "return=representation").header("Prefer", "wait=20");
+    let request =
+        order_request(product, 2).header("Prefer", "return=representation").header("Prefer", "wait=20");
     ended(&system.send(request).await?.expect(201)?, "CONFIRMED")
 }
 
@@ -104,7 +108,10 @@ async fn plain_again(system: &System) -> Result<()> {
 
 async fn refused(system: &System) -> Result<()> {
     let began = std::time::Instant::now();
-    system.send(order_request(1, 0).header("Prefer", "wait=30")).await?.expect_problem(&[400, 422], "orderQty")?;
+    system
+        .send(order_request(1, 0).header("Prefer", "wait=30"))
+        .await?
+        .expect_problem(&[400, 422], "orderQty")?;
     ensure!(began.elapsed().as_secs() < 5, "after {} s", began.elapsed().as_secs());
     Ok(())
 }

@@ -102,7 +102,9 @@ impl Flow {
 
     /// Nothing will be accepted any more.
     pub(crate) fn over(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed) || Instant::now() > self.deadline || self.accepted() == self.wanted()
+        self.stopped.load(Ordering::Relaxed)
+            || Instant::now() > self.deadline
+            || self.accepted() == self.wanted()
     }
 
     pub(crate) fn placed(&self) -> Result<Vec<Placed>> {
@@ -135,8 +137,12 @@ pub(crate) fn start(flow: &Arc<Flow>, clients: usize) -> JoinSet<()> {
 
 /// One client: takes the next order until there is none.
 async fn run(flow: Arc<Flow>) {
-    let mut hosts: Vec<Host> =
-        flow.plan.addresses.iter().map(|address| Host { address: address.clone(), connection: None }).collect();
+    let mut hosts: Vec<Host> = flow
+        .plan
+        .addresses
+        .iter()
+        .map(|address| Host { address: address.clone(), connection: None })
+        .collect();
     loop {
         let number = flow.begun.fetch_add(1, Ordering::Relaxed);
         if number >= flow.plan.orders {
@@ -145,7 +151,8 @@ async fn run(flow: Arc<Flow>) {
         let mut sample = Sample::new(flow.plan.seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
         let product = flow.plan.products[sample.below(flow.plan.products.len())];
         let qty = 1 + sample.below(QTY_MAX) as i64;
-        let order = Placed { id: Uuid::new_v4(), product, qty, waited: sample.below(2) == 0, body: String::new() };
+        let order =
+            Placed { id: Uuid::new_v4(), product, qty, waited: sample.below(2) == 0, body: String::new() };
         // The hosts take turns, also after an attempt that failed.
         let first = number % hosts.len();
         hosts.rotate_left(first);
@@ -166,7 +173,8 @@ async fn place(flow: &Flow, hosts: &mut [Host], mut order: Placed) {
                 return;
             }
             Some(answer) if answer.status < 500 => {
-                let reason = format!("{} {}: {}", answer.status, order.id, String::from_utf8_lossy(&answer.body));
+                let reason =
+                    format!("{} {}: {}", answer.status, order.id, String::from_utf8_lossy(&answer.body));
                 flow.refused.lock().unwrap_or_else(PoisonError::into_inner).push(reason);
                 return;
             }
@@ -181,7 +189,8 @@ async fn place(flow: &Flow, hosts: &mut [Host], mut order: Placed) {
 
 /// The request that places an order, with or without waiting for its end.
 pub(crate) fn request(order: &Placed) -> Request {
-    let body = format!(r#"{{"orderId":"{}","productId":{},"orderQty":{}}}"#, order.id, order.product, order.qty);
+    let body =
+        format!(r#"{{"orderId":"{}","productId":{},"orderQty":{}}}"#, order.id, order.product, order.qty);
     let request = Request::post("/orders", body);
     if order.waited { request.header("Prefer", "wait=10") } else { request }
 }

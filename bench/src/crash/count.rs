@@ -59,10 +59,18 @@ fn stock_lost(rows: &Rows, products: &[i64], stock: i64) -> (String, Result<()>)
     let wrong: Vec<String> = products
         .iter()
         .filter(|product| lost(product) != confirmed.get(product).copied().unwrap_or_default())
-        .map(|product| format!("product {product} lost {}, confirmed {:?}", lost(product), confirmed.get(product)))
+        .map(|product| {
+            format!("product {product} lost {}, confirmed {:?}", lost(product), confirmed.get(product))
+        })
         .collect();
     let outcome = if wrong.is_empty() { Ok(()) } else { Err(anyhow::anyhow!(wrong.join("; "))) };
-    (format!("the stock lost {total}, which is the confirmed quantity of each of {} products", products.len()), outcome)
+    (
+        format!(
+            "the stock lost {total}, which is the confirmed quantity of each of {} products",
+            products.len()
+        ),
+        outcome,
+    )
 }
 
 fn some_of_both(rows: &Rows) -> (String, Result<()>) {
@@ -108,7 +116,8 @@ mod tests {
     fn rows() -> Rows {
         let order = |status: &str| Order { product: 7, qty: 3, status: status.to_owned() };
         Rows {
-            orders: [(Uuid::from_u128(1), order("CONFIRMED")), (Uuid::from_u128(2), order("CANCELLED"))].into(),
+            orders: [(Uuid::from_u128(1), order("CONFIRMED")), (Uuid::from_u128(2), order("CANCELLED"))]
+                .into(),
             stocks: [(7, 2)].into(),
             ..Rows::default()
         }

@@ -1,4 +1,5 @@
-//! Kills the host by SIGKILL while orders flow, starts it again, and counts afterwards what became of every order.
+//! Kills the host by SIGKILL while orders flow, starts it again, and counts afterwards what became of every
+//! order.
 //!
 //! ```text
 //!  stack (Postgres, Kafka) ── stays up all the time
@@ -39,7 +40,8 @@ pub struct Options {
     /// Products that they ask for
     #[arg(long, default_value_t = 20)]
     products: usize,
-    /// Pieces of each product; an order asks for 1 to 3 [default: three fifths of what the orders will ask for]
+    /// Pieces of each product; an order asks for 1 to 3 [default: three fifths of what the orders will ask
+    /// for]
     #[arg(long)]
     stock: Option<i64>,
     /// Clients that place the orders
@@ -48,7 +50,8 @@ pub struct Options {
     /// How often the host is killed
     #[arg(long, default_value_t = 3)]
     kills: usize,
-    /// Chooses products, quantities and moments; the same seed gives the same choices [default: from the clock]
+    /// Chooses products, quantities and moments; the same seed gives the same choices [default: from the
+    /// clock]
     #[arg(long)]
     seed: Option<u64>,
     /// Seconds until every order must be accepted
@@ -76,8 +79,12 @@ async fn kill_and_count(options: &Options, target: &Target) -> Result<()> {
     ));
     let mut host = HostProcess::run(&options.start, target).await?;
     let products = create_products(target, options.products, stock).await?;
-    let plan =
-        Plan { addresses: vec![target.http()?.to_owned()], products: products.clone(), orders: options.orders, seed };
+    let plan = Plan {
+        addresses: vec![target.http()?.to_owned()],
+        products: products.clone(),
+        orders: options.orders,
+        seed,
+    };
     let flow = Arc::new(Flow::new(plan, Instant::now() + Duration::from_secs(options.place_s)));
     let mut running = clients::start(&flow, options.clients);
     let killed = kill(options, target, &flow, &mut host, seed).await;
@@ -117,7 +124,13 @@ pub(crate) async fn create_products(target: &Target, count: usize, stock: i64) -
 }
 
 /// Kills and restarts, each time when a random part of the orders has been accepted.
-async fn kill(options: &Options, target: &Target, flow: &Flow, host: &mut HostProcess, seed: u64) -> Result<()> {
+async fn kill(
+    options: &Options,
+    target: &Target,
+    flow: &Flow,
+    host: &mut HostProcess,
+    seed: u64,
+) -> Result<()> {
     let mut sample = Sample::new(seed ^ 0x6b69_6c6c);
     let share = options.orders / (options.kills + 1);
     for number in 1..=options.kills {
@@ -148,7 +161,11 @@ pub(crate) async fn count(
     report: &mut Report,
 ) -> Result<()> {
     let placed = flow.placed()?;
-    output::line(&format!("{} orders accepted, {} attempts failed on the way", placed.len(), flow.failed_attempts()));
+    output::line(&format!(
+        "{} orders accepted, {} attempts failed on the way",
+        placed.len(),
+        flow.failed_attempts()
+    ));
     report.area("orders");
     report.note(format!("all {} orders were accepted in the end", flow.wanted()), flow.complete());
     let (_, rows) = verify::check(target, &Scope::all(quiet_within), report).await?;
@@ -157,7 +174,10 @@ pub(crate) async fn count(
         report.note(name, outcome);
     }
     report
-        .run("an accepted order that is placed again is answered the same", count::repeat(target.http()?, &placed))
+        .run(
+            "an accepted order that is placed again is answered the same",
+            count::repeat(target.http()?, &placed),
+        )
         .await;
     Ok(())
 }

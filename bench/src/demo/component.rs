@@ -10,11 +10,13 @@ use anyhow::{Context, Result, ensure};
 pub(super) const CHANGED: &str = "order-orchestrator";
 const SECTION: &str = "saga-demo";
 
-/// Copies components and policies. What an earlier run has swapped differs again from all that was there before.
+/// Copies components and policies. What an earlier run has swapped differs again from all that was there
+/// before.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<PathBuf> {
     fs::create_dir_all(to).with_context(|| to.display().to_string())?;
-    let entries = fs::read_dir(from)
-        .with_context(|| format!("no plugins in {}; build them, or name their folder by --plugins", from.display()))?;
+    let entries = fs::read_dir(from).with_context(|| {
+        format!("no plugins in {}; build them, or name their folder by --plugins", from.display())
+    })?;
     let mut components = 0;
     for entry in entries {
         let path = entry?.path();
@@ -28,7 +30,11 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<PathBuf> {
         }
         put(&target, &bytes)?;
     }
-    ensure!(components > 0, "no components in {}; build them, or name their folder by --plugins", from.display());
+    ensure!(
+        components > 0,
+        "no components in {}; build them, or name their folder by --plugins",
+        from.display()
+    );
     Ok(to.to_owned())
 }
 
@@ -86,11 +92,17 @@ mod tests {
             std::fs::write(from.join(name), name).unwrap();
         }
         copy(&from, &to).unwrap();
-        assert_eq!(std::fs::read_to_string(to.join("order-orchestrator.wasm")).unwrap(), "order-orchestrator.wasm");
+        assert_eq!(
+            std::fs::read_to_string(to.join("order-orchestrator.wasm")).unwrap(),
+            "order-orchestrator.wasm"
+        );
         copy(&from, &to).unwrap();
         assert_ne!(std::fs::read(to.join("order-orchestrator.wasm")).unwrap(), b"order-orchestrator.wasm");
         assert_eq!(std::fs::read_to_string(to.join("order-query.wasm")).unwrap(), "order-query.wasm");
         assert!(!to.join("notes.txt").exists());
-        assert_eq!(std::fs::read_to_string(from.join("order-orchestrator.wasm")).unwrap(), "order-orchestrator.wasm");
+        assert_eq!(
+            std::fs::read_to_string(from.join("order-orchestrator.wasm")).unwrap(),
+            "order-orchestrator.wasm"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! The order saga as a newcomer sees it: everything is brought up, orders are placed, their timelines are shown, and a
-//! changed component is swapped in while it runs. What is shown is checked, too.
+//! The order saga as a newcomer sees it: everything is brought up, orders are placed, their timelines are
+//! shown, and a changed component is swapped in while it runs. What is shown is checked, too.
 
 pub mod component;
 mod order;
@@ -112,10 +112,13 @@ impl Demo {
         self.addresses()?;
         let product = self.create_product().await?;
         let first = STOCK - 3;
-        self.order("an order with enough in stock", product, first, &Expected::confirmed(STOCK - first)).await?;
-        self.order("an order for exactly what is left", product, STOCK - first, &Expected::confirmed(0)).await?;
+        self.order("an order with enough in stock", product, first, &Expected::confirmed(STOCK - first))
+            .await?;
+        self.order("an order for exactly what is left", product, STOCK - first, &Expected::confirmed(0))
+            .await?;
         self.order("an order for more than there is", product, 1, &Expected::cancelled(Some(0))).await?;
-        self.order("an order for a product that does not exist", NO_PRODUCT, 1, &Expected::cancelled(None)).await?;
+        self.order("an order for a product that does not exist", NO_PRODUCT, 1, &Expected::cancelled(None))
+            .await?;
         self.swap(product).await
     }
 

@@ -31,9 +31,17 @@ impl Expected {
 
 impl Demo {
     /// Places an order and follows it; gives its saga.
-    pub(super) async fn order(&self, what: &str, product: i64, qty: i64, expected: &Expected) -> Result<Value> {
+    pub(super) async fn order(
+        &self,
+        what: &str,
+        product: i64,
+        qty: i64,
+        expected: &Expected,
+    ) -> Result<Value> {
         show::step(&format!("{what}: {qty} of product {product}"));
-        self.followed(product, qty, expected).await.with_context(|| format!("{what} ({qty} of product {product})"))
+        self.followed(product, qty, expected)
+            .await
+            .with_context(|| format!("{what} ({qty} of product {product})"))
     }
 
     async fn followed(&self, product: i64, qty: i64, expected: &Expected) -> Result<Value> {
@@ -59,15 +67,26 @@ impl Demo {
     }
 
     async fn saga(&self, id: &str, expected: &Expected) -> Result<Value> {
-        let reply = Request::get(format!("/v1/sagas/order/{id}")).send(self.target.admin()?).await?.expect(200)?;
+        let reply =
+            Request::get(format!("/v1/sagas/order/{id}")).send(self.target.admin()?).await?.expect(200)?;
         let saga = reply.json()?;
-        ensure!(saga["ending"] == expected.ending, "its saga ended {} instead of {}", saga["ending"], expected.ending);
-        ensure!(saga["timeline"].as_array().is_some_and(|steps| steps.len() >= 2), "no timeline: {}", reply.short());
+        ensure!(
+            saga["ending"] == expected.ending,
+            "its saga ended {} instead of {}",
+            saga["ending"],
+            expected.ending
+        );
+        ensure!(
+            saga["timeline"].as_array().is_some_and(|steps| steps.len() >= 2),
+            "no timeline: {}",
+            reply.short()
+        );
         Ok(saga)
     }
 
     async fn reason(&self, id: &str) -> Result<String> {
-        let reply = Request::get(format!("/orders/{id}/events")).send(self.target.http()?).await?.expect(200)?;
+        let reply =
+            Request::get(format!("/orders/{id}/events")).send(self.target.http()?).await?.expect(200)?;
         let events = reply.array()?;
         let reason = events.iter().find_map(|event| event.get("reason")?.as_str());
         reason.map(str::to_owned).with_context(|| format!("no reason: {}", reply.short()))
@@ -103,10 +122,12 @@ impl Demo {
     /// Both sides have this much of a product.
     pub(super) async fn stock_is(&self, product: i64, quantity: i64) -> Result<()> {
         let pool = self.databases.of("cmd-inventory")?;
-        let had: i64 = sqlx::query_scalar(STOCK).bind(product).fetch_one(pool).await.context("the command side")?;
+        let had: i64 =
+            sqlx::query_scalar(STOCK).bind(product).fetch_one(pool).await.context("the command side")?;
         ensure!(had == quantity, "the command side has {had} in stock instead of {quantity}");
         eventually(async || {
-            let reply = Request::get(format!("/stocks/{product}")).send(self.target.http()?).await?.expect(200)?;
+            let reply =
+                Request::get(format!("/stocks/{product}")).send(self.target.http()?).await?.expect(200)?;
             let shown = reply.member("currentQty")?;
             ensure!(shown == quantity, "the query side shows {shown} in stock instead of {quantity}");
             Ok(())

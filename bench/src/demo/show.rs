@@ -59,7 +59,8 @@ fn cells(step: &Value, first: Option<OffsetDateTime>) -> [String; 4] {
         Some(topic) => format!("{topic}/{}/{}", cause["partition"], cause["offset"]),
         None => text(&cause["kind"]),
     };
-    let sent: Vec<String> = step["sent"].as_array().into_iter().flatten().map(|sent| text(&sent["topic"])).collect();
+    let sent: Vec<String> =
+        step["sent"].as_array().into_iter().flatten().map(|sent| text(&sent["topic"])).collect();
     let effect = if sent.is_empty() { by } else { format!("{by} → {}", sent.join(", ")) };
     [when, text(&step["event"]), text(&step["state"]), effect]
 }

@@ -1,7 +1,8 @@
-//! Fills the databases with finished sagas: copies of rows that real ones have left, under other ids and times.
+//! Fills the databases with finished sagas: copies of rows that real ones have left, under other ids and
+//! times.
 //!
-//! A copy's id is a version 7 UUID from before the run, one saga per millisecond, so copies lie in the indexes where a
-//! host that ran for that long would have put them, and real ones after them.
+//! A copy's id is a version 7 UUID from before the run, one saga per millisecond, so copies lie in the
+//! indexes where a host that ran for that long would have put them, and real ones after them.
 
 use anyhow::{Context, Result, ensure};
 use sqlx::postgres::PgConnection;
@@ -59,7 +60,13 @@ impl Fill {
         Ok(())
     }
 
-    async fn copy(&self, connection: &mut PgConnection, table: &Table, ids: &[String], count: i64) -> Result<u64> {
+    async fn copy(
+        &self,
+        connection: &mut PgConnection,
+        table: &Table,
+        ids: &[String],
+        count: i64,
+    ) -> Result<u64> {
         let columns = columns(connection, table).await?;
         sqlx::raw_sql("DROP TABLE IF EXISTS pg_temp.template").execute(&mut *connection).await?;
         let template = format!(
@@ -69,7 +76,8 @@ impl Fill {
             table.name,
             table.key
         );
-        let templates = sqlx::raw_sql(AssertSqlSafe(template)).execute(&mut *connection).await?.rows_affected();
+        let templates =
+            sqlx::raw_sql(AssertSqlSafe(template)).execute(&mut *connection).await?.rows_affected();
         ensure!(templates == ids.len() as u64, "{templates} rows of {} sagas", ids.len());
         let copy = statement(table, &columns);
         let copied = sqlx::query(AssertSqlSafe(copy))

@@ -1,5 +1,6 @@
-//! How throughput changes as the databases fill: a level on empty databases, then one after each filling step, and in the
-//! end one more on an empty system: what differs between the first and the last is the machine's doing, not the data's.
+//! How throughput changes as the databases fill: a level on empty databases, then one after each filling
+//! step, and in the end one more on an empty system: what differs between the first and the last is the
+//! machine's doing, not the data's.
 
 mod fill;
 mod summary;
@@ -52,11 +53,13 @@ pub struct Options {
 /// Runs `saga-bench growth`.
 ///
 /// # Errors
-/// A host cannot be started or asked, the databases cannot be filled, or an invariant is broken; then no figure is told.
+/// A host cannot be started or asked, the databases cannot be filled, or an invariant is broken; then no
+/// figure is told.
 pub async fn run(options: Options) -> Result<()> {
     let mut report = Report::silent();
     let start = &options.start;
-    let points = on_fresh_data(start, async |target| grow(&options, target, options.steps, &mut report).await).await?;
+    let points =
+        on_fresh_data(start, async |target| grow(&options, target, options.steps, &mut report).await).await?;
     let again = on_fresh_data(start, async |target| grow(&options, target, 0, &mut report).await).await?;
     let again = again.into_iter().next().context("the last level was not measured")?;
     let summary = Summary { points, again, checks: report.made() };
@@ -77,7 +80,9 @@ async fn grow(options: &Options, target: &Target, steps: i64, report: &mut Repor
             still(target, session.databases()).await?;
             let there = session.databases().count("cmd-order", ENDED).await?;
             let missing = (options.sagas * step / steps - there).max(0);
-            output::line(&format!("step {step} of {steps}: {there} sagas are there, {missing} are filled in"));
+            output::line(&format!(
+                "step {step} of {steps}: {there} sagas are there, {missing} are filled in"
+            ));
             fill.add(session.databases(), missing).await?;
         }
         points.push(measure(options, &mut session).await?);

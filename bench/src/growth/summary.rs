@@ -54,7 +54,9 @@ impl Summary {
         };
         let cpu = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
         let mut head = vec!["step".to_owned()];
-        head.extend((0..self.points.len()).map(|step| if step == 0 { "empty".to_owned() } else { step.to_string() }));
+        head.extend(
+            (0..self.points.len()).map(|step| if step == 0 { "empty".to_owned() } else { step.to_string() }),
+        );
         head.push("empty again".to_owned());
         let rows = [
             head,
@@ -81,7 +83,10 @@ impl Summary {
             panel("Sagas per second", vec![filling("filling", rate), again]),
             panel(
                 "Latency of a saga, ms",
-                vec![filling("p50", |level| level.latency.p50_ms), filling("p99", |level| level.latency.p99_ms)],
+                vec![
+                    filling("p50", |level| level.latency.p50_ms),
+                    filling("p99", |level| level.latency.p99_ms),
+                ],
             ),
             panel(
                 "CPU seconds per 1,000 sagas",

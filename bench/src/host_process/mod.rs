@@ -37,15 +37,17 @@ impl HostProcess {
     pub async fn dev(options: &StartOptions) -> Result<(Self, Target)> {
         let (http, admin) = (free_address()?, free_address()?);
         let plugins = options.plugins.to_string_lossy();
-        let mut started =
-            Self::stack_command(options, &["dev", "--http", &http, "--admin", &admin, "--plugins", &plugins])?;
+        let mut started = Self::stack_command(
+            options,
+            &["dev", "--http", &http, "--admin", &admin, "--plugins", &plugins],
+        )?;
         let target = started.stack_ready(options).await?;
         started.ready(target.admin()?, options.limit()).await?;
         Ok((started, target))
     }
 
-    /// `saga-host dev` on its usual addresses, with what an earlier run left in `options.folder`; ready to serve. A
-    /// Ctrl-C of this terminal does not reach it.
+    /// `saga-host dev` on its usual addresses, with what an earlier run left in `options.folder`; ready to
+    /// serve. A Ctrl-C of this terminal does not reach it.
     ///
     /// # Errors
     /// As [`HostProcess::dev`], or one runs on this folder.
@@ -79,7 +81,12 @@ impl HostProcess {
     fn stack_command(options: &StartOptions, arguments: &[&str]) -> Result<Self> {
         let mut command = options.command(arguments)?;
         command.arg("--fresh").arg("--data").arg(options.folder.join("stack"));
-        command.args(["--postgres-port", &free_port()?.to_string(), "--kafka-port", &free_port()?.to_string()]);
+        command.args([
+            "--postgres-port",
+            &free_port()?.to_string(),
+            "--kafka-port",
+            &free_port()?.to_string(),
+        ]);
         Self::spawn(command, options.folder.join(format!("{}.log", arguments[0])))
     }
 
@@ -125,8 +132,11 @@ impl HostProcess {
     }
 
     fn spawn(mut command: Command, log: PathBuf) -> Result<Self> {
-        let file: File =
-            OpenOptions::new().create(true).append(true).open(&log).with_context(|| log.display().to_string())?;
+        let file: File = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .with_context(|| log.display().to_string())?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().context("start saga-host")?;
         Ok(Self { child, log, stack: None })
@@ -213,7 +223,8 @@ impl HostProcess {
         signal(self.child.id(), Signal::CONT);
     }
 
-    /// SIGTERM, and waits for its end; after 30 s SIGKILL, also for the Kafka and the Postgres it had started.
+    /// SIGTERM, and waits for its end; after 30 s SIGKILL, also for the Kafka and the Postgres it had
+    /// started.
     ///
     /// # Errors
     /// It did not end by itself, or not with 0.
@@ -251,7 +262,10 @@ impl Drop for HostProcess {
 ///
 /// # Errors
 /// It did not start, `work` failed, or it did not stop well.
-pub async fn on_fresh_data<T>(options: &StartOptions, work: impl AsyncFnOnce(&Target) -> Result<T>) -> Result<T> {
+pub async fn on_fresh_data<T>(
+    options: &StartOptions,
+    work: impl AsyncFnOnce(&Target) -> Result<T>,
+) -> Result<T> {
     options.prepare()?;
     let (host, target) = HostProcess::dev(options).await?;
     host.stop_after(work(&target).await).await
@@ -280,7 +294,10 @@ pub async fn on_hosts<T>(
 ///
 /// # Errors
 /// As [`on_fresh_data`].
-pub async fn on_fresh_stack<T>(options: &StartOptions, work: impl AsyncFnOnce(&Target) -> Result<T>) -> Result<T> {
+pub async fn on_fresh_stack<T>(
+    options: &StartOptions,
+    work: impl AsyncFnOnce(&Target) -> Result<T>,
+) -> Result<T> {
     options.prepare()?;
     let (stack, stacked) = HostProcess::stack(options).await?;
     let target = Target { http: Some(free_address()?), admin: Some(free_address()?), ..stacked };

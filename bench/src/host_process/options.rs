@@ -66,8 +66,8 @@ impl StartOptions {
     }
 }
 
-/// The kernel asks the child to end when the thread that started it has ended, also by SIGKILL; where `setpriv` of
-/// util-linux is.
+/// The kernel asks the child to end when the thread that started it has ended, also by SIGKILL; where
+/// `setpriv` of util-linux is.
 fn ends_with_this(binary: &Path) -> Command {
     let dying = ["--pdeathsig", "TERM"];
     let works = std::process::Command::new("setpriv").args(dying).arg("true").status();

@@ -58,7 +58,8 @@ pub struct OpenLoop {
     pub in_flight_peak: usize,
     /// Orders that were due while as many were in flight as may be, and waited; in the warm-up too.
     pub late: u64,
-    /// Orders still waiting at the end: `latency` counts them for as long as they had waited, so it is a lower bound.
+    /// Orders still waiting at the end: `latency` counts them for as long as they had waited, so it is a
+    /// lower bound.
     pub not_started: u64,
 }
 
@@ -114,7 +115,8 @@ mod tests {
     #[test]
     fn a_rate_is_sustained_when_it_is_achieved_and_nobody_waited() {
         let demand = Demand::Rate { per_s: 1000, in_flight_max: 50 };
-        let sustained = |backlog, achieved| OpenLoop::of(demand, backlog, achieved).is_some_and(|open| open.sustained);
+        let sustained =
+            |backlog, achieved| OpenLoop::of(demand, backlog, achieved).is_some_and(|open| open.sustained);
         let free = Backlog { in_flight_peak: 49, late: 0, not_started: 0 };
         assert!(sustained(free, 998.0));
         assert!(!sustained(free, 980.0));

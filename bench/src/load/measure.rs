@@ -39,7 +39,8 @@ pub struct Cpu {
     pub other: Option<f64>,
 }
 
-/// Resident memory in bytes; a peak is that of the level, where the kernel lets it be reset, else of the process.
+/// Resident memory in bytes; a peak is that of the level, where the kernel lets it be reset, else of the
+/// process.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Memory {
     /// Peak of the host.
@@ -80,7 +81,9 @@ impl Moment {
         let pids = &watched.pids;
         let own = std::process::id();
         let apart: Vec<u32> = [pids.kafka, pids.postgres, Some(own)].into_iter().flatten().collect();
-        let ticks = |root: Option<u32>, except: &[u32]| root.map(|root| processes.ticks(&processes.tree(root, except)));
+        let ticks = |root: Option<u32>, except: &[u32]| {
+            root.map(|root| processes.ticks(&processes.tree(root, except)))
+        };
         let more: u64 = watched.more.iter().filter_map(|host| ticks(Some(*host), &[])).sum();
         Self {
             at: Instant::now(),
@@ -97,8 +100,9 @@ impl Moment {
     }
 
     pub(super) fn cpu_since(&self, before: &Self) -> Cpu {
-        let seconds =
-            |after: Option<u64>, before: Option<u64>| Some(after?.saturating_sub(before?) as f64 / ticks_per_second());
+        let seconds = |after: Option<u64>, before: Option<u64>| {
+            Some(after?.saturating_sub(before?) as f64 / ticks_per_second())
+        };
         let host = seconds(self.host, before.host);
         let kafka = seconds(self.kafka, before.kafka);
         let postgres = seconds(self.postgres, before.postgres);

@@ -62,8 +62,8 @@ pub struct Options {
     /// Closed loop: numbers of clients, one measurement each [default: 1,64,256, without --rates]
     #[arg(long, value_delimiter = ',')]
     clients: Vec<usize>,
-    /// Open loop: orders per second, one measurement each, after those of --clients; a latency counts from when its order
-    /// was meant to start
+    /// Open loop: orders per second, one measurement each, after those of --clients; a latency counts from
+    /// when its order was meant to start
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     rates: Vec<u32>,
     /// Open loop: orders in flight at once; when there are as many the rate is not sustained
@@ -84,7 +84,8 @@ impl Options {
     }
 }
 
-/// Runs `saga-bench load`. Every invariant is checked afterwards, always: figures of a run that broke one are not told.
+/// Runs `saga-bench load`. Every invariant is checked afterwards, always: figures of a run that broke one are
+/// not told.
 ///
 /// # Errors
 /// The system cannot be started or asked, no saga ended, or an invariant is broken.
@@ -97,7 +98,8 @@ pub async fn run(options: Options) -> Result<()> {
 
 async fn measure_all(options: &Options, target: &Target) -> Result<()> {
     let mut session = Session::begin(target, &options.shape).await?;
-    let data = if options.attach { options.target.data_folder() } else { Some(options.start.folder.as_path()) };
+    let data =
+        if options.attach { options.target.data_folder() } else { Some(options.start.folder.as_path()) };
     let machine = Machine::look(options.shape.busy, data).await?;
     output::line(&machine.to_string());
     let mut levels = Vec::new();

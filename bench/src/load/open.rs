@@ -1,5 +1,5 @@
-//! The open loop: orders start at a fixed rate, whether or not earlier ones have ended, and a latency counts from when
-//! its order was meant to start (no coordinated omission: Gil Tene, "How NOT to Measure Latency").
+//! The open loop: orders start at a fixed rate, whether or not earlier ones have ended, and a latency counts
+//! from when its order was meant to start (no coordinated omission: Gil Tene, "How NOT to Measure Latency").
 //!
 //! ```text
 //!  pace (a thread: it sleeps to within 0.1 ms) ─▶ start ─▶ one task per order in flight, each with a connection

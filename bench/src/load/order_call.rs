@@ -1,4 +1,5 @@
-//! One order over a connection that is kept open, as cheap as it can be: placed, and waited for until its saga has ended.
+//! One order over a connection that is kept open, as cheap as it can be: placed, and waited for until its
+//! saga has ended.
 
 use std::io::Write;
 use std::time::Duration;
@@ -46,7 +47,8 @@ impl OrderCall {
             Some(open) => open,
             None => Connection::open(address).await.ok()?,
         };
-        let answer = tokio::time::timeout(ANSWER_WITHIN, open.exchange(&self.request, false)).await.ok()?.ok()?;
+        let answer =
+            tokio::time::timeout(ANSWER_WITHIN, open.exchange(&self.request, false)).await.ok()?.ok()?;
         if answer.status == 201 {
             self.connection = Some(open);
         }

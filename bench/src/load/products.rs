@@ -29,7 +29,8 @@ pub(super) struct Orders {
 }
 
 impl Products {
-    /// Creates them over HTTP. A quantity is at least 1, so an empty product is one whose only piece was ordered.
+    /// Creates them over HTTP. A quantity is at least 1, so an empty product is one whose only piece was
+    /// ordered.
     pub(super) async fn create(address: &str, stocked: usize, empty: usize) -> Result<Self> {
         ensure!(stocked > 0, "at least one product must have stock");
         let stocked = create_many(address, stocked, PLENTY).await?;
@@ -81,7 +82,9 @@ async fn create_many(address: &str, count: usize, qty: i64) -> Result<Vec<i64>> 
             ids.extend(joined(running.join_next().await)?);
         }
         let address = address.to_owned();
-        running.spawn(async move { Request::post("/stocks", format!(r#"{{"qty":{qty}}}"#)).send(&address).await });
+        running.spawn(
+            async move { Request::post("/stocks", format!(r#"{{"qty":{qty}}}"#)).send(&address).await },
+        );
     }
     while let Some(reply) = running.join_next().await {
         ids.extend(joined(Some(reply))?);

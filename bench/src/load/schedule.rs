@@ -11,7 +11,8 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// When order `number` is meant to start, after the beginning; computed from the number alone, so nothing adds up.
+    /// When order `number` is meant to start, after the beginning; computed from the number alone, so nothing
+    /// adds up.
     pub(super) fn start(&self, number: u64) -> Duration {
         let rate = u64::from(self.rate_per_s.max(1));
         Duration::from_secs(number / rate) + Duration::from_nanos((number % rate) * 1_000_000_000 / rate)

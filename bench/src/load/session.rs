@@ -1,5 +1,5 @@
-//! Levels against one running host, and the account of what they placed: no figure leaves a session whose host broke an
-//! invariant.
+//! Levels against one running host, and the account of what they placed: no figure leaves a session whose
+//! host broke an invariant.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -85,7 +85,10 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Postgres cannot be asked, or no saga ended.
     pub async fn level(&mut self, demand: Demand) -> Result<Level> {
-        output::line(&format!("{demand}: {} s warm-up, {} s measured", self.shape.warmup_s, self.shape.measure_s));
+        output::line(&format!(
+            "{demand}: {} s warm-up, {} s measured",
+            self.shape.warmup_s, self.shape.measure_s
+        ));
         let watched = Watched::of(self.target);
         watched.reset_peaks();
         let written = Written::now(&self.databases, &self.target.kafka).await?;
@@ -111,7 +114,8 @@ impl<'a> Session<'a> {
         Ok(Level::of(Observed { demand, outcome, before, after, memory, per_saga, batches }))
     }
 
-    /// Has so many clients place orders while something else is done; gives what came of that, and what they saw.
+    /// Has so many clients place orders while something else is done; gives what came of that, and what they
+    /// saw.
     ///
     /// # Errors
     /// `work` failed, or a client ended early.
@@ -152,8 +156,8 @@ impl<'a> Session<'a> {
         Ok(running)
     }
 
-    /// Waits for a quiet moment and checks every invariant there, and whether the orders are those that were placed.
-    /// Orders below `orders_from` are left out: they never came through the host.
+    /// Waits for a quiet moment and checks every invariant there, and whether the orders are those that were
+    /// placed. Orders below `orders_from` are left out: they never came through the host.
     ///
     /// # Errors
     /// Kafka or Postgres cannot be asked. A broken invariant is a failed check in `report`.
@@ -195,7 +199,9 @@ impl Account {
         let name = match (before, uncertain) {
             (0, 0) => format!("as many orders as 201 answers: {accepted}"),
             _ => {
-                format!("as many orders as {before} before, {accepted} answers 201 and up to {uncertain} without a 201")
+                format!(
+                    "as many orders as {before} before, {accepted} answers 201 and up to {uncertain} without a 201"
+                )
             }
         };
         let right = if wrong == 0 { Ok(()) } else { Err(anyhow!("{wrong} ended in the other way")) };

@@ -47,7 +47,8 @@ impl Shape {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Demand {
-    /// Closed loop: so many clients, each of which waits for the end of its saga before it places the next order.
+    /// Closed loop: so many clients, each of which waits for the end of its saga before it places the next
+    /// order.
     Clients(usize),
     /// Open loop: so many orders a second, however many are in flight, up to a bound.
     Rate {

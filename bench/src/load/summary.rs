@@ -89,7 +89,8 @@ impl Summary {
     fn batches(&self) -> Vec<Vec<String>> {
         let plugins: BTreeSet<&String> = self.levels.iter().flat_map(|level| level.batches.keys()).collect();
         let rows = plugins.into_iter().enumerate().map(|(number, plugin)| {
-            let name = if number == 0 { format!("deliveries per unit: {plugin}") } else { format!("  {plugin}") };
+            let name =
+                if number == 0 { format!("deliveries per unit: {plugin}") } else { format!("  {plugin}") };
             self.row(&name, &|level| {
                 let batches = level.batches.get(plugin);
                 batches.map_or(UNKNOWN.to_owned(), |batches| format!("{:.1}", batches.per_unit))
@@ -99,7 +100,9 @@ impl Summary {
     }
 
     fn memory(&self) -> Vec<Vec<String>> {
-        let mib = |value: Option<u64>| value.map_or(UNKNOWN.to_owned(), |value| format!("{:.0}", value as f64 / MIB));
+        let mib = |value: Option<u64>| {
+            value.map_or(UNKNOWN.to_owned(), |value| format!("{:.0}", value as f64 / MIB))
+        };
         vec![
             self.row("peak MiB: host", &|l| mib(l.memory.host_peak)),
             self.row("  kafka", &|l| mib(l.memory.kafka_peak)),

@@ -60,8 +60,9 @@ impl Units {
 }
 
 fn label(labels: &str, name: &str) -> Option<String> {
-    let value =
-        labels.split(',').find_map(|label| label.trim_end_matches('}').strip_prefix(name)?.strip_prefix('='))?;
+    let value = labels
+        .split(',')
+        .find_map(|label| label.trim_end_matches('}').strip_prefix(name)?.strip_prefix('='))?;
     Some(value.trim_matches('"').to_owned())
 }
 
@@ -87,6 +88,9 @@ mod tests {
             units
         };
         let added = read(AFTER).since(&read(BEFORE));
-        assert_eq!(added, [("a".to_owned(), Batches { units: 5.0, deliveries: 80.0, per_unit: 16.0 })].into());
+        assert_eq!(
+            added,
+            [("a".to_owned(), Batches { units: 5.0, deliveries: 80.0, per_unit: 16.0 })].into()
+        );
     }
 }

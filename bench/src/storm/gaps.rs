@@ -34,8 +34,13 @@ impl<'a> Gaps<'a> {
         self.all.push(std::mem::take(&mut self.longest));
     }
 
-    /// One stretch of that length after something was done. A gap that began while it was done counts in full.
-    pub(super) async fn watch_after(&mut self, work: impl Future<Output = Result<()>>, length: Duration) -> Result<()> {
+    /// One stretch of that length after something was done. A gap that began while it was done counts in
+    /// full.
+    pub(super) async fn watch_after(
+        &mut self,
+        work: impl Future<Output = Result<()>>,
+        length: Duration,
+    ) -> Result<()> {
         tokio::pin!(work);
         loop {
             tokio::select! {

@@ -19,12 +19,13 @@ impl Handled {
         Self { plugin, deliveries: BTreeMap::new() }
     }
 
-    /// Notes what the version that is active, and the one that drains, have handled since each was activated last. Not at every
-    /// swap: the host counts sagas for an answer.
+    /// Notes what the version that is active, and the one that drains, have handled since each was activated
+    /// last. Not at every swap: the host counts sagas for an answer.
     pub(super) async fn count(&mut self, target: &Target) -> Result<()> {
         let metrics = Request::get("/metrics").send(target.admin()?).await?.expect(200)?.text();
         for number in NUMBERS {
-            let labels = format!("saga_host_deliveries_total{{plugin=\"{}\",version=\"{number}\"", self.plugin);
+            let labels =
+                format!("saga_host_deliveries_total{{plugin=\"{}\",version=\"{number}\"", self.plugin);
             let lines = metrics.lines().filter(|line| line.starts_with(&labels));
             let handled: f64 = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum();
             *self.deliveries.entry(number.to_owned()).or_default() += handled;
@@ -41,7 +42,8 @@ impl Handled {
             self.plugin,
             told.join(", ")
         );
-        let both = NUMBERS.iter().all(|number| self.deliveries.get(*number).is_some_and(|count| *count > 0.0));
+        let both =
+            NUMBERS.iter().all(|number| self.deliveries.get(*number).is_some_and(|count| *count > 0.0));
         (name, if both { Ok(()) } else { Err(anyhow::anyhow!("one of them none")) })
     }
 }

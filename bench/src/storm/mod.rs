@@ -1,5 +1,5 @@
-//! Swaps two plugins again and again, each between two real versions, while orders flow and the routes of the other plugins
-//! are read. Calm and storm take turns in one run, so that they can be compared.
+//! Swaps two plugins again and again, each between two real versions, while orders flow and the routes of the
+//! other plugins are read. Calm and storm take turns in one run, so that they can be compared.
 //!
 //! ```text
 //!  64 clients ── orders ─▶ host ◀── PUT /v1/plugins/… ── versions (A, B, A, B, …)
@@ -44,7 +44,8 @@ const SETTLED_AFTER: usize = 20;
 pub struct Options {
     #[command(flatten)]
     start: StartOptions,
-    /// Seconds before the first turn: the host's memory grows for that long by the load alone, and Kafka's JVM compiles
+    /// Seconds before the first turn: the host's memory grows for that long by the load alone, and Kafka's
+    /// JVM compiles
     #[arg(long, default_value_t = 90)]
     warmup_s: u64,
     /// Do not wait until the machine is quiet
@@ -64,7 +65,8 @@ pub struct Options {
 /// Runs `saga-bench swap-storm`.
 ///
 /// # Errors
-/// Something cannot be started or swapped, or a promise is broken; where that is an invariant, no figures are told.
+/// Something cannot be started or swapped, or a promise is broken; where that is an invariant, no figures are
+/// told.
 pub async fn run(options: Options) -> Result<()> {
     on_fresh_data(&options.start, async |target| storm(&options, target).await).await
 }
@@ -103,15 +105,24 @@ struct Turned {
     handled: [Handled; 2],
 }
 
-async fn turns(options: &Options, target: &Target, swapped: &mut [Swapped; 2], window: &Window) -> Result<Turned> {
+async fn turns(
+    options: &Options,
+    target: &Target,
+    swapped: &mut [Swapped; 2],
+    window: &Window,
+) -> Result<Turned> {
     tokio::time::sleep(Duration::from_secs(options.warmup_s)).await;
     // Both versions are compiled before anything is timed.
     for one in swapped.iter_mut() {
         one.swap(target).await?;
         one.swap(target).await?;
     }
-    let mut turned =
-        Turned { calm: Part::default(), storm: Part::default(), memory: [None; 2], handled: PLUGINS.map(Handled::of) };
+    let mut turned = Turned {
+        calm: Part::default(),
+        storm: Part::default(),
+        memory: [None; 2],
+        handled: PLUGINS.map(Handled::of),
+    };
     let mut made = 0;
     for turn in 1..=TURNS {
         let swaps = options.swaps * turn / TURNS - made;

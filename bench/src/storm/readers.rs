@@ -51,7 +51,12 @@ async fn read(address: String, route: &'static str, stop: Arc<AtomicBool>) -> Re
     while !stop.load(Ordering::Relaxed) {
         let began = Instant::now();
         let answer = connection.exchange(&request, false).await.with_context(|| format!("GET {route}"))?;
-        ensure!(answer.status == 200, "GET {route}: {} {}", answer.status, String::from_utf8_lossy(&answer.body));
+        ensure!(
+            answer.status == 200,
+            "GET {route}: {} {}",
+            answer.status,
+            String::from_utf8_lossy(&answer.body)
+        );
         latencies.add(began.elapsed());
         tokio::time::sleep(EVERY).await;
     }

@@ -34,7 +34,8 @@ impl Part {
 /// Figures of a part.
 #[derive(Debug, Serialize)]
 struct Figures {
-    /// The longest time without the end of a saga, of each stretch after a swap, or of as long a stretch without.
+    /// The longest time without the end of a saga, of each stretch after a swap, or of as long a stretch
+    /// without.
     gaps: latency::Summary,
     /// Requests of routes of plugins that are not swapped.
     reads: latency::Summary,
@@ -80,11 +81,15 @@ impl Summary {
             report.note(name, outcome.as_ref().map(drop).map_err(|error| anyhow::anyhow!("{error:#}")));
         }
         report.note(
-            format!("after 99 of 100 swaps, no saga ended for at most {PAUSE_P99_MS_MAX} ms more than without"),
+            format!(
+                "after 99 of 100 swaps, no saga ended for at most {PAUSE_P99_MS_MAX} ms more than without"
+            ),
             at_most(self.storm.gaps.p99_ms - self.calm.gaps.p99_ms, PAUSE_P99_MS_MAX),
         );
         report.note(
-            format!("p99 of the other plugins' routes: at most {READS_P99_RATIO_MAX} times that without swaps"),
+            format!(
+                "p99 of the other plugins' routes: at most {READS_P99_RATIO_MAX} times that without swaps"
+            ),
             at_most(self.storm.reads.p99_ms / self.calm.reads.p99_ms, READS_P99_RATIO_MAX),
         );
         if let [Some(first), Some(last)] = self.memory {
@@ -99,7 +104,8 @@ impl Summary {
         let row = |name: &str, of: &dyn Fn(&Figures) -> f64| {
             vec![name.to_owned(), format!("{:.2}", of(&self.calm)), format!("{:.2}", of(&self.storm))]
         };
-        let mib = |bytes: Option<u64>| bytes.map_or("-".to_owned(), |bytes| format!("{:.0}", bytes as f64 / MIB));
+        let mib =
+            |bytes: Option<u64>| bytes.map_or("-".to_owned(), |bytes| format!("{:.0}", bytes as f64 / MIB));
         output::table(&[
             vec![format!("{} swaps, {} sagas", self.swaps, self.sagas), "calm".into(), "storm".into()],
             row("no saga ended for, ms: p50", &|f| f.gaps.p50_ms),

@@ -1,5 +1,5 @@
-//! Swaps plugins on one of two hosts while orders flow, and kills either host by SIGKILL in the middle of it. Afterwards one
-//! version is active, the same on both hosts and in the database, and every order is counted.
+//! Swaps plugins on one of two hosts while orders flow, and kills either host by SIGKILL in the middle of it.
+//! Afterwards one version is active, the same on both hosts and in the database, and every order is counted.
 //!
 //! ```text
 //!  told       PUT ── loads it ── writes that it is active ─┬─ swaps ── 200
@@ -55,7 +55,8 @@ pub struct Options {
     /// Clients that place orders
     #[arg(long, default_value_t = 8)]
     clients: usize,
-    /// Chooses products, quantities and moments; the same seed gives the same choices [default: from the clock]
+    /// Chooses products, quantities and moments; the same seed gives the same choices [default: from the
+    /// clock]
     #[arg(long)]
     seed: Option<u64>,
     /// Seconds until all must be quiet at the end
@@ -90,7 +91,8 @@ fn chosen(number: usize) -> (Moment, usize) {
     let moment = match number % 4 {
         0 => Moment::Told,
         2 => Moment::Following,
-        // A host reaches its fault point by the variable that it was started with: that of the last kill does.
+        // A host reaches its fault point by the variable that it was started with: that of the last kill
+        // does.
         _ => Moment::Written,
     };
     (moment, (round + round / 2) % 2)
@@ -99,7 +101,8 @@ fn chosen(number: usize) -> (Moment, usize) {
 /// Runs `saga-bench swap-crash`.
 ///
 /// # Errors
-/// Something could not be started, the hosts do not agree, an order was refused or lost, or an invariant is broken.
+/// Something could not be started, the hosts do not agree, an order was refused or lost, or an invariant is
+/// broken.
 pub async fn run(options: Options) -> Result<()> {
     on_fresh_stack(&options.start, async |target: &Target| swap_and_count(&options, target).await).await
 }
@@ -119,7 +122,8 @@ async fn swap_and_count(options: &Options, target: &Target) -> Result<()> {
     let flow = Arc::new(Flow::new(plan, Instant::now() + Duration::from_secs(3600)));
     let mut running = clients::start(&flow, options.clients);
     let mut report = Report::default();
-    let swapped = swap_and_kill(options, &mut pair, &flow, Sample::new(seed ^ 0x7377_6170), &mut report).await;
+    let swapped =
+        swap_and_kill(options, &mut pair, &flow, Sample::new(seed ^ 0x7377_6170), &mut report).await;
     if swapped.is_ok() {
         flow.enough();
     } else {
@@ -160,7 +164,11 @@ async fn swap_and_kill(
             .with_context(|| format!("kill {}: {moment}", number + 1))?;
         let stands = pair.agreed(plugin.name(), &[1 - victim]).await?;
         let swapped = stands.digest != left;
-        ensure!(swapped || moment == Moment::Told, "kill {}: {moment}, but {left} is active again", number + 1);
+        ensure!(
+            swapped || moment == Moment::Told,
+            "kill {}: {moment}, but {left} is active again",
+            number + 1
+        );
         undone += usize::from(!swapped);
         plugin.is_active(&stands.digest)?;
         tokio::time::sleep(milliseconds(sample.below(DOWN_MS_MAX))).await;
@@ -191,7 +199,12 @@ async fn swap_and_kill(
 }
 
 /// Gives how long a host takes to answer, at the median.
-async fn undisturbed(options: &Options, pair: &Pair, plugins: &mut [Swapped], report: &mut Report) -> Result<Duration> {
+async fn undisturbed(
+    options: &Options,
+    pair: &Pair,
+    plugins: &mut [Swapped],
+    report: &mut Report,
+) -> Result<Duration> {
     // Both versions of each are compiled before anything is timed.
     for number in 0..4 {
         plugins[number % 2].swap(pair.target(0)).await?;
@@ -211,7 +224,8 @@ async fn undisturbed(options: &Options, pair: &Pair, plugins: &mut [Swapped], re
     taken_over.sort();
     let median = |sorted: &[Duration]| sorted.get(sorted.len() / 2).copied().unwrap_or_default();
     let slowest = taken_over.last().copied().unwrap_or_default();
-    let holds = if slowest <= TAKEN_OVER_WITHIN { Ok(()) } else { Err(anyhow::anyhow!("later than promised")) };
+    let holds =
+        if slowest <= TAKEN_OVER_WITHIN { Ok(()) } else { Err(anyhow::anyhow!("later than promised")) };
     report.note(
         format!(
             "{} swaps under load: both hosts on the new generation {} ms after the request at the median, {} ms at the slowest \
@@ -227,7 +241,8 @@ async fn undisturbed(options: &Options, pair: &Pair, plugins: &mut [Swapped], re
     Ok(median(&answered))
 }
 
-/// Swaps until a moment is in the middle of a swap, and kills there. Gives the digest that this swap was to leave.
+/// Swaps until a moment is in the middle of a swap, and kills there. Gives the digest that this swap was to
+/// leave.
 async fn kill(
     moment: Moment,
     victim: usize,
@@ -250,7 +265,10 @@ async fn kill(
                 }
             }
             Moment::Written => {
-                ensure!(plugin.swap(pair.target(victim)).await.is_err(), "the host did not reach its fault point");
+                ensure!(
+                    plugin.swap(pair.target(victim)).await.is_err(),
+                    "the host did not reach its fault point"
+                );
                 return pair.dies(victim).await.map(|()| left);
             }
             Moment::Following => {

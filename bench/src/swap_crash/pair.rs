@@ -71,8 +71,10 @@ impl Pair {
 
     /// What a host runs.
     pub(super) async fn runs(&self, host: usize, plugin: &str) -> Result<Standing> {
-        let reply =
-            Request::get(format!("/v1/plugins/{plugin}")).send(self.target(host).admin()?).await?.expect(200)?;
+        let reply = Request::get(format!("/v1/plugins/{plugin}"))
+            .send(self.target(host).admin()?)
+            .await?
+            .expect(200)?;
         let shown = reply.json()?;
         let versions = shown["versions"].as_array().into_iter().flatten();
         let active: Vec<&str> = versions
@@ -99,7 +101,11 @@ impl Pair {
             if others.is_empty() {
                 return Ok(recorded);
             }
-            ensure!(began.elapsed() < AGREE_WITHIN, "{plugin}: {recorded:?} in the database, {}", others.join(", "));
+            ensure!(
+                began.elapsed() < AGREE_WITHIN,
+                "{plugin}: {recorded:?} in the database, {}",
+                others.join(", ")
+            );
             tokio::time::sleep(POLL).await;
         }
     }

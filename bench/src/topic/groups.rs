@@ -23,7 +23,8 @@ impl Groups {
     /// # Errors
     /// The client cannot be made.
     pub fn new(brokers: &str) -> Result<Self> {
-        let one = |service: &Service| Ok((service.plugin, consumer(brokers, service.plugin)?, service.consumes));
+        let one =
+            |service: &Service| Ok((service.plugin, consumer(brokers, service.plugin)?, service.consumes));
         Ok(Self { consumers: SERVICES.iter().map(one).collect::<Result<_>>()? })
     }
 
@@ -79,9 +80,13 @@ fn otherwise(client: &BaseConsumer, members: usize) -> Result<Option<String>> {
     for service in SERVICES {
         let list = client.fetch_group_list(Some(service.plugin), CALL_TIMEOUT)?;
         let group = list.groups().iter().find(|group| group.name() == service.plugin);
-        let have: Vec<bool> = group.into_iter().flat_map(|group| group.members()).map(has_partitions).collect();
+        let have: Vec<bool> =
+            group.into_iter().flat_map(|group| group.members()).map(has_partitions).collect();
         if have != vec![true; members] {
-            return Ok(Some(format!("{}: not {members} members with partitions, but {have:?}", service.plugin)));
+            return Ok(Some(format!(
+                "{}: not {members} members with partitions, but {have:?}",
+                service.plugin
+            )));
         }
     }
     Ok(None)

@@ -1,6 +1,7 @@
-//! Bytes in the logs of topics, as the broker itself counts them: record batches with their headers, as they stand on
-//! disk, without indexes. One request of the Kafka protocol (DescribeLogDirs, key 35, version 1) that librdkafka does not
-//! offer; over plain TCP only. <https://kafka.apache.org/protocol#The_Messages_DescribeLogDirs>
+//! Bytes in the logs of topics, as the broker itself counts them: record batches with their headers, as they
+//! stand on disk, without indexes. One request of the Kafka protocol (DescribeLogDirs, key 35, version 1)
+//! that librdkafka does not offer; over plain TCP only.
+//! <https://kafka.apache.org/protocol#The_Messages_DescribeLogDirs>
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

@@ -1,5 +1,5 @@
-//! Kafka from outside: records, and the few calls that the modules below share. Most calls of librdkafka block; run them
-//! by [`blocking`].
+//! Kafka from outside: records, and the few calls that the modules below share. Most calls of librdkafka
+//! block; run them by [`blocking`].
 
 pub mod groups;
 pub mod log_size;
@@ -37,7 +37,10 @@ pub struct Record {
 impl Record {
     fn of(message: &BorrowedMessage<'_>) -> Self {
         let headers = message.headers().map(|headers| {
-            headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
+            headers
+                .iter()
+                .map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec()))
+                .collect()
         });
         Self {
             topic: message.topic().to_owned(),
@@ -52,7 +55,10 @@ impl Record {
     /// A header's value as text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(present, _)| present == name).and_then(|(_, value)| std::str::from_utf8(value).ok())
+        self.headers
+            .iter()
+            .find(|(present, _)| present == name)
+            .and_then(|(_, value)| std::str::from_utf8(value).ok())
     }
 
     /// The value as text, empty for a tombstone and for bytes that are no text.
@@ -92,10 +98,14 @@ fn consumer(brokers: &str, group: &str) -> Result<BaseConsumer> {
 /// # Errors
 /// Kafka is away, or the topic does not exist.
 fn bounds(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>> {
-    let metadata =
-        consumer.fetch_metadata(Some(topic), CALL_TIMEOUT).with_context(|| format!("partitions of {topic}"))?;
-    let partitions: Vec<i32> =
-        metadata.topics().iter().flat_map(|topic| topic.partitions().iter().map(|partition| partition.id())).collect();
+    let metadata = consumer
+        .fetch_metadata(Some(topic), CALL_TIMEOUT)
+        .with_context(|| format!("partitions of {topic}"))?;
+    let partitions: Vec<i32> = metadata
+        .topics()
+        .iter()
+        .flat_map(|topic| topic.partitions().iter().map(|partition| partition.id()))
+        .collect();
     ensure!(!partitions.is_empty(), "topic {topic} does not exist");
     let bound = |partition| {
         let (low, high) = consumer
@@ -112,8 +122,9 @@ fn bounds(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>> 
 /// Kafka is away, or the topic does not exist.
 pub fn partitions(brokers: &str, topic: &str) -> Result<i32> {
     let consumer = consumer(brokers, "saga-bench")?;
-    let metadata =
-        consumer.fetch_metadata(Some(topic), CALL_TIMEOUT).with_context(|| format!("partitions of {topic}"))?;
+    let metadata = consumer
+        .fetch_metadata(Some(topic), CALL_TIMEOUT)
+        .with_context(|| format!("partitions of {topic}"))?;
     let count = metadata.topics().iter().map(|topic| topic.partitions().len()).sum::<usize>();
     Ok(i32::try_from(count)?)
 }

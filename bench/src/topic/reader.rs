@@ -22,13 +22,16 @@ pub fn ends(brokers: &str, topics: &[&str]) -> Result<Vec<(String, i32, i64)>> {
     let mut ends = Vec::new();
     for topic in topics {
         ends.extend(
-            bounds(&consumer, topic)?.into_iter().map(|(partition, _, high)| ((*topic).to_owned(), partition, high)),
+            bounds(&consumer, topic)?
+                .into_iter()
+                .map(|(partition, _, high)| ((*topic).to_owned(), partition, high)),
         );
     }
     Ok(ends)
 }
 
-/// Reads whole topics, from their first record to what was the last when the call began; in order per partition. Blocks.
+/// Reads whole topics, from their first record to what was the last when the call began; in order per
+/// partition. Blocks.
 ///
 /// # Errors
 /// Kafka is away, or sends nothing for 15 s.
@@ -37,7 +40,9 @@ pub fn read_all(brokers: &str, topics: &[&str], each: impl FnMut(Record)) -> Res
     let mut starts = Vec::new();
     for topic in topics {
         starts.extend(
-            bounds(&consumer, topic)?.into_iter().map(|(partition, low, _)| ((*topic).to_owned(), partition, low)),
+            bounds(&consumer, topic)?
+                .into_iter()
+                .map(|(partition, low, _)| ((*topic).to_owned(), partition, low)),
         );
     }
     drop(consumer);
@@ -80,7 +85,11 @@ pub fn read_from(brokers: &str, starts: &[(String, i32, i64)], mut each: impl Fn
             Some(Err(error)) if heard.elapsed() > SILENCE => {
                 return Err(error).context("read the topics");
             }
-            _ => ensure!(heard.elapsed() < SILENCE, "Kafka sent nothing for {} s; unread: {left:?}", SILENCE.as_secs()),
+            _ => ensure!(
+                heard.elapsed() < SILENCE,
+                "Kafka sent nothing for {} s; unread: {left:?}",
+                SILENCE.as_secs()
+            ),
         }
     }
     Ok(read)

@@ -13,7 +13,8 @@ use crate::service::{NOTIFICATIONS, TOPICS};
 /// Values of Kafka's own `UtilsTest.testMurmur2`.
 #[test]
 fn partitions_are_those_of_java_clients() {
-    let known = [("21", -973_932_308_i32), ("foobar", -790_332_482), ("a-little-bit-long-string", -985_981_536)];
+    let known =
+        [("21", -973_932_308_i32), ("foobar", -790_332_482), ("a-little-bit-long-string", -985_981_536)];
     for (key, hash) in known {
         assert_eq!(partition_of(key.as_bytes(), 1000), (hash & 0x7fff_ffff) % 1000, "{key}");
     }

@@ -1,5 +1,6 @@
-//! The invariants of the wire contract, each a pure comparison of what the topics and the databases say. Orders and
-//! products that foreign records speak of are left out: another service may own the other half of them.
+//! The invariants of the wire contract, each a pure comparison of what the topics and the databases say.
+//! Orders and products that foreign records speak of are left out: another service may own the other half of
+//! them.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -35,8 +36,10 @@ pub(super) fn all(ledger: &Ledger, rows: &Rows) -> Vec<Finding> {
 }
 
 fn records(ledger: &Ledger) -> Finding {
-    let name =
-        format!("{} records keep the contract; {} repeated, with the same bytes", ledger.distinct, ledger.repeated);
+    let name = format!(
+        "{} records keep the contract; {} repeated, with the same bytes",
+        ledger.distinct, ledger.repeated
+    );
     (name, none_of(ledger.troubles.iter().cloned()))
 }
 
@@ -113,7 +116,8 @@ fn answered_once(ledger: &Ledger, rows: &Rows) -> Finding {
             "CANCELLED" => (0, 1),
             _ => (flow.deducted, flow.rejected),
         };
-        ((flow.deducted, flow.rejected) != expected).then(|| format!("{id} is {}, but {flow:?}", order.status))
+        ((flow.deducted, flow.rejected) != expected)
+            .then(|| format!("{id} is {}, but {flow:?}", order.status))
     });
     ("every terminal order was either deducted or rejected, once".to_owned(), none_of(offenders))
 }
@@ -129,8 +133,9 @@ fn notified_once(ledger: &Ledger, rows: &Rows) -> Finding {
             offenders.push(format!("{id} is {}, but {flow:?}", order.status));
         }
     }
-    let name =
-        format!("one notification per terminal order by distinct ce_id: {confirmed} confirmed, {cancelled} cancelled");
+    let name = format!(
+        "one notification per terminal order by distinct ce_id: {confirmed} confirmed, {cancelled} cancelled"
+    );
     (name, none_of(offenders))
 }
 
@@ -144,7 +149,10 @@ fn notifications_kept(ledger: &Ledger, rows: &Rows) -> Finding {
         };
         (kept != expected).then(|| format!("{id} is {}, kept {kept:?}", order.status))
     });
-    (format!("the notification service keeps it, once: {} orders", rows.notifications.len()), none_of(offenders))
+    (
+        format!("the notification service keeps it, once: {} orders", rows.notifications.len()),
+        none_of(offenders),
+    )
 }
 
 fn nothing_without_order(ledger: &Ledger, rows: &Rows) -> Finding {
@@ -162,7 +170,8 @@ fn nothing_without_order(ledger: &Ledger, rows: &Rows) -> Finding {
 fn deductions_told(ledger: &Ledger) -> Finding {
     let deducted: u64 = ledger.orders.values().map(|flow| u64::from(flow.deducted)).sum();
     let updates = ledger.deduction_updates;
-    let outcome = none_of((deducted != updates).then(|| format!("{deducted} deductions, {updates} stock records")));
+    let outcome =
+        none_of((deducted != updates).then(|| format!("{deducted} deductions, {updates} stock records")));
     (format!("one stock-updated per deduction: {updates}"), outcome)
 }
 
@@ -175,12 +184,15 @@ fn views_of_orders(ledger: &Ledger, rows: &Rows) -> Finding {
 }
 
 fn views_of_stocks(ledger: &Ledger, rows: &Rows) -> Finding {
-    let products =
-        rows.stocks.keys().chain(rows.stock_views.keys().filter(|product| !rows.stocks.contains_key(product)));
-    let offenders = products.filter(|product| !ledger.foreign_products.contains(product)).filter_map(|product| {
-        let (own, view) = (rows.stocks.get(product), rows.stock_views.get(product));
-        (own != view).then(|| format!("product {product}: {own:?}, viewed {view:?}"))
-    });
+    let products = rows
+        .stocks
+        .keys()
+        .chain(rows.stock_views.keys().filter(|product| !rows.stocks.contains_key(product)));
+    let offenders =
+        products.filter(|product| !ledger.foreign_products.contains(product)).filter_map(|product| {
+            let (own, view) = (rows.stocks.get(product), rows.stock_views.get(product));
+            (own != view).then(|| format!("product {product}: {own:?}, viewed {view:?}"))
+        });
     (format!("inventory-query equals cmd-inventory: {} products", rows.stock_views.len()), none_of(offenders))
 }
 
@@ -203,7 +215,8 @@ fn own_products(ledger: &Ledger, rows: &Rows) -> impl Iterator<Item = (i64, i64)
 
 fn none_of(offenders: impl IntoIterator<Item = impl Display>) -> Result<()> {
     let mut offenders = offenders.into_iter();
-    let shown: Vec<String> = offenders.by_ref().take(OFFENDERS_SHOWN).map(|offender| offender.to_string()).collect();
+    let shown: Vec<String> =
+        offenders.by_ref().take(OFFENDERS_SHOWN).map(|offender| offender.to_string()).collect();
     if shown.is_empty() {
         return Ok(());
     }

@@ -68,7 +68,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Adds one record. Of one topic and partition they come in order; inventory-deducted comes before stock-updated.
+    /// Adds one record. Of one topic and partition they come in order; inventory-deducted comes before
+    /// stock-updated.
     pub fn add(&mut self, record: &Record) {
         if !record.header("ce_source").is_some_and(|source| source.starts_with(OURS)) {
             self.add_foreign(record);

@@ -1,5 +1,5 @@
-//! All invariants of the wire contract at a quiet moment, counted from outside: the topics read from their first record by
-//! a consumer of our own, the databases by SQL.
+//! All invariants of the wire contract at a quiet moment, counted from outside: the topics read from their
+//! first record by a consumer of our own, the databases by SQL.
 
 mod invariant;
 mod ledger;
@@ -21,7 +21,8 @@ pub use ledger::Ledger;
 pub use rows::{Order, Rows};
 
 /// Deductions before the stock that they changed: the ledger tells by them what a user has set.
-const READING_ORDER: [&str; 6] = [ORDER_CREATED, DEDUCTED, REJECTED, STOCK_CREATED, STOCK_UPDATED, NOTIFICATIONS];
+const READING_ORDER: [&str; 6] =
+    [ORDER_CREATED, DEDUCTED, REJECTED, STOCK_CREATED, STOCK_UPDATED, NOTIFICATIONS];
 
 /// Options of `saga-bench verify`.
 #[derive(Debug, clap::Args)]

@@ -63,9 +63,15 @@ impl Rows {
         let from = Some(orders_from);
         let mut rows = Self {
             orders: read(databases, "cmd-order", ORDERS, from, order).await?.into_iter().collect(),
-            order_views: read(databases, "query-order", ORDER_VIEWS, from, order).await?.into_iter().collect(),
+            order_views: read(databases, "query-order", ORDER_VIEWS, from, order)
+                .await?
+                .into_iter()
+                .collect(),
             stocks: read(databases, "cmd-inventory", STOCKS, None, stock).await?.into_iter().collect(),
-            stock_views: read(databases, "query-inventory", STOCK_VIEWS, None, stock).await?.into_iter().collect(),
+            stock_views: read(databases, "query-inventory", STOCK_VIEWS, None, stock)
+                .await?
+                .into_iter()
+                .collect(),
             ..Self::default()
         };
         for (order, message) in read(databases, "notification", NOTIFICATIONS, from, keyed_text).await? {

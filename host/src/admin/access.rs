@@ -42,14 +42,18 @@ impl Access {
 
     fn refuse(&self, headers: &HeaderMap) -> Option<Problem> {
         match self.token_hash {
-            Some(hash) if bearer(headers).is_none_or(|token| <[u8; 32]>::from(Sha256::digest(token)) != hash) => Some(
-                Problem::new(
-                    StatusCode::UNAUTHORIZED,
-                    "Unauthorized",
-                    "this host API asks for `Authorization: Bearer TOKEN`",
+            Some(hash)
+                if bearer(headers).is_none_or(|token| <[u8; 32]>::from(Sha256::digest(token)) != hash) =>
+            {
+                Some(
+                    Problem::new(
+                        StatusCode::UNAUTHORIZED,
+                        "Unauthorized",
+                        "this host API asks for `Authorization: Bearer TOKEN`",
+                    )
+                    .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
                 )
-                .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
-            ),
+            }
             Some(_) => None,
             None if headers.contains_key(ORIGIN) || !host_is_local(headers) => Some(Problem::new(
                 StatusCode::FORBIDDEN,
@@ -78,7 +82,8 @@ fn host_is_local(headers: &HeaderMap) -> bool {
         None => host.split(':').next(),
     };
     let name = name.unwrap_or_default();
-    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 pub(super) async fn check(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
@@ -113,8 +118,10 @@ mod tests {
     }
 
     fn refused(token: Option<&str>, headers: &[(&'static str, &str)]) -> bool {
-        let headers: HeaderMap =
-            headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect();
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+            .collect();
         Access::new(token).refuse(&headers).is_some()
     }
 
@@ -130,9 +137,12 @@ mod tests {
 
     #[test]
     fn without_a_token_a_web_page_is_refused() {
-        for (host, ok) in
-            [("127.0.0.1:7081", true), ("localhost", true), ("[::1]:7081", true), ("evil.example:7081", false)]
-        {
+        for (host, ok) in [
+            ("127.0.0.1:7081", true),
+            ("localhost", true),
+            ("[::1]:7081", true),
+            ("evil.example:7081", false),
+        ] {
             assert_eq!(!refused(None, &[("host", host)]), ok, "{host}");
         }
         assert!(refused(None, &[("host", "127.0.0.1:7081"), ("origin", "http://evil.example")]));

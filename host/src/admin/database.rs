@@ -6,7 +6,8 @@ use crate::{runtime::Shared, store::Database};
 
 /// Each database once, by name.
 pub(super) fn databases(shared: &Shared) -> Vec<Database> {
-    let mut databases: Vec<Database> = shared.services().iter().map(|service| service.database.clone()).collect();
+    let mut databases: Vec<Database> =
+        shared.services().iter().map(|service| service.database.clone()).collect();
     databases.sort_by(|a, b| a.name.cmp(&b.name));
     databases.dedup_by(|a, b| a.name == b.name);
     databases

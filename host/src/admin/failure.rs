@@ -45,7 +45,9 @@ impl From<sqlx::Error> for Failure {
             Some(code) if code.starts_with("22") => {
                 Problem::new(StatusCode::BAD_REQUEST, "Bad parameter", error.to_string())
             }
-            _ => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Postgres is not available", error.to_string()),
+            _ => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Postgres is not available", error.to_string())
+            }
         };
         problem.into()
     }
@@ -60,8 +62,10 @@ impl IntoResponse for Failure {
 /// Gives the errors of the router and of extractors the form that ours have.
 pub(super) async fn as_problem(response: Response) -> Response {
     let status = response.status();
-    let is_problem =
-        response.headers().get(CONTENT_TYPE).is_some_and(|value| value.as_bytes() == problem::CONTENT_TYPE.as_bytes());
+    let is_problem = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes() == problem::CONTENT_TYPE.as_bytes());
     if is_problem || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }

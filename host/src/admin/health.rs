@@ -33,8 +33,11 @@ pub(super) async fn ready(State(admin): State<Admin>) -> Result<Json<Value>, Fai
         return Ok(Json(json!({ "status": "ready" })));
     }
     let detail: Vec<String> = troubles.iter().map(|(part, reason)| format!("{part}: {reason}")).collect();
-    let parts: Vec<Value> = troubles.iter().map(|(part, reason)| json!({ "part": part, "reason": reason })).collect();
-    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Not ready", detail.join("; ")).with("parts", parts).into())
+    let parts: Vec<Value> =
+        troubles.iter().map(|(part, reason)| json!({ "part": part, "reason": reason })).collect();
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Not ready", detail.join("; "))
+        .with("parts", parts)
+        .into())
 }
 
 async fn postgres(database: &Database) -> Option<(String, String)> {

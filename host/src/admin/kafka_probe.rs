@@ -47,11 +47,14 @@ impl KafkaProbe {
         let client = match client {
             Some(client) => client.clone(),
             none => {
-                let made: BaseProducer = self.brokers.client(&[], &[]).create().map_err(|error| error.to_string())?;
+                let made: BaseProducer =
+                    self.brokers.client(&[], &[]).create().map_err(|error| error.to_string())?;
                 none.insert(Arc::new(made)).clone()
             }
         };
-        let asked = tokio::task::spawn_blocking(move || client.client().fetch_metadata(None, ANSWER_WITHIN).map(drop));
+        let asked = tokio::task::spawn_blocking(move || {
+            client.client().fetch_metadata(None, ANSWER_WITHIN).map(drop)
+        });
         asked.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 }

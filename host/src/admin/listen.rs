@@ -38,7 +38,10 @@ mod tests {
         let first = listen("the host API", "--admin", "127.0.0.1:0").await.unwrap();
         let address = first.local_addr().unwrap().to_string();
         let refused = listen("the host API", "--admin", &address).await.unwrap_err().to_string();
-        assert!(refused.contains("taken") && refused.contains("--admin") && !refused.contains('\n'), "{refused}");
+        assert!(
+            refused.contains("taken") && refused.contains("--admin") && !refused.contains('\n'),
+            "{refused}"
+        );
         let nonsense = listen("the host API", "--admin", "nonsense").await.unwrap_err().to_string();
         assert!(nonsense.contains("--admin"), "{nonsense}");
     }

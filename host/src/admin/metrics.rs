@@ -61,11 +61,15 @@ fn of_plugins(text: &mut Text, services: &[Arc<Service>]) {
     type Counter = fn(&crate::service::Counters) -> u64;
     let counters: [(&str, &str, Counter); 4] = [
         ("units_total", "Units of work committed", |c| c.units.load(Ordering::Relaxed)),
-        ("deliveries_total", "Deliveries and requests in committed units", |c| c.deliveries.load(Ordering::Relaxed)),
+        ("deliveries_total", "Deliveries and requests in committed units", |c| {
+            c.deliveries.load(Ordering::Relaxed)
+        }),
         ("statements_total", "SQL statements of the plugin in committed units", |c| {
             c.statements.load(Ordering::Relaxed)
         }),
-        ("plugin_errors_total", "Units that failed by the plugin's fault", |c| c.errors.load(Ordering::Relaxed)),
+        ("plugin_errors_total", "Units that failed by the plugin's fault", |c| {
+            c.errors.load(Ordering::Relaxed)
+        }),
     ];
     for (name, help, value) in counters {
         text.family(name, "counter", help);
@@ -93,7 +97,11 @@ fn of_lanes(text: &mut Text, services: &[Arc<Service>]) {
             }
         }
     }
-    text.family("queue_seconds_total", "counter", "Time that deliveries and requests waited for a lane, added up");
+    text.family(
+        "queue_seconds_total",
+        "counter",
+        "Time that deliveries and requests waited for a lane, added up",
+    );
     for service in services {
         for (lane, waited) in [("kafka", service.deliveries.waited()), ("http", service.requests.waited())] {
             let labels = [("plugin", service.name.as_str()), ("lane", lane)];
@@ -120,10 +128,18 @@ fn of_relays(text: &mut Text, services: &[Arc<Service>]) {
     for (database, service) in &relays {
         text.sample("relay_units_total", &[("database", database)], service.relay.waits.units());
     }
-    text.family("relay_seconds_total", "counter", "Time from commit to producer, and on to Kafka's answer, of units");
+    text.family(
+        "relay_seconds_total",
+        "counter",
+        "Time from commit to producer, and on to Kafka's answer, of units",
+    );
     for (database, service) in &relays {
         for (stage, waited) in service.relay.waits.named() {
-            text.sample("relay_seconds_total", &[("database", database), ("stage", stage)], waited.as_secs_f64());
+            text.sample(
+                "relay_seconds_total",
+                &[("database", database), ("stage", stage)],
+                waited.as_secs_f64(),
+            );
         }
     }
     text.family("relay_leads", "gauge", "1 where this host publishes what the database has committed");
@@ -132,7 +148,12 @@ fn of_relays(text: &mut Text, services: &[Arc<Service>]) {
     }
 }
 
-fn of_databases(text: &mut Text, services: &[Arc<Service>], databases: &[Database], depths: &[Option<Depths>]) {
+fn of_databases(
+    text: &mut Text,
+    services: &[Arc<Service>],
+    databases: &[Database],
+    depths: &[Option<Depths>],
+) {
     let seen = || databases.iter().zip(depths);
     text.family("database_up", "gauge", "1 where the database answers");
     for (database, depths) in seen() {
@@ -154,7 +175,8 @@ fn of_databases(text: &mut Text, services: &[Arc<Service>], databases: &[Databas
     }
     text.family("sagas_overdue", "gauge", "Sagas whose deadline passed without a reply");
     for service in services {
-        of(service).inspect(|(_, overdue)| text.sample("sagas_overdue", &[("plugin", &service.name)], overdue));
+        of(service)
+            .inspect(|(_, overdue)| text.sample("sagas_overdue", &[("plugin", &service.name)], overdue));
     }
     text.family("held", "gauge", "Deliveries (in) and records (out) that wait for a retry or for a person");
     for depths in depths.iter().flatten() {
@@ -174,7 +196,8 @@ impl Text {
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
+        let labels: Vec<String> =
+            labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
         let _infallible = writeln!(self.0, "saga_host_{name}{{{}}} {value}", labels.join(","));
     }
 }

@@ -88,7 +88,8 @@ fn routes() -> Vec<Route> {
 pub fn router(shared: Arc<Shared>) -> Router {
     let access = access::Access::new(shared.config.admin_token.as_deref());
     let kafka = Arc::new(KafkaProbe::new(&shared.config));
-    let router = routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
+    let router =
+        routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
     router
         .layer(DefaultBodyLimit::max(COMPONENT_BYTES_MAX))
         .layer(middleware::from_fn_with_state(Arc::new(access), access::check))
@@ -100,6 +101,10 @@ pub fn router(shared: Arc<Shared>) -> Router {
 ///
 /// # Errors
 /// What the listener reports.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     axum::serve(listener, router(shared)).with_graceful_shutdown(stop.cancelled_owned()).await
 }

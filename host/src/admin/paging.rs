@@ -48,7 +48,10 @@ impl Params {
 
     /// Refuses what nobody asked for: a mistyped filter must not look like a match of everything.
     pub(super) fn finish(self) -> Result<(), Failure> {
-        self.0.into_keys().next().map_or(Ok(()), |name| Err(Failure::parameter(&name, "no parameter of this route")))
+        self.0
+            .into_keys()
+            .next()
+            .map_or(Ok(()), |name| Err(Failure::parameter(&name, "no parameter of this route")))
     }
 }
 

@@ -93,7 +93,11 @@ async fn known(service: &Service, retired_max: i64) -> Result<Vec<Known>, sqlx::
     .await
 }
 
-async fn plugin(service: &Service, rejected: Option<Rejected>, retired_max: i64) -> Result<Plugin, sqlx::Error> {
+async fn plugin(
+    service: &Service,
+    rejected: Option<Rejected>,
+    retired_max: i64,
+) -> Result<Plugin, sqlx::Error> {
     let active = service.active.load_full();
     let known = known(service, retired_max).await?;
     let digest = &active.version.digest;
@@ -160,7 +164,10 @@ pub(super) async fn list(State(admin): State<Admin>) -> Result<Json<Value>, Fail
     Ok(Json(json!({ "plugins": plugins })))
 }
 
-pub(super) async fn one(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Value>, Failure> {
+pub(super) async fn one(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Failure> {
     let rejected = admin.shared.rejected.read().get(&name).cloned();
     let plugin = match (admin.shared.service(&name), rejected) {
         (Some(service), rejected) => plugin(&service, rejected, RETIRED_SHOWN_MAX).await?,
@@ -205,7 +212,11 @@ pub(super) async fn activate(
     wanted: Result<Json<Activate>, JsonRejection>,
 ) -> Result<Json<Value>, Failure> {
     let Json(Activate { digest }) = wanted.map_err(|rejection| {
-        Problem::new(rejection.status(), "Bad request", format!("{}; wanted: {{\"digest\": …}}", rejection.body_text()))
+        Problem::new(
+            rejection.status(),
+            "Bad request",
+            format!("{}; wanted: {{\"digest\": …}}", rejection.body_text()),
+        )
     })?;
     if !(1..=64).contains(&digest.len()) || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(Failure::parameter("digest", "the first hexadecimal digits of one, at most 64"));
@@ -213,7 +224,10 @@ pub(super) async fn activate(
     answer(&name, admin.shared.activate(&name, &digest.to_ascii_lowercase(), "host API").await)
 }
 
-pub(super) async fn roll_back(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Json<Value>, Failure> {
+pub(super) async fn roll_back(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Failure> {
     answer(&name, admin.shared.roll_back(&name, "rollback").await)
 }
 
@@ -231,7 +245,9 @@ fn answer(name: &str, done: Result<Deployed, DeployError>) -> Result<Json<Value>
             let detail = format!("{name} {digest} is active already");
             Err(Problem::new(StatusCode::CONFLICT, "Already active", detail).with("digest", digest).into())
         }
-        Err(DeployError::Conflict(reason)) => Err(Problem::new(StatusCode::CONFLICT, "Conflict", reason).into()),
+        Err(DeployError::Conflict(reason)) => {
+            Err(Problem::new(StatusCode::CONFLICT, "Conflict", reason).into())
+        }
         Err(DeployError::Rejected(reason)) => {
             Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "Component rejected", reason).into())
         }

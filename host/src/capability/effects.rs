@@ -172,7 +172,8 @@ mod tests {
             status: Status::Until(0),
         };
         let begins = Effects { begun: vec![begun("1"), begun("2")], ..Effects::default() };
-        let moves = |saga_type, key| Effects { transitions: vec![moved(saga_type, key)], ..Effects::default() };
+        let moves =
+            |saga_type, key| Effects { transitions: vec![moved(saga_type, key)], ..Effects::default() };
         assert!(begins.share_a_saga_with(&moves("order", "2")));
         assert!(!begins.share_a_saga_with(&moves("refund", "2")));
         assert!(!begins.share_a_saga_with(&moves("order", "3")));

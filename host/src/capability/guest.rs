@@ -149,7 +149,11 @@ impl Guest {
         if self.effect_bytes <= bytes_max {
             return Ok(());
         }
-        Err(refuse(UNIT_FULL, cause, format!("more than call_bytes_max = {bytes_max} bytes of effects in one unit")))
+        Err(refuse(
+            UNIT_FULL,
+            cause,
+            format!("more than call_bytes_max = {bytes_max} bytes of effects in one unit"),
+        ))
     }
 
     pub(super) fn known_cause(&self, cause: u32) -> Result<(), Refusal> {
@@ -164,7 +168,9 @@ impl Guest {
     pub(super) fn begin_statement(&mut self) -> wasmtime::Result<()> {
         let most = self.grant.limits.statements_max;
         if self.statements >= most {
-            return Err(OverLimit(format!("more than statements_max = {most} SQL statements in one call")).into());
+            return Err(
+                OverLimit(format!("more than statements_max = {most} SQL statements in one call")).into()
+            );
         }
         self.statements += 1;
         *self.shared.statement.lock() = Some(Instant::now());
@@ -205,7 +211,8 @@ impl ResourceLimiter for Memory {
         if desired <= (self.mib_max as usize) << 20 {
             return Ok(true);
         }
-        let message = format!("needs {} MiB of memory, over memory_mib_max = {}", desired >> 20, self.mib_max);
+        let message =
+            format!("needs {} MiB of memory, over memory_mib_max = {}", desired >> 20, self.mib_max);
         Err(OverLimit(message).into())
     }
 

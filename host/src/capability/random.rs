@@ -39,7 +39,8 @@ impl Randomness {
         self.ids += 1;
         let milliseconds = u64::try_from(now_us.max(0) / 1_000).unwrap_or(0);
         let (upper, lower) = (number >> 62, number & ((1 << 62) - 1));
-        let high = ((milliseconds & 0xffff_ffff_ffff) << 16) | 0x7000 | u64::try_from(upper & 0xfff).unwrap_or(0);
+        let high =
+            ((milliseconds & 0xffff_ffff_ffff) << 16) | 0x7000 | u64::try_from(upper & 0xfff).unwrap_or(0);
         (high, (0b10 << 62) | u64::try_from(lower).unwrap_or(0))
     }
 
@@ -53,7 +54,8 @@ impl Randomness {
 }
 
 fn halves(block: [u8; 32]) -> (u64, u64) {
-    let number = |from: usize| block.iter().skip(from).take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
+    let number =
+        |from: usize| block.iter().skip(from).take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
     (number(0), number(8))
 }
 

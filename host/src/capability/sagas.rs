@@ -14,8 +14,8 @@ use super::{
 };
 use crate::plugin::bindings::saga::plugin::{
     sagas::{
-        Beginning as AskedBeginning, Ending as AskedEnding, Host, SagaResult as Saga, StatusResult as AskedStatus,
-        Transition as AskedTransition,
+        Beginning as AskedBeginning, Ending as AskedEnding, Host, SagaResult as Saga,
+        StatusResult as AskedStatus, Transition as AskedTransition,
     },
     types::Refusal,
 };
@@ -69,7 +69,9 @@ fn well_formed(cause: u32, texts: &[&str], json: Option<&str>) -> Result<(), Ref
         return Err(refuse(MALFORMED, Some(cause), "a key, state or event is empty, or NUL is in it"));
     }
     match json.map(serde_json::from_str::<IgnoredAny>) {
-        Some(Err(error)) => Err(refuse(MALFORMED, Some(cause), format!("data or answer is not JSON: {error}"))),
+        Some(Err(error)) => {
+            Err(refuse(MALFORMED, Some(cause), format!("data or answer is not JSON: {error}")))
+        }
         _ => Ok(()),
     }
 }
@@ -81,7 +83,11 @@ fn begin(guest: &mut Guest, asked: AskedBeginning) -> Result<(), Refusal> {
     well_formed(asked.cause, &[&asked.key, &asked.state], Some(&asked.data))?;
     let name = (asked.saga_type.clone(), asked.key.clone());
     if guest.chains.contains_key(&name) {
-        return Err(refuse(SAGA_CONFLICT, cause, format!("the saga {}/{} exists", asked.saga_type, asked.key)));
+        return Err(refuse(
+            SAGA_CONFLICT,
+            cause,
+            format!("the saga {}/{} exists", asked.saga_type, asked.key),
+        ));
     }
     guest.keep(asked.key.len() + asked.state.len() + asked.data.len() + OVERHEAD_BYTES, cause)?;
     guest.chains.insert(name, Some(1));
@@ -105,8 +111,10 @@ fn advance(guest: &mut Guest, asked: AskedTransition) -> Result<(), Refusal> {
     let name = (asked.saga_type, asked.key);
     let known = guest.chains.get(&name).copied();
     if let Some(stands) = known.filter(|stands| *stands != Some(asked.expected_revision)) {
-        let stands = stands.map_or("it has ended".to_owned(), |revision| format!("it is at revision {revision}"));
-        let message = format!("the saga {}/{} at revision {}: {stands}", name.0, name.1, asked.expected_revision);
+        let stands =
+            stands.map_or("it has ended".to_owned(), |revision| format!("it is at revision {revision}"));
+        let message =
+            format!("the saga {}/{} at revision {}: {stands}", name.0, name.1, asked.expected_revision);
         return Err(refuse(SAGA_CONFLICT, cause, message));
     }
     let data_bytes = asked.data.as_ref().map_or(0, String::len);
@@ -143,7 +151,11 @@ fn status(cause: u32, asked: AskedStatus) -> Result<Status, Refusal> {
 /// Type, key, version, revision, state, data, began, deadline: a row of `saga.lock_sagas`.
 type Row = (String, String, String, i64, String, String, i64, i64);
 
-async fn load(guest: &mut Guest, saga_type: String, keys: Vec<String>) -> wasmtime::Result<Vec<Option<Saga>>> {
+async fn load(
+    guest: &mut Guest,
+    saga_type: String,
+    keys: Vec<String>,
+) -> wasmtime::Result<Vec<Option<Saga>>> {
     guest.begin_statement()?;
     let Some(session) = &mut guest.session else {
         wasmtime::bail!("sagas.load without a session");

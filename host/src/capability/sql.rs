@@ -57,7 +57,9 @@ fn note<T>(guest: &mut Guest, answer: Result<T, SqlError>) -> Result<T, SqlError
 fn timed_out(guest: &Guest, mut error: SqlError) -> SqlError {
     let most = guest.grant.limits.unit_ms_max;
     let took = guest.shared.statement.lock().map(|begun| begun.elapsed());
-    if error.sqlstate == QUERY_CANCELED && took.is_some_and(|took| took >= Duration::from_millis(u64::from(most))) {
+    if error.sqlstate == QUERY_CANCELED
+        && took.is_some_and(|took| took >= Duration::from_millis(u64::from(most)))
+    {
         error.message = format!("{}; a unit may take unit_ms_max = {most} ms", error.message);
     }
     error

@@ -68,7 +68,9 @@ fn sleeping() -> wasmtime::Error {
 impl Guest {
     fn random_bytes(&mut self, count: u64) -> wasmtime::Result<Vec<u8>> {
         if count > RANDOM_BYTES_MAX {
-            return Err(OverLimit(format!("asks for {count} random bytes, more than {RANDOM_BYTES_MAX}")).into());
+            return Err(
+                OverLimit(format!("asks for {count} random bytes, more than {RANDOM_BYTES_MAX}")).into()
+            );
         }
         let mut bytes = vec![0; usize::try_from(count)?];
         self.random.fill(&mut bytes);

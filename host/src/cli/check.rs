@@ -37,7 +37,8 @@ impl Check {
     }
 
     async fn load(&self) -> anyhow::Result<Version> {
-        let bytes = std::fs::read(&self.file).with_context(|| format!("cannot read {}", self.file.display()))?;
+        let bytes =
+            std::fs::read(&self.file).with_context(|| format!("cannot read {}", self.file.display()))?;
         let stem = self.file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let engine = Engine::new(&self.cache)?;
         let policy = self.policy(&engine, &stem, &bytes).await?;
@@ -58,7 +59,8 @@ impl Check {
                     "no policy {}; --write-policy writes what the plugin asks for:\n\n{suggested}",
                     file.display()
                 );
-                std::fs::write(&file, &suggested).with_context(|| format!("cannot write {}", file.display()))?;
+                std::fs::write(&file, &suggested)
+                    .with_context(|| format!("cannot write {}", file.display()))?;
                 suggested
             }
         };

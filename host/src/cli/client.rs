@@ -60,7 +60,11 @@ impl Client {
     }
 
     fn agent(&self) -> Agent {
-        Agent::config_builder().timeout_global(Some(ANSWER_WITHIN)).http_status_as_error(false).build().new_agent()
+        Agent::config_builder()
+            .timeout_global(Some(ANSWER_WITHIN))
+            .http_status_as_error(false)
+            .build()
+            .new_agent()
     }
 
     fn address(&self, path: &str) -> String {
@@ -80,10 +84,9 @@ impl Client {
             anyhow!("no host API at {} ({error}); {hint}", self.admin)
         })?;
         let status = answer.status();
-        let body: Value = answer
-            .body_mut()
-            .read_json()
-            .with_context(|| format!("{} does not answer as a saga-host does (status {status})", self.admin))?;
+        let body: Value = answer.body_mut().read_json().with_context(|| {
+            format!("{} does not answer as a saga-host does (status {status})", self.admin)
+        })?;
         if status.is_success() {
             return Ok(body);
         }

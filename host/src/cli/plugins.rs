@@ -69,7 +69,9 @@ fn note(name: &str, version: &Value) -> Option<String> {
     let (statements, deliveries) = (version["statements"].as_f64()?, version["deliveries"].as_f64()?);
     let each = statements / deliveries;
     (deliveries >= DELIVERIES_TO_JUDGE && each > STATEMENTS_PER_DELIVERY_WARN).then(|| {
-        format!("{name} runs {each:.2} statements for each delivery; load many, store many keeps it below 0.1")
+        format!(
+            "{name} runs {each:.2} statements for each delivery; load many, store many keeps it below 0.1"
+        )
     })
 }
 

@@ -25,7 +25,9 @@ impl Redrive {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let answer = match &self.id {
             Some(id) => self.client.post(&format!("/v1/held/{}/redrive", segment(id)), &[])?,
-            None => self.client.post("/v1/held/redrive", &[("plugin", self.plugin), ("reason", self.reason)])?,
+            None => {
+                self.client.post("/v1/held/redrive", &[("plugin", self.plugin), ("reason", self.reason)])?
+            }
         };
         self.client.show(&answer, |answer| {
             let ids: Vec<&str> =

@@ -11,7 +11,8 @@ use super::{
 pub(super) struct Rollback {
     /// The plugin
     name: String,
-    /// Digest, or the start of one, of a version that was active before [default: the version before the active one]
+    /// Digest, or the start of one, of a version that was active before [default: the version before the
+    /// active one]
     #[arg(long, value_name = "DIGEST")]
     to: Option<String>,
     #[command(flatten)]
@@ -22,7 +23,9 @@ impl Rollback {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let plugin = format!("/v1/plugins/{}", segment(&self.name));
         let answer = match &self.to {
-            Some(digest) => self.client.post_json(&format!("{plugin}/activate"), &json!({ "digest": digest }))?,
+            Some(digest) => {
+                self.client.post_json(&format!("{plugin}/activate"), &json!({ "digest": digest }))?
+            }
             None => self.client.post(&format!("{plugin}/rollback"), &[])?,
         };
         self.client.show(&answer, |answer: &Value| {

@@ -44,7 +44,9 @@ impl Saga {
         match types.as_slice() {
             [one] => Ok(one.clone()),
             [] => bail!("no saga {}", self.key),
-            several => bail!("{} is a saga of several types; give --type, one of {}", self.key, several.join(", ")),
+            several => {
+                bail!("{} is a saga of several types; give --type, one of {}", self.key, several.join(", "))
+            }
         }
     }
 }
@@ -102,7 +104,8 @@ fn cause(cause: &Value) -> String {
 }
 
 fn sent(step: &Value) -> String {
-    let topics: Vec<String> = step["sent"].as_array().into_iter().flatten().map(|sent| text(&sent["topic"])).collect();
+    let topics: Vec<String> =
+        step["sent"].as_array().into_iter().flatten().map(|sent| text(&sent["topic"])).collect();
     topics.join(", ")
 }
 

@@ -11,7 +11,10 @@ use crate::runtime::Host;
 const LEFT_OVER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Runs a command on a runtime of its own; `workers` is by default one for each core.
-pub(super) fn block_on<T>(workers: Option<usize>, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+pub(super) fn block_on<T>(
+    workers: Option<usize>,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(workers) = workers {
         builder.worker_threads(workers.max(1));
@@ -42,7 +45,11 @@ impl Signals {
     }
 
     /// What `work` gives, unless a signal comes first.
-    pub(super) async fn or_stop<T>(&mut self, work: impl Future<Output = T>, doing: &str) -> anyhow::Result<T> {
+    pub(super) async fn or_stop<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+        doing: &str,
+    ) -> anyhow::Result<T> {
         tokio::select! {
             done = work => Ok(done),
             () = self.next() => bail!("stopped while {doing}"),

@@ -80,7 +80,8 @@ impl Stack {
 /// Addresses, one a line.
 pub(super) fn banner(stack: &devstack::Stack, further: &[(&str, String)]) -> String {
     let mut text = format!("\nsaga-host {}\n\n", env!("CARGO_PKG_VERSION"));
-    let of_stack = [("Postgres", stack.postgres_url().to_owned()), ("Kafka", stack.kafka_bootstrap().to_owned())];
+    let of_stack =
+        [("Postgres", stack.postgres_url().to_owned()), ("Kafka", stack.kafka_bootstrap().to_owned())];
     for (name, value) in further.iter().chain(&of_stack) {
         text.push_str(&format!("  {name:<10}{value}\n"));
     }

@@ -79,7 +79,10 @@ pub(super) fn digest(value: &Value) -> String {
 /// How long ago a time was, or until it is.
 pub(super) fn age(value: &Value) -> String {
     let at = value.as_str().and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
-    at.map_or_else(|| NOTHING.to_owned(), |at| seconds((OffsetDateTime::now_utc() - at).whole_seconds().unsigned_abs()))
+    at.map_or_else(
+        || NOTHING.to_owned(),
+        |at| seconds((OffsetDateTime::now_utc() - at).whole_seconds().unsigned_abs()),
+    )
 }
 
 fn seconds(seconds: u64) -> String {

@@ -51,7 +51,11 @@ impl DevJson {
             admin,
             kafka: stack.kafka_bootstrap(),
             postgres: stack.postgres_url(),
-            pids: Pids { host: http.or(admin).map(|_| std::process::id()), kafka: pids.kafka, postgres: pids.postgres },
+            pids: Pids {
+                host: http.or(admin).map(|_| std::process::id()),
+                kafka: pids.kafka,
+                postgres: pids.postgres,
+            },
         };
         let part = self.0.with_extension("json.part");
         fs::write(&part, serde_json::to_string_pretty(&addresses)?)

@@ -37,7 +37,9 @@ pub(super) async fn class_path() -> anyhow::Result<Option<String>> {
 fn cache() -> anyhow::Result<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|cache| cache.is_absolute());
     let cache = cache.or_else(|| Some(std::env::home_dir()?.join(".cache")));
-    Ok(cache.context("neither XDG_CACHE_HOME nor HOME is set: no place to keep Kafka's jars")?.join("saga-host"))
+    Ok(cache
+        .context("neither XDG_CACHE_HOME nor HOME is set: no place to keep Kafka's jars")?
+        .join("saga-host"))
 }
 
 fn digests() -> impl Iterator<Item = (&'static str, &'static str)> {

@@ -1,5 +1,5 @@
-//! One stack per data folder. Two locks, which the kernel frees however a process ends: `host.lock` belongs to
-//! the process that runs the stack, `stack.lock` to an open file that its children inherit, too.
+//! One stack per data folder. Two locks, which the kernel frees however a process ends: `host.lock` belongs
+//! to the process that runs the stack, `stack.lock` to an open file that its children inherit, too.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},

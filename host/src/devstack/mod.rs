@@ -77,7 +77,8 @@ impl Stack {
     /// Starts both and waits until they answer.
     ///
     /// # Errors
-    /// The message says what to do: a port is taken, Postgres is not installed, another stack uses the folder.
+    /// The message says what to do: a port is taken, Postgres is not installed, another stack uses the
+    /// folder.
     pub async fn start(options: StackOptions) -> anyhow::Result<Self> {
         fs::create_dir_all(&options.data).with_context(|| format!("making {}", options.data.display()))?;
         let data = fs::canonicalize(&options.data)?;
@@ -134,7 +135,8 @@ impl Stack {
         }
     }
 
-    /// Writes `dev.json`: the addresses of both, and of the host when there is one. Call it when all is ready.
+    /// Writes `dev.json`: the addresses of both, and of the host when there is one. Call it when all is
+    /// ready.
     ///
     /// # Errors
     /// The folder cannot be written to.

@@ -1,5 +1,5 @@
-//! Where Postgres keeps its data and as whom it runs: it refuses to be root, and whoever it is instead must be
-//! able to enter its folder.
+//! Where Postgres keeps its data and as whom it runs: it refuses to be root, and whoever it is instead must
+//! be able to enter its folder.
 
 use std::{
     fs,
@@ -85,7 +85,9 @@ fn may_enter(user: User, folder: &Path) -> bool {
 fn other_user() -> anyhow::Result<User> {
     let users = fs::read_to_string("/etc/passwd").context("reading /etc/passwd")?;
     let user = ["postgres", "nobody"].iter().find_map(|name| find_user(&users, name));
-    user.context("Postgres may not run as root, and there is no user `postgres` or `nobody`: run this as another user")
+    user.context(
+        "Postgres may not run as root, and there is no user `postgres` or `nobody`: run this as another user",
+    )
 }
 
 /// Looks a user up in lines of passwd(5).
@@ -102,7 +104,8 @@ mod tests {
 
     #[test]
     fn users_are_found_by_their_whole_name() {
-        let users = "root:x:0:0::/root:/bin/sh\npostgres2:x:9:9::/:\npostgres:x:115:122:PostgreSQL:/var:/bin/sh\n";
+        let users =
+            "root:x:0:0::/root:/bin/sh\npostgres2:x:9:9::/:\npostgres:x:115:122:PostgreSQL:/var:/bin/sh\n";
         assert_eq!(find_user(users, "postgres"), Some(User { uid: 115, gid: 122 }));
         assert_eq!(find_user(users, "nobody"), None);
     }

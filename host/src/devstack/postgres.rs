@@ -52,7 +52,12 @@ pub(super) struct Postgres {
 
 impl Postgres {
     /// Starts it with its data below `data`, and waits until it answers.
-    pub(super) async fn start(data: &Path, fresh: bool, port: Option<u16>, lock: &Lock) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        data: &Path,
+        fresh: bool,
+        port: Option<u16>,
+        lock: &Lock,
+    ) -> anyhow::Result<Self> {
         let place = Place::find(data)?;
         let cluster = place.folder.join("postgres");
         if fresh {
@@ -157,7 +162,9 @@ async fn initialise(installation: &Installation, place: &Place, cluster: &Path) 
 
 fn cluster_version(cluster: &Path) -> anyhow::Result<Option<u32>> {
     match fs::read_to_string(cluster.join("PG_VERSION")) {
-        Ok(text) => Ok(Some(text.trim().parse().with_context(|| format!("{}/PG_VERSION", cluster.display()))?)),
+        Ok(text) => {
+            Ok(Some(text.trim().parse().with_context(|| format!("{}/PG_VERSION", cluster.display()))?))
+        }
         Err(_) => Ok(None),
     }
 }
@@ -224,9 +231,11 @@ mod tests {
         let all = || vec![installation(13), installation(15), installation(17), installation(16)];
         assert_eq!(choose(all(), None).unwrap().version, 17);
         assert_eq!(choose(all(), Some(15)).unwrap().version, 15);
-        for (found, data, says) in
-            [(all(), Some(14), "--fresh"), (vec![installation(13)], None, "install"), (vec![], None, "install")]
-        {
+        for (found, data, says) in [
+            (all(), Some(14), "--fresh"),
+            (vec![installation(13)], None, "install"),
+            (vec![], None, "install"),
+        ] {
             let error = choose(found, data).unwrap_err().to_string();
             assert!(error.contains(says) && !error.contains('\n'), "{error}");
         }

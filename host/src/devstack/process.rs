@@ -102,7 +102,12 @@ impl Process {
             Ok(status) => status.map(|status| status.to_string()).unwrap_or_default(),
             Err(_) => "status unknown".to_owned(),
         };
-        anyhow::anyhow!("{} ended ({status}); {} ends with:\n{}", self.name, self.log.display(), tail(&self.log))
+        anyhow::anyhow!(
+            "{} ended ({status}); {} ends with:\n{}",
+            self.name,
+            self.log.display(),
+            tail(&self.log)
+        )
     }
 
     /// Asks it to stop and waits for its end; kills it when it takes too long.
@@ -174,7 +179,9 @@ pub(super) fn tail(log: &Path) -> String {
 pub(super) fn port(asked: Option<u16>, of: &str, option: &str) -> anyhow::Result<u16> {
     match asked {
         Some(port) if is_free(port) => Ok(port),
-        Some(port) => bail!("port {port} for {of} is taken: stop what listens there, or choose another with {option}"),
+        Some(port) => {
+            bail!("port {port} for {of} is taken: stop what listens there, or choose another with {option}")
+        }
         None => {
             let (first, count) = (usize::from(PICKED_PORTS.start), PICKED_PORTS.len());
             let offset = uuid::Uuid::new_v4().as_u128() as usize % count;
@@ -206,7 +213,8 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_told_and_a_picked_one_is_free() {
-        // A process that another test starts just now has a port that was tried too, until it runs its own program.
+        // A process that another test starts just now has a port that was tried too, until it runs its own
+        // program.
         let tried = || {
             let picked = port(None, "Kafka", "--kafka-port").unwrap();
             Some((picked, TcpListener::bind(("127.0.0.1", picked)).ok()?))
@@ -215,8 +223,8 @@ mod tests {
         let error = port(Some(picked), "Kafka", "--kafka-port").unwrap_err().to_string();
         assert!(error.contains("--kafka-port") && !error.contains('\n'), "{error}");
         drop(listener);
-        let freed =
-            (0..1_000_000).any(|_| port(Some(picked), "Kafka", "--kafka-port").is_ok_and(|port| port == picked));
+        let freed = (0..1_000_000)
+            .any(|_| port(Some(picked), "Kafka", "--kafka-port").is_ok_and(|port| port == picked));
         assert!(freed);
     }
 

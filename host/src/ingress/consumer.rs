@@ -38,16 +38,19 @@ use crate::{
 
 const POLL: Duration = Duration::from_millis(250);
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
-/// The same when nothing has changed: while partitions move, Kafka takes no positions, and nobody hears of it.
+/// The same when nothing has changed: while partitions move, Kafka takes no positions, and nobody hears of
+/// it.
 const COMMIT_AGAIN_EVERY: Duration = Duration::from_secs(10);
 /// Before a partition that another host has claimed is claimed back, if Kafka still assigns it.
 const CLAIM_BACK_AFTER: Duration = Duration::from_secs(2);
 /// What is handed to the lane at once, at the most.
 const BURST_RECORDS_MAX: usize = 512;
 const BURST_BYTES_MAX: usize = 1 << 20;
-/// Fetched ahead of the lane, over all partitions; the last answer comes on top. A backlog costs memory here, and a pause drops it all.
+/// Fetched ahead of the lane, over all partitions; the last answer comes on top. A backlog costs memory here,
+/// and a pause drops it all.
 const AHEAD_KIB: &str = "1024";
-/// Before a partition is fetched again that found that full; librdkafka's second is longer than a busy lane takes for it all.
+/// Before a partition is fetched again that found that full; librdkafka's second is longer than a busy lane
+/// takes for it all.
 const AHEAD_AGAIN_MS: &str = "20";
 /// As librdkafka has it.
 const FETCH_WAIT_MS: u32 = 500;
@@ -125,7 +128,8 @@ pub fn spawn(setting: Setting) -> anyhow::Result<std::thread::JoinHandle<()>> {
 /// A client that has no partitions yet.
 fn client(setting: &Setting, runtime: Handle, gather_ms: u32) -> anyhow::Result<BaseConsumer<Claims>> {
     let group = setting.service.active.load().version.policy.kafka.group.clone();
-    // Kafka answers when there is anything; for a plugin that gathers, when there is much, or that time has passed.
+    // Kafka answers when there is anything; for a plugin that gathers, when there is much, or that time has
+    // passed.
     let (wait_ms, bytes) = if gather_ms == 0 { (FETCH_WAIT_MS, 1) } else { (gather_ms, GATHERED_BYTES) };
     let context = Claims { setting: setting.clone(), runtime, epochs: Mutex::default() };
     setting
@@ -290,7 +294,8 @@ impl Reader {
             self.pass_over((Arc::from(message.topic()), message.partition()));
             return None;
         };
-        let claim = self.consumer.context().epochs.lock().get(&(name.clone(), message.partition())).copied()?;
+        let claim =
+            self.consumer.context().epochs.lock().get(&(name.clone(), message.partition())).copied()?;
         Some(delivery(message, subscription, name, claim))
     }
 
@@ -388,5 +393,8 @@ impl Reader {
 }
 
 fn is_out_of_range(error: &KafkaError) -> bool {
-    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange))
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
+    )
 }

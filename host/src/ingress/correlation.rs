@@ -68,7 +68,8 @@ fn text(bytes: &[u8]) -> Option<String> {
 /// UUIDs in lower case.
 fn comparable(mut text: String) -> String {
     let hyphen = |place| matches!(place, 8 | 13 | 18 | 23);
-    let digits = |(place, byte): (usize, u8)| if hyphen(place) { byte == b'-' } else { byte.is_ascii_hexdigit() };
+    let digits =
+        |(place, byte): (usize, u8)| if hyphen(place) { byte == b'-' } else { byte.is_ascii_hexdigit() };
     if text.len() == 36 && text.bytes().enumerate().all(digits) {
         text.make_ascii_lowercase();
     }
@@ -213,8 +214,16 @@ mod tests {
             ("/a", r#"{"a":1"#, None),
             ("/a", r#"{"a":1} more"#, None),
             ("/a", "", None),
-            ("/id", r#"{"id":"0193A1B2-0000-7000-8000-00000000ABCD"}"#, Some("0193a1b2-0000-7000-8000-00000000abcd")),
-            ("/id", r#"{"id":"0193A1B2-0000-7000-8000-00000000ABCG"}"#, Some("0193A1B2-0000-7000-8000-00000000ABCG")),
+            (
+                "/id",
+                r#"{"id":"0193A1B2-0000-7000-8000-00000000ABCD"}"#,
+                Some("0193a1b2-0000-7000-8000-00000000abcd"),
+            ),
+            (
+                "/id",
+                r#"{"id":"0193A1B2-0000-7000-8000-00000000ABCG"}"#,
+                Some("0193A1B2-0000-7000-8000-00000000ABCG"),
+            ),
         ] {
             assert_eq!(json_pointer(pointer, json.as_bytes()).as_deref(), found, "{pointer} in {json}");
         }

@@ -26,7 +26,12 @@ struct Envelope {
 
 /// Reads a record; `claim` is the epoch under which its partition was read.
 #[must_use]
-pub fn delivery(message: &impl Message, subscription: &Subscription, topic: &Arc<str>, claim: i64) -> Delivery {
+pub fn delivery(
+    message: &impl Message,
+    subscription: &Subscription,
+    topic: &Arc<str>,
+    claim: i64,
+) -> Delivery {
     let (partition, offset) = (message.partition(), message.offset());
     let envelope = envelope(message);
     let ours = envelope.source.starts_with(OUR_SOURCE);
@@ -36,7 +41,8 @@ pub fn delivery(message: &impl Message, subscription: &Subscription, topic: &Arc
         .as_ref()
         .filter(|_| subscription.foreign_ids && mark.is_none())
         .map(|id| indexable(format!("{} {id}", String::from_utf8_lossy(&envelope.source))));
-    let correlation = correlate(&subscription.correlation, message.key(), &envelope.others, message.payload());
+    let correlation =
+        correlate(&subscription.correlation, message.key(), &envelope.others, message.payload());
     Delivery {
         id: envelope.id.unwrap_or_else(|| format!("{topic}/{partition}/{offset}")),
         origin: Origin::Kafka { topic: topic.clone(), partition, offset },
@@ -61,7 +67,9 @@ fn envelope(message: &impl Message) -> Envelope {
     for header in headers.iter() {
         let value = header.value.unwrap_or_default();
         match header.key {
-            "ce_id" => envelope.id = std::str::from_utf8(value).ok().filter(|id| !id.is_empty()).map(str::to_owned),
+            "ce_id" => {
+                envelope.id = std::str::from_utf8(value).ok().filter(|id| !id.is_empty()).map(str::to_owned)
+            }
             "ce_source" => envelope.source = value.to_vec(),
             "ce_type" => envelope.event_type = String::from_utf8_lossy(value).into_owned(),
             "traceparent" => envelope.trace = Trace::parse(value),

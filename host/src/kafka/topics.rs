@@ -26,11 +26,23 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// `partitions_default` and `replication_default` are for topics that are made; `made_by_asking` is for librdkafka's
-    /// mock broker, which makes a topic when somebody asks for its metadata, and answers no request to make one.
+    /// `partitions_default` and `replication_default` are for topics that are made; `made_by_asking` is for
+    /// librdkafka's mock broker, which makes a topic when somebody asks for its metadata, and answers no
+    /// request to make one.
     #[must_use]
-    pub fn new(brokers: Brokers, partitions_default: i32, replication_default: i32, made_by_asking: bool) -> Self {
-        Self { brokers, partitions_default, replication_default, made_by_asking, partitions: RwLock::default() }
+    pub fn new(
+        brokers: Brokers,
+        partitions_default: i32,
+        replication_default: i32,
+        made_by_asking: bool,
+    ) -> Self {
+        Self {
+            brokers,
+            partitions_default,
+            replication_default,
+            made_by_asking,
+            partitions: RwLock::default(),
+        }
     }
 
     /// Makes the missing ones of `names` and learns the partition counts of all.
@@ -79,7 +91,13 @@ impl Topics {
             self.brokers.client(&[], &[]).create().context("setting up a Kafka client")?;
         let topics: Vec<NewTopic<'_>> = names
             .iter()
-            .map(|name| NewTopic::new(name, self.partitions_default, TopicReplication::Fixed(self.replication_default)))
+            .map(|name| {
+                NewTopic::new(
+                    name,
+                    self.partitions_default,
+                    TopicReplication::Fixed(self.replication_default),
+                )
+            })
             .collect();
         let options = AdminOptions::new().request_timeout(Some(METADATA_TIMEOUT));
         let results = admin.create_topics(&topics, &options).await;
@@ -102,8 +120,10 @@ impl Topics {
 
     /// Those that are there already.
     fn learn_existing(&self, names: &[String]) -> anyhow::Result<()> {
-        let client: BaseProducer = self.brokers.client(&[], &[]).create().context("setting up a Kafka client")?;
-        let metadata = client.client().fetch_metadata(None, METADATA_TIMEOUT).context("reading Kafka's metadata")?;
+        let client: BaseProducer =
+            self.brokers.client(&[], &[]).create().context("setting up a Kafka client")?;
+        let metadata =
+            client.client().fetch_metadata(None, METADATA_TIMEOUT).context("reading Kafka's metadata")?;
         let mut known = self.partitions.write();
         for topic in metadata.topics().iter().filter(|topic| names.iter().any(|name| name == topic.name())) {
             let count = i32::try_from(topic.partitions().len()).context("partition count")?;
@@ -115,7 +135,8 @@ impl Topics {
     }
 
     fn learn(&self, names: &[String]) -> anyhow::Result<()> {
-        let client: BaseProducer = self.brokers.client(&[], &[]).create().context("setting up a Kafka client")?;
+        let client: BaseProducer =
+            self.brokers.client(&[], &[]).create().context("setting up a Kafka client")?;
         for name in names {
             let count = (0..50)
                 .find_map(|_| match count_partitions(&client, name) {
@@ -144,6 +165,10 @@ fn count_partitions(client: &BaseProducer, name: &str) -> anyhow::Result<i32> {
         .client()
         .fetch_metadata(Some(name), METADATA_TIMEOUT)
         .with_context(|| format!("reading Kafka's metadata of topic {name}"))?;
-    let count = metadata.topics().iter().find(|topic| topic.name() == name).map_or(0, |topic| topic.partitions().len());
+    let count = metadata
+        .topics()
+        .iter()
+        .find(|topic| topic.name() == name)
+        .map_or(0, |topic| topic.partitions().len());
     i32::try_from(count).context("partition count")
 }

@@ -1,6 +1,6 @@
-//! Stops a new version that fails again and again: lanes count, and when it is enough they tell the host, which puts the
-//! version before back. A version that has proved itself is never taken away: what fails it then is not what was
-//! deployed.
+//! Stops a new version that fails again and again: lanes count, and when it is enough they tell the host,
+//! which puts the version before back. A version that has proved itself is never taken away: what fails it
+//! then is not what was deployed.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -50,16 +50,20 @@ impl Kind {
     }
 }
 
-/// Notes one that failed alone, by the plugin's fault, at its first attempt: one that no version can handle comes again
-/// and again.
+/// Notes one that failed alone, by the plugin's fault, at its first attempt: one that no version can handle
+/// comes again and again.
 pub(super) fn failed(service: &Service, version: &Running, kind: Kind, reason: &str) {
     let most = version.version.policy.rollout.failures_in_a_row_max;
     let in_a_row = kind.failed(&version.counters).fetch_add(1, Ordering::Relaxed) + 1;
     if most > 0 && in_a_row.is_multiple_of(most) && on_probation(version) {
         let reason = format!("{in_a_row} {} failed in a row, the last with: {reason}", kind.name());
         let Running { generation, version, .. } = version;
-        let trip =
-            Trip { plugin: service.name.clone(), digest: version.digest.clone(), generation: *generation, reason };
+        let trip = Trip {
+            plugin: service.name.clone(),
+            digest: version.digest.clone(),
+            generation: *generation,
+            reason,
+        };
         // Nobody listens when the host stops.
         let _stopping = service.trips.send(trip);
     }

@@ -20,7 +20,12 @@ const EPOCH: &str = "greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) 
 ///
 /// # Errors
 /// When Postgres is away.
-pub async fn claim_slot(database: &Database, role: &PluginRole, kind: &str, owner: &str) -> anyhow::Result<Chain> {
+pub async fn claim_slot(
+    database: &Database,
+    role: &PluginRole,
+    kind: &str,
+    owner: &str,
+) -> anyhow::Result<Chain> {
     let token = [*uuid::Uuid::new_v4().as_bytes(), *uuid::Uuid::new_v4().as_bytes()].concat();
     let claimed: Option<(i32, i64)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "UPDATE saga.lane SET plugin = $1, role = $2, kind = $3, owner = $4, token = $5, unit = 0, epoch = {EPOCH},
@@ -79,14 +84,16 @@ async fn make_slot(
 /// # Errors
 /// When Postgres is away. That the slot is lost shows at the next unit.
 pub async fn renew_slot(pool: &PgPool, chain: &Chain) -> anyhow::Result<()> {
-    sqlx::query("UPDATE saga.lane SET lease_until = now() + $1 * interval '1 ms' WHERE slot = $2 AND epoch = $3")
-        .bind(LEASE_MS.cast_signed())
-        .bind(chain.slot)
-        .bind(chain.epoch)
-        .execute(pool)
-        .await
-        .context("keeping a lane")
-        .map(drop)
+    sqlx::query(
+        "UPDATE saga.lane SET lease_until = now() + $1 * interval '1 ms' WHERE slot = $2 AND epoch = $3",
+    )
+    .bind(LEASE_MS.cast_signed())
+    .bind(chain.slot)
+    .bind(chain.epoch)
+    .execute(pool)
+    .await
+    .context("keeping a lane")
+    .map(drop)
 }
 
 /// Lets another lane have the slot at once.
@@ -164,7 +171,8 @@ pub async fn claim_source(
     .fetch_one(&database.admin)
     .await
     .with_context(|| format!("claiming {topic}/{partition}"))?;
-    let seen = Seen::from_text(&seen).with_context(|| format!("saga.source.seen of {topic}/{partition} is damaged"))?;
+    let seen = Seen::from_text(&seen)
+        .with_context(|| format!("saga.source.seen of {topic}/{partition} is damaged"))?;
     let held = held_keys(&database.admin, &role.plugin, topic, partition).await?;
     Ok(Source { id, topic: Arc::from(topic), partition, epoch, next_offset, seen, held })
 }

@@ -50,8 +50,8 @@ struct Kinds {
     some_held: bool,
     timer_due: bool,
     deadline_due: bool,
-    /// Where the host that leads the relay has no lane for the plugin, as when it cannot run its active version, every other
-    /// host takes the lead for it: what two of them find is locked by one.
+    /// Where the host that leads the relay has no lane for the plugin, as when it cannot run its active
+    /// version, every other host takes the lead for it: what two of them find is locked by one.
     leads: bool,
 }
 
@@ -74,7 +74,13 @@ async fn kinds(pool: &PgPool, plugin: &str, owned: &Owned) -> sqlx::Result<Kinds
 }
 
 /// The first held delivery of each key, when its time has come or it was never tried.
-async fn held(pool: &PgPool, plugin: &str, owned: &Owned, leads: bool, limit: u32) -> anyhow::Result<Vec<Delivery>> {
+async fn held(
+    pool: &PgPool,
+    plugin: &str,
+    owned: &Owned,
+    leads: bool,
+    limit: u32,
+) -> anyhow::Result<Vec<Delivery>> {
     let topics: Vec<&str> = owned.sources.iter().map(|(topic, _, _)| &**topic).collect();
     let partitions: Vec<i32> = owned.sources.iter().map(|(_, partition, _)| *partition).collect();
     let rows: Vec<(i64, Vec<u8>, i32)> = sqlx::query_as(

@@ -65,7 +65,8 @@ impl HttpLane {
         let mut keys: HashSet<(u8, String)> = HashSet::new();
         self.seat.service.requests.take_while(|pending| {
             let fits = requests > 0 && (bytes >= pending.size() || requests == limits.batch_deliveries_max);
-            let mut fresh = |kind: u8, key: Option<&String>| key.is_none_or(|key| keys.insert((kind, key.clone())));
+            let mut fresh =
+                |kind: u8, key: Option<&String>| key.is_none_or(|key| keys.insert((kind, key.clone())));
             let alone = fits
                 && fresh(0, pending.correlation.as_ref())
                 && fresh(1, pending.idempotency.as_ref().map(|idempotency| &idempotency.key));
@@ -123,7 +124,12 @@ impl HttpLane {
                     }
                 }
                 Fault::Guest(reason) => {
-                    tracing::debug!(plugin = self.seat.service.name, requests = part.len(), reason, "unit halved");
+                    tracing::debug!(
+                        plugin = self.seat.service.name,
+                        requests = part.len(),
+                        reason,
+                        "unit halved"
+                    );
                     let rest = part.split_off(part.len() / 2);
                     parts.push(rest);
                     parts.push(part);

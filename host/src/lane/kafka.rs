@@ -108,7 +108,8 @@ impl KafkaLane {
         let limits = &self.seat.service.active.load().version.policy.limits;
         let (mut deliveries, mut bytes) = (limits.batch_deliveries_max, limits.call_bytes_max);
         let taken = self.seat.service.deliveries.take_while(|delivery| {
-            let fits = deliveries > 0 && (bytes >= delivery.size() || deliveries == limits.batch_deliveries_max);
+            let fits =
+                deliveries > 0 && (bytes >= delivery.size() || deliveries == limits.batch_deliveries_max);
             deliveries = deliveries.saturating_sub(1);
             bytes = bytes.saturating_sub(delivery.size());
             fits
@@ -120,8 +121,11 @@ impl KafkaLane {
     /// done would find the same again.
     async fn handle_due(&mut self) -> bool {
         let service = self.seat.service.clone();
-        let owned =
-            Owned { sources: self.sources.positions(), leads: service.relay.leads(), owner: self.seat.owner.clone() };
+        let owned = Owned {
+            sources: self.sources.positions(),
+            leads: service.relay.leads(),
+            owner: self.seat.owner.clone(),
+        };
         let limit = service.active.load().version.policy.limits.batch_deliveries_max;
         let due = match due::due(&service.database.admin, &service.name, &owned, limit).await {
             Ok(due) => due,
@@ -134,7 +138,8 @@ impl KafkaLane {
             return false;
         }
         let more = may_be_more(&due, limit);
-        let progress = self.process(due.into_iter().map(|delivery| Work { delivery, aside: None }).collect()).await;
+        let progress =
+            self.process(due.into_iter().map(|delivery| Work { delivery, aside: None }).collect()).await;
         self.refresh_held().await;
         more && progress
     }
@@ -265,8 +270,13 @@ impl KafkaLane {
         match open.as_slice() {
             [] => {
                 // Nobody's decision is left in it, and going on would skip it: all of it comes again.
-                tracing::error!(plugin = self.seat.service.name, reason, "what is set aside cannot be written");
-                let places: HashSet<Place> = work.drain(..).filter_map(|item| place_of(item.delivery)).collect();
+                tracing::error!(
+                    plugin = self.seat.service.name,
+                    reason,
+                    "what is set aside cannot be written"
+                );
+                let places: HashSet<Place> =
+                    work.drain(..).filter_map(|item| place_of(item.delivery)).collect();
                 self.give_up(places);
                 Vec::new()
             }
@@ -278,14 +288,20 @@ impl KafkaLane {
                 Vec::new()
             }
             several => {
-                tracing::debug!(plugin = self.seat.service.name, deliveries = several.len(), reason, "unit halved");
+                tracing::debug!(
+                    plugin = self.seat.service.name,
+                    deliveries = several.len(),
+                    reason,
+                    "unit halved"
+                );
                 work.split_off(several[several.len() / 2])
             }
         }
     }
 
-    /// After a COMMIT of which nobody knows, for a version that reads otherwise, and where this host stands still: whoever
-    /// has the partitions then claims its partitions again and reads on from where the database says that each stands.
+    /// After a COMMIT of which nobody knows, for a version that reads otherwise, and where this host stands
+    /// still: whoever has the partitions then claims its partitions again and reads on from where the
+    /// database says that each stands.
     fn give_up_sources(&self) {
         let places: Vec<_> = self.sources.with(|sources| sources.keys().cloned().collect());
         self.give_up(places);
@@ -301,7 +317,8 @@ impl KafkaLane {
 /// Whether there may be more to do at once than was read: each key gives only its first held
 /// delivery, and no kind gives more than `limit`.
 fn may_be_more(due: &[Delivery], limit: u32) -> bool {
-    due.len() >= usize::try_from(limit).unwrap_or(usize::MAX) || due.iter().any(|delivery| delivery.held.is_some())
+    due.len() >= usize::try_from(limit).unwrap_or(usize::MAX)
+        || due.iter().any(|delivery| delivery.held.is_some())
 }
 
 /// The partition that a delivery comes from.

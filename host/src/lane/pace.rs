@@ -78,7 +78,9 @@ mod tests {
 
     #[test]
     fn a_lane_rests_for_as_long_as_its_units_take() {
-        for (units, took, rests) in [(0, MS, Duration::ZERO), (100, 8 * MS, 8 * MS), (100, 400 * MS, REST_MAX)] {
+        for (units, took, rests) in
+            [(0, MS, Duration::ZERO), (100, 8 * MS, 8 * MS), (100, 400 * MS, REST_MAX)]
+        {
             let (pace, ended_at) = after(units, took);
             let rest = pace.begin_at(Duration::ZERO) - ended_at;
             assert!(rest <= rests && rest + MS / 10 >= rests, "{units} units of {took:?}: {rest:?}");

@@ -2,8 +2,8 @@
 //! exports are async, and what the host hands to a plugin is borrowed, so that a batch is lowered
 //! into the guest's memory without being copied on the way.
 //!
-//! Types that cross in both directions come twice: `..Param` borrowed, `..Result` owned. Being serialized, all of them can
-//! be measured.
+//! Types that cross in both directions come twice: `..Param` borrowed, `..Result` owned. Being serialized,
+//! all of them can be measured.
 
 #![allow(missing_docs, reason = "generated; the documentation is in wit/")]
 

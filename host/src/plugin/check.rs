@@ -39,7 +39,9 @@ pub(super) fn form(bytes: &[u8]) -> Result<(), String> {
         (Some(MAGIC), Some(CORE_MODULE)) => {
             Err("a core module, not a component; build with --target wasm32-wasip2".to_owned())
         }
-        (Some(MAGIC), Some(_)) => Err("neither a component nor a core module that this host knows".to_owned()),
+        (Some(MAGIC), Some(_)) => {
+            Err("neither a component nor a core module that this host knows".to_owned())
+        }
         _ if bytes.is_empty() => Err("an empty file; was it still being copied?".to_owned()),
         (Some(MAGIC), None) => Err("a file cut off after its first bytes; copy it again".to_owned()),
         _ => Err("not WebAssembly; build a component with --target wasm32-wasip2".to_owned()),
@@ -89,7 +91,9 @@ pub(super) fn exports<'a>(names: impl Iterator<Item = &'a str>) -> Result<Export
         return Err("exports no saga:plugin/manifest: is it a plugin, and is the file whole?".to_owned());
     }
     if exported == Exported::default() {
-        return Err("exports neither saga:plugin/deliveries nor saga:plugin/requests: it handles nothing".to_owned());
+        return Err(
+            "exports neither saga:plugin/deliveries nor saga:plugin/requests: it handles nothing".to_owned()
+        );
     }
     Ok(exported)
 }
@@ -111,7 +115,9 @@ fn compatible(version: &str) -> Result<(), String> {
 /// What a plugin asks for must make sense by itself.
 pub(super) fn manifest(manifest: &Manifest, exported: Exported, extensions: &[String]) -> Result<(), String> {
     if let Some(extension) = extensions.first() {
-        return Err(format!("asks for the extension {extension:?}, which this host ({WIT_VERSION}) does not know"));
+        return Err(format!(
+            "asks for the extension {extension:?}, which this host ({WIT_VERSION}) does not know"
+        ));
     }
     if manifest.gather_ms > GATHER_MS_MAX {
         return Err(format!("gather-ms is {}: at most {GATHER_MS_MAX}", manifest.gather_ms));
@@ -129,9 +135,14 @@ pub(super) fn manifest(manifest: &Manifest, exported: Exported, extensions: &[St
     once("the saga type", manifest.sagas.iter().cloned())?;
     once("the migration", manifest.migrations.iter().map(|m| m.name.clone()))?;
     for route in &manifest.routes {
-        if !route.path.starts_with('/') || route.method.is_empty() || route.method != route.method.to_ascii_uppercase()
+        if !route.path.starts_with('/')
+            || route.method.is_empty()
+            || route.method != route.method.to_ascii_uppercase()
         {
-            return Err(format!("the route {} {} is not of the form POST /orders/{{id}}", route.method, route.path));
+            return Err(format!(
+                "the route {} {} is not of the form POST /orders/{{id}}",
+                route.method, route.path
+            ));
         }
         correlation(&route.correlation)?;
     }
@@ -170,23 +181,40 @@ fn once(what: &str, names: impl Iterator<Item = String>) -> Result<(), String> {
 }
 
 /// The policy is the ceiling. Gives the grants that are not asked for.
-pub(super) fn against_policy(stem: &str, manifest: &Manifest, policy: &Policy) -> Result<Vec<String>, String> {
+pub(super) fn against_policy(
+    stem: &str,
+    manifest: &Manifest,
+    policy: &Policy,
+) -> Result<Vec<String>, String> {
     if manifest.name != stem {
-        return Err(format!("describe() names it {:?}: the file must be called {}.wasm", manifest.name, manifest.name));
+        return Err(format!(
+            "describe() names it {:?}: the file must be called {}.wasm",
+            manifest.name, manifest.name
+        ));
     }
     let read: Vec<String> = manifest.subscriptions.iter().map(|s| s.topic.clone()).collect();
     let routes: Vec<String> = manifest.routes.iter().map(|r| format!("{} {}", r.method, r.path)).collect();
     let mut unused = Vec::new();
     for (verb, asked, granted, section, drop) in [
         ("subscribes to", &read, &policy.kafka.read, "[kafka] read", "drop the subscription"),
-        ("publishes to", &manifest.publishes, &policy.kafka.write, "[kafka] write", "drop it from what it publishes"),
+        (
+            "publishes to",
+            &manifest.publishes,
+            &policy.kafka.write,
+            "[kafka] write",
+            "drop it from what it publishes",
+        ),
         ("answers", &routes, &policy.http.routes, "[http] routes", "drop the route"),
     ] {
         if let Some(beyond) = asked.iter().find(|name| !granted.contains(name)) {
-            return Err(format!("{verb} {beyond}, which {stem}.toml does not grant. Add it to {section}, or {drop}."));
+            return Err(format!(
+                "{verb} {beyond}, which {stem}.toml does not grant. Add it to {section}, or {drop}."
+            ));
         }
         let idle = granted.iter().filter(|name| !asked.contains(name));
-        unused.extend(idle.map(|name| format!("{stem}.toml grants {name} in {section}, which it does not ask for")));
+        unused.extend(
+            idle.map(|name| format!("{stem}.toml grants {name} in {section}, which it does not ask for")),
+        );
     }
     Ok(unused)
 }
@@ -285,7 +313,8 @@ mod tests {
             m.routes.push(same);
         });
         assert_eq!(route, "the route POST /a/{} stands twice in describe()");
-        let pointer = twice(|m| m.routes.iter_mut().for_each(|r| r.correlation = Correlation::Json("id".into())));
+        let pointer =
+            twice(|m| m.routes.iter_mut().for_each(|r| r.correlation = Correlation::Json("id".into())));
         assert_eq!(pointer, "the correlation \"id\" is not a JSON pointer such as /orderId");
         assert!(manifest(&asked(), both, &["mail".to_owned()]).is_err());
         assert!(manifest(&asked(), Exported { deliveries: false, requests: true }, &[]).is_err());
@@ -293,9 +322,11 @@ mod tests {
 
     #[test]
     fn the_policy_is_the_ceiling() {
-        let policy =
-            |grants: &str| Policy::parse("p", &format!("name = \"p\"\n[database]\nname = \"d\"\n{grants}")).unwrap();
-        let all = "[kafka]\nread = [\"in\"]\nwrite = [\"out\", \"more\"]\n[http]\nroutes = [\"POST /a/{id}\"]\n";
+        let policy = |grants: &str| {
+            Policy::parse("p", &format!("name = \"p\"\n[database]\nname = \"d\"\n{grants}")).unwrap()
+        };
+        let all =
+            "[kafka]\nread = [\"in\"]\nwrite = [\"out\", \"more\"]\n[http]\nroutes = [\"POST /a/{id}\"]\n";
         assert_eq!(
             against_policy("p", &asked(), &policy(all)),
             Ok(vec!["p.toml grants more in [kafka] write, which it does not ask for".to_owned()])

@@ -1,9 +1,9 @@
 //! Compiled components on disk, so that a version that was compiled once starts in milliseconds.
 //!
-//! A file is named by the SHA-256 of the component together with everything that its machine code
-//! depends on (wasmtime's version, settings, this processor), and begins with the SHA-256 of the
-//! rest. What does not match is compiled anew. The files that were used last are kept; those of versions long retired, of
-//! other settings, and what a killed host left half written go.
+//! A file is named by the SHA-256 of the component together with everything that its machine code depends on
+//! (wasmtime's version, settings, this processor), and begins with the SHA-256 of the rest. What does not
+//! match is compiled anew. The files that were used last are kept; those of versions long retired, of other
+//! settings, and what a killed host left half written go.
 
 use std::{
     fs,
@@ -53,7 +53,10 @@ impl ComponentCache {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(context)?;
         let metadata = fs::symlink_metadata(&folder).with_context(context)?;
         if !metadata.is_dir() || metadata.uid() != rustix::process::geteuid().as_raw() {
-            bail!("{} must be a folder of the account that runs the host: machine code is loaded from it", context());
+            bail!(
+                "{} must be a folder of the account that runs the host: machine code is loaded from it",
+                context()
+            );
         }
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).with_context(context)?;
         let mut settings = Fingerprint(Sha256::new());
@@ -83,7 +86,9 @@ impl ComponentCache {
         let begun = Instant::now();
         let (engine, source) = (engine.clone(), bytes.to_vec());
         let component = compiling.run(move || Component::from_binary(&engine, &source)).await??;
-        if let Err(error) = component.serialize().map_err(anyhow::Error::from).and_then(|code| write(&path, &code)) {
+        if let Err(error) =
+            component.serialize().map_err(anyhow::Error::from).and_then(|code| write(&path, &code))
+        {
             tracing::warn!(error = format!("{error:#}"), "a compiled component is not kept");
         }
         prune(&self.folder, KEPT);
@@ -111,8 +116,8 @@ impl Hasher for Fingerprint {
     }
 }
 
-/// A thread of low priority: nobody who is served waits for what it does. One for all work of a kind, since memory that came from
-/// a thread that has ended is slow to be used again.
+/// A thread of low priority: nobody who is served waits for what it does. One for all work of a kind, since
+/// memory that came from a thread that has ended is slow to be used again.
 #[derive(Debug)]
 struct Aside(mpsc::Sender<Box<dyn FnOnce() + Send>>);
 
@@ -127,7 +132,10 @@ impl Aside {
                 let _panicked = catch_unwind(AssertUnwindSafe(work));
             }
         };
-        thread::Builder::new().name(name.to_owned()).spawn(run).context("starting the thread that loads plugins")?;
+        thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(run)
+            .context("starting the thread that loads plugins")?;
         Ok(Self(sender))
     }
 
@@ -242,7 +250,8 @@ mod tests {
             file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
         }
         prune(folder.path(), 3);
-        let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().map(|file| file.file_name()).collect();
+        let mut left: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().flatten().map(|file| file.file_name()).collect();
         left.sort();
         assert_eq!(left, ["0", "1", "2"]);
     }

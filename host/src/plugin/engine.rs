@@ -4,7 +4,9 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, component::Linker};
+use wasmtime::{
+    Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, component::Linker,
+};
 
 use super::{component_cache::ComponentCache, ticker::Ticker};
 use crate::capability::{self, guest::Guest};
@@ -40,11 +42,12 @@ impl Engine {
     /// When the machine cannot reserve the address space of the pool, or the folder cannot be
     /// made or belongs to somebody else.
     pub fn new(cache_dir: impl Into<PathBuf>) -> anyhow::Result<Self> {
-        let wasmtime = wasmtime::Engine::new(&config())
+        let wasmtime = wasmtime::Engine::new(&config()).map_err(anyhow::Error::from).with_context(|| {
+            format!("cannot reserve the address space of {INSTANCES_MAX} plugin instances")
+        })?;
+        let linker = capability::linker(&wasmtime)
             .map_err(anyhow::Error::from)
-            .with_context(|| format!("cannot reserve the address space of {INSTANCES_MAX} plugin instances"))?;
-        let linker =
-            capability::linker(&wasmtime).map_err(anyhow::Error::from).context("cannot link what plugins import")?;
+            .context("cannot link what plugins import")?;
         let cache = ComponentCache::open(cache_dir.into(), &wasmtime)?;
         let ticker = Ticker::start(&wasmtime)?;
         let slots = Semaphore::new(INSTANCES_MAX as usize);
@@ -93,7 +96,8 @@ fn config() -> Config {
         .max_unused_warm_slots(INSTANCES_MAX / 4)
         .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
         .table_keep_resident(KEEP_RESIDENT_BYTES)
-        // Kernels since 6.7 tell which pages an instance wrote: only those are put back, and few are given up to be mapped anew.
+        // Kernels since 6.7 tell which pages an instance wrote: only those are put back, and few are given up
+        // to be mapped anew.
         .pagemap_scan(Enabled::Auto);
     let mut config = Config::new();
     config

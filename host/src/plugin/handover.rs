@@ -40,7 +40,8 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// The sagas of a batch by key, to tell each delivery its own: of several of a key, the one whose type sorts first.
+/// The sagas of a batch by key, to tell each delivery its own: of several of a key, the one whose type sorts
+/// first.
 pub(crate) struct SagaPlaces<'a>(HashMap<&'a str, u32>, &'a [LiveSaga]);
 
 impl<'a> SagaPlaces<'a> {
@@ -139,7 +140,10 @@ impl<'a> RequestParts<'a> {
     }
 }
 
-pub(super) fn requests<'a>(batch: &'a [&'a Request], parts: &'a [RequestParts<'a>]) -> Vec<requests::Request<'a>> {
+pub(super) fn requests<'a>(
+    batch: &'a [&'a Request],
+    parts: &'a [RequestParts<'a>],
+) -> Vec<requests::Request<'a>> {
     batch
         .iter()
         .zip(parts)

@@ -23,14 +23,19 @@ const QUOTED_CHARS_MAX: usize = 500;
 
 /// From what the guest returned to one answer each, or a fault. What Postgres reported during the
 /// call comes first: the guest may have said anything about it.
-pub(super) fn answers<T>(guest: &Guest, returned: wasmtime::Result<Result<Vec<T>, Failure>>) -> Result<Vec<T>, Fault> {
+pub(super) fn answers<T>(
+    guest: &Guest,
+    returned: wasmtime::Result<Result<Vec<T>, Failure>>,
+) -> Result<Vec<T>, Fault> {
     if let Some(SqlFailure { sqlstate, message }) = &guest.sql_error
         && is_environment(sqlstate)
     {
         return Err(Fault::Environment(format!("{sqlstate}: {message}")));
     }
     match returned {
-        Err(error) => Err(Fault::Guest(stopped(&error, &guest.output.text(), guest.grant.limits.call_bytes_max))),
+        Err(error) => {
+            Err(Fault::Guest(stopped(&error, &guest.output.text(), guest.grant.limits.call_bytes_max)))
+        }
         Ok(Err(failure)) => Err(blamed(failure, guest.causes, guest.sql_error.as_ref())),
         Ok(Ok(_)) if guest.sql_error.is_some() => {
             let SqlFailure { sqlstate, message } = guest.sql_error.clone().unwrap_or_default();
@@ -107,7 +112,11 @@ fn retried(cause: u32, reason: String) -> Culprit {
 }
 
 /// Outcomes other than done must have no effects; transitions must fit the sagas of the batch.
-pub(super) fn outcomes(outcomes: Vec<Outcome>, effects: &Effects, sagas: &[LiveSaga]) -> Result<Vec<Outcome>, Fault> {
+pub(super) fn outcomes(
+    outcomes: Vec<Outcome>,
+    effects: &Effects,
+    sagas: &[LiveSaga],
+) -> Result<Vec<Outcome>, Fault> {
     let mut culprits = Vec::new();
     if outcomes.iter().any(|outcome| *outcome != Outcome::Done) {
         let causes = causes(effects);
@@ -170,15 +179,20 @@ fn conflicts(effects: &Effects, sagas: &[LiveSaga]) -> Vec<Culprit> {
     let mut culprits = Vec::new();
     for begun in &effects.begun {
         if standing.contains_key(&(begun.saga_type.as_str(), begun.key.as_str())) {
-            culprits.push(retried(begun.cause, format!("saga-conflict: {}/{} exists", begun.saga_type, begun.key)));
+            culprits.push(retried(
+                begun.cause,
+                format!("saga-conflict: {}/{} exists", begun.saga_type, begun.key),
+            ));
         }
     }
     for step in &effects.transitions {
         let Some(revision) = standing.remove(&(step.saga_type.as_str(), step.key.as_str())) else { continue };
         if u64::try_from(revision) != Ok(step.expected_revision) {
             let expected = step.expected_revision;
-            let reason =
-                format!("saga-conflict: {}/{} is at revision {revision}, not {expected}", step.saga_type, step.key);
+            let reason = format!(
+                "saga-conflict: {}/{} is at revision {revision}, not {expected}",
+                step.saga_type, step.key
+            );
             culprits.push(retried(step.cause, reason));
         }
     }
@@ -204,7 +218,8 @@ mod tests {
 
     fn published(cause: u32) -> Effects {
         let (topic, event_type, content_type) = ("t".to_owned(), String::new(), String::new());
-        let message = Outgoing { cause, topic, key: None, event_type, content_type, headers: vec![], payload: None };
+        let message =
+            Outgoing { cause, topic, key: None, event_type, content_type, headers: vec![], payload: None };
         Effects { published: vec![message], ..Effects::default() }
     }
 
@@ -225,7 +240,10 @@ mod tests {
     #[test]
     fn statuses_decide_who_is_taken_out() {
         let of = |statuses: &[u16]| {
-            statuses.iter().map(|status| Response { status: *status, ..Response::default() }).collect::<Vec<_>>()
+            statuses
+                .iter()
+                .map(|status| Response { status: *status, ..Response::default() })
+                .collect::<Vec<_>>()
         };
         assert_eq!(places(responses(of(&[200, 404, 201]), &published(0))), [0_usize; 0]);
         assert_eq!(places(responses(of(&[200, 404, 503, 99]), &published(1))), [1, 2, 3]);
@@ -276,8 +294,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_told_in_one_line() {
-        let printed =
-            "x\n\nthread '<unnamed>' (1) panicked at src/lib.rs:7:5:\nno stock\nnote: run with `RUST_BACKTRACE=1`\n";
+        let printed = "x\n\nthread '<unnamed>' (1) panicked at src/lib.rs:7:5:\nno stock\nnote: run with `RUST_BACKTRACE=1`\n";
         assert_eq!(panic_of(printed).as_deref(), Some("panicked at src/lib.rs:7:5: no stock"));
         assert_eq!(panic_of("fine\n"), None);
     }

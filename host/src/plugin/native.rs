@@ -1,11 +1,11 @@
 //! Plugins that are compiled into the host's program, for measuring what WebAssembly costs.
 //!
-//! The same source runs behind the same capabilities, in the same units; only the call differs. The component of that name
-//! is loaded all the same, since it says what the plugin asks for. `saga-host` has no such plugins: a program that does
-//! installs them before it runs the command line.
+//! The same source runs behind the same capabilities, in the same units; only the call differs. The component
+//! of that name is loaded all the same, since it says what the plugin asks for. `saga-host` has no such
+//! plugins: a program that does installs them before it runs the command line.
 //!
-//! Of the limits those hold that the capabilities count. Guest time, memory and the time of a unit do not: nothing can stop
-//! native code.
+//! Of the limits those hold that the capabilities count. Guest time, memory and the time of a unit do not:
+//! nothing can stop native code.
 
 use std::sync::OnceLock;
 
@@ -37,7 +37,11 @@ pub trait NativePlugin: Sync {
     ///
     /// # Errors
     /// What would trap in a component.
-    fn requests(&self, guest: &mut Guest, batch: &[Request<'_>]) -> wasmtime::Result<Result<Vec<Response>, Failure>>;
+    fn requests(
+        &self,
+        guest: &mut Guest,
+        batch: &[Request<'_>],
+    ) -> wasmtime::Result<Result<Vec<Response>, Failure>>;
 }
 
 /// Finds the plugin of a name.
@@ -56,8 +60,9 @@ pub(super) fn find(name: &str) -> Option<&'static dyn NativePlugin> {
     Some(plugin)
 }
 
-/// Runs a call to its end on this thread, whose other tasks go to another one; each statement is waited for here. A component
-/// waits on a stack that is put aside, without either: so far the comparison makes WebAssembly look cheaper than it is.
+/// Runs a call to its end on this thread, whose other tasks go to another one; each statement is waited for
+/// here. A component waits on a stack that is put aside, without either: so far the comparison makes
+/// WebAssembly look cheaper than it is.
 pub(super) fn call<T>(mut guest: Guest, call: impl FnOnce(&mut Guest) -> T) -> (Guest, T) {
     let returned = tokio::task::block_in_place(|| call(&mut guest));
     (guest, returned)

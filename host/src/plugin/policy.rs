@@ -184,7 +184,8 @@ pub struct Rollout {
     pub in_flight: InFlight,
     /// A version that drains for longer is reported.
     pub drain_s_max: u32,
-    /// Deliveries or requests that fail alone, one after the other, before the version before is put back; 0 never does.
+    /// Deliveries or requests that fail alone, one after the other, before the version before is put back; 0
+    /// never does.
     pub failures_in_a_row_max: u32,
     /// So long after its activation; a version that has proved itself stays.
     pub probation_s: u32,
@@ -287,7 +288,8 @@ impl Policy {
             list(&mut text, "read", &read);
             list(&mut text, "write", &manifest.publishes);
         }
-        let routes: Vec<String> = manifest.routes.iter().map(|r| format!("{} {}", r.method, r.path)).collect();
+        let routes: Vec<String> =
+            manifest.routes.iter().map(|r| format!("{} {}", r.method, r.path)).collect();
         if !routes.is_empty() {
             text.push_str("\n[http]\n");
             list(&mut text, "routes", &routes);
@@ -322,7 +324,8 @@ mod tests {
 
     #[test]
     fn a_short_policy_has_every_default() {
-        let policy = Policy::parse("order-query", "name = \"order-query\"\n[database]\nname = \"q\"\n").unwrap();
+        let policy =
+            Policy::parse("order-query", "name = \"order-query\"\n[database]\nname = \"q\"\n").unwrap();
         assert_eq!(policy.database.role, "plugin_order_query");
         assert_eq!(policy.kafka.group, "order-query");
         assert_eq!(policy.kafka.start, Start::Earliest);

@@ -1,5 +1,5 @@
-//! The statements of `saga.component` and `saga.activation`: which versions a plugin has had, and which is active. The
-//! database is the truth; the file in the plugin folder is only how a version comes in.
+//! The statements of `saga.component` and `saga.activation`: which versions a plugin has had, and which is
+//! active. The database is the truth; the file in the plugin folder is only how a version comes in.
 
 use std::{
     collections::HashMap,
@@ -40,8 +40,9 @@ pub(crate) struct Recorded {
     pub(crate) first_since: SystemTime,
 }
 
-/// Keeps a component and records that it is active, under the generation that it has when it was active already. With
-/// `instead_of`, only while that digest is the active one: whoever decided by it may be too late. None when he is.
+/// Keeps a component and records that it is active, under the generation that it has when it was active
+/// already. With `instead_of`, only while that digest is the active one: whoever decided by it may be too
+/// late. None when he is.
 ///
 /// # Errors
 /// When Postgres is away.
@@ -59,12 +60,13 @@ pub(crate) async fn activate(
         .execute(&mut *transaction)
         .await
         .with_context(recording)?;
-    let kept: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM saga.component WHERE plugin = $1 AND digest = $2)")
-        .bind(&version.plugin)
-        .bind(&version.digest)
-        .fetch_one(&mut *transaction)
-        .await
-        .with_context(recording)?;
+    let kept: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM saga.component WHERE plugin = $1 AND digest = $2)")
+            .bind(&version.plugin)
+            .bind(&version.digest)
+            .fetch_one(&mut *transaction)
+            .await
+            .with_context(recording)?;
     if !kept {
         sqlx::query("INSERT INTO saga.component (plugin, digest, body) VALUES ($1, $2, $3)")
             .bind(&version.plugin)
@@ -139,7 +141,8 @@ async fn forget(connection: &mut sqlx::PgConnection, plugin: &str) -> Result<(),
     .map(drop)
 }
 
-/// How a plugin stands, seen from the digest of its file. A database or schema that is not there knows nothing.
+/// How a plugin stands, seen from the digest of its file. A database or schema that is not there knows
+/// nothing.
 ///
 /// # Errors
 /// When Postgres is away.
@@ -218,8 +221,8 @@ pub(crate) async fn withdrawn(pool: &PgPool, plugin: &str, digest: &str) -> anyh
     .with_context(|| format!("asking whether {plugin} {digest} was taken away"))
 }
 
-/// How many sagas of a plugin are in flight, by the digest of the version that they stay with. A database or schema that
-/// is not there has none.
+/// How many sagas of a plugin are in flight, by the digest of the version that they stay with. A database or
+/// schema that is not there has none.
 ///
 /// # Errors
 /// When Postgres is away.

@@ -74,7 +74,12 @@ impl Version {
     ///
     /// # Errors
     /// One sentence for the operator.
-    pub async fn load(engine: &Engine, file_stem: &str, bytes: &[u8], policy: Arc<Policy>) -> Result<Self, Rejection> {
+    pub async fn load(
+        engine: &Engine,
+        file_stem: &str,
+        bytes: &[u8],
+        policy: Arc<Policy>,
+    ) -> Result<Self, Rejection> {
         let digest = hex::encode(Sha256::digest(bytes));
         let component = Component::load(engine, file_stem, &digest, bytes).await.map_err(Rejection)?;
         let manifest = component.describe(engine, policy.limits.clone()).await.map_err(Rejection)?;
@@ -152,7 +157,12 @@ impl Version {
         Guest::new(Arc::clone(&self.grant), Some(session), &setting)
     }
 
-    async fn call_deliveries(&self, guest: Guest, batch: &[&Delivery], sagas: &[LiveSaga]) -> Called<Vec<Outcome>> {
+    async fn call_deliveries(
+        &self,
+        guest: Guest,
+        batch: &[&Delivery],
+        sagas: &[LiveSaga],
+    ) -> Called<Vec<Outcome>> {
         let headers = Headers::of(batch.iter().map(|delivery| &delivery.headers));
         let deliveries = handover::deliveries(batch, &headers, &SagaPlaces::of(sagas));
         let live = handover::sagas(sagas);
@@ -188,14 +198,21 @@ impl Version {
         }
         let silent = shared.statement.lock().is_some_and(|begun| begun.elapsed() >= unit);
         let fault = if silent {
-            Fault::Environment(format!("Postgres has neither answered nor cancelled a statement for {unit_ms_max} ms"))
+            Fault::Environment(format!(
+                "Postgres has neither answered nor cancelled a statement for {unit_ms_max} ms"
+            ))
         } else {
             Fault::Guest(format!("takes longer than unit_ms_max = {unit_ms_max} ms, Postgres included"))
         };
         Called { session: None, effects: Effects::default(), statements: 0, result: Err(fault) }
     }
 
-    fn write_lines(&self, shared: &Shared, setting: &CallSetting, name: impl Fn(u32) -> Option<(String, String)>) {
+    fn write_lines(
+        &self,
+        shared: &Shared,
+        setting: &CallSetting,
+        name: impl Fn(u32) -> Option<(String, String)>,
+    ) {
         let speaker = Speaker {
             plugin: &self.plugin,
             digest: short(&self.digest),
@@ -232,10 +249,9 @@ fn short(digest: &str) -> &str {
 impl Component {
     async fn load(engine: &Engine, stem: &str, digest: &str, bytes: &[u8]) -> Result<Self, String> {
         check::form(bytes)?;
-        let (component, origin) =
-            engine.cache().load(engine.wasmtime(), bytes).await.map_err(|error| {
-                format!("cut off, damaged, or not a component that this host can compile: {error:#}")
-            })?;
+        let (component, origin) = engine.cache().load(engine.wasmtime(), bytes).await.map_err(|error| {
+            format!("cut off, damaged, or not a component that this host can compile: {error:#}")
+        })?;
         if let Origin::Compiled(time) = origin {
             tracing::info!(plugin = stem, digest = short(digest), ms = time.as_millis(), "plugin compiled");
         }
@@ -303,7 +319,10 @@ impl Component {
             Err(_) => return Err(format!("describe() takes longer than {} ms", unit.as_millis())),
             Ok(Err(error)) => {
                 let printed = call.end().output.text();
-                return Err(format!("describe() failed: {}", judge::stopped(&error, &printed, call_bytes_max)));
+                return Err(format!(
+                    "describe() failed: {}",
+                    judge::stopped(&error, &printed, call_bytes_max)
+                ));
             }
             Ok(Ok(description)) => description,
         };

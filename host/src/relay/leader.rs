@@ -1,4 +1,5 @@
-//! What the host that leads does: it sends what is committed, in order, and forgets what Kafka has acknowledged.
+//! What the host that leads does: it sends what is committed, in order, and forgets what Kafka has
+//! acknowledged.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,7 +29,8 @@ const IN_FLIGHT_RECORDS_MAX: usize = 100_000;
 const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 /// How often acknowledged units are deleted from the outbox.
 const CLEAR_EVERY: Duration = Duration::from_millis(50);
-/// How often the outbox is looked at without a reason: a host may have died before it told of what it had committed.
+/// How often the outbox is looked at without a reason: a host may have died before it told of what it had
+/// committed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Records (unit, place) that are held instead of being sent.
@@ -37,7 +39,8 @@ pub(super) type Refused = HashSet<(i64, usize)>;
 /// One producer's life: from the lowest unacknowledged unit until something breaks.
 pub(super) struct Leader<'a> {
     relay: &'a Relay,
-    /// Its own, in use as long as it leads: given back to the pool after each statement it would be tested each time.
+    /// Its own, in use as long as it leads: given back to the pool after each statement it would be tested
+    /// each time.
     database: PoolConnection<Postgres>,
     producer: Option<Producer>,
     acknowledged: Vec<i64>,
@@ -136,7 +139,11 @@ impl<'a> Leader<'a> {
         if !neighbours.heard_of_commits() && !self.relay.order.lock().wants_snapshot() {
             return self.look_by;
         }
-        if neighbours.present() { self.look_by.min(self.looked_at + neighbours.rest()) } else { self.looked_at }
+        if neighbours.present() {
+            self.look_by.min(self.looked_at + neighbours.rest())
+        } else {
+            self.looked_at
+        }
     }
 
     async fn look(&mut self) -> anyhow::Result<()> {
@@ -166,7 +173,8 @@ impl<'a> Leader<'a> {
             let Some((seq, records)) = self.relay.order.lock().take_next() else { return Ok(()) };
             fault_point::reach("after-commit-before-publish");
             self.queue_behind_held(seq, &records).await?;
-            let skip: Vec<usize> = (0..records.len()).filter(|index| self.refused.contains(&(seq, *index))).collect();
+            let skip: Vec<usize> =
+                (0..records.len()).filter(|index| self.refused.contains(&(seq, *index))).collect();
             if let Err(error) = self.producer()?.send(seq, &records, |index| skip.contains(&index)) {
                 self.collect_reports().await?;
                 return Err(error).context("handing records to the Kafka producer");
@@ -192,7 +200,8 @@ impl<'a> Leader<'a> {
     /// A record whose key has a held one before it is held too.
     async fn queue_behind_held(&mut self, seq: i64, records: &Records) -> anyhow::Result<()> {
         let behind = |held: &HashMap<(String, String), i64>| -> Vec<usize> {
-            let is_behind = |(index, record): &(usize, &Record)| is_behind(held, outbox::position(seq, *index), record);
+            let is_behind =
+                |(index, record): &(usize, &Record)| is_behind(held, outbox::position(seq, *index), record);
             records.iter().enumerate().filter(is_behind).map(|(index, _)| index).collect()
         };
         if self.held.is_empty() || behind(&self.held).is_empty() {

@@ -26,7 +26,8 @@ fn boot_clock() -> Duration {
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-const OTHERS: &str = "EXISTS (SELECT FROM saga.lane o WHERE o.slot > 0 AND o.owner <> $1 AND o.lease_until > now())";
+const OTHERS: &str =
+    "EXISTS (SELECT FROM saga.lane o WHERE o.slot > 0 AND o.owner <> $1 AND o.lease_until > now())";
 
 impl Lease {
     /// Takes the lead when nobody holds it.

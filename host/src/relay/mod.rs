@@ -140,7 +140,8 @@ impl Relay {
         self.tell_leader();
     }
 
-    /// This host or another: who does not lead now, but did when the unit was handed over, has left it to the outbox.
+    /// This host or another: who does not lead now, but did when the unit was handed over, has left it to the
+    /// outbox.
     fn tell_leader(&self) {
         if self.leads() { self.changed.notify_one() } else { self.neighbours.tell_committed() }
     }
@@ -157,7 +158,11 @@ impl Relay {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(database = self.database.name, reason = format!("{error:#}"), "relay waits")
+                    tracing::warn!(
+                        database = self.database.name,
+                        reason = format!("{error:#}"),
+                        "relay waits"
+                    )
                 }
             }
             tokio::select! {
@@ -183,7 +188,11 @@ impl Relay {
             match published {
                 Ok(()) => break,
                 Err(error) => {
-                    tracing::warn!(database = self.database.name, reason = format!("{error:#}"), "relay starts again");
+                    tracing::warn!(
+                        database = self.database.name,
+                        reason = format!("{error:#}"),
+                        "relay starts again"
+                    );
                     tokio::time::sleep(REBUILD_AFTER).await;
                     if matches!(lease.renew(&self.database.admin, &self.owner).await, Ok(false)) {
                         break;

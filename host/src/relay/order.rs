@@ -69,8 +69,9 @@ impl Order {
 
     /// Another host publishes from now on: what is committed is in the outbox.
     pub fn follow(&mut self) {
-        let registered =
-            std::mem::take(&mut self.units).into_iter().filter(|(_, state)| matches!(state, State::Registered));
+        let registered = std::mem::take(&mut self.units)
+            .into_iter()
+            .filter(|(_, state)| matches!(state, State::Registered));
         *self = Self { units: registered.collect(), ..Self::new(self.ready_max) };
     }
 

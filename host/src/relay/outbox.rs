@@ -32,7 +32,8 @@ pub(super) async fn unpublished(database: &mut PgConnection, in_flight: &[i64]) 
             .context("reading the outbox")?;
     rows.into_iter()
         .map(|(seq, body, held)| {
-            let records = decode(&body).with_context(|| format!("outbox row {seq} is not of this version"))?;
+            let records =
+                decode(&body).with_context(|| format!("outbox row {seq} is not of this version"))?;
             let held = held.into_iter().filter_map(|index| usize::try_from(index).ok()).collect();
             Ok(Row { seq, records: Arc::new(records), held })
         })

@@ -23,8 +23,8 @@ use tokio::sync::Notify;
 use super::record::Record;
 use crate::kafka::Brokers;
 
-/// How long the thread that takes reports waits for one. The client's own thread waits for 100 ms, and the last one of them it
-/// spends at full speed.
+/// How long the thread that takes reports waits for one. The client's own thread waits for 100 ms, and the
+/// last one of them it spends at full speed.
 const REPORT_WITHIN: Duration = Duration::from_secs(1);
 
 /// What became of the records that were sent, gathered between two looks.
@@ -84,7 +84,8 @@ impl ProducerContext for Reporter {
                 counts.reports.acknowledged.push(seq);
             }
             Err((error, message)) => {
-                let reason = format!("{error} (topic {}, partition {})", message.topic(), message.partition());
+                let reason =
+                    format!("{error} (topic {}, partition {})", message.topic(), message.partition());
                 if is_final(error) {
                     counts.reports.refused.push((seq, index, reason.clone()));
                 }
@@ -174,8 +175,14 @@ impl Producer {
     ///
     /// # Errors
     /// When its queue is full, or it is broken: build a new one and send again from the lowest.
-    pub(super) fn send(&self, seq: i64, records: &[Record], skip: impl Fn(usize) -> bool) -> Result<(), KafkaError> {
-        let wanted: Vec<(usize, &Record)> = records.iter().enumerate().filter(|(index, _)| !skip(*index)).collect();
+    pub(super) fn send(
+        &self,
+        seq: i64,
+        records: &[Record],
+        skip: impl Fn(usize) -> bool,
+    ) -> Result<(), KafkaError> {
+        let wanted: Vec<(usize, &Record)> =
+            records.iter().enumerate().filter(|(index, _)| !skip(*index)).collect();
         let bytes = wanted.iter().map(|(_, record)| record.size()).sum();
         let unit = Outstanding { records: wanted.len(), bytes, sent: Instant::now() };
         {

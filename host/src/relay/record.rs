@@ -103,7 +103,14 @@ mod tests {
     #[test]
     fn a_body_is_read_back_as_it_was_written() {
         let records = vec![
-            Record { topic: "t".into(), partition: 3, timestamp_ms: 0, key: None, payload: None, headers: vec![] },
+            Record {
+                topic: "t".into(),
+                partition: 3,
+                timestamp_ms: 0,
+                key: None,
+                payload: None,
+                headers: vec![],
+            },
             Record {
                 topic: "u".into(),
                 partition: 0,

@@ -1,5 +1,5 @@
-//! How long units wait in the relay, added up: from their commit to the producer, and from there until Kafka has
-//! acknowledged them.
+//! How long units wait in the relay, added up: from their commit to the producer, and from there until Kafka
+//! has acknowledged them.
 
 use std::{
     collections::BTreeMap,

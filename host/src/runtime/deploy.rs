@@ -84,13 +84,18 @@ impl Shared {
     ///
     /// # Errors
     /// Why the version that was active stays; rejections are kept for the host API.
-    pub async fn deploy(self: &Arc<Self>, name: &str, bytes: Vec<u8>, by: &str) -> Result<Deployed, DeployError> {
+    pub async fn deploy(
+        self: &Arc<Self>,
+        name: &str,
+        bytes: Vec<u8>,
+        by: &str,
+    ) -> Result<Deployed, DeployError> {
         let _one_at_a_time = self.deploying.lock().await;
         self.deploy_one(name, &bytes, by, None).await
     }
 
-    /// Under the lock of `deploying`. With `instead_of`, a version that is kept already takes the place of that digest, and
-    /// only of that one.
+    /// Under the lock of `deploying`. With `instead_of`, a version that is kept already takes the place of
+    /// that digest, and only of that one.
     pub(super) async fn deploy_one(
         self: &Arc<Self>,
         name: &str,
@@ -107,7 +112,13 @@ impl Shared {
     }
 
     /// Says what became of a deployment, and keeps a rejection for the host API.
-    pub(super) fn tell(&self, name: &str, digest: String, done: &Result<Deployed, DeployError>, goes_on: bool) {
+    pub(super) fn tell(
+        &self,
+        name: &str,
+        digest: String,
+        done: &Result<Deployed, DeployError>,
+        goes_on: bool,
+    ) {
         match done {
             Ok(deployed) => {
                 self.rejected.write().remove(name);
@@ -125,7 +136,12 @@ impl Shared {
                     format!(" {} stays active.", short(&service.active.load().version.digest))
                 });
                 let end = if reason.ends_with(['.', '?']) { "" } else { "." };
-                tracing::warn!(plugin = name, digest, reason = format!("{reason}{end}{stays}"), "plugin rejected");
+                tracing::warn!(
+                    plugin = name,
+                    digest,
+                    reason = format!("{reason}{end}{stays}"),
+                    "plugin rejected"
+                );
                 let missed = matches!(done, Err(DeployError::Environment(_)));
                 let rejected = Rejected { digest, reason: reason.clone(), at: SystemTime::now(), missed };
                 self.rejected.write().insert(name.to_owned(), rejected);
@@ -159,8 +175,9 @@ impl Shared {
         let stay = self.check_in_flight(&version, instead_of.is_some()).await?;
         self.prepare(&version).await?;
         let database = self.database(&version.policy.database.name);
-        let recorded =
-            registry::activate(&database.admin, &version, bytes, by, instead_of).await.map_err(environment)?;
+        let recorded = registry::activate(&database.admin, &version, bytes, by, instead_of)
+            .await
+            .map_err(environment)?;
         let Some(registry::Recorded { generation, since, first_since }) = recorded else {
             return Err(DeployError::Conflict(format!("another version of {name} was activated meanwhile")));
         };
@@ -217,7 +234,8 @@ impl Shared {
             self.services().into_iter().filter(|service| service.name != version.plugin).collect();
         for other in &others {
             let theirs = other.versions();
-            let owned = |name: &&String| theirs.iter().any(|running| running.version.manifest.sagas.contains(name));
+            let owned =
+                |name: &&String| theirs.iter().any(|running| running.version.manifest.sagas.contains(name));
             if let Some(taken) = version.manifest.sagas.iter().find(owned) {
                 return Err(DeployError::Rejected(format!(
                     "saga type {taken} is owned by {}; choose another name",
@@ -233,15 +251,16 @@ impl Shared {
                 != (&new.database.name, &new.database.role, &new.kafka.group)
             {
                 return Err(DeployError::Rejected(
-                    "the policy names another database, role or group; that takes a restart of the host".into(),
+                    "the policy names another database, role or group; that takes a restart of the host"
+                        .into(),
                 ));
             }
         }
         Ok(())
     }
 
-    /// Sagas in flight are answered on what their versions read: the new one may not stop reading it, unless it goes
-    /// back, which must always be possible. Gives how many sagas stay with earlier versions.
+    /// Sagas in flight are answered on what their versions read: the new one may not stop reading it, unless
+    /// it goes back, which must always be possible. Gives how many sagas stay with earlier versions.
     async fn check_in_flight(&self, version: &Version, goes_back: bool) -> Result<i64, DeployError> {
         if version.policy.rollout.in_flight == InFlight::Move {
             return Ok(0);
@@ -253,7 +272,9 @@ impl Shared {
             stay += sagas;
             let theirs = self.reads(&pool, name, &digest).await?;
             let reads = &version.manifest.subscriptions;
-            let Some(missing) = theirs.iter().find(|subscription| !reads.contains(subscription)) else { continue };
+            let Some(missing) = theirs.iter().find(|subscription| !reads.contains(subscription)) else {
+                continue;
+            };
             let reason = format!(
                 "{sagas} sagas in flight stay with {}, which reads {} otherwise than this version. Deploy it when they \
                  have ended (saga-host plugins tells how many are left), or set in_flight = \"move\" under [rollout]",
@@ -268,7 +289,8 @@ impl Shared {
         Ok(stay)
     }
 
-    /// What an earlier version reads; nothing when it cannot be loaded, or was taken away: then the new one handles its sagas.
+    /// What an earlier version reads; nothing when it cannot be loaded, or was taken away: then the new one
+    /// handles its sagas.
     async fn reads(&self, pool: &PgPool, name: &str, digest: &str) -> Result<Vec<Subscription>, DeployError> {
         let of = |version: &Version| version.manifest.subscriptions.clone();
         if let Some(service) = self.service(name)
@@ -313,7 +335,8 @@ impl Shared {
     }
 
     fn rebuild_routes(&self) -> Result<(), DeployError> {
-        let routes = RouteTable::build(&self.services()).map_err(|error| DeployError::Rejected(error.to_string()))?;
+        let routes =
+            RouteTable::build(&self.services()).map_err(|error| DeployError::Rejected(error.to_string()))?;
         self.routes.store(Arc::new(routes));
         Ok(())
     }

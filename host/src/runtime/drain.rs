@@ -1,4 +1,5 @@
-//! Versions that are active no longer: loaded while they have sagas in flight, dropped when the last one has ended.
+//! Versions that are active no longer: loaded while they have sagas in flight, dropped when the last one has
+//! ended.
 
 use std::{
     sync::Arc,

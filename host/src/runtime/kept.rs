@@ -1,5 +1,5 @@
-//! Versions that a database keeps: going back to one, beginning with the one that is active, and taking over what
-//! another host has activated.
+//! Versions that a database keeps: going back to one, beginning with the one that is active, and taking over
+//! what another host has activated.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -31,17 +31,25 @@ impl Shared {
     ///
     /// # Errors
     /// As [`Shared::deploy`]; [`DeployError::Conflict`] when there is none of this name, or several.
-    pub async fn activate(self: &Arc<Self>, name: &str, start: &str, by: &str) -> Result<Deployed, DeployError> {
+    pub async fn activate(
+        self: &Arc<Self>,
+        name: &str,
+        start: &str,
+        by: &str,
+    ) -> Result<Deployed, DeployError> {
         let _one_at_a_time = self.deploying.lock().await;
         let (pool, active) = self.active_anywhere(name).await?;
         let kept = registry::kept(&pool, name).await.map_err(environment)?;
         let named: Vec<&String> = kept.iter().filter(|digest| digest.starts_with(start)).collect();
         match named.as_slice() {
             [digest] => self.activate_kept(&pool, name, digest, by, &active).await,
-            [] => Err(DeployError::Conflict(format!("no version {start} of {name} is kept{}", choice(&kept)))),
-            _ => {
-                Err(DeployError::Conflict(format!("several versions of {name} begin with {start:?}{}", choice(&kept))))
+            [] => {
+                Err(DeployError::Conflict(format!("no version {start} of {name} is kept{}", choice(&kept))))
             }
+            _ => Err(DeployError::Conflict(format!(
+                "several versions of {name} begin with {start:?}{}",
+                choice(&kept)
+            ))),
         }
     }
 
@@ -58,13 +66,16 @@ impl Shared {
                 let kept = registry::kept(&pool, name).await.map_err(environment)?;
                 let others: Vec<String> = kept.into_iter().filter(|digest| *digest != active).collect();
                 let others = choice(&others);
-                Err(DeployError::Conflict(format!("no version of {name} before {} is kept{others}", short(&active))))
+                Err(DeployError::Conflict(format!(
+                    "no version of {name} before {} is kept{others}",
+                    short(&active)
+                )))
             }
         }
     }
 
-    /// The database that keeps a plugin's versions, and the digest that is active there: this host may run another one, or
-    /// none.
+    /// The database that keeps a plugin's versions, and the digest that is active there: this host may run
+    /// another one, or none.
     async fn active_anywhere(&self, name: &str) -> Result<(PgPool, String), DeployError> {
         let pool = match self.service(name) {
             Some(service) => service.database.admin.clone(),
@@ -91,9 +102,14 @@ impl Shared {
         }
     }
 
-    /// What a plugin begins with: its file, unless the database knows that file and another version is active: a file must
-    /// not undo a rollback. Nor does a bad file keep the version from running that is active.
-    pub(super) async fn begin(self: &Arc<Self>, name: &str, file: Option<Vec<u8>>) -> Result<Deployed, DeployError> {
+    /// What a plugin begins with: its file, unless the database knows that file and another version is
+    /// active: a file must not undo a rollback. Nor does a bad file keep the version from running that is
+    /// active.
+    pub(super) async fn begin(
+        self: &Arc<Self>,
+        name: &str,
+        file: Option<Vec<u8>>,
+    ) -> Result<Deployed, DeployError> {
         let _one_at_a_time = self.deploying.lock().await;
         let digest = file.as_deref().map(digest_of).unwrap_or_default();
         let kept = match self.kept_instead(name, &digest).await {
@@ -108,8 +124,9 @@ impl Shared {
             (Some(kept), file) => {
                 if file.is_some() {
                     let to = digest.get(..12).unwrap_or_default();
-                    let reason =
-                        format!("another version was activated since; to have it: saga-host rollback {name} --to {to}");
+                    let reason = format!(
+                        "another version was activated since; to have it: saga-host rollback {name} --to {to}"
+                    );
                     tracing::warn!(plugin = name, digest, reason, "its file is not active");
                 }
                 self.begin_kept(name, &kept).await
@@ -179,8 +196,9 @@ impl Shared {
             }
             return;
         };
-        let waits =
-            |before: &Refused| before.digest == digest && before.until.is_none_or(|until| Instant::now() < until);
+        let waits = |before: &Refused| {
+            before.digest == digest && before.until.is_none_or(|until| Instant::now() < until)
+        };
         if refused.get(name).is_some_and(waits) {
             return;
         }
@@ -203,11 +221,16 @@ impl Shared {
     /// The older version must not go on: hosts that can run the newer one take its partitions.
     fn stand_still(&self, name: &str, digest: &str, reason: &str) {
         let reason = format!("{} is the active version and cannot run here: {reason}", short(digest));
-        tracing::error!(plugin = name, reason, "plugin stands still: its partitions and requests are for other hosts");
+        tracing::error!(
+            plugin = name,
+            reason,
+            "plugin stands still: its partitions and requests are for other hosts"
+        );
         match self.service(name) {
             Some(service) => service.behind.store(Some(Arc::new(reason))),
             None => {
-                let rejected = Rejected { digest: digest.to_owned(), reason, at: SystemTime::now(), missed: true };
+                let rejected =
+                    Rejected { digest: digest.to_owned(), reason, at: SystemTime::now(), missed: true };
                 self.rejected.write().insert(name.to_owned(), rejected);
             }
         }
@@ -219,8 +242,8 @@ impl Shared {
         }
     }
 
-    /// The database and active digest of a plugin, when that is not the version that runs here. An error tells nothing of
-    /// either.
+    /// The database and active digest of a plugin, when that is not the version that runs here. An error
+    /// tells nothing of either.
     async fn activated_elsewhere(&self, name: &str) -> Result<Option<(PgPool, String)>, DeployError> {
         let (pool, active) = match self.active_anywhere(name).await {
             Ok(found) => found,
@@ -252,7 +275,11 @@ impl Shared {
             // By then no host runs it any more, and what it held is there to be tried again.
             tokio::time::sleep(REDRIVE_AFTER).await;
             if let Err(error) = registry::redrive(&service.database.admin, &trip.plugin, active.since).await {
-                tracing::error!(plugin = trip.plugin, reason = format!("{error:#}"), "what it held must be redriven");
+                tracing::error!(
+                    plugin = trip.plugin,
+                    reason = format!("{error:#}"),
+                    "what it held must be redriven"
+                );
             }
         }
     }

@@ -52,8 +52,12 @@ impl Shared {
         let kafka = KafkaLane::new(service.clone(), sources.clone(), &self.owner, stop.lanes.clone());
         tasks.lanes.spawn(kafka.run());
         tasks.lanes.spawn(HttpLane::new(service.clone(), &self.owner, stop.lanes.clone()).run());
-        let setting =
-            Setting { service: service.clone(), sources, brokers: self.brokers.clone(), stop: stop.consumers.clone() };
+        let setting = Setting {
+            service: service.clone(),
+            sources,
+            brokers: self.brokers.clone(),
+            stop: stop.consumers.clone(),
+        };
         let thread = consumer::spawn(setting)?;
         tasks.consumers.spawn_blocking(move || thread.join());
         self.services.write().push(service);

@@ -72,8 +72,12 @@ impl Host {
         let server = Server::new(&config.postgres)?;
         drop(server.connect().await?);
         let brokers = Brokers::new(&config.kafka, &config.kafka_properties);
-        let topics =
-            Topics::new(brokers.clone(), config.topic_partitions, config.topic_replication, config.kafka_is_mock);
+        let topics = Topics::new(
+            brokers.clone(),
+            config.topic_partitions,
+            config.topic_replication,
+            config.kafka_is_mock,
+        );
         let engine = Engine::new(&config.cache)?;
         let (trips, tripped) = tokio::sync::mpsc::unbounded_channel();
         let shared = Shared::new(config, engine, server, brokers, Arc::new(topics), trips);
@@ -130,7 +134,10 @@ impl Host {
 async fn end(what: &str, tasks: &TaskTracker) {
     tasks.close();
     if tokio::time::timeout(STAGE_WITHIN, tasks.wait()).await.is_err() {
-        tracing::warn!("{what} did not end in {} s; what they had begun is rolled back", STAGE_WITHIN.as_secs());
+        tracing::warn!(
+            "{what} did not end in {} s; what they had begun is rolled back",
+            STAGE_WITHIN.as_secs()
+        );
     }
 }
 

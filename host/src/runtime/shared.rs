@@ -33,8 +33,8 @@ pub struct Rejected {
     pub reason: String,
     /// When.
     pub at: SystemTime,
-    /// Where the plugin does not run here, it should: the environment was at fault, and it is tried again, or what is wrong
-    /// is with the version that is active on other hosts.
+    /// Where the plugin does not run here, it should: the environment was at fault, and it is tried again, or
+    /// what is wrong is with the version that is active on other hosts.
     pub missed: bool,
 }
 
@@ -131,11 +131,13 @@ impl Shared {
         let mut troubles = Vec::new();
         for service in self.services() {
             let behind = service.behind.load().as_deref().cloned();
-            let reasons = service.consumer.stopped().into_iter().chain(service.consumer.trouble()).chain(behind);
+            let reasons =
+                service.consumer.stopped().into_iter().chain(service.consumer.trouble()).chain(behind);
             troubles.extend(reasons.map(|reason| (service.name.clone(), reason)));
         }
         let rejected = self.rejected.read();
-        let missed = rejected.iter().filter(|(name, rejected)| rejected.missed && self.service(name).is_none());
+        let missed =
+            rejected.iter().filter(|(name, rejected)| rejected.missed && self.service(name).is_none());
         troubles.extend(missed.map(|(name, rejected)| (name.clone(), rejected.reason.clone())));
         troubles
     }

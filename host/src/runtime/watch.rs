@@ -74,8 +74,8 @@ pub(super) async fn start(shared: &Arc<Shared>) {
     });
 }
 
-/// Plugins of a folder, sorted: what has a component, or a policy for one that a database keeps. The watcher tells of what
-/// is wrong with the rest.
+/// Plugins of a folder, sorted: what has a component, or a policy for one that a database keeps. The watcher
+/// tells of what is wrong with the rest.
 fn plugins(folder: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let stem = |entry: std::fs::DirEntry| {
@@ -93,8 +93,14 @@ async fn component(path: &Path) -> Option<Vec<u8>> {
     if size > watch::WASM_BYTES_MAX { None } else { tokio::fs::read(path).await.ok() }
 }
 
-/// Gives the plugin back when its environment was at fault, or another host was faster: then it is tried again.
-async fn deploy(shared: &Arc<Shared>, tried: &mut Tried, stem: &str, occasion: Occasion) -> Option<(String, Occasion)> {
+/// Gives the plugin back when its environment was at fault, or another host was faster: then it is tried
+/// again.
+async fn deploy(
+    shared: &Arc<Shared>,
+    tried: &mut Tried,
+    stem: &str,
+    occasion: Occasion,
+) -> Option<(String, Occasion)> {
     let file = |suffix| shared.config.plugins.join(format!("{stem}.{suffix}"));
     let bytes = component(&file("wasm")).await;
     let policy = tokio::fs::read(file("toml")).await.unwrap_or_default();

@@ -1,9 +1,9 @@
-//! Versions that are active no longer and still handle the sagas that they began: `in_flight = "pin"`. One gets here
-//! when another takes over from it, or when a saga asks for a version that this host does not run. It is dropped when
-//! its last saga has ended; a saga that needs it all the same has it loaded again.
+//! Versions that are active no longer and still handle the sagas that they began: `in_flight = "pin"`. One
+//! gets here when another takes over from it, or when a saga asks for a version that this host does not run.
+//! It is dropped when its last saga has ended; a saga that needs it all the same has it loaded again.
 //!
-//! A version that the breaker has taken away is withdrawn: it would fail at the sagas that it began, too. The active version
-//! handles them.
+//! A version that the breaker has taken away is withdrawn: it would fail at the sagas that it began, too. The
+//! active version handles them.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -86,8 +86,8 @@ pub struct Service {
     pub role: PluginRole,
     /// The version that new work goes to. Changed between two units, never within one.
     pub active: ArcSwap<Running>,
-    /// Why this host cannot run the version that another has activated. Meanwhile it runs none: it reads nothing, and answers
-    /// no request.
+    /// Why this host cannot run the version that another has activated. Meanwhile it runs none: it reads
+    /// nothing, and answers no request.
     pub behind: ArcSwapOption<String>,
     /// Versions that finish what they began.
     pub draining: Draining,
@@ -136,7 +136,9 @@ impl Service {
     /// The versions that run: the active one, and those that drain.
     pub fn versions(&self) -> Vec<Arc<Running>> {
         let draining = self.draining.all();
-        std::iter::once(self.active.load_full()).chain(draining.iter().map(|drain| drain.running.clone())).collect()
+        std::iter::once(self.active.load_full())
+            .chain(draining.iter().map(|drain| drain.running.clone()))
+            .collect()
     }
 
     /// The version that handles a saga which `digest` began, under `active`.
@@ -167,10 +169,15 @@ impl Service {
         };
         match loaded {
             Ok(running) => {
-                // What it publishes goes to partitions by their number, which the active version may not have asked for.
+                // What it publishes goes to partitions by their number, which the active version may not have
+                // asked for.
                 self.topics.ensure(running.version.manifest.publishes.clone()).await?;
                 self.relay.expect_records();
-                tracing::info!(plugin = self.name, digest, "plugin draining: sagas in flight stay with this version");
+                tracing::info!(
+                    plugin = self.name,
+                    digest,
+                    "plugin draining: sagas in flight stay with this version"
+                );
                 self.draining.add(Arc::new(running), SystemTime::now());
             }
             Err(reason) => {

@@ -13,8 +13,8 @@ use sqlx::{
 use super::provision::PluginRole;
 use crate::plugin::Policy;
 
-/// Connections of the host's own account to one database, at the most. Of these the relay keeps one while it leads, and one listens
-/// while there are other hosts.
+/// Connections of the host's own account to one database, at the most. Of these the relay keeps one while it
+/// leads, and one listens while there are other hosts.
 const ADMIN_CONNECTIONS_MAX: u32 = 5;
 /// One of them that was not used for so long is tested before it is used: the server may have gone meanwhile.
 const TEST_AFTER: Duration = Duration::from_secs(1);
@@ -77,7 +77,9 @@ impl Server {
         let Self { options, .. } = self;
         options.connect().await.map_err(said_once).with_context(|| {
             let (host, port) = (options.get_host(), options.get_port());
-            format!("cannot connect to Postgres at {host}:{port}, which --postgres (SAGA_HOST_POSTGRES) names")
+            format!(
+                "cannot connect to Postgres at {host}:{port}, which --postgres (SAGA_HOST_POSTGRES) names"
+            )
         })
     }
 
@@ -121,7 +123,11 @@ impl Database {
     ///
     /// # Errors
     /// What sqlx reports: the server is away, or refuses the role.
-    pub async fn connect_plugin(&self, role: &PluginRole, policy: &Policy) -> Result<PgConnection, sqlx::Error> {
+    pub async fn connect_plugin(
+        &self,
+        role: &PluginRole,
+        policy: &Policy,
+    ) -> Result<PgConnection, sqlx::Error> {
         let unit_ms = u64::from(policy.limits.unit_ms_max);
         let mut options = self
             .server

@@ -1,7 +1,7 @@
-//! Whether a migration only adds. An earlier version that still runs must find everything as it knows it, so nothing may be
-//! taken away, renamed, rewritten or restricted under it: "expand and contract",
-//! <https://martinfowler.com/bliki/ParallelChange.html>. Judged by the words of each statement, strictly: what is not known
-//! to only add counts as contracting. What it makes itself, a migration may restrict.
+//! Whether a migration only adds. An earlier version that still runs must find everything as it knows it, so
+//! nothing may be taken away, renamed, rewritten or restricted under it: "expand and contract",
+//! <https://martinfowler.com/bliki/ParallelChange.html>. Judged by the words of each statement, strictly:
+//! what is not known to only add counts as contracting. What it makes itself, a migration may restrict.
 
 /// The beginning of the first statement that does not only add.
 pub(super) fn contracting(sql: &str) -> Option<String> {
@@ -45,7 +45,10 @@ fn action_only_adds(words: &[&str]) -> bool {
         ["ADD", rest @ ..] => column_only_adds(rest.strip_prefix(&["COLUMN"]).unwrap_or(rest)),
         ["ALTER", rest @ ..] => {
             let change = rest.strip_prefix(&["COLUMN"]).unwrap_or(rest).get(1..).unwrap_or_default();
-            matches!(change, ["DROP", "NULL"] | ["SET", "DEFAULT" | "STATISTICS" | "STORAGE" | "COMPRESSION", ..])
+            matches!(
+                change,
+                ["DROP", "NULL"] | ["SET", "DEFAULT" | "STATISTICS" | "STORAGE" | "COMPRESSION", ..]
+            )
         }
         ["SET"] => true,
         _ => false,
@@ -60,8 +63,8 @@ fn column_only_adds(words: &[&str]) -> bool {
     !words.iter().any(|word| RESTRICTS.contains(word)) && (fills_itself || !words.contains(&"NULL"))
 }
 
-/// The words of each statement in upper case: without comments, texts and what stands in brackets. A quoted name is `"…"`,
-/// a text `'…'`.
+/// The words of each statement in upper case: without comments, texts and what stands in brackets. A quoted
+/// name is `"…"`, a text `'…'`.
 fn statements(sql: &str) -> Vec<Vec<String>> {
     let mut statements = vec![Vec::new()];
     let mut depth = 0_usize;
@@ -82,8 +85,9 @@ fn statements(sql: &str) -> Vec<Vec<String>> {
 
 /// The length of the token at the start of `rest`, and the word that it is.
 fn token(rest: &str, first: char) -> (usize, Option<String>) {
-    let until =
-        |end: &str, from: usize| rest.get(from..).and_then(|tail| tail.find(end)).map(|at| from + at + end.len());
+    let until = |end: &str, from: usize| {
+        rest.get(from..).and_then(|tail| tail.find(end)).map(|at| from + at + end.len())
+    };
     let quoted = |end: &str, shown: &str| (until(end, 1).unwrap_or(rest.len()), Some(shown.to_owned()));
     match first {
         '-' if rest.starts_with("--") => (until("\n", 2).unwrap_or(rest.len()), None),

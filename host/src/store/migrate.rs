@@ -53,10 +53,16 @@ pub(super) async fn migrate(
         match applied(connection, owner, &migration.name).await? {
             Some(known) if known == hash => {}
             Some(_) => {
-                return Err(ProvisionError::MigrationChanged { owner: owner.to_owned(), name: migration.name.clone() });
+                return Err(ProvisionError::MigrationChanged {
+                    owner: owner.to_owned(),
+                    name: migration.name.clone(),
+                });
             }
             None if mode == MigrationsMode::Check => {
-                return Err(ProvisionError::MigrationMissing { owner: owner.to_owned(), name: migration.name.clone() });
+                return Err(ProvisionError::MigrationMissing {
+                    owner: owner.to_owned(),
+                    name: migration.name.clone(),
+                });
             }
             None => {
                 if let Some(digest) = wanted.beside {
@@ -69,9 +75,14 @@ pub(super) async fn migrate(
     Ok(())
 }
 
-async fn applied(connection: &mut PgConnection, owner: &str, name: &str) -> Result<Option<String>, sqlx::Error> {
-    let table: bool =
-        sqlx::query_scalar("SELECT to_regclass('saga.migration') IS NOT NULL").fetch_one(&mut *connection).await?;
+async fn applied(
+    connection: &mut PgConnection,
+    owner: &str,
+    name: &str,
+) -> Result<Option<String>, sqlx::Error> {
+    let table: bool = sqlx::query_scalar("SELECT to_regclass('saga.migration') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await?;
     if !table {
         return Ok(None);
     }
@@ -90,11 +101,12 @@ async fn breaks_nothing(
     migration: &Migration,
 ) -> Result<(), ProvisionError> {
     let Some(statement) = contracting(&migration.sql) else { return Ok(()) };
-    let sagas: i64 = sqlx::query_scalar("SELECT count(*) FROM saga.saga_live WHERE plugin = $1 AND version <> $2")
-        .bind(owner)
-        .bind(digest)
-        .fetch_one(connection)
-        .await?;
+    let sagas: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM saga.saga_live WHERE plugin = $1 AND version <> $2")
+            .bind(owner)
+            .bind(digest)
+            .fetch_one(connection)
+            .await?;
     if sagas == 0 {
         return Ok(());
     }
@@ -108,8 +120,11 @@ async fn apply(
     migration: &Migration,
     hash: &str,
 ) -> Result<(), ProvisionError> {
-    let failed =
-        |source| ProvisionError::MigrationFailed { owner: owner.to_owned(), name: migration.name.clone(), source };
+    let failed = |source| ProvisionError::MigrationFailed {
+        owner: owner.to_owned(),
+        name: migration.name.clone(),
+        source,
+    };
     let mut transaction = connection.begin().await?;
     sqlx::raw_sql(AssertSqlSafe(migration.sql.clone())).execute(&mut *transaction).await.map_err(failed)?;
     sqlx::query("INSERT INTO saga.migration (owner, name, sha256) VALUES ($1, $2, $3)")

@@ -41,7 +41,9 @@ pub enum ProvisionError {
         name: String,
     },
     /// An applied migration has another text now.
-    #[error("migration {name} of {owner} was changed after it was applied; put the change into a new migration")]
+    #[error(
+        "migration {name} of {owner} was changed after it was applied; put the change into a new migration"
+    )]
     MigrationChanged {
         /// `host` or the plugin.
         owner: String,
@@ -118,11 +120,14 @@ impl Server {
         if mode == MigrationsMode::Apply {
             sqlx::raw_sql(BOOKKEEPING).execute(&mut *connection).await?;
         }
-        migrate::migrate(connection, "host", &Migrations { all: &host_migrations(), beside: None }, mode).await?;
+        migrate::migrate(connection, "host", &Migrations { all: &host_migrations(), beside: None }, mode)
+            .await?;
         self.create_role(connection, role).await?;
         migrate::migrate(connection, &role.plugin, migrations, mode).await?;
         if mode == MigrationsMode::Apply {
-            sqlx::raw_sql(AssertSqlSafe(grants(&database.name, &role.name))).execute(&mut *connection).await?;
+            sqlx::raw_sql(AssertSqlSafe(grants(&database.name, &role.name)))
+                .execute(&mut *connection)
+                .await?;
         }
         shut_session_functions(connection, mode).await.map_err(ProvisionError::from)
     }
@@ -140,7 +145,11 @@ impl Server {
         created(&mut connection, &format!("database {name}"), &statement).await
     }
 
-    async fn create_role(&self, connection: &mut PgConnection, role: &PluginRole) -> Result<(), ProvisionError> {
+    async fn create_role(
+        &self,
+        connection: &mut PgConnection,
+        role: &PluginRole,
+    ) -> Result<(), ProvisionError> {
         let strong: Option<bool> = sqlx::query_scalar(
             "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls
                FROM pg_roles WHERE rolname = $1",
@@ -153,7 +162,8 @@ impl Server {
             Some(false) => return Ok(()),
             None => {}
         }
-        let mut statement = format!("CREATE ROLE {} LOGIN NOINHERIT NOCREATEDB NOCREATEROLE", quote_ident(&role.name));
+        let mut statement =
+            format!("CREATE ROLE {} LOGIN NOINHERIT NOCREATEDB NOCREATEROLE", quote_ident(&role.name));
         if let Some(password) = self.role_password(&role.name) {
             statement.push_str(&format!(" PASSWORD {}", quote_literal(&password)));
         }
@@ -169,7 +179,9 @@ async fn created(connection: &mut PgConnection, what: &str, statement: &str) -> 
     let code = error.as_database_error().map(|e| e.downcast_ref::<PgDatabaseError>().code().to_owned());
     match code.as_deref() {
         Some("42P04" | "42710" | "23505") => Ok(()),
-        Some("42501") => Err(ProvisionError::Missing { what: what.to_owned(), mend: without_password(statement) }),
+        Some("42501") => {
+            Err(ProvisionError::Missing { what: what.to_owned(), mend: without_password(statement) })
+        }
         _ => Err(error.into()),
     }
 }
@@ -217,7 +229,10 @@ const SESSION_FUNCTIONS: &str = "
 
 /// Takes the session functions from PUBLIC. Only a superuser may, and only when the schema may be
 /// changed; else it is said, at every start.
-async fn shut_session_functions(connection: &mut PgConnection, mode: MigrationsMode) -> Result<(), sqlx::Error> {
+async fn shut_session_functions(
+    connection: &mut PgConnection,
+    mode: MigrationsMode,
+) -> Result<(), sqlx::Error> {
     let open: Vec<String> = sqlx::query_scalar(SESSION_FUNCTIONS).fetch_all(&mut *connection).await?;
     if open.is_empty() {
         return Ok(());

@@ -46,7 +46,16 @@ pub struct Closing {
     t: (Vec<String>, Vec<i64>, Vec<Option<String>>, Vec<Vec<u8>>),
     /// Timers that are gone: cancelled, or fired.
     pub timers_gone: Vec<String>,
-    h: (Vec<String>, Vec<i32>, Vec<i64>, Vec<Option<String>>, Vec<Vec<u8>>, Vec<String>, Vec<i32>, Vec<Option<i64>>),
+    h: (
+        Vec<String>,
+        Vec<i32>,
+        Vec<i64>,
+        Vec<Option<String>>,
+        Vec<Vec<u8>>,
+        Vec<String>,
+        Vec<i32>,
+        Vec<Option<i64>>,
+    ),
     r: (Vec<i64>, Vec<String>, Vec<i32>, Vec<Option<i64>>),
     /// Held deliveries that are done with.
     pub held_gone: Vec<i64>,
@@ -246,7 +255,8 @@ impl Closing {
         body: Option<Vec<u8>>,
     ) -> Result<Option<i64>, Fault> {
         let Self { at_us, answers: _, b, begun_by, u, d, t, timers_gone, h, r, held_gone, i, q } = self;
-        let begun: Vec<String> = b.0.iter().zip(&b.1).map(|(saga_type, key)| format!("{saga_type}/{key}")).collect();
+        let begun: Vec<String> =
+            b.0.iter().zip(&b.1).map(|(saga_type, key)| format!("{saga_type}/{key}")).collect();
         let row = sqlx::query(
             "SELECT saga.close($1,$2, $3, $4,$5,$6,$7,$8,$9,$10, $11,$12,$13,$14,$15,$16,$17,$18,$19,$20, \
              $21,$22,$23,$24,$25,$26,$27,$28,$29, $30,$31,$32,$33,$34, $35,$36,$37,$38,$39,$40,$41,$42, \
@@ -315,7 +325,8 @@ impl Closing {
     }
 }
 
-/// NULL in place of an empty column: PL/pgSQL unpacks every array that it is given, and of most units most are empty.
+/// NULL in place of an empty column: PL/pgSQL unpacks every array that it is given, and of most units most
+/// are empty.
 fn column<T>(values: Vec<T>) -> Option<Vec<T>> {
     (!values.is_empty()).then_some(values)
 }

@@ -70,7 +70,8 @@ pub async fn commit(
     committed
 }
 
-/// Postgres has answered that it does not commit. A server that is being shut down may say so of itself after the commit.
+/// Postgres has answered that it does not commit. A server that is being shut down may say so of itself after
+/// the commit.
 fn is_refusal(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().map(|error| error.code().unwrap_or_default());
     code.is_some_and(|code| !code.starts_with("57P"))

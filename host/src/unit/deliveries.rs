@@ -86,7 +86,12 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
         // Rolled back: the ids of foreign records that are the other host's now were noted in the same trip.
         for place in lost {
             let plugin = &setup.service.name;
-            tracing::warn!(plugin, topic = &*place.0, partition = place.1, "another host has claimed this partition");
+            tracing::warn!(
+                plugin,
+                topic = &*place.0,
+                partition = place.1,
+                "another host has claimed this partition"
+            );
             sources.lose(place);
         }
         return Err(Fault::SourcesLost.into());
@@ -179,7 +184,9 @@ fn drop_what_is_gone(plan: &mut Plan, work: &[Work], opened: &Opened) {
                 .sagas
                 .iter()
                 .any(|saga| saga.saga_type == *saga_type && saga.key == *key && saga.revision == *revision),
-            (Origin::Kafka { .. }, None) => delivery.foreign_id.as_ref().is_none_or(|id| opened.new_ids.contains(id)),
+            (Origin::Kafka { .. }, None) => {
+                delivery.foreign_id.as_ref().is_none_or(|id| opened.new_ids.contains(id))
+            }
         };
         if !there {
             *fate = Fate::Drop;
@@ -195,7 +202,12 @@ struct Handled {
     ran: Vec<Ran>,
 }
 
-async fn handle(setup: &mut Setup<'_>, runs: &Runs, batch: &[&Delivery], now_us: i64) -> Result<Handled, Failed> {
+async fn handle(
+    setup: &mut Setup<'_>,
+    runs: &Runs,
+    batch: &[&Delivery],
+    now_us: i64,
+) -> Result<Handled, Failed> {
     let mut handled = Handled::default();
     for Run { version, deliveries, sagas } in &runs.runs {
         let (session, setting) = (setup.take_session()?, setup.call(now_us, false));
@@ -212,7 +224,11 @@ async fn handle(setup: &mut Setup<'_>, runs: &Runs, batch: &[&Delivery], now_us:
             return Err(Fault::Guest(reason.into()).into());
         }
         handled.effects.append(called.effects, u32::try_from(deliveries.start).unwrap_or(u32::MAX));
-        handled.ran.push(Ran { version: version.clone(), handled: batch.len(), statements: called.statements });
+        handled.ran.push(Ran {
+            version: version.clone(),
+            handled: batch.len(),
+            statements: called.statements,
+        });
     }
     Ok(handled)
 }
@@ -228,7 +244,8 @@ fn keep_order(batch: &[&Delivery], outcomes: &[Outcome]) -> Result<(), Fault> {
             Outcome::Reject(reason) => (reason, Then::Hold),
         };
         let key = batch[place].correlation.as_deref();
-        let overtaken = key.is_some() && batch[place + 1..].iter().any(|later| later.shares_order_with(batch[place]));
+        let overtaken =
+            key.is_some() && batch[place + 1..].iter().any(|later| later.shares_order_with(batch[place]));
         if overtaken {
             culprits.push(Culprit { cause: place, reason: reason.clone(), then });
         }
@@ -239,8 +256,9 @@ fn keep_order(batch: &[&Delivery], outcomes: &[Outcome]) -> Result<(), Fault> {
 /// Culprits by their place in the work instead of in the call.
 pub(super) fn in_work(fault: Fault, running: &[usize]) -> Fault {
     let Fault::Culprits(culprits) = fault else { return fault };
-    let known =
-        culprits.into_iter().filter_map(|culprit| Some(Culprit { cause: *running.get(culprit.cause)?, ..culprit }));
+    let known = culprits
+        .into_iter()
+        .filter_map(|culprit| Some(Culprit { cause: *running.get(culprit.cause)?, ..culprit }));
     let mut culprits: Vec<Culprit> = known.collect();
     if culprits.is_empty() {
         return Fault::Guest("the plugin names culprits that are not in its batch".into());
@@ -251,8 +269,13 @@ pub(super) fn in_work(fault: Fault, running: &[usize]) -> Fault {
 }
 
 fn caused<'a>(delivery: &'a Delivery, digest: &'a str) -> Caused<'a> {
-    let mut cause =
-        Cause { kind: "kafka".into(), id: delivery.id.as_str().into(), topic: None, partition: None, offset: None };
+    let mut cause = Cause {
+        kind: "kafka".into(),
+        id: delivery.id.as_str().into(),
+        topic: None,
+        partition: None,
+        offset: None,
+    };
     match &delivery.origin {
         Origin::Kafka { topic, partition, offset } => {
             cause.topic = Some((&**topic).into());
@@ -282,7 +305,10 @@ impl Book<'_> {
                 self.closing.ignore(delivery.source(), delivery.correlation.clone(), reason.clone());
             }
             Outcome::Retry { after_ms, reason } => {
-                self.set_aside(delivery, &Aside { reason: reason.clone(), then: Then::RetryAfterMs(*after_ms) });
+                self.set_aside(
+                    delivery,
+                    &Aside { reason: reason.clone(), then: Then::RetryAfterMs(*after_ms) },
+                );
             }
             Outcome::Reject(reason) => {
                 self.set_aside(delivery, &Aside { reason: reason.clone(), then: Then::Hold });

@@ -56,7 +56,9 @@ impl Fault {
     pub fn of(error: &sqlx::Error) -> Self {
         match error.as_database_error().and_then(|e| e.code()) {
             Some(code) if code == "SG100" || code == "SG103" => Self::LaneLost,
-            Some(code) if !is_environment(&code) && !is_environment_of_host(&code) => Self::Guest(error.to_string()),
+            Some(code) if !is_environment(&code) && !is_environment_of_host(&code) => {
+                Self::Guest(error.to_string())
+            }
             _ => Self::Environment(error.to_string()),
         }
     }

@@ -114,8 +114,10 @@ pub async fn open(
     opening: &Opening,
 ) -> Result<Opened, Fault> {
     let statement = statement(chain, lease_ms, opening);
-    let rows =
-        sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(connection).await.map_err(|error| Fault::of(&error))?;
+    let rows = sqlx::raw_sql(AssertSqlSafe(statement))
+        .fetch_all(connection)
+        .await
+        .map_err(|error| Fault::of(&error))?;
     let mut opened = Opened::default();
     for row in &rows {
         take(row, &mut opened).map_err(|error| Fault::of(&error))?;
@@ -155,8 +157,9 @@ fn live_saga(row: &PgRow) -> Result<LiveSaga, sqlx::Error> {
     })
 }
 
-/// A simple query takes no parameters: numbers are ours, texts are quoted. An array is one literal, which Postgres
-/// reads faster than a list of constants. The token is not in it: statement text can be seen by other sessions of the role.
+/// A simple query takes no parameters: numbers are ours, texts are quoted. An array is one literal, which
+/// Postgres reads faster than a list of constants. The token is not in it: statement text can be seen by
+/// other sessions of the role.
 fn statement(chain: &Chain, lease_ms: u32, opening: &Opening) -> String {
     let Opening { sources, saga_keys, held, timers, foreign_ids, request_keys } = opening;
     let mut sql = String::with_capacity(256 + sources.len() * 96 + saga_keys.len() * 40);

@@ -18,7 +18,9 @@ pub(super) fn mark(sagas: &[LiveSaga], causes: &[Caused<'_>], now_us: i64, effec
         if caused.cause.kind != "deadline" {
             continue;
         }
-        let due = sagas.iter().find(|saga| deadline_id(&saga.saga_type, &saga.key, saga.revision) == caused.cause.id);
+        let due = sagas
+            .iter()
+            .find(|saga| deadline_id(&saga.saga_type, &saga.key, saga.revision) == caused.cause.id);
         let Some(saga) = due else { continue };
         let moved = effects.transitions.iter().any(|t| t.saga_type == saga.saga_type && t.key == saga.key);
         if moved {

@@ -36,7 +36,8 @@ pub struct Committed {
 /// # Errors
 /// Why it was rolled back; culprits by their place in `work`.
 pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, Fault> {
-    let request_keys = work.iter().filter_map(|pending| Some(pending.idempotency.as_ref()?.key.clone())).collect();
+    let request_keys =
+        work.iter().filter_map(|pending| Some(pending.idempotency.as_ref()?.key.clone())).collect();
     let opening = Opening { request_keys, ..Opening::default() };
     let chain = setup.chain;
     let mut laps = setup.stages.begin();
@@ -121,7 +122,10 @@ fn kept(pending: &Pending, opened: &Opened) -> Option<Answer> {
 
 /// Keeps the answer to what was done; a request that was refused may be mended and sent again.
 fn keep(pending: &Pending, response: &Response, closing: &mut Closing) {
-    let Some(Idempotency { key, hash }) = pending.idempotency.clone().filter(|_| response.status < 300) else { return };
+    let Some(Idempotency { key, hash }) = pending.idempotency.clone().filter(|_| response.status < 300)
+    else {
+        return;
+    };
     // Vectors, numbers and texts: nothing that could fail to encode.
     closing.keep_answer(key, hash, postcard::to_stdvec(response).unwrap_or_default());
 }

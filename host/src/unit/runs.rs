@@ -1,6 +1,6 @@
-//! Which version handles what in a unit. A saga in flight stays with the version that began it; everything else is the
-//! active one's. One transaction may so hold several versions, one instance each, one after the other. Deliveries of a
-//! key meet the version of that key's saga, in their order.
+//! Which version handles what in a unit. A saga in flight stays with the version that began it; everything
+//! else is the active one's. One transaction may so hold several versions, one instance each, one after the
+//! other. Deliveries of a key meet the version of that key's saga, in their order.
 
 use std::{ops::Range, sync::Arc};
 
@@ -41,8 +41,8 @@ impl Runs {
     /// Shares the deliveries at `places` of `work` out.
     ///
     /// # Errors
-    /// [`Fault::Unloaded`] for a version that must be loaded first, [`Fault::Culprits`] by their place in `work` where it
-    /// cannot be.
+    /// [`Fault::Unloaded`] for a version that must be loaded first, [`Fault::Culprits`] by their place in
+    /// `work` where it cannot be.
     pub(super) fn of(
         service: &Service,
         active: &Arc<Running>,
@@ -51,7 +51,8 @@ impl Runs {
         sagas: Vec<LiveSaga>,
     ) -> Result<Self, Fault> {
         let mut shares = Shares { versions: vec![active.clone()], some_refused: false };
-        let of_sagas = sagas.iter().map(|saga| shares.share_of(service, saga)).collect::<Result<Vec<_>, _>>()?;
+        let of_sagas =
+            sagas.iter().map(|saga| shares.share_of(service, saga)).collect::<Result<Vec<_>, _>>()?;
         if shares.versions.len() == 1 && !shares.some_refused {
             let run = Run { version: active.clone(), deliveries: 0..places.len(), sagas: 0..sagas.len() };
             let runs = if places.is_empty() { Vec::new() } else { vec![run] };
@@ -85,9 +86,13 @@ impl Runs {
     ) -> Self {
         deliveries.sort_by_key(|(run, _)| *run);
         sagas.sort_by_key(|(run, _)| *run);
-        let run =
-            |(place, version)| Run { version, deliveries: range(&deliveries, place), sagas: range(&sagas, place) };
-        let runs = versions.into_iter().enumerate().map(run).filter(|run| !run.deliveries.is_empty()).collect();
+        let run = |(place, version)| Run {
+            version,
+            deliveries: range(&deliveries, place),
+            sagas: range(&sagas, place),
+        };
+        let runs =
+            versions.into_iter().enumerate().map(run).filter(|run| !run.deliveries.is_empty()).collect();
         Self {
             runs,
             deliveries: deliveries.into_iter().map(|(_, place)| place).collect(),
@@ -97,7 +102,10 @@ impl Runs {
 
     /// The digest of the version that handles the delivery at `cause` of [`Self::deliveries`].
     pub(super) fn digest(&self, cause: usize) -> &str {
-        self.runs.iter().find(|run| run.deliveries.contains(&cause)).map_or("", |run| &run.version.version.digest)
+        self.runs
+            .iter()
+            .find(|run| run.deliveries.contains(&cause))
+            .map_or("", |run| &run.version.version.digest)
     }
 }
 

@@ -105,7 +105,8 @@ mod tests {
     fn two_relays_of_one_stream_pass_as_one() {
         let mut seen = Seen::default();
         let merged = [1, 2, 1, 3, 2, 3, 4, 5, 4, 5];
-        let new: Vec<i64> = merged.into_iter().filter(|unit| seen.note(&mark(&format!("d:1:7:{unit}:0")))).collect();
+        let new: Vec<i64> =
+            merged.into_iter().filter(|unit| seen.note(&mark(&format!("d:1:7:{unit}:0")))).collect();
         assert_eq!(new, [1, 2, 3, 4, 5]);
     }
 

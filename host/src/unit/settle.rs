@@ -31,8 +31,8 @@ pub struct Setting<'a> {
     pub database: &'a str,
     /// The plugin.
     pub plugin: &'a str,
-    /// Microseconds since 1970, read when the plugin has all its row locks: what was decided later on a row is then sent
-    /// under a later time, whichever lane decides, or host as far as the clocks agree.
+    /// Microseconds since 1970, read when the plugin has all its row locks: what was decided later on a row
+    /// is then sent under a later time, whichever lane decides, or host as far as the clocks agree.
     pub now_us: i64,
     /// Partition counts.
     pub topics: &'a Topics,
@@ -71,7 +71,12 @@ pub struct Settled {
 
 /// Turns effects into records and adds the rest to `closing`.
 #[must_use]
-pub fn settle(setting: &Setting<'_>, effects: Effects, causes: &[Caused<'_>], closing: &mut Closing) -> Settled {
+pub fn settle(
+    setting: &Setting<'_>,
+    effects: Effects,
+    causes: &[Caused<'_>],
+    closing: &mut Closing,
+) -> Settled {
     let at = rfc3339(setting.now_us);
     let mut sent = Vec::with_capacity(effects.published.len());
     let mut records = Vec::with_capacity(effects.published.len());
@@ -123,7 +128,13 @@ impl SharedHeaders {
 }
 
 /// CloudEvents 1.0, Kafka binary mode, and W3C Trace Context.
-fn record(setting: &Setting<'_>, shared: &SharedHeaders, outgoing: Outgoing, index: usize, trace: Trace) -> Record {
+fn record(
+    setting: &Setting<'_>,
+    shared: &SharedHeaders,
+    outgoing: Outgoing,
+    index: usize,
+    trace: Trace,
+) -> Record {
     let id = format!("{}:{index}", setting.unit);
     let partitions = setting.topics.partitions(&outgoing.topic);
     let partition = match &outgoing.key {
@@ -152,7 +163,8 @@ fn record(setting: &Setting<'_>, shared: &SharedHeaders, outgoing: Outgoing, ind
 
 /// A span id that a repeat of the unit's record would have again: FNV-1a of the message id.
 fn span(id: &str) -> u64 {
-    id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    id.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 struct Log<'a> {
@@ -241,7 +253,11 @@ fn advance(log: &Log<'_>, transitions: Vec<Transition>, closing: &mut Closing) -
     let mut ended = Vec::new();
     for step in steps {
         if let Standing::Ended(_, answer) = &step.then {
-            ended.push(Ended { saga_type: step.saga_type.clone(), key: step.key.clone(), answer: answer.clone() });
+            ended.push(Ended {
+                saga_type: step.saga_type.clone(),
+                key: step.key.clone(),
+                answer: answer.clone(),
+            });
         }
         closing.step(step);
     }

@@ -1,4 +1,5 @@
-//! Where the units of a lane spend their time, added up. What is told of a lone message is told of each stop on its way.
+//! Where the units of a lane spend their time, added up. What is told of a lone message is told of each stop
+//! on its way.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

@@ -27,8 +27,9 @@ async fn refusal(engine: &Engine, bytes: &[u8], policy: &str) -> Option<String> 
 fn patched(from: &str, to: &str) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
     let mut component = guest::in_mood("good");
-    let places: Vec<usize> =
-        (0..component.len() - from.len()).filter(|place| component[*place..].starts_with(from.as_bytes())).collect();
+    let places: Vec<usize> = (0..component.len() - from.len())
+        .filter(|place| component[*place..].starts_with(from.as_bytes()))
+        .collect();
     assert!(!places.is_empty(), "no {from} in the component");
     for place in places {
         component[place..place + to.len()].copy_from_slice(to.as_bytes());
@@ -36,8 +37,8 @@ fn patched(from: &str, to: &str) -> Vec<u8> {
     component
 }
 
-/// Where each section ends, up to the last but custom ones, without which nothing is missing: an id, a length in LEB128, the
-/// content. <https://github.com/WebAssembly/component-model/blob/main/design/mvp/Binary.md>
+/// Where each section ends, up to the last but custom ones, without which nothing is missing: an id, a length
+/// in LEB128, the content. <https://github.com/WebAssembly/component-model/blob/main/design/mvp/Binary.md>
 fn section_ends(component: &[u8]) -> Vec<usize> {
     let mut ends = vec![8];
     let (mut place, mut needed) = (8, 0);
@@ -89,9 +90,19 @@ async fn each_says_what_is_wrong_with_it() {
             "imports wasi:sockets/tcps@0.2.0: a plugin reaches the world through saga:plugin only",
         ),
         ("a trap", guest::in_mood("trap"), POLICY, "describe() failed: panicked at"),
-        ("a loop", guest::in_mood("loop"), POLICY, "describe() failed: runs longer than guest_ms_max = 100 ms"),
+        (
+            "a loop",
+            guest::in_mood("loop"),
+            POLICY,
+            "describe() failed: runs longer than guest_ms_max = 100 ms",
+        ),
         ("a gibibyte", guest::in_mood("huge"), POLICY, "over memory_mib_max = 16"),
-        ("a topic", good.clone(), &no_topic, "subscribes to misbehaviour-topic, which misbehaving.toml does not grant"),
+        (
+            "a topic",
+            good.clone(),
+            &no_topic,
+            "subscribes to misbehaviour-topic, which misbehaving.toml does not grant",
+        ),
         ("an output", good.clone(), &no_output, "misbehaving.toml does not grant. Add it to [kafka] write"),
         ("a route", good.clone(), &no_route, "misbehaving.toml does not grant. Add it to [http] routes"),
         ("another name", good.clone(), &other_name, "must be the name of the file"),
@@ -155,7 +166,12 @@ async fn what_lies_in_the_folder_disturbs_nobody() {
         Ok(())
     })
     .await;
-    Request::post("/misbehave/not", String::new()).send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
+    Request::post("/misbehave/not", String::new())
+        .send(target.http().unwrap())
+        .await
+        .unwrap()
+        .expect(201)
+        .unwrap();
     host.stop().await.unwrap();
     stack.give_back();
 }
@@ -173,7 +189,12 @@ async fn a_bad_file_at_the_start_leaves_the_active_version_running() {
     let host = host::run(target, &plugins).await;
     assert_eq!(host::active(target, PLUGIN).await.unwrap(), good);
     assert!(host::cli(target, &["plugins"]).contains("describe() failed: panicked at"));
-    Request::post("/misbehave/not", String::new()).send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
+    Request::post("/misbehave/not", String::new())
+        .send(target.http().unwrap())
+        .await
+        .unwrap()
+        .expect(201)
+        .unwrap();
     host.stop().await.unwrap();
     stack.give_back();
 }

@@ -1,4 +1,5 @@
-//! A new version that fails again and again is taken away by itself; what it held is handled by the one before.
+//! A new version that fails again and again is taken away by itself; what it held is handled by the one
+//! before.
 
 use anyhow::{Context, ensure};
 use saga_bench::{
@@ -56,7 +57,8 @@ async fn a_version_that_fails_at_everything_is_put_back_and_nothing_is_lost() {
         let shown = get(target, &format!("/v1/plugins/{PLUGIN}")).await?;
         let versions = shown["versions"].as_array().context("no versions")?;
         ensure!(versions[0]["digest"] == good.as_str(), "{shown}");
-        let rejected = versions.iter().find(|version| version["state"] == "rejected").context("none is rejected")?;
+        let rejected =
+            versions.iter().find(|version| version["state"] == "rejected").context("none is rejected")?;
         Ok(rejected["reason"].as_str().unwrap_or_default().to_owned())
     })
     .await;

@@ -22,7 +22,8 @@ fn plain(cell: &str) -> &str {
 
 /// The cells of each line, without what aligns them.
 fn table(text: &str) -> Vec<String> {
-    let cells = text.lines().map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(plain));
+    let cells =
+        text.lines().map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(plain));
     cells.map(|cells| cells.collect::<Vec<_>>().join(" | ")).collect()
 }
 
@@ -30,12 +31,12 @@ fn table(text: &str) -> Vec<String> {
 async fn plugins_are_listed() {
     let (_turn, target) = host::shared().await;
     let mut expected = vec![
-        "NAME | VERSION | DIGEST | STATE | SINCE | UNITS | DELIVERIES | STATEMENTS | ERRORS | IN FLIGHT".to_owned(),
+        "NAME | VERSION | DIGEST | STATE | SINCE | UNITS | DELIVERIES | STATEMENTS | ERRORS | IN FLIGHT"
+            .to_owned(),
     ];
-    expected.extend(
-        host::PLUGINS
-            .map(|name| format!("{name} | 0.1.0 | digest | active | age | count | count | count | count | count")),
-    );
+    expected.extend(host::PLUGINS.map(|name| {
+        format!("{name} | 0.1.0 | digest | active | age | count | count | count | count | count")
+    }));
     assert_eq!(table(&cli(&target, &["plugins"])), expected);
 }
 
@@ -44,12 +45,16 @@ async fn a_saga_is_told_from_cause_to_effect() {
     let (_turn, target) = host::shared().await;
     let product = product(&target, 3).await;
     let order = Request::post("/orders", format!(r#"{{"productId":{product},"orderQty":2}}"#));
-    let reply = order.header("Prefer", "wait=30").send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
+    let reply =
+        order.header("Prefer", "wait=30").send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
     let id = reply.member("orderId").unwrap().as_str().unwrap().to_owned();
     let shown = cli(&target, &["saga", &id]);
     let (head, timeline) = shown.split_once("TIME").unwrap();
     assert!(head.starts_with(&format!("order {id}  completed, state SAGA_COMPLETE, began ")), "{head}");
-    assert!(head.contains("\norder-orchestrator ") && head.contains(&format!(r#""productId":{product}"#)), "{head}");
+    assert!(
+        head.contains("\norder-orchestrator ") && head.contains(&format!(r#""productId":{product}"#)),
+        "{head}"
+    );
     let told = table(timeline);
     assert_eq!(told[0], "EVENT | STATE | BY | CAUSE | SENT");
     assert!(told[1].starts_with("time | SAGA_BEGUN | SAGA_STARTED | digest | request "), "{shown}");

@@ -110,7 +110,8 @@ async fn none_left(target: &Target, database: &str, statement: &'static str) {
 async fn one_by_one(target: &Target, sagas: usize) {
     let product = flow::product(target, sagas).await;
     for number in 0..sagas {
-        let (qty, expected) = if number % ONE_REJECTED_IN == 0 { (sagas + 1, "CANCELLED") } else { (1, "CONFIRMED") };
+        let (qty, expected) =
+            if number % ONE_REJECTED_IN == 0 { (sagas + 1, "CANCELLED") } else { (1, "CONFIRMED") };
         let order = Request::post("/orders", format!(r#"{{"productId":{product},"orderQty":{qty}}}"#));
         let reply = order.header("Prefer", "wait=30").send(target.http().unwrap()).await.unwrap();
         assert_eq!(reply.expect(201).unwrap().member("orderStatus").unwrap(), expected);
@@ -132,7 +133,8 @@ fn alone(few: &Run, more: &Run) -> Vec<(String, f64)> {
     for (few, more) in few.lanes.iter().zip(&more.lanes) {
         let (plugin, units) = (few.plugin, more.units - few.units);
         assert_eq!(units, more.deliveries - few.deliveries, "a unit of {plugin} had more than one delivery");
-        let each = |count: fn(&Passed) -> u64| (count(&more.passed) - count(&few.passed)) as f64 / MORE as f64;
+        let each =
+            |count: fn(&Passed) -> u64| (count(&more.passed) - count(&few.passed)) as f64 / MORE as f64;
         costs.push((format!("{plugin}_transactions"), each(|passed| passed.transactions)));
         costs.push((format!("{plugin}_round_trips"), each(|passed| passed.round_trips)));
         costs.push((format!("{plugin}_bytes_to_postgres"), each(|passed| passed.bytes)));

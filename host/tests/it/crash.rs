@@ -1,5 +1,6 @@
-//! The host dies as by `kill -9` at each fault point, in a lane of requests and in one of records. What the unit had
-//! done is there or not, as the point has it; the next host brings every order to its end, and every invariant holds.
+//! The host dies as by `kill -9` at each fault point, in a lane of requests and in one of records. What the
+//! unit had done is there or not, as the point has it; the next host brings every order to its end, and every
+//! invariant holds.
 //!
 //! ```text
 //!  a plugin alone in its host ──✗ fault point ── what is in Postgres and Kafka ── all plugins, no fault ── invariants

@@ -1,4 +1,5 @@
-//! A saga whose reply does not come: it is shown as overdue, never compensated, and completed by the late reply.
+//! A saga whose reply does not come: it is shown as overdue, never compensated, and completed by the late
+//! reply.
 
 use anyhow::ensure;
 use saga_bench::caller::Request;
@@ -27,7 +28,8 @@ async fn an_overdue_saga_is_shown_and_completed_by_a_late_reply() {
     std::fs::write(policy, hurried).unwrap();
     let host = host::run(target, &plugins).await;
     let body = format!(r#"{{"productId":{product},"orderQty":1}}"#);
-    let reply = Request::post("/orders", body).send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
+    let reply =
+        Request::post("/orders", body).send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
     let order = reply.member("orderId").unwrap().as_str().unwrap().to_owned();
     let saga = format!("/v1/sagas/order/{order}");
     eventually(async || {

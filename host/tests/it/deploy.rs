@@ -32,7 +32,8 @@ async fn digests(target: &Target, order: &str) -> anyhow::Result<BTreeSet<String
     Ok(steps.iter().filter_map(|step| step["digest"].as_str()).map(str::to_owned).collect())
 }
 
-/// One client: orders one after the other until it is told to stop, each accepted at once and followed to its end.
+/// One client: orders one after the other until it is told to stop, each accepted at once and followed to its
+/// end.
 async fn client(target: Target, product: i64, swapped: CancellationToken) -> anyhow::Result<Vec<String>> {
     let mut orders = Vec::new();
     let mut after = 0;
@@ -97,7 +98,8 @@ async fn a_file_that_is_no_component_leaves_the_old_one_running_and_tells_why() 
         let plugins = shown["plugins"].as_array().context("no plugins")?;
         let plugin = plugins.iter().find(|plugin| plugin["name"] == "inventory-command").context("gone")?;
         let versions = plugin["versions"].as_array().context("no versions")?;
-        let rejected = versions.iter().find(|version| version["state"] == "rejected").context("not rejected yet")?;
+        let rejected =
+            versions.iter().find(|version| version["state"] == "rejected").context("not rejected yet")?;
         Ok(rejected["reason"].as_str().unwrap_or_default().to_owned())
     })
     .await;
@@ -128,10 +130,15 @@ async fn a_rollback_outlasts_a_restart_although_the_newer_file_lies_there() {
     let host = host::run(target, &plugins).await;
     let plugin = "inventory-command";
     let first = active(target, plugin).await.unwrap();
-    assert!(host::cli_refuses(target, &["rollback", plugin]).contains("no version of inventory-command before"));
+    assert!(
+        host::cli_refuses(target, &["rollback", plugin]).contains("no version of inventory-command before")
+    );
     let second = swap(target, &plugins, plugin, &first).await;
     let said = host::cli(target, &["rollback", plugin]);
-    assert!(said.contains(&format!("{}… (0.1.0) active, was {}…; generation 3", &first[..6], &second[..6])), "{said}");
+    assert!(
+        said.contains(&format!("{}… (0.1.0) active, was {}…; generation 3", &first[..6], &second[..6])),
+        "{said}"
+    );
     product(target, 7).await;
     edit_policy(&plugins, plugin);
     eventually(async || {
@@ -148,9 +155,14 @@ async fn a_rollback_outlasts_a_restart_although_the_newer_file_lies_there() {
     host::cli(target, &["rollback", plugin, "--to", &second[..12]]);
     assert_eq!(active(target, plugin).await.unwrap(), second);
     assert!(host::cli_refuses(target, &["rollback", plugin, "--to", &second]).contains("active already"));
-    assert!(host::cli_refuses(target, &["rollback", plugin, "--to", "00000000"]).contains("no version 00000000 of"));
+    assert!(
+        host::cli_refuses(target, &["rollback", plugin, "--to", "00000000"])
+            .contains("no version 00000000 of")
+    );
     for nonsense in ["", "nonsense", "%"] {
-        assert!(host::cli_refuses(target, &["rollback", plugin, "--to", nonsense]).contains("hexadecimal digits"));
+        assert!(
+            host::cli_refuses(target, &["rollback", plugin, "--to", nonsense]).contains("hexadecimal digits")
+        );
     }
     let third = swap(target, &plugins, plugin, &second).await;
     assert_ne!(third, first);

@@ -17,7 +17,8 @@ use sqlx::{AssertSqlSafe, Connection};
 
 use crate::support;
 
-const LIMITS: SqlLimits = SqlLimits { rows_max: 1_000, result_bytes_max: 100_000, distinct_statements_max: 50 };
+const LIMITS: SqlLimits =
+    SqlLimits { rows_max: 1_000, result_bytes_max: 100_000, distinct_statements_max: 50 };
 const UNIT_MS_MAX: u32 = 300;
 
 fn policy(name: &str) -> Policy {
@@ -39,11 +40,16 @@ impl House {
         let server = Server::new(&support::postgres_url()).unwrap();
         let mark = uuid::Uuid::new_v4().simple().to_string();
         let database = server.database(&format!("isolation_{tag}_{mark}"));
-        let role =
-            |plugin: &str| PluginRole { plugin: plugin.to_owned(), name: format!("plugin_{plugin}_{}", &mark[..8]) };
+        let role = |plugin: &str| PluginRole {
+            plugin: plugin.to_owned(),
+            name: format!("plugin_{plugin}_{}", &mark[..8]),
+        };
         let roles = [role("ours"), role("theirs")];
         for role in &roles {
-            server.provision(&database, role, &alone(&migrations(&role.plugin)), MigrationsMode::Apply).await.unwrap();
+            server
+                .provision(&database, role, &alone(&migrations(&role.plugin)), MigrationsMode::Apply)
+                .await
+                .unwrap();
         }
         let chains = [
             claim_slot(&database, &roles[0], "kafka", "test").await.unwrap(),
@@ -77,7 +83,9 @@ impl House {
 
     async fn integer(&mut self, sql: &str) -> i64 {
         let columns = self.attempt(sql).await.unwrap();
-        let [Column { values: Values::Integers(list), .. }] = columns.as_slice() else { panic!("{columns:?}") };
+        let [Column { values: Values::Integers(list), .. }] = columns.as_slice() else {
+            panic!("{columns:?}")
+        };
         list[0]
     }
 
@@ -88,7 +96,10 @@ impl House {
         let drop = format!("DROP DATABASE {} WITH (FORCE)", self.database.name);
         sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut admin).await.unwrap();
         for role in &self.roles {
-            sqlx::raw_sql(AssertSqlSafe(format!("DROP ROLE {}", role.name))).execute(&mut admin).await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(format!("DROP ROLE {}", role.name)))
+                .execute(&mut admin)
+                .await
+                .unwrap();
         }
     }
 }
@@ -121,7 +132,12 @@ async fn a_guest_cannot_lift_its_limits() {
         )
         .await;
     house.refused("SG003", &["SET ROLE postgres", "SET statement_timeout = 0", "RESET ALL", "COMMIT"]).await;
-    house.refused("57014", &["SELECT pg_sleep(20)::text", "SELECT count(*) FROM generate_series(1, 1e12::int8)"]).await;
+    house
+        .refused(
+            "57014",
+            &["SELECT pg_sleep(20)::text", "SELECT count(*) FROM generate_series(1, 1e12::int8)"],
+        )
+        .await;
     house.end().await;
 }
 
@@ -141,7 +157,12 @@ async fn a_guest_creates_nothing() {
             ],
         )
         .await;
-    house.refused("SG003", &["CREATE TABLE a (a int)", "CREATE FUNCTION f() RETURNS int", "COPY ours TO STDOUT"]).await;
+    house
+        .refused(
+            "SG003",
+            &["CREATE TABLE a (a int)", "CREATE FUNCTION f() RETURNS int", "COPY ours TO STDOUT"],
+        )
+        .await;
     house.end().await;
 }
 
@@ -214,7 +235,11 @@ async fn what_a_later_migration_creates_can_be_used() {
     let mut migrations = migrations("ours");
     let sql = "CREATE TABLE later (id serial PRIMARY KEY, note text)".to_owned();
     migrations.push(Migration { name: "0002_later.sql".into(), sql });
-    house.server.provision(&house.database, &house.roles[0], &alone(&migrations), MigrationsMode::Apply).await.unwrap();
+    house
+        .server
+        .provision(&house.database, &house.roles[0], &alone(&migrations), MigrationsMode::Apply)
+        .await
+        .unwrap();
     assert_eq!(house.integer("INSERT INTO later (note) VALUES ('a') RETURNING id").await, 1);
     assert_eq!(house.integer("INSERT INTO ours (qty) VALUES (1) RETURNING id").await, 1);
     house.refused(DENIED, &["SELECT setval('later_id_seq', 9)"]).await;
@@ -232,7 +257,8 @@ async fn a_migration_that_takes_away_waits_until_no_saga_of_an_earlier_version_i
     let migration = |name: &str, sql: &str| Migration { name: name.into(), sql: sql.into() };
     let mut all = migrations("ours");
     all.push(migration("0002_wider.sql", "ALTER TABLE ours ADD COLUMN note text"));
-    let begin = "INSERT INTO saga.saga_live (type, key, plugin, version, revision, state, data, began, next_at, log)
+    let begin =
+        "INSERT INTO saga.saga_live (type, key, plugin, version, revision, state, data, began, next_at, log)
                  VALUES ('order', 'k', 'ours', 'first', 1, 's', '{}', now(), now(), '')";
     sqlx::query(begin).execute(&house.database.admin).await.unwrap();
     let provision = async |all: &[Migration]| {

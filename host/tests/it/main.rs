@@ -1,5 +1,5 @@
-//! Against a real Postgres and a real Kafka, which the development stack starts; the host runs as the process that a
-//! user runs. No test depends on another, and none sleeps: each waits for what it can see.
+//! Against a real Postgres and a real Kafka, which the development stack starts; the host runs as the process
+//! that a user runs. No test depends on another, and none sleeps: each waits for what it can see.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 

@@ -1,5 +1,5 @@
-//! A plugin can stop, loop, allocate or lie: only the request or record that made it do so fails, and the host says why.
-//! The rest of its batch, other plugins and the host go on.
+//! A plugin can stop, loop, allocate or lie: only the request or record that made it do so fails, and the
+//! host says why. The rest of its batch, other plugins and the host go on.
 
 use std::path::{Path, PathBuf};
 
@@ -56,14 +56,18 @@ async fn misbehave(target: Target, how: &str) -> Reply {
     Request::post(format!("/misbehave/{how}"), "{}").send(target.http().unwrap()).await.unwrap()
 }
 
-/// The caller learns that the service failed and under which id the log has the reason; the log names plugin and limit.
-/// A plugin that is not stopped in time would be another answer: 503.
+/// The caller learns that the service failed and under which id the log has the reason; the log names plugin
+/// and limit. A plugin that is not stopped in time would be another answer: 503.
 fn blamed(reply: Reply, says: &str, log: &Path) {
     let reply = reply.expect_problem(&[500], "the service failed on this request; nothing was done").unwrap();
     let id = reply.member("requestId").unwrap().as_str().unwrap().to_owned();
     let log = std::fs::read_to_string(log).unwrap();
     let line = log.lines().find(|line| line.contains(&id)).unwrap_or_else(|| panic!("no {id} in the log"));
-    assert!(line.contains(says) && line.contains(PLUGIN) && line.contains("ERROR"), "{}: {line}", reply.asked);
+    assert!(
+        line.contains(says) && line.contains(PLUGIN) && line.contains("ERROR"),
+        "{}: {line}",
+        reply.asked
+    );
 }
 
 /// Waits until a statement of the plugin sleeps: what comes now is handled together, when it has ended.
@@ -81,7 +85,10 @@ async fn asleep(target: &Target) {
 }
 
 fn a_batch_was_halved(log: &Path) {
-    assert!(std::fs::read_to_string(log).unwrap().contains("unit halved"), "none was in a batch with another");
+    assert!(
+        std::fs::read_to_string(log).unwrap().contains("unit halved"),
+        "none was in a batch with another"
+    );
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Postgres or Kafka is away for a while: nothing is lost, nobody is parked, and the host goes on without a restart.
+//! Postgres or Kafka is away for a while: nothing is lost, nobody is parked, and the host goes on without a
+//! restart.
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -10,8 +11,7 @@ use crate::support::{
 
 const PLACED: &str = "SELECT count(*) FROM public.customer_order";
 /// Some session of a lane.
-const SESSION: &str =
-    "SELECT pid::bigint FROM pg_stat_activity WHERE usename = 'plugin_inventory_command' ORDER BY pid LIMIT 1";
+const SESSION: &str = "SELECT pid::bigint FROM pg_stat_activity WHERE usename = 'plugin_inventory_command' ORDER BY pid LIMIT 1";
 
 #[tokio::test]
 async fn postgres_crashes_and_recovers() {

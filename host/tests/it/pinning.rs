@@ -54,7 +54,8 @@ async fn replaced(target: &Target, plugin: &str, before: &str) -> String {
 async fn state(target: &Target, digest: &str) -> anyhow::Result<(String, i64)> {
     let shown = get(target, &format!("/v1/plugins/{PLUGIN}")).await?;
     let mut versions = shown["versions"].as_array().into_iter().flatten();
-    let version = versions.find(|version| version["digest"] == digest).with_context(|| format!("gone: {shown}"))?;
+    let version =
+        versions.find(|version| version["digest"] == digest).with_context(|| format!("gone: {shown}"))?;
     let sagas = version["sagasInFlight"].as_i64().context("no number")?;
     Ok((version["state"].as_str().unwrap_or_default().to_owned(), sagas))
 }
@@ -119,7 +120,8 @@ async fn a_policy_that_moves_sagas_has_the_active_version_end_them() {
     folder::add_plugin(&plugins, "inventory-command");
     reaches(target, DATABASE, ENDED, 1).await;
     let saga = get(target, &format!("/v1/sagas/order/{}", id(0))).await.unwrap();
-    let steps: Vec<_> = saga["timeline"].as_array().unwrap().iter().map(|step| step["digest"].as_str()).collect();
+    let steps: Vec<_> =
+        saga["timeline"].as_array().unwrap().iter().map(|step| step["digest"].as_str()).collect();
     assert_eq!((steps.first(), steps.last()), (Some(&Some(&*first)), Some(&Some(&*second))), "{saga}");
     host.stop().await.unwrap();
     stack.give_back();
@@ -196,7 +198,10 @@ async fn a_saga_waits_for_a_version_that_cannot_be_loaded() {
         })
         .await;
         let reason = waits["reason"].as_str().unwrap();
-        assert!(reason.contains("its saga stays with version") && reason.contains("not WebAssembly"), "{reason}");
+        assert!(
+            reason.contains("its saga stays with version") && reason.contains("not WebAssembly"),
+            "{reason}"
+        );
         host::cli(target, &["redrive", waits["id"].as_str().unwrap()]);
     }
     host.kill().await.unwrap();

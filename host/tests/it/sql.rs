@@ -14,7 +14,8 @@ use sqlx::{AssertSqlSafe, Connection};
 
 use crate::support;
 
-const LIMITS: SqlLimits = SqlLimits { rows_max: 1_000, result_bytes_max: 100_000, distinct_statements_max: 50 };
+const LIMITS: SqlLimits =
+    SqlLimits { rows_max: 1_000, result_bytes_max: 100_000, distinct_statements_max: 50 };
 
 /// A guest inside a transaction that is never committed.
 struct Guest(Session);
@@ -97,7 +98,10 @@ async fn every_type_comes_as_its_column() {
 async fn a_result_has_names_and_a_row_count() {
     let mut guest = Guest::new().await;
     let table = guest.query("SELECT 1 AS a, 'x' AS a FROM generate_series(1, 3)", vec![]).await.unwrap();
-    assert_eq!((table.rows, table.names.as_slice(), table.columns.len()), (3, &["a".into(), "a".into()][..], 2));
+    assert_eq!(
+        (table.rows, table.names.as_slice(), table.columns.len()),
+        (3, &["a".into(), "a".into()][..], 2)
+    );
     let empty = guest.query("SELECT 1 WHERE false", vec![]).await.unwrap();
     assert_eq!((empty.rows, empty.columns.len()), (0, 1));
 }
@@ -163,7 +167,9 @@ async fn one_statement_serves_a_batch() {
     let mut guest = Guest::new().await;
     guest.script("CREATE TYPE pg_temp.mood AS ENUM ('glad', 'sad')").await;
     guest.script("CREATE DOMAIN pg_temp.code AS text").await;
-    guest.script("CREATE TEMP TABLE t (id int PRIMARY KEY, qty int, mood pg_temp.mood, code pg_temp.code)").await;
+    guest
+        .script("CREATE TEMP TABLE t (id int PRIMARY KEY, qty int, mood pg_temp.mood, code pg_temp.code)")
+        .await;
     let inserted = guest
         .execute(
             "INSERT INTO t SELECT * FROM unnest($1::int[], $2::int[], $3::pg_temp.mood[], $4::pg_temp.code[])",
@@ -186,10 +192,14 @@ async fn one_statement_serves_a_batch() {
         .unwrap();
     assert_eq!(updated, 2);
     let read = guest
-        .column("SELECT qty FROM t WHERE id = ANY ($1) ORDER BY id", vec![many(Values::Integers(vec![1, 2, 3]))])
+        .column(
+            "SELECT qty FROM t WHERE id = ANY ($1) ORDER BY id",
+            vec![many(Values::Integers(vec![1, 2, 3]))],
+        )
         .await;
     assert!(read.contains("[10, 21, 31]"), "{read}");
-    let none = guest.query("SELECT qty FROM t WHERE id = ANY ($1)", vec![many(Values::Integers(vec![]))]).await;
+    let none =
+        guest.query("SELECT qty FROM t WHERE id = ANY ($1)", vec![many(Values::Integers(vec![]))]).await;
     assert_eq!(none.unwrap().rows, 0);
 }
 
@@ -274,7 +284,10 @@ async fn what_postgres_reports_comes_through() {
 #[tokio::test]
 async fn a_lost_connection_is_the_environments() {
     let mut guest = Guest::new().await;
-    let pid = sqlx::query_scalar::<_, i32>("SELECT pg_backend_pid()").fetch_one(&mut guest.0.connection).await.unwrap();
+    let pid = sqlx::query_scalar::<_, i32>("SELECT pg_backend_pid()")
+        .fetch_one(&mut guest.0.connection)
+        .await
+        .unwrap();
     let mut other = support::postgres().await;
     sqlx::query("SELECT pg_terminate_backend($1)").bind(pid).execute(&mut other).await.unwrap();
     let error = guest.query("SELECT 1", vec![]).await.unwrap_err();

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use saga_bench::{caller::Request, demo::component, host_process::HostProcess, target::Target, topic::groups};
+use saga_bench::{
+    caller::Request, demo::component, host_process::HostProcess, target::Target, topic::groups,
+};
 
 use crate::support::{
     SOON, eventually,
@@ -94,8 +96,8 @@ async fn a_host_that_stood_still_writes_nothing_when_it_goes_on() {
     pair.stack.give_back();
 }
 
-/// By itself the leader looks for commits once a second, and a host for ends every 200 ms: about half of these sagas end on the
-/// host that does not have the caller.
+/// By itself the leader looks for commits once a second, and a host for ends every 200 ms: about half of
+/// these sagas end on the host that does not have the caller.
 #[tokio::test]
 async fn hosts_tell_each_other_what_they_commit_and_end() {
     let pair = Pair::start().await;
@@ -104,7 +106,13 @@ async fn hosts_tell_each_other_what_they_commit_and_end() {
     for _ in 0..ONE_BY_ONE {
         let order = Request::post("/orders", format!(r#"{{"productId":{product},"orderQty":1}}"#));
         let began = Instant::now();
-        order.header("Prefer", "wait=30").send(pair.seconds.http().unwrap()).await.unwrap().expect(201).unwrap();
+        order
+            .header("Prefer", "wait=30")
+            .send(pair.seconds.http().unwrap())
+            .await
+            .unwrap()
+            .expect(201)
+            .unwrap();
         took.push(began.elapsed());
     }
     took.sort();
@@ -184,7 +192,10 @@ async fn a_host_that_cannot_run_the_active_version_leaves_the_work_to_the_other(
     let ready = async || Request::get("/readyz").send(second.admin()?).await;
     eventually(async || {
         let said = ready().await?.expect(503)?.text();
-        ensure!(said.contains("is the active version and cannot run here: order-orchestrator.toml"), "{said}");
+        ensure!(
+            said.contains("is the active version and cannot run here: order-orchestrator.toml"),
+            "{said}"
+        );
         Ok(())
     })
     .await;
@@ -202,7 +213,8 @@ async fn a_host_that_cannot_run_the_active_version_leaves_the_work_to_the_other(
     stack.give_back();
 }
 
-/// It leads the relay, and its policy does not grant what the new version, which comes in through the other host, asks for.
+/// It leads the relay, and its policy does not grant what the new version, which comes in through the other
+/// host, asks for.
 #[tokio::test]
 async fn a_leader_that_stands_still_leaves_deadlines_to_the_other_host() {
     let plugin = "order-orchestrator";

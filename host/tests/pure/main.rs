@@ -1,5 +1,5 @@
-//! What the pure parts of the path cost per message, against `costs.toml`: allocations, and instructions where the build is
-//! optimised. Neither is timed, and both are the same on a busy machine.
+//! What the pure parts of the path cost per message, against `costs.toml`: allocations, and instructions
+//! where the build is optimised. Neither is timed, and both are the same on a busy machine.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
@@ -53,11 +53,14 @@ fn instructions() {
             .args(["--exact", "one_part", "--ignored", "--test-threads=1"])
             .env(ONLY, part.name)
             .output()
-            .unwrap_or_else(|error| panic!("valgrind: {error}; install it, for example: apt-get install valgrind"));
+            .unwrap_or_else(|error| {
+                panic!("valgrind: {error}; install it, for example: apt-get install valgrind")
+            });
         let said = String::from_utf8_lossy(&valgrind.stderr);
         assert!(valgrind.status.success(), "{}: {said}", part.name);
         let counts = fs::read_to_string(out).unwrap();
-        let total = counts.lines().find_map(|line| line.strip_prefix("totals: ")).expect("Callgrind tells a total");
+        let total =
+            counts.lines().find_map(|line| line.strip_prefix("totals: ")).expect("Callgrind tells a total");
         total.trim().parse().unwrap()
     });
 }

@@ -133,10 +133,14 @@ fn kafka_record(number: usize) -> OwnedMessage {
         ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
         ("ce_id", format!("cmd-inventory:2:{EPOCH}:17:{number}")),
     ];
-    let add = |all: OwnedHeaders, (key, value): &(&str, String)| all.insert(Header { key, value: Some(value) });
+    let add =
+        |all: OwnedHeaders, (key, value): &(&str, String)| all.insert(Header { key, value: Some(value) });
     OwnedMessage::new(
         Some(
-            format!(r#"{{"orderId":"{id}","productId":7,"orderQty":2,"timestamp":"2026-11-22T19:28:00.123Z"}}"#).into(),
+            format!(
+                r#"{{"orderId":"{id}","productId":7,"orderQty":2,"timestamp":"2026-11-22T19:28:00.123Z"}}"#
+            )
+            .into(),
         ),
         Some(id.into_bytes()),
         TOPIC.to_owned(),
@@ -156,7 +160,11 @@ fn offset(number: usize) -> i64 {
 }
 
 fn subscription() -> Subscription {
-    Subscription { topic: TOPIC.to_owned(), correlation: Correlation::Json("/orderId".to_owned()), foreign_ids: false }
+    Subscription {
+        topic: TOPIC.to_owned(),
+        correlation: Correlation::Json("/orderId".to_owned()),
+        foreign_ids: false,
+    }
 }
 
 fn deliveries() -> Vec<Delivery> {

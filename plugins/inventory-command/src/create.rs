@@ -30,7 +30,11 @@ impl Input for NewStock {
 
     fn decode(request: &Request, context: &Context<'_>) -> Result<Self, Response> {
         let wanted: Wanted = request.json()?;
-        Ok(Self { place: context.place(), product: wanted.product_id.map(Positive::get), qty: wanted.qty.get() })
+        Ok(Self {
+            place: context.place(),
+            product: wanted.product_id.map(Positive::get),
+            qty: wanted.qty.get(),
+        })
     }
 }
 
@@ -64,7 +68,9 @@ impl Fold for CreateStock {
                 effects.publish(STOCK_CREATED, "stock-created", product_id, &value);
                 Response::created(format_args!("/stocks/{product_id}"), &value)
             }
-            (None, product) => Problem::new(409, format!("product {} exists", product.unwrap_or_default())).into(),
+            (None, product) => {
+                Problem::new(409, format!("product {} exists", product.unwrap_or_default())).into()
+            }
         }
     }
 
@@ -92,7 +98,8 @@ fn insert_own(db: &Db<'_>, inputs: &[&NewStock]) -> DbResult<Vec<(u32, i32)>> {
     numbers(found.rows()?)
 }
 
-/// Creates products under the next numbers. Some of the drawn ones may be taken, so fewer may be created than were asked for.
+/// Creates products under the next numbers. Some of the drawn ones may be taken, so fewer may be created than
+/// were asked for.
 fn insert_next(db: &Db<'_>, inputs: &[&NewStock], drawn: usize) -> DbResult<Vec<(u32, i32)>> {
     let found = db.query(
         "WITH drawn AS MATERIALIZED (
@@ -145,7 +152,8 @@ mod tests {
     fn own_numbers_and_next_ones() {
         let host = TestHost::default().answer([many([0]), many([501])]).answer([many([2]), many([7])]);
         let host = host.answer([many([3]), many([9])]);
-        let batch = [r#"{"qty":5,"productId":501}"#, r#"{"qty":6,"productId":501}"#, r#"{"qty":1}"#, r#"{"qty":2}"#];
+        let batch =
+            [r#"{"qty":5,"productId":501}"#, r#"{"qty":6,"productId":501}"#, r#"{"qty":1}"#, r#"{"qty":2}"#];
         let answers = requests(&define(), &host, &batch.map(request)).unwrap();
         assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [201, 409, 201, 201]);
         assert_eq!(text(&answers[0]), r#"{"productId":501,"currentQty":5}"#);
@@ -161,7 +169,9 @@ mod tests {
     fn what_does_not_fit_is_named_before_any_statement() {
         let host = TestHost::default();
         let (mut batch, mut named) = (vec![request("{}")], vec!["qty"]);
-        for number in ["0", "-1", "2147483648", "9223372036854775808", "1e40", "1.5", "\"1\"", "true", "null", "[1]"] {
+        for number in
+            ["0", "-1", "2147483648", "9223372036854775808", "1e40", "1.5", "\"1\"", "true", "null", "[1]"]
+        {
             batch.push(request(&format!(r#"{{"qty":{number}}}"#)));
             named.push("qty");
             if number != "null" {

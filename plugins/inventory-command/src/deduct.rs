@@ -35,9 +35,10 @@ fn decide(available: Option<i32>, order: &OrderCreated) -> Result<i32, String> {
     match available {
         _ if order.order_qty < 1 => Err(format!("a quantity of {} cannot be deducted", order.order_qty)),
         None => Err(format!("product {} does not exist", order.product_id)),
-        Some(available) if available < order.order_qty => {
-            Err(format!("product {} has {available} left, {} were ordered", order.product_id, order.order_qty))
-        }
+        Some(available) if available < order.order_qty => Err(format!(
+            "product {} has {available} left, {} were ordered",
+            order.product_id, order.order_qty
+        )),
         Some(available) => Ok(available - order.order_qty),
     }
 }
@@ -48,8 +49,8 @@ impl Fold for Deduct {
     type Input = Event<OrderCreated>;
     type Rows = (Claims<Uuid>, Stock);
 
-    /// Claims the orders and locks the stock in one statement. An order that another unit is deciding on just now is
-    /// waited for.
+    /// Claims the orders and locks the stock in one statement. An order that another unit is deciding on just
+    /// now is waited for.
     fn load(db: &Db<'_>, orders: &[Event<OrderCreated>]) -> DbResult<(Claims<Uuid>, Stock)> {
         let found = db.query(
             "WITH claimed AS (
@@ -81,7 +82,11 @@ impl Fold for Deduct {
         match decide(stock.get(&order.product_id).copied(), order) {
             Ok(left) => {
                 effects.publish(DEDUCTED, "inventory-deducted", order_id, &Deducted { order_id });
-                stock::update(stock, &StockValue { product_id: order.product_id, current_qty: left }, effects);
+                stock::update(
+                    stock,
+                    &StockValue { product_id: order.product_id, current_qty: left },
+                    effects,
+                );
             }
             Err(reason) => {
                 let rejected = Rejected { order_id, reason: &reason };
@@ -178,8 +183,9 @@ mod tests {
     #[test]
     fn a_batch_costs_two_statements() {
         let order = |n: u8| {
-            let value =
-                format!(r#"{{"orderId":"0193a1b2-0000-7000-8000-0000000000{n:02}","productId":7,"orderQty":1}}"#);
+            let value = format!(
+                r#"{{"orderId":"0193a1b2-0000-7000-8000-0000000000{n:02}","productId":7,"orderQty":1}}"#
+            );
             record(ORDER_CREATED, &value)
         };
         let batch: Vec<_> = (10..99).map(order).collect();

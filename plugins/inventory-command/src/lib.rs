@@ -1,4 +1,5 @@
-//! Owns the stock: creates and sets it (`POST /stocks`, `PATCH /stocks/{productId}`) and deducts orders from it.
+//! Owns the stock: creates and sets it (`POST /stocks`, `PATCH /stocks/{productId}`) and deducts orders from
+//! it.
 
 mod create;
 mod deduct;

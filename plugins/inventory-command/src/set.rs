@@ -1,6 +1,8 @@
 //! `PATCH /stocks/{productId}?qty=N`: sets the quantity of a product.
 
-use saga_plugin::{Context, Db, DbResult, Effects, Fold, Input, POSITIVE, Positive, Problem, Request, Response, keys};
+use saga_plugin::{
+    Context, Db, DbResult, Effects, Fold, Input, POSITIVE, Positive, Problem, Request, Response, keys,
+};
 
 use crate::stock::{self, Stock, StockValue};
 
@@ -67,7 +69,8 @@ mod tests {
 
     #[test]
     fn the_last_of_a_batch_wins_and_each_is_told() {
-        let set = |product, qty| Some(NewQuantity { product: Positive::new(product)?, qty: Positive::new(qty)? });
+        let set =
+            |product, qty| Some(NewQuantity { product: Positive::new(product)?, qty: Positive::new(qty)? });
         let inputs = [set(7, 42), set(8, 1), set(7, 43)].into_iter().flatten();
         let folded = fold::<SetStock>(Table::from_iter([(7, 5)]), inputs);
         assert_eq!(folded.answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200, 404, 200]);

@@ -100,7 +100,8 @@ mod tests {
 
     #[test]
     fn one_stock_and_many() {
-        let host = TestHost::default().answer([many([7]), many([0])]).answer([many([7, 8, 9]), many([0, 1, 2])]);
+        let host =
+            TestHost::default().answer([many([7]), many([0])]).answer([many([7, 8, 9]), many([0, 1, 2])]);
         assert_eq!(ask(&host, 1, "7", &[]).body, br#"{"productId":7,"currentQty":0}"#);
         let list = ask(&host, 0, "", &[("limit", "2")]);
         assert_eq!(list.body, br#"[{"productId":7,"currentQty":0},{"productId":8,"currentQty":1}]"#);
@@ -114,9 +115,13 @@ mod tests {
         for product in ["abc", "0", "-1", "1.0", "99999999999999999999"] {
             assert_eq!(ask(&host, 1, product, &[]).status, 404, "{product}");
         }
-        for (name, value) in [("limit", "0"), ("limit", "1001"), ("cursor", "abc"), ("cursor", "eyJhIjoxfQ")] {
+        for (name, value) in [("limit", "0"), ("limit", "1001"), ("cursor", "abc"), ("cursor", "eyJhIjoxfQ")]
+        {
             let response = ask(&host, 0, "", &[(name, value)]);
-            assert!(response.status == 400 && String::from_utf8_lossy(&response.body).contains(name), "{name}={value}");
+            assert!(
+                response.status == 400 && String::from_utf8_lossy(&response.body).contains(name),
+                "{name}={value}"
+            );
         }
         assert!(host.recorded().statements.is_empty());
     }

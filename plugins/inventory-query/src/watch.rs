@@ -103,8 +103,9 @@ mod tests {
         ] {
             let host = TestHost::default();
             let context = Context::new(&host, 1);
-            let news =
-                batch.iter().map(|(topic, quantity, at)| News::decode(&said(topic, *quantity, *at), &context).unwrap());
+            let news = batch
+                .iter()
+                .map(|(topic, quantity, at)| News::decode(&said(topic, *quantity, *at), &context).unwrap());
             let folded = fold::<Watch>(saga_plugin::Table::default(), news);
             assert_eq!(folded.rows.get(&7).unwrap().current_qty, expected, "{batch:?}");
         }
@@ -113,8 +114,11 @@ mod tests {
     #[test]
     fn two_topics_are_one_statement() {
         let host = TestHost::default();
-        let batch =
-            [said(STOCK_CREATED, 10, 0), record(STOCK_CREATED, r#"{"productId":"x"}"#), said(STOCK_UPDATED, 9, 0)];
+        let batch = [
+            said(STOCK_CREATED, 10, 0),
+            record(STOCK_CREATED, r#"{"productId":"x"}"#),
+            said(STOCK_UPDATED, 9, 0),
+        ];
         let outcomes = deliveries(&define(), &host, &batch, Vec::new()).unwrap();
         assert!(matches!(outcomes[..], [Outcome::Done, Outcome::Reject(_), Outcome::Done]));
         assert_eq!(host.recorded().statements.len(), 1);

@@ -1,6 +1,8 @@
 //! A notification comes: its text is kept as it is, under the order that it names.
 
-use saga_plugin::{Added, Context, Db, DbResult, Delivery, Effects, Fold, Input, Outcome, Timestamp, Uuid, many, one};
+use saga_plugin::{
+    Added, Context, Db, DbResult, Delivery, Effects, Fold, Input, Outcome, Timestamp, Uuid, many, one,
+};
 
 /// What a notification begins with.
 const KINDS: [&str; 2] = ["OrderConfirmed:", "OrderCancelled:"];

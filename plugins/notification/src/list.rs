@@ -69,8 +69,9 @@ mod tests {
         let host = TestHost::default()
             .answer([many([id]), many([message.clone()]), many([Timestamp(NOW_US)])])
             .answer([many::<Uuid>([]), many::<String>([]), many::<Timestamp>([])]);
-        let expected =
-            format!(r#"[{{"orderId":"{ID}","message":"{message}","receivedAt":"2026-11-22T19:28:00.123Z"}}]"#);
+        let expected = format!(
+            r#"[{{"orderId":"{ID}","message":"{message}","receivedAt":"2026-11-22T19:28:00.123Z"}}]"#
+        );
         assert_eq!(ask(&host, &[("orderId", &ID.to_uppercase())]).body, expected.into_bytes());
         assert_eq!(ask(&host, &[("orderId", ID)]).body, b"[]");
     }
@@ -79,7 +80,10 @@ mod tests {
     fn an_order_id_is_needed() {
         for query in [&[][..], &[("orderId", "abc")], &[("orderId", "")], &[("orderid", ID)]] {
             let response = ask(&TestHost::default(), query);
-            assert!(response.status == 400 && String::from_utf8_lossy(&response.body).contains("orderId"), "{query:?}");
+            assert!(
+                response.status == 400 && String::from_utf8_lossy(&response.body).contains("orderId"),
+                "{query:?}"
+            );
         }
     }
 }

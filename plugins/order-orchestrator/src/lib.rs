@@ -1,4 +1,5 @@
-//! Takes orders (`POST /orders`) and leads the saga of each to its end; shows its history (`GET /orders/{orderId}/events`).
+//! Takes orders (`POST /orders`) and leads the saga of each to its end; shows its history (`GET
+//! /orders/{orderId}/events`).
 
 mod events;
 mod order;

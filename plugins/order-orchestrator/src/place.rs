@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use saga_plugin::{
-    Claims, Context, Db, DbResult, Effects, Fold, Input, Positive, Problem, Request, Response, Table, Timestamp, Uuid,
-    keys, many, one,
+    Claims, Context, Db, DbResult, Effects, Fold, Input, Positive, Problem, Request, Response, Table,
+    Timestamp, Uuid, keys, many, one,
 };
 use serde::Deserialize;
 
@@ -63,7 +63,8 @@ impl Fold for PlaceOrder {
             return Problem::new(503, "the order is being placed just now; repeat the request").into();
         };
         if (placed.product_id, placed.order_qty) != (order.product_id, order.order_qty) {
-            return Problem::new(409, format!("order {id} was placed with another product or quantity")).into();
+            return Problem::new(409, format!("order {id} was placed with another product or quantity"))
+                .into();
         }
         if fresh.take(&id) {
             effects.begin::<OrderSaga>(id, placed);
@@ -148,8 +149,9 @@ mod tests {
         let made = Uuid(0x0193_a1b2_c3d4_7000_8000 << 48 | 1);
         let host = TestHost::default().answer([many([made])]);
         let (answers, asked) = run(host, &[r#"{"productId":7,"orderQty":2}"#]);
-        let body =
-            format!(r#"{{"orderId":"{made}","productId":7,"orderQty":2,"timestamp":"2026-11-22T19:28:00.123Z"}}"#);
+        let body = format!(
+            r#"{{"orderId":"{made}","productId":7,"orderQty":2,"timestamp":"2026-11-22T19:28:00.123Z"}}"#
+        );
         assert_eq!((answers[0].status, text(&answers[0])), (201, body.clone()));
         let location = answers[0].headers.iter().find(|header| header.name == "location").unwrap();
         assert_eq!(location.value, format!("/orders/{made}").into_bytes());
@@ -187,15 +189,28 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_named_before_any_statement() {
-        let mut cases =
-            vec![(r#"{"productId":7}"#.to_owned(), "orderQty"), (r#"{"orderQty":1}"#.to_owned(), "productId")];
-        for number in
-            ["0", "-1", "2147483648", "9223372036854775808", "1e40", "1.5", "-0", "\"1\"", "true", "null", "[1]"]
-        {
+        let mut cases = vec![
+            (r#"{"productId":7}"#.to_owned(), "orderQty"),
+            (r#"{"orderQty":1}"#.to_owned(), "productId"),
+        ];
+        for number in [
+            "0",
+            "-1",
+            "2147483648",
+            "9223372036854775808",
+            "1e40",
+            "1.5",
+            "-0",
+            "\"1\"",
+            "true",
+            "null",
+            "[1]",
+        ] {
             cases.push((format!(r#"{{"productId":7,"orderQty":{number}}}"#), "orderQty"));
             cases.push((format!(r#"{{"productId":{number},"orderQty":1}}"#), "productId"));
         }
-        for id in [r#""""#, r#""abc""#, "5", "{}", r#""\u0000""#, r#""0193a1b2-0000-7000-8000-00000000abcg""#] {
+        for id in [r#""""#, r#""abc""#, "5", "{}", r#""\u0000""#, r#""0193a1b2-0000-7000-8000-00000000abcg""#]
+        {
             cases.push((format!(r#"{{"orderId":{id},"productId":7,"orderQty":1}}"#), "orderId"));
         }
         for body in ["", "{", "nothing", "{\"a\":}", "null", "7", "[]", "\"text\"", "[null,7,1]"] {

@@ -1,9 +1,9 @@
-//! The order saga: one step, answered by inventory. A rejection is compensated by cancelling the order; a silence never is,
-//! since the stock may be deducted.
+//! The order saga: one step, answered by inventory. A rejection is compensated by cancelling the order; a
+//! silence never is, since the stock may be deducted.
 
 use saga_plugin::{
-    Added, Context, Db, DbResult, Delivery, Effects, Ending, Finished, Input, OnDeadline, Outcome, Saga, Step,
-    Timestamp, Uuid, Verdict, many, many_or_null, one,
+    Added, Context, Db, DbResult, Delivery, Effects, Ending, Finished, Input, OnDeadline, Outcome, Saga,
+    Step, Timestamp, Uuid, Verdict, many, many_or_null, one,
 };
 use serde::Deserialize;
 
@@ -79,7 +79,12 @@ impl Saga for OrderSaga {
         }
     }
 
-    fn finished(order: &Order, ending: Ending, rows: &mut Added<Ended>, effects: &mut Effects<'_>) -> Finished {
+    fn finished(
+        order: &Order,
+        ending: Ending,
+        rows: &mut Added<Ended>,
+        effects: &mut Effects<'_>,
+    ) -> Finished {
         let order_id = order.order_id;
         let end = if ending == Ending::Completed { End::Confirmed } else { End::Cancelled };
         rows.add(Ended { order_id, end, at: effects.now(), reason: order.reason.clone() });
@@ -123,7 +128,11 @@ mod tests {
 
     fn saga() -> sagas::Saga {
         let (order_id, timestamp) = (ID.parse::<Uuid>().unwrap(), Timestamp(NOW_US));
-        live::<OrderSaga>(ID, STARTED, &Order { order_id, product_id: 7, order_qty: 2, timestamp, reason: None })
+        live::<OrderSaga>(
+            ID,
+            STARTED,
+            &Order { order_id, product_id: 7, order_qty: 2, timestamp, reason: None },
+        )
     }
 
     fn reply(topic: &str, value: &str) -> Delivery {
@@ -156,7 +165,10 @@ mod tests {
         assert_eq!(asked.values(), [format!("OrderConfirmed:{ID}")]);
         assert_eq!(asked.topics(), [NOTIFICATIONS]);
         let [transition] = &asked.transitions[..] else { unreachable!("one transition") };
-        assert_eq!((transition.event.as_str(), transition.state.as_str()), ("ORDER_CONFIRMED", "SAGA_COMPLETE"));
+        assert_eq!(
+            (transition.event.as_str(), transition.state.as_str()),
+            ("ORDER_CONFIRMED", "SAGA_COMPLETE")
+        );
         assert_eq!((transition.expected_revision, &transition.data), (1, &None));
         assert_eq!(ending(transition), (Ending::Completed, r#"{"orderStatus":"CONFIRMED"}"#));
         assert_eq!(asked.statements.len(), 1);

@@ -1,6 +1,8 @@
 //! `GET /orders`, newest first, and `GET /orders/{orderId}`.
 
-use saga_plugin::{Context, Db, DbResult, Input, Page, Problem, Read, Request, Response, Timestamp, Uuid, many, one};
+use saga_plugin::{
+    Context, Db, DbResult, Input, Page, Problem, Read, Request, Response, Timestamp, Uuid, many, one,
+};
 use serde::Serialize;
 
 const STATUSES: [&str; 3] = ["PENDING_CONFIRMATION", "CONFIRMED", "CANCELLED"];
@@ -181,7 +183,8 @@ mod tests {
         let link = response.headers.iter().find(|header| header.name == "link").unwrap();
         let link = String::from_utf8(link.value.clone()).unwrap();
         assert!(
-            link.starts_with("</orders?limit=2&cursor=") && link.ends_with("&status=CONFIRMED>; rel=\"next\""),
+            link.starts_with("</orders?limit=2&cursor=")
+                && link.ends_with("&status=CONFIRMED>; rel=\"next\""),
             "{link}"
         );
     }
@@ -189,9 +192,15 @@ mod tests {
     #[test]
     fn what_means_nothing_is_refused() {
         let host = TestHost::default();
-        for (name, value) in [("status", "DONE"), ("status", ""), ("limit", "0"), ("cursor", "abc"), ("cursor", "\0")] {
+        for (name, value) in
+            [("status", "DONE"), ("status", ""), ("limit", "0"), ("cursor", "abc"), ("cursor", "\0")]
+        {
             let response = ask(&host, 0, "", &[(name, value)]);
-            assert!(response.status == 400 && text(&response).contains(name), "{name}={value}: {}", text(&response));
+            assert!(
+                response.status == 400 && text(&response).contains(name),
+                "{name}={value}: {}",
+                text(&response)
+            );
         }
         assert!(host.recorded().statements.is_empty());
     }

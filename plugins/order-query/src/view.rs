@@ -1,5 +1,6 @@
-//! What is known of an order, and how two pieces of knowledge become one: in whatever order they come, the result is the
-//! same. Of two replies the one with the earlier record counts, as it does for the orchestrator.
+//! What is known of an order, and how two pieces of knowledge become one: in whatever order they come, the
+//! result is the same. Of two replies the one with the earlier record counts, as it does for the
+//! orchestrator.
 
 use saga_plugin::{Db, DbResult, Table, Timestamp, Uuid, many, many_or_null};
 

@@ -1,4 +1,5 @@
-//! Everything that is said about orders goes into their view: one statement for a batch, nothing is read before.
+//! Everything that is said about orders goes into their view: one statement for a batch, nothing is read
+//! before.
 
 use saga_plugin::{Context, Db, DbResult, Delivery, Effects, Fold, Input, Outcome, Table, Timestamp, Uuid};
 use serde::Deserialize;
@@ -85,8 +86,9 @@ mod tests {
     #[test]
     fn a_batch_of_three_topics_is_one_statement_with_each_order_once() {
         let host = TestHost::default();
-        let created =
-            |timestamp: &str| format!(r#"{{"orderId":"{ID}","productId":7,"orderQty":-5{timestamp},"more":[]}}"#);
+        let created = |timestamp: &str| {
+            format!(r#"{{"orderId":"{ID}","productId":7,"orderQty":-5{timestamp},"more":[]}}"#)
+        };
         let reply = format!(r#"{{"orderId":"{}","reason":"x"}}"#, ID.to_uppercase());
         let batch = [
             record(DEDUCTED, &reply),
@@ -99,7 +101,10 @@ mod tests {
         let recorded = host.recorded();
         let [(_, params)] = &recorded.statements[..] else { unreachable!("one statement") };
         let params = format!("{params:?}");
-        assert!(params.contains("CONFIRMED") && params.contains("[-5]") && !params.contains("CANCELLED"), "{params}");
+        assert!(
+            params.contains("CONFIRMED") && params.contains("[-5]") && !params.contains("CANCELLED"),
+            "{params}"
+        );
     }
 
     #[test]

@@ -78,7 +78,9 @@ cell!(f64, Float, Floats, 0.0, |value| value, Some);
 cell!(String, Text, Texts, String::new(), |value| value, Some);
 cell!(Vec<u8>, Bytes, Bytes, Vec::new(), |value| value, Some);
 cell!(Uuid, Uuid, Uuids, Uuid(0), |value: Uuid| value.into(), |value| Some(Uuid::from(value)));
-cell!(Timestamp, Timestamp, Timestamps, Timestamp(0), |value: Timestamp| value.0, |value| Some(Timestamp(value)));
+cell!(Timestamp, Timestamp, Timestamps, Timestamp(0), |value: Timestamp| value.0, |value| Some(Timestamp(
+    value
+)));
 
 #[cfg(test)]
 #[allow(clippy::panic, reason = "a test may panic")]

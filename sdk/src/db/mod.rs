@@ -8,8 +8,8 @@
 //! let rows: Vec<(i32, i32)> = found.rows()?;
 //! ```
 //!
-//! Statements are `&'static str`: a plugin has a handful of them, and the host prepares each once per connection.
-//! Values are parameters, never text.
+//! Statements are `&'static str`: a plugin has a handful of them, and the host prepares each once per
+//! connection. Values are parameters, never text.
 
 mod cell;
 mod rows;

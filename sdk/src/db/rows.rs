@@ -29,7 +29,8 @@ impl<T: Cell> FromColumn for T {
         if !column.nulls.is_empty() {
             return Err(DbError::unexpected("a NULL in a column that is read as having none"));
         }
-        T::cells(column.values).ok_or_else(|| DbError::unexpected("a column of another type, or a number out of range"))
+        T::cells(column.values)
+            .ok_or_else(|| DbError::unexpected("a column of another type, or a number out of range"))
     }
 }
 

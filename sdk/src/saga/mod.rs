@@ -1,5 +1,6 @@
-//! A saga as a list of steps. Each step sends something out and waits for the reply; when one fails, those before it are
-//! undone in reverse order. What comes next is one pure function, [`next`]; what a reply means is the author's [`Saga::judge`].
+//! A saga as a list of steps. Each step sends something out and waits for the reply; when one fails, those
+//! before it are undone in reverse order. What comes next is one pure function, [`next`]; what a reply means
+//! is the author's [`Saga::judge`].
 
 pub(crate) mod live;
 mod next;
@@ -48,7 +49,12 @@ pub trait Saga: 'static {
     fn judge(data: &mut Self::Data, reply: &Self::Reply) -> Verdict;
 
     /// The saga has ended: business rows, last messages, and what it is called.
-    fn finished(data: &Self::Data, ending: Ending, rows: &mut Self::Rows, effects: &mut Effects<'_>) -> Finished;
+    fn finished(
+        data: &Self::Data,
+        ending: Ending,
+        rows: &mut Self::Rows,
+        effects: &mut Effects<'_>,
+    ) -> Finished;
 
     /// Stores the rows of all sagas that ended in the batch. Not called when there are none.
     ///
@@ -67,7 +73,8 @@ pub struct Finished {
 }
 
 impl Effects<'_> {
-    /// Begins a saga with its first step. The key must be new: insert a row of your own for it, `ON CONFLICT DO NOTHING`, first.
+    /// Begins a saga with its first step. The key must be new: insert a row of your own for it, `ON CONFLICT
+    /// DO NOTHING`, first.
     pub fn begin<S: Saga>(&mut self, key: impl Display, data: &S::Data) {
         let steps = S::steps(self.context());
         let Some(step) = steps.first() else {

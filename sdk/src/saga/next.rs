@@ -45,8 +45,8 @@ impl Verdict {
 
 /// What a saga in `state` does next.
 ///
-/// A completed step leads to the next one. A failed step, and every completed undo, leads to the nearest undo before it;
-/// steps without an undo are passed over. An undo that fails ends the saga: a person must look.
+/// A completed step leads to the next one. A failed step, and every completed undo, leads to the nearest undo
+/// before it; steps without an undo are passed over. An undo that fails ends the saga: a person must look.
 #[must_use]
 pub fn next<D>(steps: &[Step<D>], state: &str, verdict: Verdict) -> Next {
     let Some(waiting) = action_of(steps, state) else { return Next::Unknown };
@@ -54,7 +54,9 @@ pub fn next<D>(steps: &[Step<D>], state: &str, verdict: Verdict) -> Next {
         return Next::Stale;
     }
     match (waiting, verdict) {
-        (Action::Do(step), Verdict::Completed(_)) if step + 1 < steps.len() => Next::Run(Action::Do(step + 1)),
+        (Action::Do(step), Verdict::Completed(_)) if step + 1 < steps.len() => {
+            Next::Run(Action::Do(step + 1))
+        }
         (Action::Do(_), Verdict::Completed(_)) => Next::End(Ending::Completed),
         (Action::Do(step), Verdict::Failed(_)) | (Action::Undo(step), Verdict::Completed(_)) => {
             undo_before(steps, step)
@@ -66,7 +68,8 @@ pub fn next<D>(steps: &[Step<D>], state: &str, verdict: Verdict) -> Next {
 /// The action whose reply a saga in `state` waits for.
 pub(super) fn action_of<D>(steps: &[Step<D>], state: &str) -> Option<Action> {
     let done = steps.iter().position(|step| step.state == state).map(Action::Do);
-    let undone = || steps.iter().position(|step| step.undo.is_some_and(|(undo, _)| undo == state)).map(Action::Undo);
+    let undone =
+        || steps.iter().position(|step| step.undo.is_some_and(|(undo, _)| undo == state)).map(Action::Undo);
     done.or_else(undone)
 }
 
@@ -113,8 +116,14 @@ mod tests {
         ] {
             assert_eq!(next(&steps, state, Completed(state)), completed, "{state} completed");
             assert_eq!(next(&steps, state, Failed(state)), failed, "{state} failed");
-            for other in ["A", "B", "C", "D", "UNDO_A", "UNDO_C", "X"].into_iter().filter(|other| *other != state) {
-                assert_eq!(next(&steps, state, Completed(other)), Next::Stale, "{state}, but {other} completed");
+            for other in
+                ["A", "B", "C", "D", "UNDO_A", "UNDO_C", "X"].into_iter().filter(|other| *other != state)
+            {
+                assert_eq!(
+                    next(&steps, state, Completed(other)),
+                    Next::Stale,
+                    "{state}, but {other} completed"
+                );
                 assert_eq!(next(&steps, state, Failed(other)), Next::Stale, "{state}, but {other} failed");
             }
         }
@@ -129,7 +138,11 @@ mod tests {
     }
 
     /// Runs a saga to its end. Every verdict comes twice, and all earlier ones come again, contradicted too.
-    fn walk(steps: &[Step<()>], fails_at: Option<usize>, undo_fails_at: Option<usize>) -> (Vec<String>, Ending) {
+    fn walk(
+        steps: &[Step<()>],
+        fails_at: Option<usize>,
+        undo_fails_at: Option<usize>,
+    ) -> (Vec<String>, Ending) {
         let (mut state, mut ran, mut past) = ("A", vec!["A".to_owned()], Vec::<Verdict>::new());
         loop {
             for stale in &past {

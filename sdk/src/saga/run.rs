@@ -1,4 +1,5 @@
-//! Replies and deadlines of a batch, each applied to its saga in order; the rows of those that ended are stored together.
+//! Replies and deadlines of a batch, each applied to its saga in order; the rows of those that ended are
+//! stored together.
 
 use std::time::Duration;
 
@@ -70,7 +71,9 @@ fn take<S: Saga>(
 ) -> Outcome {
     let mut data: S::Data = match serde_json::from_str(&live.data) {
         Ok(data) => data,
-        Err(error) => return Outcome::reject(format!("the data of {} {}: {error}", live.saga_type, live.key)),
+        Err(error) => {
+            return Outcome::reject(format!("the data of {} {}: {error}", live.saga_type, live.key));
+        }
     };
     let verdict = match news {
         News::Reply(reply) => S::judge(&mut data, reply),
@@ -79,7 +82,9 @@ fn take<S: Saga>(
         }
         News::Deadline { .. } => match action_of(steps, &live.state) {
             None => return unknown(live),
-            Some(Action::Do(step)) if steps[step].on_deadline == OnDeadline::Fail => Verdict::Failed(steps[step].state),
+            Some(Action::Do(step)) if steps[step].on_deadline == OnDeadline::Fail => {
+                Verdict::Failed(steps[step].state)
+            }
             Some(Action::Do(step) | Action::Undo(step)) => {
                 overdue(live, steps[step].deadline, effects);
                 return Outcome::Done;
@@ -120,7 +125,10 @@ fn take<S: Saga>(
 }
 
 fn unknown(live: &Live) -> Outcome {
-    Outcome::reject(format!("{} {} is in {}, which this version does not know", live.saga_type, live.key, live.state))
+    Outcome::reject(format!(
+        "{} {} is in {}, which this version does not know",
+        live.saga_type, live.key, live.state
+    ))
 }
 
 /// Looked at again after its deadline, then after as long as it has waited.

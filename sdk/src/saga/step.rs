@@ -22,7 +22,8 @@ pub struct Step<D> {
 /// What a deadline without a reply means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDeadline {
-    /// Nothing is known: the saga is marked overdue and looked at again with growing pauses. A late reply still counts.
+    /// Nothing is known: the saga is marked overdue and looked at again with growing pauses. A late reply
+    /// still counts.
     Wait,
     /// The step has failed. Only for what certainly did not happen, or can be undone even so.
     Fail,
@@ -35,7 +36,8 @@ impl<D> Step<D> {
         Self { state, action, undo: None, deadline: DEADLINE_DEFAULT, on_deadline: OnDeadline::Wait }
     }
 
-    /// How the completed step is undone when a later one fails: `action` runs and `state` waits for its reply.
+    /// How the completed step is undone when a later one fails: `action` runs and `state` waits for its
+    /// reply.
     #[must_use]
     pub fn undo(self, state: &'static str, action: fn(&D, &mut Effects<'_>)) -> Self {
         Self { undo: Some((state, action)), ..self }
@@ -56,6 +58,9 @@ impl<D> Step<D> {
 
 impl<D> fmt::Debug for Step<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Step").field("state", &self.state).field("deadline", &self.deadline).finish_non_exhaustive()
+        f.debug_struct("Step")
+            .field("state", &self.state)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
     }
 }

@@ -21,7 +21,9 @@ pub(in crate::verify) fn record(topic: &str, id: &str, key: &str, value: &str) -
 /// A product of 10, an order of 3 that is confirmed, then 50 set by a user.
 pub(in crate::verify) fn confirmed() -> Ledger {
     let mut ledger = Ledger::default();
-    let order = format!(r#"{{"orderId":"{ORDER}","productId":7,"orderQty":3,"timestamp":"2026-11-22T19:28:00.123Z"}}"#);
+    let order = format!(
+        r#"{{"orderId":"{ORDER}","productId":7,"orderQty":3,"timestamp":"2026-11-22T19:28:00.123Z"}}"#
+    );
     ledger.add(&record(ORDER_CREATED, "o:1:1:1:0", ORDER, &order));
     ledger.add(&record(DEDUCTED, "i:1:1:4:0", ORDER, &format!(r#"{{"orderId":"{ORDER}"}}"#)));
     ledger.add(&record(STOCK_CREATED, "i:2:1:1:0", "7", r#"{"productId":7,"currentQty":10}"#));

@@ -32,7 +32,10 @@ pub(super) const STATE: &str = "CASE WHEN retry_at IS NOT NULL THEN 'retrying' \
      WHEN direction = 'in' AND attempts = 0 THEN 'queued' ELSE 'parked' END";
 
 /// Newest first.
-pub(super) async fn list(State(admin): State<Admin>, Query(pairs): Query<Pairs>) -> Result<Json<Value>, Failure> {
+pub(super) async fn list(
+    State(admin): State<Admin>,
+    Query(pairs): Query<Pairs>,
+) -> Result<Json<Value>, Failure> {
     let mut params = Params::new(pairs);
     let limit = params.limit()?;
     let cursor: Option<Place> = params.cursor()?;
@@ -76,7 +79,10 @@ async fn find(shared: &Shared, text: &str) -> Result<(Database, Held), Failure> 
 }
 
 /// Tries the first of its key now; the later ones follow it.
-pub(super) async fn redrive(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
+pub(super) async fn redrive(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Failure> {
     let (database, held) = find(&admin.shared, &id).await?;
     let filter = Filter { id: Some(held.row_id), ..Filter::default() };
     let redriven = redrive::all(&database, &filter).await?;
@@ -93,7 +99,8 @@ pub(super) async fn redrive_many(
     Query(pairs): Query<Pairs>,
 ) -> Result<Json<Value>, Failure> {
     let mut params = Params::new(pairs);
-    let filter = Filter { plugin: params.filter("plugin")?, reason: params.filter("reason")?, ..Filter::default() };
+    let filter =
+        Filter { plugin: params.filter("plugin")?, reason: params.filter("reason")?, ..Filter::default() };
     params.finish()?;
     let mut redriven = Vec::new();
     for database in databases(&admin.shared) {
@@ -103,7 +110,10 @@ pub(super) async fn redrive_many(
     Ok(Json(json!({ "redriven": redriven })))
 }
 
-pub(super) async fn discard(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
+pub(super) async fn discard(
+    State(admin): State<Admin>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Failure> {
     let (database, held) = find(&admin.shared, &id).await?;
     if !discard::discard(&database, &held).await? {
         return Err(Failure::unknown(format!("{id} was handled meanwhile")));

@@ -46,8 +46,13 @@ async fn deliveries(connection: &mut PgConnection, filter: &Filter) -> Result<Ve
 
 /// A refused record goes out as part of a new unit of slot 0: under its old id, readers that have
 /// seen later ones of its lane would take it for a repeat. All of its key go with it, in order.
-async fn records(connection: &mut PgConnection, database: &str, filter: &Filter) -> Result<Vec<String>, Failure> {
-    let mut query = QueryBuilder::new("WITH wanted AS (SELECT id, topic, key FROM saga.held WHERE direction = 'out'");
+async fn records(
+    connection: &mut PgConnection,
+    database: &str,
+    filter: &Filter,
+) -> Result<Vec<String>, Failure> {
+    let mut query =
+        QueryBuilder::new("WITH wanted AS (SELECT id, topic, key FROM saga.held WHERE direction = 'out'");
     narrow(&mut query, filter);
     query.push(
         ") SELECT id, plugin, body FROM saga.held h

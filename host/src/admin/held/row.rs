@@ -108,7 +108,10 @@ fn of_record(record: &Record) -> Value {
 }
 
 fn headers(headers: &[(impl AsRef<str>, impl AsRef<[u8]>)]) -> Vec<Value> {
-    headers.iter().map(|(name, value)| json!({ "name": name.as_ref(), "value": text(value.as_ref()) })).collect()
+    headers
+        .iter()
+        .map(|(name, value)| json!({ "name": name.as_ref(), "value": text(value.as_ref()) }))
+        .collect()
 }
 
 /// UTF-8 as it is, other bytes in hex; what is long is cut and says so.

@@ -81,7 +81,11 @@ pub(super) async fn list(
 }
 
 /// One row with its body.
-pub(super) async fn find(connection: &mut PgConnection, database: &str, id: &Id) -> Result<Option<Held>, sqlx::Error> {
+pub(super) async fn find(
+    connection: &mut PgConnection,
+    database: &str,
+    id: &Id,
+) -> Result<Option<Held>, sqlx::Error> {
     let mut query = QueryBuilder::new(select("body"));
     narrow(&mut query, &Filter { id: Some(id.row_id), plugin: Some(id.plugin.clone()), ..Filter::default() });
     query.build().fetch_optional(connection).await?.map(|row| read(&row, database)).transpose()

@@ -19,12 +19,18 @@ use super::{
 use crate::{runtime::Shared, store::Database};
 
 /// Within a database newest first where keys are ids that ascend in time; databases by name.
-pub(super) async fn search(State(admin): State<Admin>, Query(pairs): Query<Pairs>) -> Result<Json<Value>, Failure> {
+pub(super) async fn search(
+    State(admin): State<Admin>,
+    Query(pairs): Query<Pairs>,
+) -> Result<Json<Value>, Failure> {
     let mut params = Params::new(pairs);
     let limit = params.limit()?;
     let cursor: Option<Place> = params.cursor()?;
-    let filter =
-        Filter { saga_type: params.filter("type")?, key: params.filter("key")?, state: params.filter("state")? };
+    let filter = Filter {
+        saga_type: params.filter("type")?,
+        key: params.filter("key")?,
+        state: params.filter("state")?,
+    };
     params.finish()?;
     let mut found = Vec::new();
     for database in databases(&admin.shared) {
@@ -37,7 +43,9 @@ pub(super) async fn search(State(admin): State<Admin>, Query(pairs): Query<Pairs
         if missing <= 0 {
             break;
         }
-        found.extend(statements::search(&mut *look(&database).await?, &database.name, &filter, after, missing).await?);
+        found.extend(
+            statements::search(&mut *look(&database).await?, &database.name, &filter, after, missing).await?,
+        );
     }
     let next = cut(&mut found, limit, row::Row::place);
     let sagas: Vec<row::Summary> = found.into_iter().map(row::Row::summary).collect();

@@ -50,13 +50,19 @@ pub(super) async fn search(
     after: Option<&Place>,
     limit: i64,
 ) -> Result<Vec<Row>, sqlx::Error> {
-    let mut query =
-        QueryBuilder::new("SELECT *, '' AS data, NULL::text AS answer, '' AS log, day::text AS on_day FROM ((");
+    let mut query = QueryBuilder::new(
+        "SELECT *, '' AS data, NULL::text AS answer, '' AS log, day::text AS on_day FROM ((",
+    );
     query.push(LIVE).push(" FROM saga.saga_live WHERE true");
     narrow(&mut query, filter);
     in_state(&mut query, filter, true);
     if let Some(place) = after {
-        query.push(" AND (type, key) < (").push_bind(&place.saga_type).push(", ").push_bind(&place.key).push(")");
+        query
+            .push(" AND (type, key) < (")
+            .push_bind(&place.saga_type)
+            .push(", ")
+            .push_bind(&place.key)
+            .push(")");
     }
     query.push(" ORDER BY type DESC, key DESC LIMIT ").push_bind(limit).push(") UNION ALL (");
     query.push(DONE).push(" FROM saga.saga_done WHERE true");
@@ -86,7 +92,9 @@ fn in_state(query: &mut QueryBuilder<Postgres>, filter: &Filter, live: bool) {
     match (state, live) {
         ("live", true) => query,
         ("overdue", true) => query.push(" AND overdue"),
-        ("completed" | "compensated" | "failed", false) => query.push(" AND ending = ").push_bind(state.to_owned()),
+        ("completed" | "compensated" | "failed", false) => {
+            query.push(" AND ending = ").push_bind(state.to_owned())
+        }
         ("live" | "overdue" | "completed" | "compensated" | "failed", _) => query.push(" AND false"),
         _ => query.push(" AND state = ").push_bind(state.to_owned()),
     };
@@ -104,7 +112,10 @@ pub(super) async fn find(
     key: &str,
 ) -> Result<Option<Row>, sqlx::Error> {
     let mut query = QueryBuilder::new("SELECT *, day::text AS on_day FROM (");
-    query.push(LIVE).push(", data, NULL::text AS answer, log FROM saga.saga_live WHERE type = ").push_bind(saga_type);
+    query
+        .push(LIVE)
+        .push(", data, NULL::text AS answer, log FROM saga.saga_live WHERE type = ")
+        .push_bind(saga_type);
     query.push(" AND key = ANY (").push_bind(both_cases(key)).push(") UNION ALL ");
     query.push(DONE).push(", data, answer, log FROM saga.saga_done WHERE type = ").push_bind(saga_type);
     query.push(" AND key = ANY (").push_bind(both_cases(key));
@@ -148,5 +159,9 @@ pub(super) async fn ignored(
     .bind(IGNORED_MAX)
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().rev().map(|(at, source, reason)| Ignored { at: rfc3339(at), source, reason }).collect())
+    Ok(rows
+        .into_iter()
+        .rev()
+        .map(|(at, source, reason)| Ignored { at: rfc3339(at), source, reason })
+        .collect())
 }

@@ -39,7 +39,8 @@ impl Columns {
     /// Appends a row; an error when that is over a limit.
     pub(super) fn push(&mut self, row: &PgRow, limits: &SqlLimits) -> Result<(), SqlError> {
         if self.table.rows >= limits.rows_max {
-            let message = format!("more than {} rows (rows_max); page, or raise it in the policy", limits.rows_max);
+            let message =
+                format!("more than {} rows (rows_max); page, or raise it in the policy", limits.rows_max);
             return Err(error::of_host(error::ROWS, message));
         }
         for (place, column) in self.table.columns.iter_mut().enumerate() {
@@ -70,7 +71,8 @@ impl Columns {
 
 fn unsupported(column: &PgColumn) -> SqlError {
     let (name, found) = (column.name(), column.type_info().name().to_lowercase());
-    let message = format!("column {} ({name}) is {found}: add a cast, such as {name}::text", column.ordinal() + 1);
+    let message =
+        format!("column {} ({name}) is {found}: add a cast, such as {name}::text", column.ordinal() + 1);
     error::of_host(error::TYPE, message)
 }
 
@@ -101,7 +103,9 @@ fn push_null(column: &mut Column, row: u32) -> usize {
             Values::Booleans(list) => fixed(list, false),
             Values::Integers(list) | Values::Timestamps(list) => fixed(list, 0),
             Values::Floats(list) => fixed(list, 0.0),
-            Values::Texts(list) | Values::Numerics(list) | Values::Jsons(list) => sized(list, String::new(), 0),
+            Values::Texts(list) | Values::Numerics(list) | Values::Jsons(list) => {
+                sized(list, String::new(), 0)
+            }
             Values::Bytes(list) => sized(list, Vec::new(), 0),
             Values::Uuids(list) => fixed(list, Uuid { hi: 0, lo: 0 }),
             Values::Dates(list) => fixed(list, 0),
@@ -202,7 +206,9 @@ mod tests {
         for value in [1, i64::MAX, i64::MIN] {
             assert_eq!(push(&mut values, &value.to_be_bytes()), Some(8));
         }
-        assert!(matches!(values, Values::Timestamps(list) if list == [946_684_800_000_001, i64::MAX, i64::MIN]));
+        assert!(
+            matches!(values, Values::Timestamps(list) if list == [946_684_800_000_001, i64::MAX, i64::MIN])
+        );
     }
 
     #[test]

@@ -30,7 +30,8 @@ fn write_finite(text: &str, out: &mut Vec<u8>) -> Option<()> {
         _ => (POSITIVE, text),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if whole.len() + fraction.len() == 0 || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
+    if whole.len() + fraction.len() == 0 || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit())
+    {
         return None;
     }
     let scale = u16::try_from(fraction.len()).ok().filter(|scale| usize::from(*scale) <= SCALE_MAX)?;
@@ -78,7 +79,8 @@ fn header(out: &mut Vec<u8>, digits: u16, weight: i16, sign: u16, scale: u16) {
 pub(super) fn read(bytes: &[u8]) -> Option<String> {
     let (head, body) = bytes.split_at_checked(8)?;
     let part = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
-    let (count, weight, sign, scale) = (usize::from(part(0)), part(2).cast_signed(), part(4), usize::from(part(6)));
+    let (count, weight, sign, scale) =
+        (usize::from(part(0)), part(2).cast_signed(), part(4), usize::from(part(6)));
     match sign {
         NAN => return Some("NaN".to_owned()),
         INFINITY => return Some("Infinity".to_owned()),

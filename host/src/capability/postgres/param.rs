@@ -44,9 +44,10 @@ fn refused(number: usize, param: &Param, info: &PgTypeInfo, cause: BoxDynError) 
                  statement: ${number}::{cast}::{expected}"
             ),
         ),
-        Some(Misfit::Nulls) => {
-            error::of_host(error::TYPE, format!("the nulls of ${number} must ascend and be rows of the column"))
-        }
+        Some(Misfit::Nulls) => error::of_host(
+            error::TYPE,
+            format!("the nulls of ${number} must ascend and be rows of the column"),
+        ),
         Some(Misfit::Range) => {
             error::of_host("22003", format!("${number} has a value that is out of range for {expected}"))
         }
@@ -151,7 +152,9 @@ impl Datum<'_> {
                 out.extend_from_slice(&value.hi.to_be_bytes());
                 out.extend_from_slice(&value.lo.to_be_bytes());
             }
-            (Datum::Timestamp(value), Scalar::Timestamp) => out.extend_from_slice(&timestamp(value)?.to_be_bytes()),
+            (Datum::Timestamp(value), Scalar::Timestamp) => {
+                out.extend_from_slice(&timestamp(value)?.to_be_bytes())
+            }
             (Datum::Date(value), Scalar::Date) => out.extend_from_slice(&date(value)?.to_be_bytes()),
             (Datum::Numeric(value), Scalar::Numeric) => numeric::write(value, out).ok_or(Misfit::Number)?,
             (Datum::Json(value), Scalar::Json) => out.extend_from_slice(value.as_bytes()),
@@ -169,8 +172,12 @@ impl Datum<'_> {
 fn integer(value: i64, scalar: Scalar, out: &mut Vec<u8>) -> Result<(), Misfit> {
     match scalar {
         Scalar::Int8 => out.extend_from_slice(&value.to_be_bytes()),
-        Scalar::Int4 => out.extend_from_slice(&i32::try_from(value).map_err(|_| Misfit::Range)?.to_be_bytes()),
-        Scalar::Int2 => out.extend_from_slice(&i16::try_from(value).map_err(|_| Misfit::Range)?.to_be_bytes()),
+        Scalar::Int4 => {
+            out.extend_from_slice(&i32::try_from(value).map_err(|_| Misfit::Range)?.to_be_bytes())
+        }
+        Scalar::Int2 => {
+            out.extend_from_slice(&i16::try_from(value).map_err(|_| Misfit::Range)?.to_be_bytes())
+        }
         Scalar::Float8 => out.extend_from_slice(&(value as f64).to_be_bytes()),
         Scalar::Float4 => out.extend_from_slice(&(value as f32).to_be_bytes()),
         Scalar::Numeric => numeric::write(&value.to_string(), out).ok_or(Misfit::Number)?,
@@ -179,7 +186,10 @@ fn integer(value: i64, scalar: Scalar, out: &mut Vec<u8>) -> Result<(), Misfit> 
     Ok(())
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "rounded to the nearest; what does not fit becomes infinite")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "rounded to the nearest; what does not fit becomes infinite"
+)]
 fn single(value: f64) -> Result<f32, Misfit> {
     let rounded = value as f32;
     if rounded.is_infinite() && value.is_finite() { Err(Misfit::Range) } else { Ok(rounded) }

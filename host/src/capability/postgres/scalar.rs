@@ -96,7 +96,10 @@ mod tests {
         assert_eq!(of(<i16 as Type<sqlx::Postgres>>::type_info()), Some(Scalar::Int2));
         assert_eq!(of(<String as Type<sqlx::Postgres>>::type_info()), Some(Scalar::Text));
         assert_eq!(of(<Vec<i64> as Type<sqlx::Postgres>>::type_info()), None);
-        assert_eq!(Scalar::of_elements(&<Vec<i64> as Type<sqlx::Postgres>>::type_info()), Some((Scalar::Int8, 20)));
+        assert_eq!(
+            Scalar::of_elements(&<Vec<i64> as Type<sqlx::Postgres>>::type_info()),
+            Some((Scalar::Int8, 20))
+        );
         assert_eq!(of(PgTypeInfo::with_oid(Oid(999_999))), None);
     }
 }

@@ -16,7 +16,10 @@ pub(super) fn check(sql: &str) -> Result<(), SqlError> {
         return Ok(());
     }
     let found = if word.is_empty() { "nothing".to_owned() } else { word.to_uppercase() };
-    Err(error::of_host(error::KIND, format!("a statement must start with {}; found {found}", ALLOWED.join(", "))))
+    Err(error::of_host(
+        error::KIND,
+        format!("a statement must start with {}; found {found}", ALLOWED.join(", ")),
+    ))
 }
 
 /// The first word after white space, comments and opening parentheses; empty when there is none.
@@ -79,8 +82,15 @@ mod tests {
 
     #[test]
     fn only_reading_and_writing() {
-        for sql in ["SELECT 1", "insert into t", "Update t", "delete from t", "merge into t", "values (1)", "with a as"]
-        {
+        for sql in [
+            "SELECT 1",
+            "insert into t",
+            "Update t",
+            "delete from t",
+            "merge into t",
+            "values (1)",
+            "with a as",
+        ] {
             assert!(check(sql).is_ok(), "{sql}");
         }
         for sql in [

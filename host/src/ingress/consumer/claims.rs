@@ -87,7 +87,11 @@ impl Claims {
             while !self.setting.stop.is_cancelled() {
                 match self.claim(consumer, &place) {
                     Ok(Some(source)) => {
-                        let added = claimed.add_partition_offset(&place.0, place.1, Offset::Offset(source.next_offset));
+                        let added = claimed.add_partition_offset(
+                            &place.0,
+                            place.1,
+                            Offset::Offset(source.next_offset),
+                        );
                         debug_assert!(added.is_ok(), "an offset is never negative");
                         self.deliver_under(source);
                         break;
@@ -104,7 +108,11 @@ impl Claims {
     }
 
     /// Claims a partition; none when it must not be read.
-    pub(super) fn claim(&self, consumer: &BaseConsumer<Self>, place: &Place) -> anyhow::Result<Option<Source>> {
+    pub(super) fn claim(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        place: &Place,
+    ) -> anyhow::Result<Option<Source>> {
         let service = &self.setting.service;
         let claim = claim_source(&service.database, &service.role, &place.0, place.1);
         let mut source: Source = self.runtime.block_on(claim)?;
@@ -129,7 +137,13 @@ impl Claims {
         }
         service.consumer.stopped.lock().remove(place);
         let offset = source.next_offset;
-        tracing::debug!(plugin = service.name, topic = &*place.0, partition = place.1, offset, "partition claimed");
+        tracing::debug!(
+            plugin = service.name,
+            topic = &*place.0,
+            partition = place.1,
+            offset,
+            "partition claimed"
+        );
         Ok(Some(source))
     }
 

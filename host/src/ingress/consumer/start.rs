@@ -16,12 +16,19 @@ const WITHIN: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When the brokers are away or refuse to tell another group's offsets.
-pub(super) fn first_offset(brokers: &Brokers, start: &Start, place: &Place, ends: (i64, i64)) -> anyhow::Result<i64> {
+pub(super) fn first_offset(
+    brokers: &Brokers,
+    start: &Start,
+    place: &Place,
+    ends: (i64, i64),
+) -> anyhow::Result<i64> {
     let (low, high) = ends;
     match start {
         Start::Earliest => Ok(low),
         Start::Latest => Ok(high),
-        Start::Group(group) => Ok(committed(brokers, group, place)?.map_or(low, |offset| offset.clamp(low, high))),
+        Start::Group(group) => {
+            Ok(committed(brokers, group, place)?.map_or(low, |offset| offset.clamp(low, high)))
+        }
     }
 }
 

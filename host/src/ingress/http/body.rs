@@ -25,7 +25,12 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> R
     read_within(BODY_WITHIN, headers, body, bytes_max).await
 }
 
-async fn read_within(within: Duration, headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Vec<u8>, Problem> {
+async fn read_within(
+    within: Duration,
+    headers: &HeaderMap,
+    body: Body,
+    bytes_max: usize,
+) -> Result<Vec<u8>, Problem> {
     if body.is_end_stream() {
         return Ok(Vec::new());
     }
@@ -101,7 +106,9 @@ mod tests {
     }
 
     fn chunks(chunks: &[&'static str]) -> Body {
-        Body::from_stream(futures::stream::iter(chunks.iter().copied().map(Ok::<_, Infallible>).collect::<Vec<_>>()))
+        Body::from_stream(futures::stream::iter(
+            chunks.iter().copied().map(Ok::<_, Infallible>).collect::<Vec<_>>(),
+        ))
     }
 
     #[tokio::test]

@@ -91,7 +91,8 @@ async fn answer(
     let response = match target.read {
         true => read(&target, request, trace).await?,
         false => {
-            write(&target.service.requests, &ingress.stop, prepare(&target, parts, request, trace, began)?).await?
+            write(&target.service.requests, &ingress.stop, prepare(&target, parts, request, trace, began)?)
+                .await?
         }
     };
     translate::response(response).map_err(|reason| failed(&target, &id, trace, &reason))
@@ -124,7 +125,13 @@ fn options(allow: HeaderValue) -> HttpResponse<Body> {
     response
 }
 
-fn prepare(target: &Target, parts: &Parts, request: Request, trace: &Trace, began: Instant) -> Result<Write, Problem> {
+fn prepare(
+    target: &Target,
+    parts: &Parts,
+    request: Request,
+    trace: &Trace,
+    began: Instant,
+) -> Result<Write, Problem> {
     let Request { params, query, headers, body, .. } = &request;
     let correlation =
         correlate(&target.correlation, params.first().map(String::as_bytes), headers, Some(body.as_slice()));
@@ -198,7 +205,10 @@ mod tests {
     fn an_unknown_path_is_not_found_whatever_the_method() {
         for method in [Method::GET, Method::POST, Method::OPTIONS] {
             let problem = find(&RouteTable::default(), &method, "/nothing").err().unwrap();
-            assert_eq!((problem.status, problem.detail()), (StatusCode::NOT_FOUND, "there is nothing at /nothing"));
+            assert_eq!(
+                (problem.status, problem.detail()),
+                (StatusCode::NOT_FOUND, "there is nothing at /nothing")
+            );
         }
     }
 

@@ -33,7 +33,11 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(listener: TcpListener, routes: Arc<ArcSwap<RouteTable>>, stop: CancellationToken) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    routes: Arc<ArcSwap<RouteTable>>,
+    stop: CancellationToken,
+) -> io::Result<()> {
     let ingress = Arc::new(Ingress { routes, stop: stop.clone() });
     let listener = listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {

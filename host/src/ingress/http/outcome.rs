@@ -29,7 +29,10 @@ pub(super) fn away() -> Problem {
 /// Another host has activated a version that this one cannot run.
 #[must_use]
 pub(super) fn behind() -> Problem {
-    unavailable("Unavailable", "this host cannot run the active version of the service; another one can, try again")
+    unavailable(
+        "Unavailable",
+        "this host cannot run the active version of the service; another one can, try again",
+    )
 }
 
 /// The host stops, or the lane let the request go.

@@ -20,7 +20,8 @@ pub struct RouteName {
 /// The place of a route in a manifest: versions may list their routes differently.
 #[must_use]
 pub fn route_index(manifest: &Manifest, name: &RouteName) -> Option<u32> {
-    let place = manifest.routes.iter().position(|route| route.method == name.method && route.path == name.path)?;
+    let place =
+        manifest.routes.iter().position(|route| route.method == name.method && route.path == name.path)?;
     u32::try_from(place).ok()
 }
 
@@ -171,7 +172,11 @@ impl<T> Default for Planned<T> {
 impl<T> Planned<T> {
     fn add(&mut self, plugin: &str, route: &Route, target: T) -> Result<(), RouteError> {
         let Some(pattern) = pattern(&route.path) else {
-            return Err(malformed(plugin, route, "a path begins with a slash, and its values are segments: {name}"));
+            return Err(malformed(
+                plugin,
+                route,
+                "a path begins with a slash, and its values are segments: {name}",
+            ));
         };
         let empty = || Resource { allow: String::new(), methods: Vec::new() };
         let methods = &mut self.0.entry(pattern).or_insert_with(empty).methods;
@@ -273,8 +278,17 @@ mod tests {
             let (resource, values) = routes.find(path).unwrap();
             assert_eq!(resource.method(method).map(|plugin| (*plugin, values)), found, "{method} {path}");
         }
-        for path in ["/", "", "*", "/orders/", "//orders", "/ORDERS", "/orders/7/", "/orders//events", "/orders/a/b/c"]
-        {
+        for path in [
+            "/",
+            "",
+            "*",
+            "/orders/",
+            "//orders",
+            "/ORDERS",
+            "/orders/7/",
+            "/orders//events",
+            "/orders/a/b/c",
+        ] {
             assert!(routes.find(path).is_none(), "{path}");
         }
         assert_eq!(routes.find("/orders").unwrap().0.allow, "GET, HEAD, OPTIONS, POST");
@@ -282,7 +296,8 @@ mod tests {
 
     #[test]
     fn a_collision_names_both_plugins_and_the_route() {
-        let error = routes(&[("one", "GET", "/orders/{id}"), ("two", "GET", "/orders/{orderId}")]).unwrap_err();
+        let error =
+            routes(&[("one", "GET", "/orders/{id}"), ("two", "GET", "/orders/{orderId}")]).unwrap_err();
         assert_eq!(
             error.to_string(),
             "two asks for the route GET /orders/{orderId}, which one answers already as GET /orders/{id}"
@@ -299,7 +314,8 @@ mod tests {
 
     #[test]
     fn a_route_is_found_in_another_version() {
-        let manifest = Manifest { routes: vec![route("GET", "/a"), route("POST", "/a")], ..Manifest::default() };
+        let manifest =
+            Manifest { routes: vec![route("GET", "/a"), route("POST", "/a")], ..Manifest::default() };
         let name = |method: &str| RouteName { method: method.into(), path: "/a".into() };
         assert_eq!(route_index(&manifest, &name("POST")), Some(1));
         assert_eq!(route_index(&manifest, &name("PUT")), None);

@@ -32,7 +32,10 @@ const OURS: [&str; 12] = [
 /// # Errors
 /// The problem with one of them.
 pub(super) fn params(values: &[&str]) -> Result<Vec<String>, Problem> {
-    values.iter().map(|value| decode(value).ok_or_else(|| undecodable(format!("{value} in the path")))).collect()
+    values
+        .iter()
+        .map(|value| decode(value).ok_or_else(|| undecodable(format!("{value} in the path"))))
+        .collect()
 }
 
 /// The parameters of a query, decoded, in order; `+` is a space.
@@ -76,9 +79,11 @@ pub(super) fn headers(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
 /// # Errors
 /// What makes it no answer: that is the plugin's fault.
 pub(super) fn response(response: Response) -> Result<HttpResponse<Body>, String> {
-    let status = StatusCode::from_u16(response.status).ok().filter(|status| (200..500).contains(&status.as_u16()));
+    let status =
+        StatusCode::from_u16(response.status).ok().filter(|status| (200..500).contains(&status.as_u16()));
     let status = status.ok_or_else(|| format!("it answered with the status {}", response.status))?;
-    let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
+    let bodiless =
+        matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
     let mut answer = HttpResponse::new(if bodiless { Body::empty() } else { Body::from(response.body) });
     *answer.status_mut() = status;
     for (name, value) in response.headers {

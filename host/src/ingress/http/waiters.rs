@@ -1,8 +1,8 @@
 //! HTTP callers that wait for the end of a saga (`Prefer: wait`).
 //!
-//! A caller is registered between the commit that began its saga and the first record of it that
-//! anyone can see, so its end cannot be missed: this host's lanes tell of the sagas that they
-//! end, and what other hosts tell that they have ended, or what had ended before, is looked up in `saga.saga_done`.
+//! A caller is registered between the commit that began its saga and the first record of it that anyone can
+//! see, so its end cannot be missed: this host's lanes tell of the sagas that they end, and what other hosts
+//! tell that they have ended, or what had ended before, is looked up in `saga.saga_done`.
 
 use std::{
     collections::HashMap,
@@ -78,7 +78,8 @@ impl Wait {
 }
 
 impl Waiters {
-    /// Nobody waits yet. `admin` is the host's own account in the plugin's database, `neighbours` the other hosts there.
+    /// Nobody waits yet. `admin` is the host's own account in the plugin's database, `neighbours` the other
+    /// hosts there.
     #[must_use]
     pub fn new(admin: PgPool, neighbours: Arc<Neighbours>) -> Arc<Self> {
         let (waiting, count, wake) = (Mutex::default(), AtomicUsize::new(0), Notify::new());
@@ -96,11 +97,12 @@ impl Waiters {
         let now = Instant::now();
         let mut waiting = self.waiting.lock();
         let look_at = now + LOOK_EVERY;
-        let saga = waiting.sagas.entry(saga_type.clone()).or_default().entry(key.clone()).or_insert_with(|| Saga {
-            callers: Vec::with_capacity(1),
-            look_at,
-            begun,
-        });
+        let saga = waiting
+            .sagas
+            .entry(saga_type.clone())
+            .or_default()
+            .entry(key.clone())
+            .or_insert_with(|| Saga { callers: Vec::with_capacity(1), look_at, begun });
         saga.callers.push(sender);
         if !begun {
             saga.look_at = now;
@@ -114,8 +116,9 @@ impl Waiters {
         Some(Wait(receiver))
     }
 
-    /// Tells those who wait for this saga that a unit of this host has ended it; when nobody does, the other hosts are told, of
-    /// which one may have the caller. A second caller, on another host, finds the end by looking.
+    /// Tells those who wait for this saga that a unit of this host has ended it; when nobody does, the other
+    /// hosts are told, of which one may have the caller. A second caller, on another host, finds the end by
+    /// looking.
     pub fn ended(&self, saga_type: &str, key: &str, answer: Option<&str>) {
         if !self.answer(saga_type, key, answer) {
             self.neighbours.tell_ended(saga_type, key);
@@ -165,7 +168,8 @@ impl Waiters {
         }
     }
 
-    /// Another host has ended these sagas: those that somebody waits for are to be looked up at once. Whether there are any.
+    /// Another host has ended these sagas: those that somebody waits for are to be looked up at once. Whether
+    /// there are any.
     fn told(&self, ended: &[SagaName]) -> bool {
         let now = Instant::now();
         let mut waiting = self.waiting.lock();
@@ -230,7 +234,9 @@ impl Waiters {
                     self.answer(saga_type, key, answer.as_deref());
                 }
             }
-            Err(error) => tracing::debug!(%error, "cannot look up the ends of {} sagas; trying again", due.keys.len()),
+            Err(error) => {
+                tracing::debug!(%error, "cannot look up the ends of {} sagas; trying again", due.keys.len())
+            }
         }
     }
 }

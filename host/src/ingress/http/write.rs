@@ -43,7 +43,11 @@ pub(super) struct Write {
 ///
 /// # Errors
 /// The problem to answer with.
-pub(super) async fn write(queue: &Queue<Pending>, stop: &CancellationToken, write: Write) -> Result<Response, Problem> {
+pub(super) async fn write(
+    queue: &Queue<Pending>,
+    stop: &CancellationToken,
+    write: Write,
+) -> Result<Response, Problem> {
     let Write { request, route, trace, correlation, idempotency, wait_until } = write;
     let id = request.id.clone();
     let (reply, answer) = oneshot::channel();
@@ -138,7 +142,9 @@ mod tests {
     async fn each_answer_has_its_status() {
         let lanes: [(u16, fn(Pending)); 4] = [
             (409, |pending| drop(pending.reply.send(Answer::KeyReused))),
-            (500, |pending| drop(pending.reply.send(Answer::Failed("relation secret does not exist".into())))),
+            (500, |pending| {
+                drop(pending.reply.send(Answer::Failed("relation secret does not exist".into())))
+            }),
             (503, |pending| drop(pending.reply.send(Answer::Unknown))),
             (503, drop),
         ];

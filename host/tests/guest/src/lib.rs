@@ -1,7 +1,8 @@
-//! A plugin that does what it should not, in the way that each request or record names. It speaks to the host without the
-//! dispatch of the SDK, which would not let it.
+//! A plugin that does what it should not, in the way that each request or record names. It speaks to the host
+//! without the dispatch of the SDK, which would not let it.
 //!
-//! Whatever it is told, it first publishes one message, as it may: nobody must ever see that of a misbehaviour.
+//! Whatever it is told, it first publishes one message, as it may: nobody must ever see that of a
+//! misbehaviour.
 
 mod misbehaviour;
 
@@ -21,8 +22,8 @@ const DONE: &str = "well-behaved-topic";
 /// Type of the sagas that it begins when it is told `begin-KEY`, and moves on at `step-KEY`.
 const SAGA: &str = "misbehaviour";
 
-/// A test that wants another version changes these bytes in the component: `evil` fails at everything, `late` at deliveries
-/// only; `trap`, `loop` and `huge` do not even describe themselves.
+/// A test that wants another version changes these bytes in the component: `evil` fails at everything, `late`
+/// at deliveries only; `trap`, `loop` and `huge` do not even describe themselves.
 static MOOD: [u8; 9] = *b"mood:good";
 
 fn is_in(mood: &str) -> bool {
@@ -111,8 +112,9 @@ mod component {
 
     impl deliveries::Guest for Component {
         fn handle(batch: Vec<Delivery>, _: Vec<Saga>) -> Result<Vec<Outcome>, Failure> {
-            let value =
-                |delivery: Delivery| String::from_utf8_lossy(&delivery.payload.unwrap_or_default()).into_owned();
+            let value = |delivery: Delivery| {
+                String::from_utf8_lossy(&delivery.payload.unwrap_or_default()).into_owned()
+            };
             assert!(!super::is_in("late"), "in a mood to be late");
             super::handle(&batch.into_iter().map(value).collect::<Vec<_>>(), &Outcome::Done)
         }

@@ -61,7 +61,8 @@ pub(crate) fn of(how: &str, cause: u32) -> Result<(), Failure> {
 fn begin(key: &str, cause: u32) -> Result<(), Failure> {
     let deadline = deadline();
     let (saga_type, state, data) = (SAGA.to_owned(), "begun".to_owned(), "{}".to_owned());
-    sagas::begin(&[Beginning { cause, saga_type, key: key.to_owned(), state, data, deadline }]).map_err(refused)
+    sagas::begin(&[Beginning { cause, saga_type, key: key.to_owned(), state, data, deadline }])
+        .map_err(refused)
 }
 
 /// Nor is this: the saga goes on, if there is one.

@@ -1,4 +1,5 @@
-//! Empties a stack: neither databases nor topics nor groups of the order system and of the tests' own plugin are left.
+//! Empties a stack: neither databases nor topics nor groups of the order system and of the tests' own plugin
+//! are left.
 
 use anyhow::ensure;
 use rdkafka::{
@@ -27,7 +28,8 @@ pub(super) async fn all(target: &Target) {
 
 /// A group goes when its last member has gone, a topic when it is told to.
 async fn kafka(brokers: &str) -> anyhow::Result<()> {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers).create()?;
     let options = AdminOptions::new().operation_timeout(Some(SOON));
     let groups: Vec<&str> = SERVICES.iter().map(|service| service.plugin).chain([guest::PLUGIN]).collect();
     let topics: Vec<&str> = TOPICS.into_iter().chain([guest::TOPIC, guest::DONE]).collect();

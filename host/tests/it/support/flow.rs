@@ -53,7 +53,11 @@ impl Products {
     }
 
     /// Places the orders of these numbers at once.
-    pub(crate) fn place_some(self, target: &Target, numbers: std::ops::Range<usize>) -> JoinSet<anyhow::Result<()>> {
+    pub(crate) fn place_some(
+        self,
+        target: &Target,
+        numbers: std::ops::Range<usize>,
+    ) -> JoinSet<anyhow::Result<()>> {
         let mut orders = JoinSet::new();
         for number in numbers {
             let (order, address) = (self.order(number), target.http().unwrap().to_owned());
@@ -109,7 +113,8 @@ pub(crate) async fn all_accepted(mut orders: JoinSet<anyhow::Result<()>>) {
     }
 }
 
-/// Waits until nothing moves, then every invariant must hold, and the orders have ended as their stock has it.
+/// Waits until nothing moves, then every invariant must hold, and the orders have ended as their stock has
+/// it.
 pub(crate) async fn ends_well(target: &Target) -> (Ledger, Rows) {
     let mut report = Report::silent();
     let read = verify::check(target, &Scope::all(SOON), &mut report).await.unwrap();

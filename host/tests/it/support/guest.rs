@@ -45,7 +45,10 @@ pub(crate) const MISBEHAVIOURS: [(&str, &str); 16] = [
     ("select-many", "more than 1000 rows (rows_max)"),
     ("sleep-in-sql", "unit_ms_max = 1000 ms"),
     ("bad-sql", r#"relation "nowhere" does not exist"#),
-    ("commit", "a statement must start with SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES, WITH; found COMMIT"),
+    (
+        "commit",
+        "a statement must start with SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES, WITH; found COMMIT",
+    ),
     ("hide-an-error", "answered as if done after a failed statement"),
 ];
 

@@ -53,7 +53,9 @@ pub(crate) async fn run(target: &Target, plugins: &Path) -> HostProcess {
 /// The same with what its lanes make of batches in its log, and the file of that.
 pub(crate) async fn run_telling(target: &Target, plugins: &Path) -> (HostProcess, PathBuf) {
     let mut options = options(plugins);
-    options.environment.push(("SAGA_HOST_LOG".to_owned(), "info,librdkafka=error,saga_host::lane=debug".to_owned()));
+    options
+        .environment
+        .push(("SAGA_HOST_LOG".to_owned(), "info,librdkafka=error,saga_host::lane=debug".to_owned()));
     let host = HostProcess::run(&options, target).await.unwrap_or_else(|error| panic!("{error:#}"));
     (host, options.folder.join("run.log"))
 }
@@ -77,8 +79,10 @@ pub(crate) async fn dies(mut host: HostProcess) {
 }
 
 fn options(plugins: &Path) -> StartOptions {
-    let environment =
-        [("SAGA_HOST_CACHE", folder::cache().display().to_string()), ("SAGA_HOST_LOG_FORMAT", "text".to_owned())];
+    let environment = [
+        ("SAGA_HOST_CACHE", folder::cache().display().to_string()),
+        ("SAGA_HOST_LOG_FORMAT", "text".to_owned()),
+    ];
     StartOptions {
         host_binary: Some(PathBuf::from(BINARY)),
         plugins: plugins.to_owned(),
@@ -98,7 +102,10 @@ pub(crate) async fn active(target: &Target, plugin: &str) -> anyhow::Result<Stri
     let shown = get(target, &format!("/v1/plugins/{plugin}")).await?;
     let versions = shown["versions"].as_array().into_iter().flatten();
     let active = versions.into_iter().find(|version| version["state"] == "active");
-    active.and_then(|version| version["digest"].as_str()).map(str::to_owned).with_context(|| format!("none: {shown}"))
+    active
+        .and_then(|version| version["digest"].as_str())
+        .map(str::to_owned)
+        .with_context(|| format!("none: {shown}"))
 }
 
 /// The value of a metric with this label.

@@ -1,5 +1,5 @@
-//! Postgres and Kafka of the development stack. The names of databases and topics are fixed, so tests that need hosts
-//! of their own need a stack of their own.
+//! Postgres and Kafka of the development stack. The names of databases and topics are fixed, so tests that
+//! need hosts of their own need a stack of their own.
 
 use std::{
     future::Future,
@@ -27,7 +27,8 @@ pub(crate) fn shared() -> &'static Target {
     })
 }
 
-/// Starts what lives as long as this process, on a thread that does: children end with the thread that started them.
+/// Starts what lives as long as this process, on a thread that does: children end with the thread that
+/// started them.
 pub(crate) fn for_good<T: Send + 'static, K, F: Future<Output = (T, K)>>(
     start: impl FnOnce() -> F + Send + 'static,
 ) -> T {

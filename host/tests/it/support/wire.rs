@@ -103,7 +103,11 @@ async fn start(host: &mut UnixStream, server: &mut UnixStream) -> io::Result<Str
     }
 }
 
-async fn pass(from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, count: impl Fn(&[u8])) -> io::Result<()> {
+async fn pass(
+    from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    count: impl Fn(&[u8]),
+) -> io::Result<()> {
     let mut from = BufReader::new(from);
     loop {
         let mut message = vec![from.read_u8().await?];
