@@ -5,7 +5,7 @@ use std::{cell::RefCell, panic::resume_unwind};
 use futures::FutureExt;
 use saga_host::{
     capability::Guest,
-    plugin::bindings::saga::plugin::{context, kafka, postgres, sagas, timers},
+    model::bindings::saga::plugin::{context, kafka, postgres, sagas, timers},
 };
 use saga_plugin::{Uuid, bindings::saga::plugin as sdk, host::Host};
 use serde::Serialize;

@@ -1,7 +1,7 @@
 //! From the plugin's types to the host's: what is handed to an import is copied, as out of a component's
 //! memory; what the plugin returns is moved.
 
-use saga_host::plugin::bindings::{
+use saga_host::model::bindings::{
     exports::saga::plugin::{deliveries, requests},
     saga::plugin as host,
 };

@@ -1,7 +1,7 @@
 //! From the host's types to the plugin's: the batch is copied, as into a component's memory; what an import
 //! returns is moved.
 
-use saga_host::plugin::bindings::{
+use saga_host::model::bindings::{
     exports::saga::plugin::{deliveries, requests},
     saga::plugin as host,
 };

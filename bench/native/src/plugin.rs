@@ -8,16 +8,14 @@ use std::{
 
 use saga_host::{
     capability::Guest,
-    plugin::{
-        bindings::{
-            exports::saga::plugin::{
-                deliveries::{Delivery, Outcome},
-                requests::{Request, Response},
-            },
-            saga::plugin::{sagas::SagaParam, types::Failure},
+    model::bindings::{
+        exports::saga::plugin::{
+            deliveries::{Delivery, Outcome},
+            requests::{Request, Response},
         },
-        native::NativePlugin,
+        saga::plugin::{sagas::SagaParam, types::Failure},
     },
+    plugin::native::NativePlugin,
 };
 use saga_plugin::{Definition, dispatch};
 

@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 
 use super::{Admin, failure::Failure};
 use crate::{
+    model::saga_log::rfc3339,
     problem::Problem,
     runtime::{DeployError, Deployed, Rejected},
-    saga::log::rfc3339,
     service::{Counters, Service},
 };
 

@@ -4,7 +4,7 @@
 //! knows which delivery or request a line is about.
 
 use super::guest::{Guest, OverLimit};
-use crate::plugin::bindings::saga::plugin::{
+use crate::model::bindings::saga::plugin::{
     context::{Host, Level},
     types::{Timestamp, Uuid},
 };

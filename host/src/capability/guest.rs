@@ -9,13 +9,15 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::{
     context::Lines,
-    effects::Effects,
     output::Output,
     random::Randomness,
     refusal::{READ_ONLY, UNIT_FULL, refuse},
     sagas::Chains,
 };
-use crate::plugin::{bindings::saga::plugin::types::Refusal, call::Session, policy::Limits};
+use crate::{
+    model::{bindings::saga::plugin::types::Refusal, effects::Effects, policy::Limits},
+    store::session::Session,
+};
 
 /// What a version may do: what its manifest asks for within its policy.
 #[derive(Debug, Default)]
@@ -65,7 +67,7 @@ pub(crate) struct Shared {
 }
 
 /// Data of a wasmtime store: everything here lives as long as one call. It is what a plugin's imports
-/// are called on: it implements the `Host` traits of [`crate::plugin::bindings`].
+/// are called on: it implements the `Host` traits of [`crate::model::bindings`].
 pub struct Guest {
     pub(crate) grant: Arc<Grant>,
     pub(crate) session: Option<Session>,

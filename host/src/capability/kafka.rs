@@ -1,13 +1,15 @@
 //! `kafka`: messages into the outbox.
 
 use super::{
-    effects::Outgoing,
     guest::Guest,
     refusal::{HEADER_NOT_ALLOWED, TOO_LARGE, TOPIC_NOT_GRANTED, UNIT_FULL, refuse},
 };
-use crate::plugin::bindings::saga::plugin::{
-    kafka::{Host, Outgoing as Asked},
-    types::Refusal,
+use crate::model::{
+    bindings::saga::plugin::{
+        kafka::{Host, Outgoing as Asked},
+        types::Refusal,
+    },
+    effects::Outgoing,
 };
 
 /// Below Kafka's default `max.message.bytes`, with room for the headers that the host adds.

@@ -2,7 +2,6 @@
 //! SQL is buffered as [`effects`].
 
 pub(crate) mod context;
-pub mod effects;
 pub(crate) mod guest;
 mod kafka;
 mod output;
@@ -16,9 +15,8 @@ mod wasi;
 
 use wasmtime::component::{HasSelf, Linker};
 
+use crate::model::bindings::saga::plugin as interface;
 pub use guest::Guest;
-
-use crate::plugin::bindings::saga::plugin as interface;
 
 impl interface::types::Host for Guest {}
 

@@ -1,6 +1,6 @@
 //! The codes of `refusal` in `wit/types.wit`: stable, so that a plugin may branch on them.
 
-use crate::plugin::bindings::saga::plugin::types::Refusal;
+use crate::model::bindings::saga::plugin::types::Refusal;
 
 /// The policy does not grant the topic, or `describe` does not list it.
 pub(super) const TOPIC_NOT_GRANTED: &str = "topic-not-granted";

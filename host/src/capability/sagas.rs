@@ -8,16 +8,18 @@ use std::collections::HashMap;
 use serde::de::IgnoredAny;
 
 use super::{
-    effects::{Beginning, Ending, Finish, Status, Transition},
     guest::Guest,
     refusal::{MALFORMED, SAGA_CONFLICT, SAGA_NOT_OWNED, refuse},
 };
-use crate::plugin::bindings::saga::plugin::{
-    sagas::{
-        Beginning as AskedBeginning, Ending as AskedEnding, Host, SagaResult as Saga,
-        StatusResult as AskedStatus, Transition as AskedTransition,
+use crate::model::{
+    bindings::saga::plugin::{
+        sagas::{
+            Beginning as AskedBeginning, Ending as AskedEnding, Host, SagaResult as Saga,
+            StatusResult as AskedStatus, Transition as AskedTransition,
+        },
+        types::Refusal,
     },
-    types::Refusal,
+    effects::{Beginning, Ending, Finish, Status, Transition},
 };
 
 const OVERHEAD_BYTES: usize = 160;

@@ -7,9 +7,9 @@ use super::{
     guest::{Access, Guest, OverLimit},
     postgres::{self, SqlLimits},
 };
-use crate::plugin::{
-    bindings::saga::plugin::postgres::{Host, Param, SqlError, Table},
-    call::Session,
+use crate::{
+    model::bindings::saga::plugin::postgres::{Host, Param, SqlError, Table},
+    store::session::Session,
 };
 
 /// Prepared statements that one session keeps.

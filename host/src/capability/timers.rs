@@ -1,13 +1,15 @@
 //! `timers`: set and taken back with the unit; within one call the last word counts.
 
 use super::{
-    effects::Timer,
     guest::Guest,
     refusal::{MALFORMED, refuse},
 };
-use crate::plugin::bindings::saga::plugin::{
-    timers::{Host, Timer as Asked},
-    types::Refusal,
+use crate::model::{
+    bindings::saga::plugin::{
+        timers::{Host, Timer as Asked},
+        types::Refusal,
+    },
+    effects::Timer,
 };
 
 const OVERHEAD_BYTES: usize = 96;

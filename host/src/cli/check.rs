@@ -6,7 +6,10 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use super::{output, serve::block_on, table::digest};
-use crate::plugin::{Policy, engine::Engine, version::Version};
+use crate::{
+    model::policy::Policy,
+    plugin::{engine::Engine, version::Version},
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {

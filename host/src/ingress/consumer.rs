@@ -29,10 +29,11 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use self::claims::{Claims, commit, places};
-use super::{delivery::Delivery, record::delivery};
+use super::record::delivery;
 use crate::{
     kafka::Brokers,
     lane::sources::{Place, Sources},
+    model::delivery::Delivery,
     service::Service,
 };
 

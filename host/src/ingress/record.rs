@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use rdkafka::{Message, message::Headers};
 
-use super::{
+use crate::model::{
     correlation::{correlate, indexable},
+    dedup::Mark,
     delivery::{Delivery, Origin},
+    manifest::Subscription,
     trace::Trace,
 };
-use crate::{plugin::manifest::Subscription, unit::seen::Mark};
 
 /// What `ce_source` of our own records begins with.
 const OUR_SOURCE: &[u8] = b"/saga-host/";

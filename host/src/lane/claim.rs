@@ -7,8 +7,9 @@ use anyhow::Context;
 use sqlx::PgPool;
 
 use crate::{
+    model::dedup::Seen,
     store::{Database, PluginRole},
-    unit::{open::Chain, seen::Seen},
+    unit::open::Chain,
 };
 
 /// How long a lane's slot is kept after its last unit or renewal.

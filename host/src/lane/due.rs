@@ -6,7 +6,7 @@ use anyhow::Context;
 use sqlx::PgPool;
 
 use crate::{
-    ingress::{
+    model::{
         correlation::indexable,
         delivery::{Delivery, Origin},
         trace::Trace,

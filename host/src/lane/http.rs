@@ -12,15 +12,10 @@ use super::{
     seat::Seat,
 };
 use crate::{
-    ingress::http::{
-        pending::{Answer, Pending},
-        router::route_index,
-    },
+    ingress::http::pending::{Answer, Pending},
+    model::{fault::Fault, manifest::route_index},
     service::{Running, Service},
-    unit::{
-        fault::Fault,
-        requests::{self, Committed},
-    },
+    unit::requests::{self, Committed},
 };
 
 /// The HTTP lane of one plugin.

@@ -19,13 +19,13 @@ use super::{
     sources::{Place, Sources},
 };
 use crate::{
-    ingress::delivery::{Delivery, Origin},
-    plugin::version::Version,
-    service::{Running, Service},
-    unit::{
-        deliveries::{self, Committed, Failed, Ran},
+    model::{
+        delivery::{Delivery, Origin},
         fault::{Culprit, Fault, Then},
     },
+    plugin::version::Version,
+    service::{Running, Service},
+    unit::deliveries::{self, Committed, Failed, Ran},
 };
 
 /// How often the database is asked what fell due.

@@ -11,6 +11,5 @@ pub mod http;
 pub mod kafka;
 mod pace;
 pub mod plan;
-pub mod queue;
 pub mod seat;
 pub mod sources;

@@ -7,8 +7,11 @@ use super::{
     sources::{Advance, Place},
 };
 use crate::{
-    ingress::delivery::{Delivery, Origin},
-    unit::{fault::Then, open::SourceStep},
+    model::{
+        delivery::{Delivery, Origin},
+        fault::Then,
+    },
+    unit::open::SourceStep,
 };
 
 /// A delivery on its way through units, until one commits.
@@ -159,14 +162,12 @@ mod tests {
 
     use super::{Aside, Fate, Plan, Work};
     use crate::{
-        ingress::{
-            delivery::{Delivery, Origin},
-            trace::Trace,
-        },
         lane::claim::Source,
-        unit::{
+        model::{
+            dedup::{Mark, Seen},
+            delivery::{Delivery, Origin},
             fault::Then,
-            seen::{Mark, Seen},
+            trace::Trace,
         },
     };
 

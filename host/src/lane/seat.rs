@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::claim::{LEASE_MS, claim_slot, release_slot, renew_slot};
 use crate::{
-    plugin::call::Session,
+    model::fault::Fault,
     service::{Running, Service},
-    unit::{Setup, fault::Fault, open::Chain, stages::Stages},
+    store::session::Session,
+    unit::{Setup, open::Chain, stages::Stages},
 };
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);

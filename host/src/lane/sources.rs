@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 
 use super::claim::Source;
-use crate::unit::seen::Seen;
+use crate::model::dedup::Seen;
 
 /// A partition's name.
 pub type Place = (Arc<str>, i32);

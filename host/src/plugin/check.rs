@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use super::{
+use crate::model::{
     manifest::{Correlation, Manifest},
     policy::Policy,
 };
@@ -223,7 +223,7 @@ pub(super) fn against_policy(
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::{Exported, against_policy, exports, form, imports, manifest};
-    use crate::plugin::{
+    use crate::model::{
         manifest::{Correlation, Manifest, Route, Subscription},
         policy::Policy,
     };

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{
+use crate::model::{
     bindings::{
         exports::saga::plugin::{deliveries as wit, requests},
         saga::plugin::{
@@ -11,11 +11,10 @@ use super::{
             types::HeaderParam,
         },
     },
-    call::{Outcome, Request, Response},
-};
-use crate::{
-    ingress::delivery::{Delivery, Origin},
-    unit::open::LiveSaga,
+    delivery::{Delivery, Origin},
+    outcome::Outcome,
+    request::{Request, Response},
+    saga::LiveSaga,
 };
 
 /// Headers of a whole batch in one list; each delivery has a part of it.

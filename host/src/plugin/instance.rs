@@ -10,12 +10,14 @@ use wasmtime::{
 };
 
 use super::{
-    bindings::exports::saga::plugin::{deliveries, manifest, requests},
     check::Exported,
     engine::Engine,
     ticker::{Running, TICK_MS},
 };
-use crate::capability::guest::{Guest, OverLimit};
+use crate::{
+    capability::guest::{Guest, OverLimit},
+    model::bindings::exports::saga::plugin::{deliveries, manifest, requests},
+};
 
 /// Where the exports of a component are.
 pub(super) struct Exports {

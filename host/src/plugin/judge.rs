@@ -2,19 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{
-    bindings::saga::plugin::types::Failure,
-    call::{Outcome, Response},
-    check::WIT_VERSION,
-};
+use super::check::WIT_VERSION;
 use crate::{
-    capability::{
+    capability::guest::{Guest, OverLimit, SqlFailure},
+    model::{
+        bindings::saga::plugin::types::Failure,
         effects::Effects,
-        guest::{Guest, OverLimit, SqlFailure},
-    },
-    unit::{
         fault::{Culprit, Fault, Then, is_environment},
-        open::LiveSaga,
+        outcome::Outcome,
+        request::Response,
+        saga::LiveSaga,
     },
 };
 
@@ -207,13 +204,13 @@ pub(super) fn unlinked(error: &wasmtime::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::{blamed, outcomes, panic_of, responses};
-    use crate::{
-        capability::effects::{Effects, Outgoing, Status, Transition},
-        plugin::{
-            bindings::saga::plugin::types::{Culprit, Failure},
-            call::{Outcome, Response},
-        },
-        unit::{fault::Fault, open::LiveSaga},
+    use crate::model::{
+        bindings::saga::plugin::types::{Culprit, Failure},
+        effects::{Effects, Outgoing, Status, Transition},
+        fault::Fault,
+        outcome::Outcome,
+        request::Response,
+        saga::LiveSaga,
     };
 
     fn published(cause: u32) -> Effects {

@@ -6,7 +6,6 @@
 //!                                          policy      capabilities            whose fault
 //! ```
 
-pub mod bindings;
 pub mod call;
 mod check;
 mod component_cache;
@@ -14,12 +13,10 @@ pub mod engine;
 pub(crate) mod handover;
 mod instance;
 mod judge;
-pub mod manifest;
 pub mod native;
-pub mod policy;
 pub(crate) mod registry;
 mod ticker;
 pub mod version;
 pub mod watch;
 
-pub use policy::Policy;
+pub use crate::model::policy::Policy;

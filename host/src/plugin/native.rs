@@ -9,14 +9,16 @@
 
 use std::sync::OnceLock;
 
-use super::bindings::{
-    exports::saga::plugin::{
-        deliveries::{Delivery, Outcome},
-        requests::{Request, Response},
+use crate::{
+    capability::Guest,
+    model::bindings::{
+        exports::saga::plugin::{
+            deliveries::{Delivery, Outcome},
+            requests::{Request, Response},
+        },
+        saga::plugin::{sagas::SagaParam, types::Failure},
     },
-    saga::plugin::{sagas::SagaParam, types::Failure},
 };
-use crate::capability::Guest;
 
 /// The exports of `wit/plugin.wit` that lanes call, as native code. Imports are called on the [`Guest`].
 ///

@@ -7,30 +7,36 @@ use tokio::time::{Instant, timeout};
 use wasmtime::component::InstancePre;
 
 use super::{
-    Policy,
-    bindings::{
-        exports::saga::plugin::{deliveries, requests},
-        saga::plugin::{sagas::SagaParam, types::Failure},
-    },
-    call::{CallSetting, Called, Outcome, Request, Response, Session},
+    call::{CallSetting, Called},
     check::{self, Exported},
     component_cache::Origin,
     engine::Engine,
     handover::{self, Headers, RequestParts, SagaPlaces},
     instance::{Call, Exports, is_shortage},
     judge,
-    manifest::Manifest,
     native::{self, NativePlugin},
-    policy::Limits,
 };
 use crate::{
     capability::{
         context::Speaker,
-        effects::Effects,
         guest::{Access, Grant, Guest, Setting, Shared},
     },
-    ingress::delivery::Delivery,
-    unit::{fault::Fault, open::LiveSaga},
+    model::{
+        bindings::{
+            exports::saga::plugin::{deliveries, requests},
+            saga::plugin::{sagas::SagaParam, types::Failure},
+        },
+        delivery::Delivery,
+        effects::Effects,
+        fault::Fault,
+        manifest::Manifest,
+        outcome::Outcome,
+        policy::{Limits, Policy},
+        rejection::Rejection,
+        request::{Request, Response},
+        saga::LiveSaga,
+    },
+    store::session::Session,
 };
 
 /// Beyond `unit_ms_max`: Postgres cancels a long statement at `unit_ms_max`, and its answer is
@@ -63,11 +69,6 @@ struct Component {
 
 /// What a call leaves, and what it returned.
 type Returned<T> = (Guest, wasmtime::Result<Result<Vec<T>, Failure>>);
-
-/// Why a component cannot become a version, with the mend in it.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Rejection(pub String);
 
 impl Version {
     /// Compiles a component (or takes it from the cache), asks it what it wants and checks that.

@@ -18,10 +18,9 @@ use super::{
     order::Records,
     outbox,
     producer::Producer,
-    record::Record,
     upkeep::Upkeep,
 };
-use crate::fault_point;
+use crate::{fault_point, model::record::Record};
 
 /// Records handed to the producer and not acknowledged, at the most.
 const IN_FLIGHT_RECORDS_MAX: usize = 100_000;

@@ -16,7 +16,6 @@ mod lease;
 pub mod order;
 mod outbox;
 mod producer;
-pub mod record;
 mod upkeep;
 mod waits;
 

@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use super::record::Record;
+use crate::model::record::Record;
 
 /// The records of one unit.
 pub type Records = Arc<Vec<Record>>;

@@ -5,10 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use anyhow::Context;
 use sqlx::PgConnection;
 
-use super::{
-    order::Records,
-    record::{Record, decode, encode},
-};
+use super::order::Records;
+use crate::model::record::{Record, decode, encode};
 
 /// Rows read at once.
 pub(super) const SNAPSHOT_ROWS_MAX: i64 = 500;

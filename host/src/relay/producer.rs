@@ -20,8 +20,7 @@ use rdkafka::{
 };
 use tokio::sync::Notify;
 
-use super::record::Record;
-use crate::kafka::Brokers;
+use crate::{kafka::Brokers, model::record::Record};
 
 /// How long the thread that takes reports waits for one. The client's own thread waits for 100 ms, and the
 /// last one of them it spends at full speed.

@@ -12,13 +12,12 @@ use super::{
 };
 use crate::{
     ingress::http::router::{self, RouteTable},
-    plugin::{
-        Policy,
+    model::{
         manifest::Subscription,
-        policy::InFlight,
-        registry,
-        version::{Rejection, Version},
+        policy::{InFlight, Policy},
+        rejection::Rejection,
     },
+    plugin::{registry, version::Version},
     service::{Counters, Running, Service, draining::Found},
     store::{Migrations, PluginRole, ProvisionError},
 };

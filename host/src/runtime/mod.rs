@@ -23,7 +23,6 @@ use crate::{
     plugin::engine::Engine,
     store::Server,
 };
-
 pub use deploy::{DeployError, Deployed};
 pub use shared::{Rejected, Shared};
 

@@ -18,10 +18,11 @@ use crate::{
     ingress::http::router::RouteTable,
     kafka::{Brokers, Topics},
     lane::breaker::Trips,
+    model::migration::Migration,
     plugin::engine::Engine,
     relay::Relay,
     service::Service,
-    store::{Database, Migration, PluginRole, Server},
+    store::{Database, PluginRole, Server},
 };
 
 /// The last rejection of a plugin's component.

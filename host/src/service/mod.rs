@@ -17,18 +17,17 @@ use draining::{Draining, Found};
 use crate::{
     ingress::{
         consumer::Health,
-        delivery::Delivery,
         http::{pending::Pending, readers::Readers, waiters::Waiters},
     },
     kafka::Topics,
-    lane::{breaker::Trips, queue::Queue},
-    plugin::{
-        Policy,
-        engine::Engine,
-        policy::InFlight,
-        registry,
-        version::{Rejection, Version},
+    lane::breaker::Trips,
+    model::{
+        delivery::Delivery,
+        policy::{InFlight, Policy},
+        queue::Queue,
+        rejection::Rejection,
     },
+    plugin::{engine::Engine, registry, version::Version},
     relay::Relay,
     store::{Database, PluginRole},
     unit::stages::Stages,

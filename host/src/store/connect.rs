@@ -11,7 +11,7 @@ use sqlx::{
 };
 
 use super::provision::PluginRole;
-use crate::plugin::Policy;
+use crate::model::policy::Policy;
 
 /// Connections of the host's own account to one database, at the most. Of these the relay keeps one while it
 /// leads, and one listens while there are other hosts.

@@ -5,19 +5,10 @@ use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{contracting::contracting, provision::ProvisionError};
-use crate::config::MigrationsMode;
+use crate::{config::MigrationsMode, model::migration::Migration};
 
 /// The advisory lock that hosts starting at the same time take turns with.
 pub(super) const LOCK: i64 = 0x7361_6761;
-
-/// One change of a schema.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Migration {
-    /// File name; names sort in the order of application.
-    pub name: String,
-    /// One or more statements.
-    pub sql: String,
-}
 
 /// What a version brings.
 #[derive(Clone, Copy, Debug)]

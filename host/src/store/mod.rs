@@ -10,7 +10,8 @@ mod provision;
 mod retention;
 
 pub use connect::{Database, Server};
-pub use migrate::{Migration, Migrations};
+pub mod session;
+pub use migrate::Migrations;
 pub use provision::{PluginRole, ProvisionError};
 pub use retention::roll_partitions;
 

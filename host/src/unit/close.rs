@@ -3,10 +3,8 @@
 
 use sqlx::{PgConnection, Row};
 
-use super::{
-    fault::{Culprit, Fault, Then},
-    open::Chain,
-};
+use super::open::Chain;
+use crate::model::fault::{Culprit, Fault, Then};
 
 /// Of a reason that is stored for a person to read.
 const REASON_CHARS_MAX: usize = 2_000;

@@ -6,14 +6,14 @@ use sqlx::PgConnection;
 
 use super::{
     close::Closing,
-    fault::Fault,
     open::Chain,
     stages::{Laps, Stage},
 };
 use crate::{
     fault_point,
     lane::claim::standing,
-    relay::{Relay, order::Records, record::encode},
+    model::{fault::Fault, record::encode},
+    relay::{Relay, order::Records},
 };
 
 /// How long a COMMIT without an answer is asked after, before the caller is told to repeat.

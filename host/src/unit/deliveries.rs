@@ -6,7 +6,6 @@ use super::{
     Setup,
     close::{Closing, Held},
     commit::commit,
-    fault::{Culprit, Fault, Then, retry_after_ms},
     open::{Opened, Opening},
     overdue,
     runs::{Run, Runs},
@@ -14,15 +13,18 @@ use super::{
     stages::Stage,
 };
 use crate::{
-    capability::effects::Effects,
     clock::now_us,
-    ingress::delivery::{Delivery, Origin},
     lane::{
         plan::{Aside, Fate, Plan, Work},
         sources::{Advance, Sources},
     },
-    plugin::call::Outcome,
-    saga::log::Cause,
+    model::{
+        delivery::{Delivery, Origin},
+        effects::Effects,
+        fault::{Culprit, Fault, Then, retry_after_ms},
+        outcome::Outcome,
+        saga_log::Cause,
+    },
     service::Running,
 };
 

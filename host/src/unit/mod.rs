@@ -12,27 +12,26 @@
 pub mod close;
 pub mod commit;
 pub mod deliveries;
-pub mod fault;
 pub mod open;
 pub(crate) mod overdue;
 pub mod requests;
 mod runs;
-pub mod seen;
 pub mod settle;
 pub mod stages;
 
 use std::sync::Arc;
 
+use open::{Chain, Opened, Opening, open};
 use sqlx::PgConnection;
+use stages::Stages;
 
 use crate::{
     lane::claim::LEASE_MS,
-    plugin::call::{CallSetting, Session},
+    model::fault::Fault,
+    plugin::call::CallSetting,
     service::{Running, Service},
+    store::session::Session,
 };
-use fault::Fault;
-use open::{Chain, Opened, Opening, open};
-use stages::Stages;
 
 /// What a unit runs with.
 #[derive(Debug)]

@@ -8,8 +8,10 @@ use std::{
 
 use sqlx::{AssertSqlSafe, Column, PgConnection, Row, postgres::PgRow};
 
-use super::fault::Fault;
-use crate::store::quote_literal;
+use crate::{
+    model::{fault::Fault, saga::LiveSaga},
+    store::quote_literal,
+};
 
 /// A lane's place in its chain of units.
 #[derive(Clone, Debug)]
@@ -37,27 +39,6 @@ pub struct SourceStep {
     pub next: i64,
     /// The high-water marks afterwards.
     pub seen: String,
-}
-
-/// A live saga, locked by this unit.
-#[derive(Clone, Debug)]
-pub struct LiveSaga {
-    /// Type.
-    pub saga_type: String,
-    /// Key.
-    pub key: String,
-    /// Digest of the version that it stays with.
-    pub version: String,
-    /// Transitions so far, from 1.
-    pub revision: i64,
-    /// State.
-    pub state: String,
-    /// JSON.
-    pub data: String,
-    /// Microseconds since 1970.
-    pub began_us: i64,
-    /// Its deadline, microseconds since 1970.
-    pub next_at_us: i64,
 }
 
 /// What a unit needs from the database before its plugin is called.

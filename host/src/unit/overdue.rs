@@ -1,11 +1,11 @@
 //! Deadlines that a plugin let pass: the saga is marked overdue and looked at again with growing
 //! pauses. Never compensates: what was asked for may have happened.
 
-use super::{
-    open::LiveSaga,
-    settle::{Caused, OVERDUE_EVENT},
+use super::settle::{Caused, OVERDUE_EVENT};
+use crate::model::{
+    effects::{Effects, Status, Transition},
+    saga::LiveSaga,
 };
-use crate::capability::effects::{Effects, Status, Transition};
 
 /// The shortest pause before an overdue saga is looked at again, microseconds.
 const PAUSE_US_MIN: i64 = 30_000_000;

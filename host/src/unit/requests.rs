@@ -7,17 +7,19 @@ use super::{
     close::Closing,
     commit::commit,
     deliveries::in_work,
-    fault::Fault,
     open::{Opened, Opening},
     settle::{Caused, Setting, Settled, settle},
     stages::Stage,
 };
 use crate::{
-    capability::effects::Effects,
     clock::now_us,
     ingress::http::pending::{Answer, Idempotency, Pending},
-    plugin::call::{Request, Response},
-    saga::log::Cause,
+    model::{
+        effects::Effects,
+        fault::Fault,
+        request::{Request, Response},
+        saga_log::Cause,
+    },
 };
 
 /// What a committed unit did.

@@ -4,12 +4,12 @@
 
 use std::{ops::Range, sync::Arc};
 
-use super::{
-    fault::{Culprit, Fault, Then},
-    open::LiveSaga,
-};
 use crate::{
     lane::plan::Work,
+    model::{
+        fault::{Culprit, Fault, Then},
+        saga::LiveSaga,
+    },
     plugin::handover::SagaPlaces,
     service::{
         Running, Service,

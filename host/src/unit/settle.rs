@@ -12,11 +12,13 @@ use hashbrown::HashTable;
 
 use super::close::{Begin, Closing, Standing, Step};
 use crate::{
-    capability::effects::{Effects, Ending, Outgoing, Status, Transition},
-    ingress::trace::Trace,
     kafka::Topics,
-    relay::record::{MESSAGE_ID, Record, partition_of},
-    saga::log::{Cause, Entry, Sent, rfc3339},
+    model::{
+        effects::{Effects, Ending, Outgoing, Status, Transition},
+        record::{MESSAGE_ID, Record, partition_of},
+        saga_log::{Cause, Entry, Sent, rfc3339},
+        trace::Trace,
+    },
 };
 
 /// The event by which a plugin says that a saga's deadline has passed unanswered.

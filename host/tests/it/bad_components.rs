@@ -4,7 +4,10 @@ use std::{fs::File, os::unix::fs::symlink};
 
 use anyhow::ensure;
 use saga_bench::{caller::Request, demo::component};
-use saga_host::plugin::{Policy, engine::Engine, version::Version};
+use saga_host::{
+    model::policy::Policy,
+    plugin::{engine::Engine, version::Version},
+};
 
 use crate::support::{
     eventually, folder,

@@ -5,12 +5,12 @@ use saga_host::{
     capability::postgres::{SqlLimits, query},
     config::MigrationsMode,
     lane::claim::claim_slot,
-    plugin::{
-        Policy,
+    model::{
         bindings::saga::plugin::postgres::{Column, SqlError, Values},
-        call::Session,
+        migration::Migration,
+        policy::Policy,
     },
-    store::{Database, Migration, Migrations, PluginRole, ProvisionError, Server},
+    store::{Database, Migrations, PluginRole, ProvisionError, Server, session::Session},
     unit::open::Chain,
 };
 use sqlx::{AssertSqlSafe, Connection};

@@ -2,13 +2,11 @@
 
 use saga_host::{
     capability::postgres::{SqlLimits, execute, query},
-    plugin::{
-        bindings::saga::plugin::{
-            postgres::{Column, Param, SqlError, Table, Values},
-            types::Uuid,
-        },
-        call::Session,
+    model::bindings::saga::plugin::{
+        postgres::{Column, Param, SqlError, Table, Values},
+        types::Uuid,
     },
+    store::session::Session,
 };
 use sqlx::{AssertSqlSafe, Connection};
 

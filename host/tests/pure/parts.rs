@@ -7,23 +7,24 @@ use rdkafka::{
     message::{Header, OwnedHeaders, OwnedMessage},
 };
 use saga_host::{
-    capability::effects::{Effects, Ending, Finish, Outgoing, Status, Transition},
-    ingress::{delivery::Delivery, record::delivery},
+    ingress::record::delivery,
     kafka::{Brokers, Topics},
     lane::{
         claim::Source,
         plan::{Plan, Work},
         sources::Place,
     },
-    plugin::manifest::{Correlation, Subscription},
-    relay::{
-        order::{Order, Records},
+    model::{
+        dedup::Seen,
+        delivery::Delivery,
+        effects::{Effects, Ending, Finish, Outgoing, Status, Transition},
+        manifest::{Correlation, Subscription},
         record::{decode, encode},
+        saga_log::Cause,
     },
-    saga::log::Cause,
+    relay::order::{Order, Records},
     unit::{
         close::Closing,
-        seen::Seen,
         settle::{Caused, Setting, settle},
     },
 };

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     admin::failure::Failure,
+    model::record::{MESSAGE_ID, Record, decode, encode},
     problem::Problem,
-    relay::record::{MESSAGE_ID, Record, decode, encode},
     store::Database,
 };
 

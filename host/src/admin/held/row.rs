@@ -4,10 +4,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::statements::Place;
-use crate::{
-    ingress::delivery::Delivery,
-    relay::record::{Record, decode},
-    saga::log::rfc3339,
+use crate::model::{
+    delivery::Delivery,
+    record::{Record, decode},
+    saga_log::rfc3339,
 };
 
 /// Bytes of a value that are shown.

@@ -7,7 +7,7 @@ use super::{
     STATE,
     row::{Held, Id},
 };
-use crate::saga::log::rfc3339;
+use crate::model::saga_log::rfc3339;
 
 /// What is looked for.
 #[derive(Clone, Debug, Default)]

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::statements::{Ignored, Place};
-use crate::saga::log::{Entry, rfc3339};
+use crate::model::saga_log::{Entry, rfc3339};
 
 /// One row of `saga.saga_live` or `saga.saga_done`. Times are microseconds since 1970.
 pub(super) struct Row {

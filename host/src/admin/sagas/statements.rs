@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, Postgres, QueryBuilder, Row as _, postgres::PgRow};
 
 use super::row::Row;
-use crate::saga::log::rfc3339;
+use crate::model::saga_log::rfc3339;
 
 /// Ignored deliveries shown of one saga, the newest.
 const IGNORED_MAX: i64 = 100;

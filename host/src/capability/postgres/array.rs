@@ -4,7 +4,7 @@ use super::{
     param::{Datum, Misfit},
     scalar::Scalar,
 };
-use crate::plugin::bindings::saga::plugin::postgres::{Column, Values};
+use crate::model::bindings::saga::plugin::postgres::{Column, Values};
 
 const NULL: i32 = -1;
 

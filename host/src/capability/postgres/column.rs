@@ -9,7 +9,7 @@ use super::{
     SqlLimits, error, numeric,
     scalar::{EPOCH_DAYS, EPOCH_US, JSONB_VERSION, Scalar},
 };
-use crate::plugin::bindings::saga::plugin::{
+use crate::model::bindings::saga::plugin::{
     postgres::{Column, SqlError, Table, Values},
     types::Uuid,
 };

@@ -2,7 +2,7 @@
 
 use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
 
-use crate::plugin::bindings::saga::plugin::postgres::SqlError;
+use crate::model::bindings::saga::plugin::postgres::SqlError;
 
 /// More rows than a result may have.
 pub(super) const ROWS: &str = "SG001";

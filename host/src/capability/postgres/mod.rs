@@ -23,9 +23,9 @@ use sqlx::{
 };
 
 use self::column::Columns;
-use crate::plugin::{
-    bindings::saga::plugin::postgres::{Param, SqlError, Table},
-    call::Session,
+use crate::{
+    model::bindings::saga::plugin::postgres::{Param, SqlError, Table},
+    store::session::Session,
 };
 
 /// What one plugin may ask of a connection.

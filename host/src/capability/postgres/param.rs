@@ -11,7 +11,7 @@ use super::{
     array, error, numeric,
     scalar::{EPOCH_DAYS, EPOCH_US, JSONB_VERSION, Scalar},
 };
-use crate::plugin::bindings::saga::plugin::{
+use crate::model::bindings::saga::plugin::{
     postgres::{Param, SqlError, Values},
     types::Uuid,
 };

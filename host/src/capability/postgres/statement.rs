@@ -2,7 +2,7 @@
 //! Postgres's own rule for what is prepared.
 
 use super::error;
-use crate::plugin::bindings::saga::plugin::postgres::SqlError;
+use crate::model::bindings::saga::plugin::postgres::SqlError;
 
 const ALLOWED: [&str; 7] = ["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "VALUES", "WITH"];
 

@@ -17,15 +17,19 @@ use super::{
     idempotency::idempotency,
     outcome, prefer,
     readers::ReadError,
-    router::{RouteTable, Target, route_index},
+    router::{RouteTable, Target},
     translate,
     write::{Write, write},
 };
 use crate::{
-    ingress::{correlation::correlate, trace::Trace},
-    plugin::call::{Request, Response},
+    model::{
+        correlation::correlate,
+        fault::Fault,
+        manifest::route_index,
+        request::{Request, Response},
+        trace::Trace,
+    },
     problem::Problem,
-    unit::fault::Fault,
 };
 
 /// What all requests share.

@@ -3,7 +3,7 @@
 
 use axum::http::StatusCode;
 
-use crate::{ingress::trace::Trace, problem::Problem};
+use crate::{model::trace::Trace, problem::Problem};
 
 /// `type` of the only problem after which a write may have been committed.
 pub(super) const OUTCOME_UNKNOWN: &str = "urn:saga-host:problem:outcome-unknown";

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{router::RouteName, waiters::Wait};
-use crate::{
-    ingress::trace::Trace,
-    plugin::call::{Request, Response},
+use super::waiters::Wait;
+use crate::model::{
+    manifest::RouteName,
+    request::{Request, Response},
+    trace::Trace,
 };
 
 /// A request in the HTTP lane's queue.
@@ -15,7 +16,7 @@ use crate::{
 pub struct Pending {
     /// What the plugin gets. `request.route` is set by the lane, from `route` and the version that runs.
     pub request: Request,
-    /// The route that was asked for; see [`super::router::route_index`].
+    /// The route that was asked for; see [`crate::model::manifest::route_index`].
     pub route: Arc<RouteName>,
     /// The trace that it continues.
     pub trace: Trace,

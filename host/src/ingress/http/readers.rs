@@ -7,13 +7,13 @@ use tokio::sync::Semaphore;
 
 use crate::{
     clock::now_us,
-    plugin::{
-        Policy,
-        call::{CallSetting, Request, Response, Session},
-        version::Version,
+    model::{
+        fault::Fault,
+        policy::Policy,
+        request::{Request, Response},
     },
-    store::{Database, PluginRole},
-    unit::fault::Fault,
+    plugin::{call::CallSetting, version::Version},
+    store::{Database, PluginRole, session::Session},
 };
 
 /// Connections of one plugin's reads on this host, at the most.

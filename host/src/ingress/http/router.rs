@@ -4,26 +4,9 @@
 use std::{collections::HashMap, fmt::Write, sync::Arc};
 
 use crate::{
-    plugin::manifest::{Correlation, Manifest, Route},
+    model::manifest::{Correlation, Manifest, Route, RouteName, route_index},
     service::Service,
 };
-
-/// A route as its manifest names it: the same in every version that has it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RouteName {
-    /// Upper case.
-    pub method: String,
-    /// `/orders/{order-id}/events`
-    pub path: String,
-}
-
-/// The place of a route in a manifest: versions may list their routes differently.
-#[must_use]
-pub fn route_index(manifest: &Manifest, name: &RouteName) -> Option<u32> {
-    let place =
-        manifest.routes.iter().position(|route| route.method == name.method && route.path == name.path)?;
-    u32::try_from(place).ok()
-}
 
 /// Why a route cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -243,7 +226,8 @@ fn allow<T>(methods: &[Method<T>]) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use super::{Correlation, Manifest, Planned, Route, RouteError, RouteName, Routes, route_index};
+    use super::{Correlation, Manifest, Planned, Route, RouteError, Routes};
+    use crate::model::manifest::{RouteName, route_index};
 
     fn route(method: &str, path: &str) -> Route {
         Route { method: method.into(), path: path.into(), read: false, correlation: Correlation::Unordered }

@@ -9,7 +9,7 @@ use axum::{
 };
 use percent_encoding::percent_decode_str;
 
-use crate::{plugin::call::Response, problem::Problem};
+use crate::{model::request::Response, problem::Problem};
 
 /// Headers of a connection (RFC 9110, 7.6.1), of a body's form on it, and of what the host does itself.
 const OURS: [&str; 12] = [

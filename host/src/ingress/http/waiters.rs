@@ -22,8 +22,8 @@ use tokio::sync::{
 };
 
 use crate::{
+    model::request::Response,
     neighbours::{Neighbours, SagaName},
-    plugin::call::Response,
 };
 
 /// How often an end is looked for without a word of it: another host may have died before it told.

@@ -9,12 +9,14 @@ use super::{
     outcome::{busy, failed, key_reused, stopping, unknown_outcome},
     pending::{Answer, Idempotency, Pending},
     prefer,
-    router::RouteName,
 };
 use crate::{
-    ingress::trace::Trace,
-    lane::queue::Queue,
-    plugin::call::{Request, Response},
+    model::{
+        manifest::RouteName,
+        queue::Queue,
+        request::{Request, Response},
+        trace::Trace,
+    },
     problem::Problem,
 };
 

@@ -1,7 +1,6 @@
 //! What a plugin asks for: its `describe()`, as the host uses it.
 
-use super::bindings::exports::saga::plugin::manifest as wit;
-use crate::store::Migration;
+use super::{bindings::exports::saga::plugin::manifest as wit, migration::Migration};
 
 /// Mirrors `manifest.description` of `wit/plugin.wit`.
 #[derive(Clone, Debug, Default)]
@@ -61,9 +60,26 @@ pub struct Route {
     pub correlation: Correlation,
 }
 
+/// A route as its manifest names it: the same in every version that has it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RouteName {
+    /// Upper case.
+    pub method: String,
+    /// `/orders/{order-id}/events`
+    pub path: String,
+}
+
+/// The place of a route in a manifest: versions may list their routes differently.
+#[must_use]
+pub fn route_index(manifest: &Manifest, name: &RouteName) -> Option<u32> {
+    let place =
+        manifest.routes.iter().position(|route| route.method == name.method && route.path == name.path)?;
+    u32::try_from(place).ok()
+}
+
 impl Manifest {
     /// From what `describe` returned; and the names of the extensions that it asks for.
-    pub(super) fn of(said: wit::Description) -> (Self, Vec<String>) {
+    pub(crate) fn of(said: wit::Description) -> (Self, Vec<String>) {
         let subscriptions = said.subscriptions.into_iter().map(|subscription| Subscription {
             topic: subscription.topic,
             correlation: subscription.correlation.into(),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// `database:slot`
-    #[serde(with = "crate::shared_text")]
+    #[serde(with = "crate::model::shared_text")]
     pub stream: Arc<str>,
     /// (epoch, unit, index)
     pub place: Place,

@@ -7,10 +7,9 @@ use serde::{
     Deserializer,
     de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
-
 use sha2::{Digest, Sha256};
 
-use crate::plugin::manifest::Correlation;
+use super::manifest::Correlation;
 
 /// Longer keys are replaced by their digest: an index of Postgres takes 2,700 bytes at the most.
 const KEY_BYTES_MAX: usize = 256;
@@ -192,7 +191,7 @@ impl Visitor<'_> for IsName<'_> {
 #[cfg(test)]
 mod tests {
     use super::{correlate, indexable, json_pointer};
-    use crate::plugin::manifest::Correlation;
+    use crate::model::manifest::Correlation;
 
     #[test]
     fn a_pointer_finds_scalars_only() {

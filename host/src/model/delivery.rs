@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::trace::Trace;
-use crate::unit::seen::Mark;
+use super::{dedup::Mark, trace::Trace};
 
 /// One thing for a plugin to handle. Serialized when it is held.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,7 +47,7 @@ pub enum Origin {
     /// A record.
     Kafka {
         /// Its topic.
-        #[serde(with = "crate::shared_text")]
+        #[serde(with = "crate::model::shared_text")]
         topic: Arc<str>,
         /// Its partition.
         partition: i32,

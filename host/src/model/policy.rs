@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt::Write};
 use serde::{Deserialize, Deserializer, de};
 use sha2::{Digest, Sha256};
 
-use super::{manifest::Manifest, version::Rejection};
+use super::{manifest::Manifest, rejection::Rejection};
 use crate::config::MigrationsMode;
 
 /// With `plugin_` before it, a name must fit into an identifier of Postgres.
@@ -207,7 +207,12 @@ impl Limits {
     /// The first that is outside of what the host can do.
     fn check(&self) -> Result<(), String> {
         let ranges = [
-            ("memory_mib_max", self.memory_mib_max as usize, 1, super::engine::MEMORY_MIB_MAX as usize),
+            (
+                "memory_mib_max",
+                self.memory_mib_max as usize,
+                1,
+                crate::plugin::engine::MEMORY_MIB_MAX as usize,
+            ),
             ("guest_ms_max", self.guest_ms_max as usize, 10, 60_000),
             ("unit_ms_max", self.unit_ms_max as usize, 10, 60_000),
             ("batch_deliveries_max", self.batch_deliveries_max as usize, 1, 65_536),
@@ -320,7 +325,7 @@ fn describe(error: &toml::de::Error, text: &str) -> String {
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::{Policy, Start};
-    use crate::plugin::manifest::{Correlation, Manifest, Route, Subscription};
+    use crate::model::manifest::{Correlation, Manifest, Route, Subscription};
 
     #[test]
     fn a_short_policy_has_every_default() {
