@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod capability;
+pub mod claims;
 pub mod cli;
 mod clock;
 pub mod config;

@@ -31,8 +31,8 @@ use tokio_util::sync::CancellationToken;
 use self::claims::{Claims, commit, places};
 use super::record::delivery;
 use crate::{
+    claims::partitions::{Place, Sources},
     kafka::Brokers,
-    lane::sources::{Place, Sources},
     model::delivery::Delivery,
     service::Service,
 };

@@ -11,14 +11,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     breaker::{self, Kind},
-    claim::held_keys,
     due::{self, Owned},
     pace::Pace,
     plan::{Aside, Work},
     seat::Seat,
-    sources::{Place, Sources},
 };
 use crate::{
+    claims::{
+        partition::held_keys,
+        partitions::{Place, Sources},
+    },
     model::{
         delivery::{Delivery, Origin},
         fault::{Culprit, Fault, Then},

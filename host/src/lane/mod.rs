@@ -5,11 +5,9 @@
 //! connection under the plugin's role.
 
 pub mod breaker;
-pub mod claim;
 pub mod due;
 pub mod http;
 pub mod kafka;
 mod pace;
 pub mod plan;
 pub mod seat;
-pub mod sources;

@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{
-    claim::Source,
-    sources::{Advance, Place},
-};
 use crate::{
+    claims::{
+        partition::Source,
+        partitions::{Advance, Place},
+    },
     model::{
         delivery::{Delivery, Origin},
         fault::Then,
@@ -162,7 +162,7 @@ mod tests {
 
     use super::{Aside, Fate, Plan, Work};
     use crate::{
-        lane::claim::Source,
+        claims::partition::Source,
         model::{
             dedup::{Mark, Seen},
             delivery::{Delivery, Origin},

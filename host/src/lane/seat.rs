@@ -7,12 +7,12 @@ use sqlx::Connection;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::claim::{LEASE_MS, claim_slot, release_slot, renew_slot};
 use crate::{
+    claims::lane_lease::{Chain, LEASE_MS, claim_slot, release_slot, renew_slot},
     model::fault::Fault,
     service::{Running, Service},
     store::session::Session,
-    unit::{Setup, open::Chain, stages::Stages},
+    unit::{Setup, stages::Stages},
 };
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);

@@ -6,11 +6,12 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::{Shared, drain};
 use crate::{
+    claims::partitions::Sources,
     ingress::{
         consumer::{self, Health, Setting},
         http::{readers::Readers, waiters::Waiters},
     },
-    lane::{http::HttpLane, kafka::KafkaLane, sources::Sources},
+    lane::{http::HttpLane, kafka::KafkaLane},
     model::queue::Queue,
     relay::Relay,
     service::{Running, Service, draining::Draining},

@@ -3,8 +3,10 @@
 
 use sqlx::{PgConnection, Row};
 
-use super::open::Chain;
-use crate::model::fault::{Culprit, Fault, Then};
+use crate::{
+    claims::lane_lease::Chain,
+    model::fault::{Culprit, Fault, Then},
+};
 
 /// Of a reason that is stored for a person to read.
 const REASON_CHARS_MAX: usize = 2_000;

@@ -6,12 +6,11 @@ use sqlx::PgConnection;
 
 use super::{
     close::Closing,
-    open::Chain,
     stages::{Laps, Stage},
 };
 use crate::{
+    claims::lane_lease::{Chain, standing},
     fault_point,
-    lane::claim::standing,
     model::{fault::Fault, record::encode},
     relay::{Relay, order::Records},
 };

@@ -13,11 +13,9 @@ use super::{
     stages::Stage,
 };
 use crate::{
+    claims::partitions::{Advance, Sources},
     clock::now_us,
-    lane::{
-        plan::{Aside, Fate, Plan, Work},
-        sources::{Advance, Sources},
-    },
+    lane::plan::{Aside, Fate, Plan, Work},
     model::{
         delivery::{Delivery, Origin},
         effects::Effects,

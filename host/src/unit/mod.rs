@@ -21,12 +21,12 @@ pub mod stages;
 
 use std::sync::Arc;
 
-use open::{Chain, Opened, Opening, open};
+use open::{Opened, Opening, open};
 use sqlx::PgConnection;
 use stages::Stages;
 
 use crate::{
-    lane::claim::LEASE_MS,
+    claims::lane_lease::{Chain, LEASE_MS},
     model::fault::Fault,
     plugin::call::CallSetting,
     service::{Running, Service},

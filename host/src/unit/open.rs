@@ -9,22 +9,10 @@ use std::{
 use sqlx::{AssertSqlSafe, Column, PgConnection, Row, postgres::PgRow};
 
 use crate::{
+    claims::lane_lease::Chain,
     model::{fault::Fault, saga::LiveSaga},
     store::quote_literal,
 };
-
-/// A lane's place in its chain of units.
-#[derive(Clone, Debug)]
-pub struct Chain {
-    /// Row of `saga.lane`.
-    pub slot: i32,
-    /// Raised by every claim.
-    pub epoch: i64,
-    /// Units committed under this epoch.
-    pub unit: i64,
-    /// Only the host knows it, never the guest: `close` asks for it.
-    pub token: Vec<u8>,
-}
 
 /// How a source moves on with this unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,7 +196,8 @@ fn texts<'text>(sql: &mut String, texts: impl Iterator<Item = &'text str>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Chain, Opening, SourceStep, statement};
+    use super::{Opening, SourceStep, statement};
+    use crate::claims::lane_lease::Chain;
 
     #[test]
     fn one_trip_opens_a_unit_and_locks_its_sagas() {

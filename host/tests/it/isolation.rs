@@ -3,15 +3,14 @@
 
 use saga_host::{
     capability::postgres::{SqlLimits, query},
+    claims::lane_lease::{Chain, claim_slot},
     config::MigrationsMode,
-    lane::claim::claim_slot,
     model::{
         bindings::saga::plugin::postgres::{Column, SqlError, Values},
         migration::Migration,
         policy::Policy,
     },
     store::{Database, Migrations, PluginRole, ProvisionError, Server, session::Session},
-    unit::open::Chain,
 };
 use sqlx::{AssertSqlSafe, Connection};
 

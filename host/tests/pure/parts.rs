@@ -7,13 +7,10 @@ use rdkafka::{
     message::{Header, OwnedHeaders, OwnedMessage},
 };
 use saga_host::{
+    claims::{partition::Source, partitions::Place},
     ingress::record::delivery,
     kafka::{Brokers, Topics},
-    lane::{
-        claim::Source,
-        plan::{Plan, Work},
-        sources::Place,
-    },
+    lane::plan::{Plan, Work},
     model::{
         dedup::Seen,
         delivery::Delivery,

@@ -18,9 +18,9 @@ use rdkafka::{
 use tokio::runtime::Handle;
 
 use super::{SEEK_WITHIN, Setting, start};
-use crate::lane::{
-    claim::{Source, begin_source, claim_source},
-    sources::{Place, Sources},
+use crate::claims::{
+    partition::{Source, begin_source, claim_source},
+    partitions::{Place, Sources},
 };
 
 const RETRY_CLAIM: Duration = Duration::from_millis(500);

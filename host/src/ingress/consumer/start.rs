@@ -8,7 +8,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
 };
 
-use crate::{kafka::Brokers, lane::sources::Place, model::policy::Start};
+use crate::{claims::partitions::Place, kafka::Brokers, model::policy::Start};
 
 const WITHIN: Duration = Duration::from_secs(10);
 

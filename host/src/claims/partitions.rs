@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 
-use super::claim::Source;
+use super::partition::Source;
 use crate::model::dedup::Seen;
 
 /// A partition's name.
