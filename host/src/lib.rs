@@ -14,7 +14,6 @@ pub mod kafka;
 pub mod lane;
 pub mod log;
 pub mod model;
-pub mod neighbours;
 pub mod plugin;
 pub mod problem;
 pub mod relay;

@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Relay,
-    lease::{Lease, RENEWAL},
+    election::{Lease, RENEWAL},
+    maintenance::Upkeep,
     order::Records,
     outbox,
     producer::Producer,
-    upkeep::Upkeep,
 };
 use crate::{fault_point, model::record::Record};
 

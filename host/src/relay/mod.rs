@@ -8,15 +8,16 @@
 //! ```
 //!
 //! One host leads a database's relay. What the others commit, the leader finds in the outbox when they
-//! tell it to look, see [`crate::neighbours`].
+//! tell it to look, see [`self::notifier`].
 //! It never decides what is sent: that is fixed by the commit.
 
+mod election;
 mod leader;
-mod lease;
+mod maintenance;
+pub mod notifier;
 pub mod order;
 mod outbox;
 mod producer;
-mod upkeep;
 mod waits;
 
 use std::{
@@ -27,18 +28,19 @@ use std::{
     time::Duration,
 };
 
+use notifier::Neighbours;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    election::{LEASE, Lease, RENEWAL},
     leader::{Leader, Refused},
-    lease::{LEASE, Lease, RENEWAL},
+    maintenance::Upkeep,
     order::{Order, Records},
-    upkeep::Upkeep,
     waits::Waits,
 };
-use crate::{kafka::Brokers, neighbours::Neighbours, store::Database};
+use crate::{kafka::Brokers, store::Database};
 
 /// Units that are ready to be sent and kept in memory, at the most.
 const READY_UNITS_MAX: usize = 2_000;

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, fmt::Write, sync::Arc};
 
 use crate::{
-    model::manifest::{Correlation, Manifest, Route, RouteName, route_index},
+    model::manifest::{Correlation, Route, RouteName},
     service::Service,
 };
 

@@ -23,7 +23,7 @@ use tokio::sync::{
 
 use crate::{
     model::request::Response,
-    neighbours::{Neighbours, SagaName},
+    relay::notifier::{Neighbours, SagaName},
 };
 
 /// How often an end is looked for without a word of it: another host may have died before it told.

@@ -99,7 +99,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::{Answer, Pending, Problem, Queue, Request, Response, RouteName, Trace, Write, write};
-    use crate::{ingress::http::waiters::Waiters, neighbours::Neighbours};
+    use crate::{ingress::http::waiters::Waiters, relay::notifier::Neighbours};
 
     fn request(wait_until: Option<Instant>) -> Write {
         Write {
