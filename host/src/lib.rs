@@ -21,3 +21,4 @@ pub mod runtime;
 pub mod service;
 pub mod store;
 pub mod unit;
+pub mod versions;

@@ -58,7 +58,7 @@ async fn depths(database: &Database) -> Option<Depths> {
 }
 
 fn of_plugins(text: &mut Text, services: &[Arc<Service>]) {
-    type Counter = fn(&crate::service::Counters) -> u64;
+    type Counter = fn(&crate::versions::running::Counters) -> u64;
     let counters: [(&str, &str, Counter); 4] = [
         ("units_total", "Units of work committed", |c| c.units.load(Ordering::Relaxed)),
         ("deliveries_total", "Deliveries and requests in committed units", |c| {

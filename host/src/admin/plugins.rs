@@ -20,7 +20,8 @@ use crate::{
     model::saga_log::rfc3339,
     problem::Problem,
     runtime::{DeployError, Deployed, Rejected},
-    service::{Counters, Service},
+    service::Service,
+    versions::running::Counters,
 };
 
 /// Earlier versions without sagas in flight that are shown of one plugin.

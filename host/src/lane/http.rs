@@ -6,16 +6,16 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    breaker::{self, Kind},
-    pace::Pace,
-    seat::Seat,
-};
+use super::{pace::Pace, seat::Seat};
 use crate::{
     ingress::http::pending::{Answer, Pending},
     model::{fault::Fault, manifest::route_index},
-    service::{Running, Service},
+    service::Service,
     unit::requests::{self, Committed},
+    versions::{
+        rollback_guard::{self, Kind},
+        running::Running,
+    },
 };
 
 /// The HTTP lane of one plugin.

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    breaker::{self, Kind},
     due::{self, Owned},
     pace::Pace,
     plan::{Aside, Work},
@@ -26,8 +25,12 @@ use crate::{
         fault::{Culprit, Fault, Then},
     },
     plugin::version::Version,
-    service::{Running, Service},
+    service::Service,
     unit::deliveries::{self, Committed, Failed, Ran},
+    versions::{
+        rollback_guard::{self, Kind},
+        running::Running,
+    },
 };
 
 /// How often the database is asked what fell due.

@@ -4,7 +4,6 @@
 //! [`kafka`] and [`http`] are the two kinds; [`seat`] is what both sit on: a claimed slot and a
 //! connection under the plugin's role.
 
-pub mod breaker;
 pub mod due;
 pub mod http;
 pub mod kafka;

@@ -10,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     claims::lane_lease::{Chain, LEASE_MS, claim_slot, release_slot, renew_slot},
     model::fault::Fault,
-    service::{Running, Service},
+    service::Service,
     store::session::Session,
     unit::{Setup, stages::Stages},
+    versions::running::Running,
 };
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);

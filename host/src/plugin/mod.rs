@@ -14,7 +14,6 @@ pub(crate) mod handover;
 mod instance;
 mod judge;
 pub mod native;
-pub(crate) mod registry;
 mod ticker;
 pub mod version;
 pub mod watch;

@@ -17,9 +17,14 @@ use crate::{
         policy::{InFlight, Policy},
         rejection::Rejection,
     },
-    plugin::{registry, version::Version},
-    service::{Counters, Running, Service, draining::Found},
+    plugin::version::Version,
+    service::Service,
     store::{Migrations, PluginRole, ProvisionError},
+    versions::{
+        draining::Found,
+        registry,
+        running::{Counters, Running},
+    },
 };
 
 /// What a deployment did.

@@ -8,8 +8,8 @@ use std::{
 
 use super::Shared;
 use crate::{
-    plugin::registry,
-    service::{Service, draining::Drain},
+    service::Service,
+    versions::{draining::Drain, registry},
 };
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -15,7 +15,10 @@ use super::{
     deploy::{digest_of, environment, short},
     shared::Rejected,
 };
-use crate::{lane::breaker::Trip, plugin::registry, service::Service};
+use crate::{
+    service::Service,
+    versions::{registry, rollback_guard::Trip},
+};
 
 /// How often the databases are asked what other hosts have activated.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);

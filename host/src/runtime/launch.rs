@@ -14,8 +14,9 @@ use crate::{
     lane::{http::HttpLane, kafka::KafkaLane},
     model::queue::Queue,
     relay::Relay,
-    service::{Running, Service, draining::Draining},
+    service::Service,
     store::{Database, PluginRole},
+    versions::{draining::Draining, running::Running},
 };
 
 impl Shared {

@@ -17,12 +17,12 @@ use crate::{
     config::{Config, MigrationsMode},
     ingress::http::router::RouteTable,
     kafka::{Brokers, Topics},
-    lane::breaker::Trips,
     model::migration::Migration,
     plugin::engine::Engine,
     relay::Relay,
     service::Service,
     store::{Database, PluginRole, Server},
+    versions::rollback_guard::Trips,
 };
 
 /// The last rejection of a plugin's component.

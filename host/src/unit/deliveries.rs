@@ -23,7 +23,7 @@ use crate::{
         outcome::Outcome,
         saga_log::Cause,
     },
-    service::Running,
+    versions::running::Running,
 };
 
 /// What a committed unit did.

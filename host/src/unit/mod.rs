@@ -29,8 +29,9 @@ use crate::{
     claims::lane_lease::{Chain, LEASE_MS},
     model::fault::Fault,
     plugin::call::CallSetting,
-    service::{Running, Service},
+    service::Service,
     store::session::Session,
+    versions::running::Running,
 };
 
 /// What a unit runs with.

@@ -11,9 +11,10 @@ use crate::{
         saga::LiveSaga,
     },
     plugin::handover::SagaPlaces,
-    service::{
-        Running, Service,
+    service::Service,
+    versions::{
         draining::{Found, REFUSED_FOR},
+        running::Running,
     },
 };
 

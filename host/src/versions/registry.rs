@@ -9,8 +9,7 @@ use std::{
 use anyhow::Context;
 use sqlx::PgPool;
 
-use super::version::Version;
-use crate::fault_point;
+use crate::{fault_point, plugin::version::Version};
 
 /// Versions of a plugin that can be activated again: the last ones, and those with sagas in flight.
 const VERSIONS_KEPT: i64 = 20;

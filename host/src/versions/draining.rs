@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::Running;
+use super::running::Running;
 use crate::plugin::version::Version;
 
 /// Before a version that cannot be loaded is tried again.

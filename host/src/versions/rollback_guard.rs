@@ -9,7 +9,8 @@ use std::{
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::service::{Counters, Running, Service};
+use super::running::{Counters, Running};
+use crate::service::Service;
 
 /// A version to be taken away.
 #[derive(Clone, Debug)]
