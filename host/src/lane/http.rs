@@ -8,10 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{pace::Pace, seat::Seat};
 use crate::{
-    ingress::http::pending::{Answer, Pending},
     model::{fault::Fault, manifest::route_index},
     service::Service,
-    unit::requests::{self, Committed},
+    unit::{
+        pending::{Answer, Pending},
+        requests::{self, Committed},
+    },
     versions::{
         rollback_guard::{self, Kind},
         running::Running,

@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     due::{self, Owned},
     pace::Pace,
-    plan::{Aside, Work},
     seat::Seat,
 };
 use crate::{
@@ -26,7 +25,10 @@ use crate::{
     },
     plugin::version::Version,
     service::Service,
-    unit::deliveries::{self, Committed, Failed, Ran},
+    unit::{
+        admit::{Aside, Work},
+        deliveries::{self, Committed, Failed, Ran},
+    },
     versions::{
         rollback_guard::{self, Kind},
         running::Running,

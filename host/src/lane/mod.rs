@@ -8,5 +8,4 @@ pub mod due;
 pub mod http;
 pub mod kafka;
 mod pace;
-pub mod plan;
 pub mod seat;

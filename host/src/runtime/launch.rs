@@ -9,13 +9,14 @@ use crate::{
     claims::partitions::Sources,
     ingress::{
         consumer::{self, Health, Setting},
-        http::{readers::Readers, waiters::Waiters},
+        http::readers::Readers,
     },
     lane::{http::HttpLane, kafka::KafkaLane},
     model::queue::Queue,
     relay::Relay,
     service::Service,
     store::{Database, PluginRole},
+    unit::waiters::Waiters,
     versions::{draining::Draining, running::Running},
 };
 

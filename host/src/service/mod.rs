@@ -6,10 +6,7 @@ use std::{sync::Arc, time::SystemTime};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::{
-    ingress::{
-        consumer::Health,
-        http::{pending::Pending, readers::Readers, waiters::Waiters},
-    },
+    ingress::{consumer::Health, http::readers::Readers},
     kafka::Topics,
     model::{
         delivery::Delivery,
@@ -20,7 +17,7 @@ use crate::{
     plugin::{engine::Engine, version::Version},
     relay::Relay,
     store::{Database, PluginRole},
-    unit::stages::Stages,
+    unit::{pending::Pending, stages::Stages, waiters::Waiters},
     versions::{
         draining::{Draining, Found},
         registry,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::PgConnection;
 
 use super::{
-    close::Closing,
+    flush::Closing,
     stages::{Laps, Stage},
 };
 use crate::{

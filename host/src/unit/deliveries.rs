@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use super::{
     Setup,
-    close::{Closing, Held},
+    admit::{Aside, Fate, Plan, Work},
     commit::commit,
+    flush::{Closing, Held},
+    materialize::{Caused, Ended, Setting, settle},
     open::{Opened, Opening},
     overdue,
     runs::{Run, Runs},
-    settle::{Caused, Ended, Setting, settle},
     stages::Stage,
 };
 use crate::{
     claims::partitions::{Advance, Sources},
     clock::now_us,
-    lane::plan::{Aside, Fate, Plan, Work},
     model::{
         delivery::{Delivery, Origin},
         effects::Effects,

@@ -9,15 +9,18 @@
 //! Everything up to COMMIT leaves nothing when it fails; what failed decides what comes next
 //! ([`fault::Fault`]). A unit never retries: its lane does.
 
-pub mod close;
+pub mod admit;
 pub mod commit;
 pub mod deliveries;
+pub mod flush;
+pub mod materialize;
 pub mod open;
 pub(crate) mod overdue;
+pub mod pending;
 pub mod requests;
 mod runs;
-pub mod settle;
 pub mod stages;
+pub mod waiters;
 
 use std::sync::Arc;
 

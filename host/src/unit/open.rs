@@ -51,7 +51,7 @@ pub struct Opening {
 pub struct KeptAnswer {
     /// Of the request that it answered.
     pub hash: Vec<u8>,
-    /// As [`super::close::Closing::keep_answer`] got it.
+    /// As [`super::flush::Closing::keep_answer`] got it.
     pub response: Vec<u8>,
 }
 

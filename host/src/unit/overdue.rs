@@ -1,7 +1,7 @@
 //! Deadlines that a plugin let pass: the saga is marked overdue and looked at again with growing
 //! pauses. Never compensates: what was asked for may have happened.
 
-use super::settle::{Caused, OVERDUE_EVENT};
+use super::materialize::{Caused, OVERDUE_EVENT};
 use crate::model::{
     effects::{Effects, Status, Transition},
     saga::LiveSaga,

@@ -4,16 +4,16 @@ use std::collections::HashSet;
 
 use super::{
     Setup,
-    close::Closing,
     commit::commit,
     deliveries::in_work,
+    flush::Closing,
+    materialize::{Caused, Setting, Settled, settle},
     open::{Opened, Opening},
-    settle::{Caused, Setting, Settled, settle},
+    pending::{Answer, Idempotency, Pending},
     stages::Stage,
 };
 use crate::{
     clock::now_us,
-    ingress::http::pending::{Answer, Idempotency, Pending},
     model::{
         effects::Effects,
         fault::Fault,

@@ -4,8 +4,8 @@
 
 use std::{ops::Range, sync::Arc};
 
+use super::admit::Work;
 use crate::{
-    lane::plan::Work,
     model::{
         fault::{Culprit, Fault, Then},
         saga::LiveSaga,

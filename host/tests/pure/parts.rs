@@ -10,7 +10,6 @@ use saga_host::{
     claims::{partition::Source, partitions::Place},
     ingress::record::delivery,
     kafka::{Brokers, Topics},
-    lane::plan::{Plan, Work},
     model::{
         dedup::Seen,
         delivery::Delivery,
@@ -21,8 +20,9 @@ use saga_host::{
     },
     relay::order::{Order, Records},
     unit::{
-        close::Closing,
-        settle::{Caused, Setting, settle},
+        admit::{Plan, Work},
+        flush::Closing,
+        materialize::{Caused, Setting, settle},
     },
 };
 

@@ -4,8 +4,7 @@
 use axum::http::{HeaderMap, StatusCode};
 use sha2::{Digest, Sha256};
 
-use super::pending::Idempotency;
-use crate::problem::Problem;
+use crate::{problem::Problem, unit::pending::Idempotency};
 
 /// Name of the header.
 const HEADER: &str = "idempotency-key";

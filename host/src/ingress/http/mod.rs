@@ -9,12 +9,10 @@ mod body;
 mod handler;
 mod idempotency;
 mod outcome;
-pub mod pending;
 mod prefer;
 pub mod readers;
 pub mod router;
 mod translate;
-pub mod waiters;
 mod write;
 
 use std::{future::IntoFuture, io, sync::Arc, time::Duration};

@@ -7,7 +7,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     outcome::{busy, failed, key_reused, stopping, unknown_outcome},
-    pending::{Answer, Idempotency, Pending},
     prefer,
 };
 use crate::{
@@ -18,6 +17,7 @@ use crate::{
         trace::Trace,
     },
     problem::Problem,
+    unit::pending::{Answer, Idempotency, Pending},
 };
 
 /// How long a request waits for its lane.
@@ -99,7 +99,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::{Answer, Pending, Problem, Queue, Request, Response, RouteName, Trace, Write, write};
-    use crate::{ingress::http::waiters::Waiters, relay::notifier::Neighbours};
+    use crate::{relay::notifier::Neighbours, unit::waiters::Waiters};
 
     fn request(wait_until: Option<Instant>) -> Write {
         Write {

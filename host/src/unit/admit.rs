@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::open::SourceStep;
 use crate::{
     claims::{
         partition::Source,
@@ -11,7 +12,6 @@ use crate::{
         delivery::{Delivery, Origin},
         fault::Then,
     },
-    unit::open::SourceStep,
 };
 
 /// A delivery on its way through units, until one commits.

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use hashbrown::HashTable;
 
-use super::close::{Begin, Closing, Standing, Step};
+use super::flush::{Begin, Closing, Standing, Step};
 use crate::{
     kafka::Topics,
     model::{
