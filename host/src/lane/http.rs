@@ -6,7 +6,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{pace::Pace, seat::Seat};
+use super::{batching::Pace, connection::Seat};
 use crate::{
     model::{fault::Fault, manifest::route_index},
     service::Service,

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    due::{self, Owned},
-    pace::Pace,
-    seat::Seat,
+    batching::Pace,
+    connection::Seat,
+    scheduler::{self, Owned},
 };
 use crate::{
     claims::{
@@ -339,7 +339,7 @@ fn place_of(delivery: Delivery) -> Option<Place> {
 #[cfg(test)]
 mod tests {
     use super::{Delivery, Origin, may_be_more};
-    use crate::lane::due::bare;
+    use crate::lane::scheduler::bare;
 
     #[test]
     fn another_round_is_for_what_the_first_could_not_show() {

@@ -4,8 +4,8 @@
 //! [`kafka`] and [`http`] are the two kinds; [`seat`] is what both sit on: a claimed slot and a
 //! connection under the plugin's role.
 
-pub mod due;
+mod batching;
+pub mod connection;
 pub mod http;
 pub mod kafka;
-mod pace;
-pub mod seat;
+pub mod scheduler;

@@ -11,9 +11,9 @@ use super::{
     check::{self, Exported},
     component_cache::Origin,
     engine::Engine,
-    handover::{self, Headers, RequestParts, SagaPlaces},
     instance::{Call, Exports, is_shortage},
-    judge,
+    lift,
+    lower::{self, Headers, RequestParts, SagaPlaces},
     native::{self, NativePlugin},
 };
 use crate::{

@@ -394,7 +394,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::{Fate, Opened, Origin, Plan, Work, drop_what_is_gone};
-    use crate::lane::due::bare;
+    use crate::lane::scheduler::bare;
 
     #[test]
     fn a_timer_that_was_set_anew_is_left_alone() {

@@ -10,7 +10,7 @@ use crate::{
         fault::{Culprit, Fault, Then},
         saga::LiveSaga,
     },
-    plugin::handover::SagaPlaces,
+    plugin::lower::SagaPlaces,
     service::Service,
     versions::{
         draining::{Found, REFUSED_FOR},
