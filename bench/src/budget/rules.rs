@@ -94,9 +94,9 @@ mod tests {
                 "scheduling (tokio)",
             ),
             (&["tokio::net::x", "hyper::y", "tokio::runtime::z"][..], "HTTP"),
-            (&["saga_host::ingress::record::x"][..], "reading records"),
+            (&["saga_host::ingress::kafka::record::x"][..], "reading records"),
             (&["saga_host::ingress::http::x"][..], "HTTP"),
-            (&["rd_kafka_poll", "saga_host::ingress::consumer::x"][..], "librdkafka"),
+            (&["rd_kafka_poll", "saga_host::ingress::kafka::consumer::x"][..], "librdkafka"),
             (&["main"][..], "other"),
         ] {
             assert_eq!(stop("saga-host", frames), wanted, "{frames:?}");

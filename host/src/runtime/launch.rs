@@ -8,8 +8,8 @@ use super::{Shared, drain};
 use crate::{
     claims::partitions::Sources,
     ingress::{
-        consumer::{self, Health, Setting},
         http::readers::Readers,
+        kafka::consumer::{self, Health, Setting},
     },
     lane::{http::HttpLane, kafka::KafkaLane},
     model::queue::Queue,

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::SystemTime};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::{
-    ingress::{consumer::Health, http::readers::Readers},
+    ingress::{http::readers::Readers, kafka::consumer::Health},
     kafka::Topics,
     model::{
         delivery::Delivery,

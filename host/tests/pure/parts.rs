@@ -8,7 +8,7 @@ use rdkafka::{
 };
 use saga_host::{
     claims::{partition::Source, partitions::Place},
-    ingress::record::delivery,
+    ingress::kafka::record::delivery,
     kafka::{Brokers, Topics},
     model::{
         dedup::Seen,

@@ -17,7 +17,10 @@ use rdkafka::{
 };
 use tokio::runtime::Handle;
 
-use super::{SEEK_WITHIN, Setting, start};
+use super::{
+    consumer::{SEEK_WITHIN, Setting},
+    start,
+};
 use crate::claims::{
     partition::{Source, begin_source, claim_source},
     partitions::{Place, Sources},

@@ -5,9 +5,6 @@
 //! The offsets committed to Kafka are for people who look at lag; no position is ever read from them,
 //! but for `start = "group:NAME"`.
 
-mod claims;
-mod start;
-
 use std::{
     collections::HashMap,
     sync::{
@@ -28,8 +25,10 @@ use rdkafka::{
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use self::claims::{Claims, commit, places};
-use super::record::delivery;
+use super::{
+    claims::{Claims, commit, places},
+    record::delivery,
+};
 use crate::{
     claims::partitions::{Place, Sources},
     kafka::Brokers,
