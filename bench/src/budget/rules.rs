@@ -16,7 +16,7 @@ const FUNCTIONS: [(&str, &str); 15] = [
     ("saga_host::unit", UNIT),
     ("saga_host::lane", UNIT),
     ("saga_host::saga", UNIT),
-    ("saga_host::service", UNIT),
+    ("saga_host::rollout::service", UNIT),
 ];
 const LIBRDKAFKA: &str = "librdkafka";
 const WASM: &str = "wasm";

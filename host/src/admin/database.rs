@@ -2,7 +2,7 @@
 
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use crate::{runtime::Shared, store::Database};
+use crate::{rollout::shared::Shared, store::Database};
 
 /// Each database once, by name.
 pub(super) fn databases(shared: &Shared) -> Vec<Database> {

@@ -1,14 +1,19 @@
 //! Counters and gauges in the Prometheus text format.
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>
 
-use std::{collections::BTreeMap, fmt::Write, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use axum::{extract::State, http::header::CONTENT_TYPE, response::IntoResponse};
 use futures::future::join_all;
 use tokio::time::timeout;
 
 use super::{Admin, database};
-use crate::{service::Service, store::Database, unit::stages::Stage};
+use crate::{rollout::service::Service, store::Database, unit::stages::Stage};
 
 const DATABASE_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 

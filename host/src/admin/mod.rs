@@ -27,7 +27,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::kafka_probe::KafkaProbe;
-use crate::runtime::Shared;
+use crate::rollout::shared::Shared;
 pub use access::check_exposure;
 pub use listen::listen;
 

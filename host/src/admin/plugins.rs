@@ -19,8 +19,11 @@ use super::{Admin, failure::Failure};
 use crate::{
     model::saga_log::rfc3339,
     problem::Problem,
-    runtime::{DeployError, Deployed, Rejected},
-    service::Service,
+    rollout::{
+        deploy::{DeployError, Deployed},
+        service::Service,
+        shared::Rejected,
+    },
     versions::running::Counters,
 };
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     claims::lane_lease::{Chain, LEASE_MS, claim_slot, release_slot, renew_slot},
     model::fault::Fault,
-    service::Service,
+    rollout::service::Service,
     store::session::Session,
     unit::{Setup, stages::Stages},
     versions::running::Running,

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{batching::Pace, connection::Seat};
 use crate::{
     model::{fault::Fault, manifest::route_index},
-    service::Service,
+    rollout::service::Service,
     unit::{
         pending::{Answer, Pending},
         requests::{self, Committed},
@@ -108,7 +108,12 @@ impl HttpLane {
                 Fault::Culprits(culprits) => {
                     for culprit in culprits.into_iter().rev() {
                         if culprit.cause < part.len() {
-                            breaker::failed(&self.seat.service, &active, Kind::Requests, &culprit.reason);
+                            rollback_guard::failed(
+                                &self.seat.service,
+                                &active,
+                                Kind::Requests,
+                                &culprit.reason,
+                            );
                             self.fail(&active, part.remove(culprit.cause), &culprit.reason);
                         }
                     }
@@ -116,7 +121,7 @@ impl HttpLane {
                 }
                 Fault::Guest(reason) if part.len() <= 1 => {
                     for pending in part {
-                        breaker::failed(&self.seat.service, &active, Kind::Requests, &reason);
+                        rollback_guard::failed(&self.seat.service, &active, Kind::Requests, &reason);
                         self.fail(&active, pending, &reason);
                     }
                 }
@@ -160,7 +165,7 @@ impl HttpLane {
         self.seat.committed();
         active.counters.unit(handled, statements);
         if handled > 0 {
-            breaker::succeeded(active, Kind::Requests);
+            rollback_guard::succeeded(active, Kind::Requests);
         }
         tracing::debug!(
             plugin = self.seat.service.name,

@@ -24,7 +24,7 @@ use crate::{
         fault::{Culprit, Fault, Then},
     },
     plugin::version::Version,
-    service::Service,
+    rollout::service::Service,
     unit::{
         admit::{Aside, Work},
         deliveries::{self, Committed, Failed, Ran},
@@ -134,7 +134,7 @@ impl KafkaLane {
             owner: self.seat.owner.clone(),
         };
         let limit = service.active.load().version.policy.limits.batch_deliveries_max;
-        let due = match due::due(&service.database.admin, &service.name, &owned, limit).await {
+        let due = match scheduler::due(&service.database.admin, &service.name, &owned, limit).await {
             Ok(due) => due,
             Err(error) => {
                 tracing::debug!(plugin = service.name, "{error:#}");
@@ -237,7 +237,7 @@ impl KafkaLane {
         }
         for Ran { version, handled, statements } in ran {
             version.counters.unit(handled, statements);
-            breaker::succeeded(&version, Kind::Deliveries);
+            rollback_guard::succeeded(&version, Kind::Deliveries);
         }
         tracing::debug!(
             plugin = self.seat.service.name,
@@ -263,7 +263,7 @@ impl KafkaLane {
         for culprit in culprits {
             if let Some(item) = work.get_mut(culprit.cause) {
                 if culprit.then == Then::Retry && item.delivery.attempt <= 1 {
-                    breaker::failed(&self.seat.service, version, Kind::Deliveries, &culprit.reason);
+                    rollback_guard::failed(&self.seat.service, version, Kind::Deliveries, &culprit.reason);
                 }
                 item.aside = Some(Aside { reason: culprit.reason, then: culprit.then });
             }
@@ -289,7 +289,7 @@ impl KafkaLane {
             }
             [alone] => {
                 if work[*alone].delivery.attempt <= 1 {
-                    breaker::failed(&self.seat.service, version, Kind::Deliveries, &reason);
+                    rollback_guard::failed(&self.seat.service, version, Kind::Deliveries, &reason);
                 }
                 work[*alone].aside = Some(Aside { reason, then: Then::Retry });
                 Vec::new()

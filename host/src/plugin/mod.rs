@@ -16,6 +16,5 @@ pub(crate) mod lower;
 pub mod native;
 mod ticker;
 pub mod version;
-pub mod watch;
 
 pub use crate::model::policy::Policy;

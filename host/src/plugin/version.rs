@@ -165,28 +165,28 @@ impl Version {
         sagas: &[LiveSaga],
     ) -> Called<Vec<Outcome>> {
         let headers = Headers::of(batch.iter().map(|delivery| &delivery.headers));
-        let deliveries = handover::deliveries(batch, &headers, &SagaPlaces::of(sagas));
-        let live = handover::sagas(sagas);
+        let deliveries = lower::deliveries(batch, &headers, &SagaPlaces::of(sagas));
+        let live = lower::sagas(sagas);
         let (guest, returned) = match self.native {
             None => self.component.deliveries(&self.engine, guest, &deliveries, &live).await,
             Some(plugin) => native::call(guest, |guest| plugin.deliveries(guest, &deliveries, &live)),
         };
         finish(guest, returned, |guest, returned| {
-            let outcomes = judge::answers(guest, returned)?.into_iter().map(handover::outcome).collect();
-            judge::outcomes(outcomes, &guest.effects, sagas)
+            let outcomes = lift::answers(guest, returned)?.into_iter().map(lower::outcome).collect();
+            lift::outcomes(outcomes, &guest.effects, sagas)
         })
     }
 
     async fn call_requests(&self, guest: Guest, batch: &[&Request]) -> Called<Vec<Response>> {
         let parts: Vec<_> = batch.iter().copied().map(RequestParts::of).collect();
-        let requests = handover::requests(batch, &parts);
+        let requests = lower::requests(batch, &parts);
         let (guest, returned) = match self.native {
             None => self.component.requests(&self.engine, guest, &requests).await,
             Some(plugin) => native::call(guest, |guest| plugin.requests(guest, &requests)),
         };
         finish(guest, returned, |guest, returned| {
-            let responses = judge::answers(guest, returned)?.into_iter().map(handover::response).collect();
-            judge::responses(responses, &guest.effects)
+            let responses = lift::answers(guest, returned)?.into_iter().map(lower::response).collect();
+            lift::responses(responses, &guest.effects)
         })
     }
 
@@ -259,8 +259,8 @@ impl Component {
         let form = component.component_type();
         check::imports(form.imports(engine.wasmtime()).map(|(name, _)| name))?;
         let exported = check::exports(form.exports(engine.wasmtime()).map(|(name, _)| name))?;
-        let pre = engine.linker().instantiate_pre(&component).map_err(|error| judge::unlinked(&error))?;
-        let exports = Exports::find(&pre, exported).map_err(|error| judge::unlinked(&error))?;
+        let pre = engine.linker().instantiate_pre(&component).map_err(|error| lift::unlinked(&error))?;
+        let exports = Exports::find(&pre, exported).map_err(|error| lift::unlinked(&error))?;
         Ok(Self { pre, exports, exported })
     }
 
@@ -322,7 +322,7 @@ impl Component {
                 let printed = call.end().output.text();
                 return Err(format!(
                     "describe() failed: {}",
-                    judge::stopped(&error, &printed, call_bytes_max)
+                    lift::stopped(&error, &printed, call_bytes_max)
                 ));
             }
             Ok(Ok(description)) => description,

@@ -4,16 +4,9 @@
 //! relays send what is committed. Whatever does not end in time is safe all the same: it is in the
 //! database.
 
-mod deploy;
-mod drain;
-mod kept;
-mod launch;
-mod shared;
-mod watch;
-
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     admin,
@@ -21,31 +14,11 @@ use crate::{
     ingress::http,
     kafka::{Brokers, Topics},
     plugin::engine::Engine,
+    rollout::{shared::Shared, watch},
     store::Server,
 };
-pub use deploy::{DeployError, Deployed};
-pub use shared::{Rejected, Shared};
-
 /// How long each stage of stopping may take.
 const STAGE_WITHIN: Duration = Duration::from_secs(10);
-
-/// When each stage of a host ends.
-#[derive(Clone, Debug, Default)]
-struct Stops {
-    listeners: CancellationToken,
-    lanes: CancellationToken,
-    consumers: CancellationToken,
-    relays: CancellationToken,
-}
-
-/// The tasks of each stage.
-#[derive(Clone, Debug, Default)]
-struct Tasks {
-    listeners: TaskTracker,
-    lanes: TaskTracker,
-    consumers: TaskTracker,
-    relays: TaskTracker,
-}
 
 /// A running host.
 #[derive(Debug)]

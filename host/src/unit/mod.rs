@@ -32,7 +32,7 @@ use crate::{
     claims::lane_lease::{Chain, LEASE_MS},
     model::fault::Fault,
     plugin::call::CallSetting,
-    service::Service,
+    rollout::service::Service,
     store::session::Session,
     versions::running::Running,
 };

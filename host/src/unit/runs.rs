@@ -11,7 +11,7 @@ use crate::{
         saga::LiveSaga,
     },
     plugin::lower::SagaPlaces,
-    service::Service,
+    rollout::service::Service,
     versions::{
         draining::{Found, REFUSED_FOR},
         running::Running,

@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::running::{Counters, Running};
-use crate::service::Service;
+use crate::rollout::service::Service;
 
 /// A version to be taken away.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub type Trips = UnboundedSender<Trip>;
 
 /// What a lane counts: what fails in one lane is not made good by the other.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Deliveries,
     Requests,
 }
@@ -53,7 +53,7 @@ impl Kind {
 
 /// Notes one that failed alone, by the plugin's fault, at its first attempt: one that no version can handle
 /// comes again and again.
-pub(super) fn failed(service: &Service, version: &Running, kind: Kind, reason: &str) {
+pub(crate) fn failed(service: &Service, version: &Running, kind: Kind, reason: &str) {
     let most = version.version.policy.rollout.failures_in_a_row_max;
     let in_a_row = kind.failed(&version.counters).fetch_add(1, Ordering::Relaxed) + 1;
     if most > 0 && in_a_row.is_multiple_of(most) && on_probation(version) {
@@ -71,7 +71,7 @@ pub(super) fn failed(service: &Service, version: &Running, kind: Kind, reason: &
 }
 
 /// Notes a unit that was committed.
-pub(super) fn succeeded(version: &Running, kind: Kind) {
+pub(crate) fn succeeded(version: &Running, kind: Kind) {
     kind.failed(&version.counters).store(0, Ordering::Relaxed);
 }
 

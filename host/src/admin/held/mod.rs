@@ -24,7 +24,7 @@ use super::{
     failure::Failure,
     paging::{Pairs, Params, cut},
 };
-use crate::{runtime::Shared, store::Database};
+use crate::{rollout::shared::Shared, store::Database};
 
 /// The state of a row of `saga.held`, in SQL: `queued` behind an earlier one of its key,
 /// `retrying` by itself, or `parked` until a person has looked.

@@ -16,7 +16,7 @@ use super::{
     failure::Failure,
     paging::{Pairs, Params, cut},
 };
-use crate::{runtime::Shared, store::Database};
+use crate::{rollout::shared::Shared, store::Database};
 
 /// Within a database newest first where keys are ids that ascend in time; databases by name.
 pub(super) async fn search(

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt::Write, sync::Arc};
 
 use crate::{
     model::manifest::{Correlation, Route, RouteName},
-    service::Service,
+    rollout::service::Service,
 };
 
 /// Why a route cannot be served.
@@ -226,8 +226,8 @@ fn allow<T>(methods: &[Method<T>]) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use super::{Correlation, Manifest, Planned, Route, RouteError, Routes};
-    use crate::model::manifest::{RouteName, route_index};
+    use super::{Correlation, Planned, Route, RouteError, Routes};
+    use crate::model::manifest::{Manifest, RouteName, route_index};
 
     fn route(method: &str, path: &str) -> Route {
         Route { method: method.into(), path: path.into(), read: false, correlation: Correlation::Unordered }

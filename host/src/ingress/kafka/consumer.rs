@@ -7,10 +7,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -33,7 +30,7 @@ use crate::{
     claims::partitions::{Place, Sources},
     kafka::Brokers,
     model::delivery::Delivery,
-    service::Service,
+    rollout::service::Service,
 };
 
 const POLL: Duration = Duration::from_millis(250);
@@ -56,35 +53,7 @@ const AHEAD_AGAIN_MS: &str = "20";
 const FETCH_WAIT_MS: u32 = 500;
 /// That much for a plugin that gathers is worth an answer before its time: some hundred records.
 const GATHERED_BYTES: u32 = 256 << 10;
-const SEEK_WITHIN: Duration = Duration::from_secs(10);
-
-/// What the host API shows of a consumer.
-#[derive(Debug, Default)]
-pub struct Health {
-    assigned: AtomicBool,
-    stopped: Mutex<HashMap<Place, String>>,
-    trouble: Mutex<Option<String>>,
-}
-
-impl Health {
-    /// Whether Kafka has assigned partitions, or told that there are none left for this host.
-    #[must_use]
-    pub fn is_assigned(&self) -> bool {
-        self.assigned.load(Ordering::Acquire)
-    }
-
-    /// Partitions that are not read, and why: a person must look.
-    #[must_use]
-    pub fn stopped(&self) -> Vec<String> {
-        self.stopped.lock().values().cloned().collect()
-    }
-
-    /// Why Kafka cannot be reached; none when it can.
-    #[must_use]
-    pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().clone()
-    }
-}
+pub(super) const SEEK_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a consumer needs of its host.
 #[derive(Clone, Debug)]

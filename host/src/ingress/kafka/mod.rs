@@ -2,5 +2,6 @@
 
 mod claims;
 pub mod consumer;
+pub mod health;
 pub mod record;
 mod start;

@@ -6,11 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Shared;
-use crate::{
-    service::Service,
-    versions::{draining::Drain, registry},
-};
+use super::{service::Service, shared::Shared};
+use crate::versions::{draining::Drain, registry};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Counting takes this part of the time at most.
@@ -20,7 +17,7 @@ const RETIRE_AFTER: Duration = Duration::from_secs(3);
 
 impl Shared {
     /// Looks after the versions that drain, until the host stops.
-    pub(super) async fn drain(self: Arc<Self>) {
+    pub(crate) async fn drain(self: Arc<Self>) {
         let stop = self.stops.listeners.clone();
         let mut pause = LOOK_EVERY;
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
@@ -42,7 +39,7 @@ impl Shared {
 ///
 /// # Errors
 /// When Postgres or Kafka is away.
-pub(super) async fn look_after(service: &Service) -> anyhow::Result<()> {
+pub(crate) async fn look_after(service: &Service) -> anyhow::Result<()> {
     let in_flight = registry::in_flight(&service.database.admin, &service.name).await?;
     let active = service.active.load_full();
     for digest in in_flight.keys() {

@@ -9,8 +9,11 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{DeployError, Shared};
-use crate::plugin::watch::{self, Seen};
+use super::{
+    deploy::DeployError,
+    folder::{self, Seen},
+    shared::Shared,
+};
 
 /// Before a plugin that Postgres or Kafka kept from starting is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
@@ -35,14 +38,14 @@ struct Files {
 }
 
 /// Deploys what is in the folder, then follows it until the host stops.
-pub(super) async fn start(shared: &Arc<Shared>) {
+pub(crate) async fn start(shared: &Arc<Shared>) {
     let mut tried = Tried::new();
     let mut again = Vec::new();
     for stem in plugins(&shared.config.plugins) {
         again.extend(deploy(shared, &mut tried, &stem, Occasion::Start).await);
     }
     shared.starting.store(false, Ordering::Release);
-    let mut seen = watch::spawn(shared.config.plugins.clone(), shared.stops.listeners.clone());
+    let mut seen = folder::spawn(shared.config.plugins.clone(), shared.stops.listeners.clone());
     let host = shared.clone();
     shared.tasks.listeners.spawn(async move {
         loop {
@@ -90,7 +93,7 @@ fn plugins(folder: &Path) -> BTreeSet<String> {
 /// None when it cannot be read, or is too large; the watcher tells.
 async fn component(path: &Path) -> Option<Vec<u8>> {
     let size = tokio::fs::metadata(path).await.ok()?.len();
-    if size > watch::WASM_BYTES_MAX { None } else { tokio::fs::read(path).await.ok() }
+    if size > folder::WASM_BYTES_MAX { None } else { tokio::fs::read(path).await.ok() }
 }
 
 /// Gives the plugin back when its environment was at fault, or another host was faster: then it is tried

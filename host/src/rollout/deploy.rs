@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 
 use super::{
-    Shared,
-    shared::{Provisioned, Rejected},
+    service::Service,
+    shared::{Provisioned, Rejected, Shared},
 };
 use crate::{
     ingress::http::router::{self, RouteTable},
@@ -18,7 +18,6 @@ use crate::{
         rejection::Rejection,
     },
     plugin::version::Version,
-    service::Service,
     store::{Migrations, PluginRole, ProvisionError},
     versions::{
         draining::Found,

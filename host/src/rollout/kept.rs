@@ -11,14 +11,11 @@ use sqlx::PgPool;
 use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 
 use super::{
-    DeployError, Deployed, Shared,
-    deploy::{digest_of, environment, short},
-    shared::Rejected,
-};
-use crate::{
+    deploy::{DeployError, Deployed, digest_of, environment, short},
     service::Service,
-    versions::{registry, rollback_guard::Trip},
+    shared::{Rejected, Shared},
 };
+use crate::versions::{registry, rollback_guard::Trip};
 
 /// How often the databases are asked what other hosts have activated.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
@@ -108,7 +105,7 @@ impl Shared {
     /// What a plugin begins with: its file, unless the database knows that file and another version is
     /// active: a file must not undo a rollback. Nor does a bad file keep the version from running that is
     /// active.
-    pub(super) async fn begin(
+    pub(crate) async fn begin(
         self: &Arc<Self>,
         name: &str,
         file: Option<Vec<u8>>,
@@ -179,7 +176,7 @@ impl Shared {
     }
 
     /// Takes over what other hosts activate, until the host stops.
-    pub(super) async fn follow(self: Arc<Self>) {
+    pub(crate) async fn follow(self: Arc<Self>) {
         let mut refused: HashMap<String, Refused> = HashMap::new();
         let stop = self.stops.listeners.clone();
         while stop.run_until_cancelled(tokio::time::sleep(FOLLOW_EVERY)).await.is_some() {
@@ -262,7 +259,7 @@ impl Shared {
     }
 
     /// Puts the version before back whenever a lane tells that the active one must go, until the host stops.
-    pub(super) async fn put_back(self: Arc<Self>, mut tripped: UnboundedReceiver<Trip>) {
+    pub(crate) async fn put_back(self: Arc<Self>, mut tripped: UnboundedReceiver<Trip>) {
         let stop = self.stops.listeners.clone();
         while let Some(Some(trip)) = stop.run_until_cancelled(tripped.recv()).await {
             let Some(service) = self.service(&trip.plugin) else { continue };

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::SystemTime};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::{
-    ingress::{http::readers::Readers, kafka::consumer::Health},
+    ingress::{http::readers::Readers, kafka::health::Health},
     kafka::Topics,
     model::{
         delivery::Delivery,

@@ -12,7 +12,10 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
-use super::{Stops, Tasks};
+use super::{
+    service::Service,
+    tasks::{Stops, Tasks},
+};
 use crate::{
     config::{Config, MigrationsMode},
     ingress::http::router::RouteTable,
@@ -20,7 +23,6 @@ use crate::{
     model::migration::Migration,
     plugin::engine::Engine,
     relay::Relay,
-    service::Service,
     store::{Database, PluginRole, Server},
     versions::rollback_guard::Trips,
 };
@@ -41,11 +43,11 @@ pub struct Rejected {
 
 /// What a version needs of its database.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Provisioned {
-    pub(super) database: String,
-    pub(super) role: PluginRole,
-    pub(super) migrations: Vec<Migration>,
-    pub(super) mode: MigrationsMode,
+pub(crate) struct Provisioned {
+    pub(crate) database: String,
+    pub(crate) role: PluginRole,
+    pub(crate) migrations: Vec<Migration>,
+    pub(crate) mode: MigrationsMode,
 }
 
 /// What all parts of a host see.
@@ -65,22 +67,22 @@ pub struct Shared {
     pub starting: AtomicBool,
     /// Names this host in the databases.
     pub owner: String,
-    pub(super) brokers: Brokers,
-    pub(super) topics: Arc<Topics>,
-    pub(super) routes: Arc<ArcSwap<RouteTable>>,
+    pub(crate) brokers: Brokers,
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) routes: Arc<ArcSwap<RouteTable>>,
     /// By name.
     databases: Mutex<HashMap<String, Database>>,
     /// What this host has put in place; nothing of it is looked at again.
-    pub(super) provisioned: Mutex<HashSet<Provisioned>>,
-    pub(super) relays: Mutex<HashMap<String, Arc<Relay>>>,
-    pub(super) deploying: tokio::sync::Mutex<()>,
-    pub(super) trips: Trips,
-    pub(super) stops: Stops,
-    pub(super) tasks: Tasks,
+    pub(crate) provisioned: Mutex<HashSet<Provisioned>>,
+    pub(crate) relays: Mutex<HashMap<String, Arc<Relay>>>,
+    pub(crate) deploying: tokio::sync::Mutex<()>,
+    pub(crate) trips: Trips,
+    pub(crate) stops: Stops,
+    pub(crate) tasks: Tasks,
 }
 
 impl Shared {
-    pub(super) fn new(
+    pub(crate) fn new(
         config: Config,
         engine: Engine,
         server: Server,
@@ -122,7 +124,7 @@ impl Shared {
     }
 
     /// A database by its name, the same one each time.
-    pub(super) fn database(&self, name: &str) -> Database {
+    pub(crate) fn database(&self, name: &str) -> Database {
         self.databases.lock().entry(name.to_owned()).or_insert_with(|| self.server.database(name)).clone()
     }
 

@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-use super::{Shared, drain};
+use super::{drain, service::Service, shared::Shared};
 use crate::{
     claims::partitions::Sources,
     ingress::{
         http::readers::Readers,
-        kafka::consumer::{self, Health, Setting},
+        kafka::{
+            consumer::{self, Setting},
+            health::Health,
+        },
     },
     lane::{http::HttpLane, kafka::KafkaLane},
     model::queue::Queue,
     relay::Relay,
-    service::Service,
     store::{Database, PluginRole},
     unit::waiters::Waiters,
     versions::{draining::Draining, running::Running},
