@@ -10,8 +10,8 @@ default:
     @just --list --unsorted
 
 # Show everything: stack, host and plugins up, sagas end to end, a live swap; then it stays up (`--exit` ends it)
-demo *ARGS: build-plugins build-release
-    {{ target }}/release/saga-bench demo {{ ARGS }}
+demo *ARGS: build-plugins build-testkit
+    {{ target }}/release/saga-testkit demo {{ ARGS }}
 
 # Run the development stack, a host and all plugins, until Ctrl-C; options as in `saga-host dev --help`
 up *ARGS: build-plugins build-release
@@ -109,8 +109,8 @@ swap-crash *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench swap-crash {{ ARGS }}
 
 # Check a running host (`just up`) against the wire contract, from outside
-contract *ARGS: build-release
-    {{ target }}/release/saga-bench contract {{ ARGS }}
+contract *ARGS: build-testkit
+    {{ target }}/release/saga-testkit contract {{ ARGS }}
 
 # Check formatting and lints; no warning passes
 lint:
@@ -129,6 +129,10 @@ deny *CHECKS="licenses bans sources":
 [private]
 build-guest:
     cargo build --profile plugin --target wasm32-wasip2 -p misbehaving
+
+[private]
+build-testkit:
+    cargo build --release -p saga-host -p saga-testkit
 
 [private]
 build-release:

@@ -12,14 +12,14 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use crate::caller::Request;
-use crate::connection::Connection;
-use crate::host_process::{HostProcess, StartOptions, on_fresh_stack};
-use crate::output;
-use crate::process::peak_bytes;
-use crate::report::{Report, at_most};
-use crate::target::Target;
-use crate::verify::{self, Scope};
+use saga_testkit::caller::Request;
+use saga_testkit::connection::Connection;
+use saga_testkit::host_process::{HostProcess, StartOptions, on_fresh_stack};
+use saga_testkit::output;
+use saga_testkit::process::peak_bytes;
+use saga_testkit::report::{Report, at_most};
+use saga_testkit::target::Target;
+use saga_testkit::verify::{self, Scope};
 
 const PRODUCTS: usize = 100;
 const PLENTY: i64 = 1_000_000_000;

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::host_process::{HostProcess, StartOptions, on_fresh_stack};
-use crate::output;
-use crate::process::{Processes, resident_bytes, ticks_per_second};
-use crate::report::Report;
-use crate::target::Target;
+use saga_testkit::host_process::{HostProcess, StartOptions, on_fresh_stack};
+use saga_testkit::output;
+use saga_testkit::process::{Processes, resident_bytes, ticks_per_second};
+use saga_testkit::report::Report;
+use saga_testkit::target::Target;
 
 /// After it is ready, a host joins its consumer groups and looks once at what may be due.
 const SETTLE: Duration = Duration::from_secs(5);

@@ -1,41 +1,24 @@
-//! Looks at a running saga-host from outside only: HTTP, Kafka, SQL and `/proc`. It shares no code with the
-//! host, so a mistake of the host is not repeated here.
+//! Loads a running saga-host from outside and measures it: HTTP, Kafka, SQL and `/proc`. It shares no code with
+//! the host, so a mistake of the host is not repeated here.
 //!
 //! ```text
-//!  load, compare ──┐                      ┌─ caller, connection   HTTP
-//!  growth, crash,  ┼─▶ target (addresses) ┼─ topic                Kafka
-//!  storm, verify,  │                      ├─ database             SQL
-//!  contract, demo ─┘                      └─ machine, process     /proc
+//!  load, compare, growth, backlog, ──▶ saga_testkit: target, caller, connection, topic, database, verify
+//!  idle, budget, crash, storm      ──▶ machine, latency
 //! ```
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
 pub mod backlog;
 pub mod budget;
-pub mod caller;
 pub mod chart;
 pub mod compare;
-pub mod connection;
-pub mod contract;
-pub mod costs;
 pub mod crash;
-pub mod database;
-pub mod demo;
 pub mod growth;
-pub mod host_process;
 pub mod idle;
 pub mod latency;
 pub mod load;
 pub mod machine;
-pub mod output;
-pub mod process;
-pub mod quiet;
-pub mod report;
 pub mod sample;
-pub mod service;
 pub mod storm;
 pub mod swap_crash;
 mod swapped;
-pub mod target;
-pub mod topic;
-pub mod verify;

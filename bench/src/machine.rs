@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::latency::{Latencies, Summary};
-use crate::process::{machine_ticks, ticks_per_second};
+use saga_testkit::process::{machine_ticks, ticks_per_second};
 
 const QUIET_SECONDS: u32 = 3;
 const QUIET_CORES_MAX: f64 = 0.3;

@@ -4,11 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use saga_bench::{
-    backlog, budget, compare, contract, crash, demo, growth, idle, load, output, storm, swap_crash, verify,
-};
+use saga_bench::{backlog, budget, compare, crash, growth, idle, load, storm, swap_crash};
+use saga_testkit::output;
 
-/// Load and crash runs against a saga-host, with the contract and its invariants checked from outside
+/// Load and crash runs against a saga-host, with the invariants checked from outside
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -62,9 +61,6 @@ enum Command {
     /// Measure a host with nothing to do: until it is ready, and then its CPU and memory
     #[command(after_help = "Example: saga-bench idle --measure-s 20")]
     Idle(idle::Options),
-    /// Check all invariants of a system at a quiet moment
-    #[command(after_help = "Example: saga-bench verify --wait-s 30")]
-    Verify(verify::Options),
     /// Kill a host again and again while orders flow, then check all invariants
     #[command(after_help = "Example: saga-bench crash --orders 2000 --kills 3 --seed 7")]
     Crash(crash::Options),
@@ -75,12 +71,6 @@ enum Command {
     /// invariants
     #[command(after_help = "Example: saga-bench swap-crash --kills 10 --seed 7")]
     SwapCrash(swap_crash::Options),
-    /// Check HTTP and Kafka of a running host against the wire contract
-    #[command(after_help = "Example: saga-bench contract --dev-json .saga-host/dev.json")]
-    Contract(contract::Options),
-    /// Bring everything up, show the order saga end to end and a live swap, then stay up
-    #[command(after_help = "Example: saga-bench demo --exit")]
-    Demo(demo::Options),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -102,11 +92,8 @@ async fn run(command: Command) -> Result<()> {
         Command::Backlog(options) => backlog::run(options).await,
         Command::Idle(options) => idle::run(options).await,
         Command::Budget(options) => budget::run(options).await,
-        Command::Verify(options) => verify::run(options).await,
         Command::Crash(options) => crash::run(options).await,
         Command::SwapStorm(options) => storm::run(options).await,
         Command::SwapCrash(options) => swap_crash::run(options).await,
-        Command::Contract(options) => contract::run(options).await,
-        Command::Demo(options) => demo::run(options).await,
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::caller::Request;
-use crate::target::Target;
+use saga_testkit::caller::Request;
+use saga_testkit::target::Target;
 
 /// Those that are swapped.
 pub(crate) const PLUGINS: [&str; 2] = ["order-orchestrator", "inventory-command"];

@@ -7,7 +7,6 @@ pub mod claims;
 pub mod cli;
 mod clock;
 pub mod config;
-pub mod devstack;
 pub mod fault_point;
 pub mod ingress;
 pub mod kafka;

@@ -5,7 +5,7 @@
 
 use std::{path::Path, time::Duration};
 
-use saga_bench::{
+use saga_testkit::{
     caller::Request,
     costs::Costs,
     host_process::{HostProcess, StartOptions},

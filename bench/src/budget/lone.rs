@@ -10,9 +10,9 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::metrics::Metrics;
-use crate::caller::Request;
-use crate::connection::Connection;
 use crate::load::Level;
+use saga_testkit::caller::Request;
+use saga_testkit::connection::Connection;
 
 const TRIPS: u32 = 500;
 const BETWEEN_TRIPS: Duration = Duration::from_millis(2);

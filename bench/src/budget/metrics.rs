@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::caller::Request;
-use crate::target::Target;
+use saga_testkit::caller::Request;
+use saga_testkit::target::Target;
 
 /// Samples, each as `name{labels}` and its value, of several hosts added up.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -19,12 +19,12 @@ use std::time::Duration;
 use anyhow::Result;
 use uuid::Uuid;
 
-use crate::host_process::{StartOptions, on_hosts};
 use crate::load::{Demand, Level, Session, Shape};
 use crate::machine::Machine;
-use crate::output;
-use crate::report::Report;
-use crate::target::Target;
+use saga_testkit::host_process::{StartOptions, on_hosts};
+use saga_testkit::output;
+use saga_testkit::report::Report;
+use saga_testkit::target::Target;
 
 use lone::Lone;
 use profile::Recording;

@@ -8,9 +8,9 @@ use super::metrics::Metrics;
 use super::tally::{Owner, Tally};
 use crate::load::Level;
 use crate::machine::Machine;
-use crate::output;
-use crate::report::Report;
-use crate::service::SERVICES;
+use saga_testkit::output;
+use saga_testkit::report::Report;
+use saga_testkit::service::SERVICES;
 
 const MICROS: f64 = 1e6;
 /// What may be in no stop, of the whole.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::profile::Sample;
 use super::rules;
-use crate::process::Processes;
-use crate::target::Target;
+use saga_testkit::process::Processes;
+use saga_testkit::target::Target;
 
 /// Who a process belongs to.
 #[derive(Debug, Default)]

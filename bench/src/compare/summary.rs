@@ -8,7 +8,7 @@ use super::metric::{METRICS, Metric};
 use super::ratio::{Ratios, alike_one_in, median};
 use crate::load::{Demand, Level};
 use crate::machine::Machine;
-use crate::output;
+use saga_testkit::output;
 
 /// What one side runs.
 #[derive(Debug, Clone, Serialize)]

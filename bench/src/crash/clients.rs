@@ -8,9 +8,9 @@ use anyhow::{Result, bail, ensure};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::caller::Request;
-use crate::connection::{Answer, Connection};
 use crate::sample::Sample;
+use saga_testkit::caller::Request;
+use saga_testkit::connection::{Answer, Connection};
 
 const RETRY: Duration = Duration::from_millis(50);
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);

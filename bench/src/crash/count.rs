@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use super::clients::{Placed, request};
-use crate::verify::Rows;
+use saga_testkit::verify::Rows;
 
 const REPEATED: usize = 50;
 
@@ -103,7 +103,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::{Placed, all};
-    use crate::verify::{Order, Rows};
+    use saga_testkit::verify::{Order, Rows};
 
     fn placed(status: &str) -> Vec<Placed> {
         let body = format!(r#"{{"orderStatus":"{status}"}}"#);

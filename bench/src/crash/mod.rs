@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::caller::Request;
-use crate::host_process::{HostProcess, StartOptions, on_fresh_stack};
-use crate::output;
-use crate::report::Report;
 use crate::sample::Sample;
-use crate::target::Target;
-use crate::verify::{self, Scope};
+use saga_testkit::caller::Request;
+use saga_testkit::host_process::{HostProcess, StartOptions, on_fresh_stack};
+use saga_testkit::output;
+use saga_testkit::report::Report;
+use saga_testkit::target::Target;
+use saga_testkit::verify::{self, Scope};
 
 use clients::{Flow, Plan};
 

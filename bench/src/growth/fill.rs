@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
-use crate::database::Databases;
+use saga_testkit::database::Databases;
 
 const TEMPLATES: i64 = 1000;
 

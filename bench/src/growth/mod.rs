@@ -11,14 +11,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use uuid::Uuid;
 
-use crate::database::Databases;
-use crate::host_process::{StartOptions, on_fresh_data};
 use crate::load::{Demand, Session, Shape};
 use crate::machine::Machine;
-use crate::output;
-use crate::quiet;
-use crate::report::Report;
-use crate::target::Target;
+use saga_testkit::database::Databases;
+use saga_testkit::host_process::{StartOptions, on_fresh_data};
+use saga_testkit::output;
+use saga_testkit::quiet;
+use saga_testkit::report::Report;
+use saga_testkit::target::Target;
 
 use fill::Fill;
 use summary::{Point, Summary};

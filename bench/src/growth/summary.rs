@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::chart::{self, Panel, Series};
 use crate::load::Level;
 use crate::machine::Machine;
-use crate::output;
+use saga_testkit::output;
 
 const MIB: f64 = 1024.0 * 1024.0;
 

@@ -4,8 +4,10 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::process::{self, MachineTicks, Processes, peak_bytes, proportional_bytes, ticks_per_second};
-use crate::target::{Pids, Target};
+use saga_testkit::process::{
+    self, MachineTicks, Processes, peak_bytes, proportional_bytes, ticks_per_second,
+};
+use saga_testkit::target::{Pids, Target};
 
 /// The processes whose CPU is told apart.
 pub(super) struct Watched {
@@ -165,7 +167,7 @@ mod tests {
             machine: Some(MachineTicks { busy: 1300, stolen: 9 }),
         };
         let cpu = after.cpu_since(&before);
-        let ticks = crate::process::ticks_per_second();
+        let ticks = saga_testkit::process::ticks_per_second();
         assert_eq!((cpu.host, cpu.kafka, cpu.postgres), (Some(100.0 / ticks), Some(50.0 / ticks), None));
         assert!((cpu.other.unwrap() - 140.0 / ticks).abs() < 1e-9);
         assert!((after.stolen_since(&before).unwrap() - 2.0 / ticks).abs() < 1e-9);

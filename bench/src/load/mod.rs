@@ -26,11 +26,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use uuid::Uuid;
 
-use crate::host_process::{StartOptions, on_fresh_data};
 use crate::machine::Machine;
-use crate::output;
-use crate::report::Report;
-use crate::target::{Target, TargetOptions};
+use saga_testkit::host_process::{StartOptions, on_fresh_data};
+use saga_testkit::output;
+use saga_testkit::report::Report;
+use saga_testkit::target::{Target, TargetOptions};
 
 use summary::Summary;
 

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use crate::connection::{Answer, Connection};
+use saga_testkit::connection::{Answer, Connection};
 
 /// Above the host's own 30 s.
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
@@ -80,7 +80,7 @@ fn ending(answer: &Answer) -> Ending {
 #[cfg(test)]
 mod tests {
     use super::{Ending, encode, ending};
-    use crate::connection::Answer;
+    use saga_testkit::connection::Answer;
 
     #[test]
     fn an_answer_tells_how_the_saga_ended() {

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::caller::{Reply, Request};
 use crate::sample::Sample;
+use saga_testkit::caller::{Reply, Request};
 
 const PLENTY: i64 = 1_000_000_000;
 const AT_ONCE: usize = 32;

@@ -17,11 +17,11 @@ use super::products::Products;
 use super::shape::{Demand, Shape};
 use super::units::Units;
 use super::written::Written;
-use crate::database::Databases;
-use crate::output;
-use crate::report::Report;
-use crate::target::Target;
-use crate::verify::{self, Scope};
+use saga_testkit::database::Databases;
+use saga_testkit::output;
+use saga_testkit::report::Report;
+use saga_testkit::target::Target;
+use saga_testkit::verify::{self, Scope};
 
 /// Between the end of the load and the last look at Postgres: its counters come up to a second late.
 const SETTLE: Duration = Duration::from_millis(2500);

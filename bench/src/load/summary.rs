@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::level::Level;
 use crate::machine::Machine;
-use crate::output;
+use saga_testkit::output;
 
 const MIB: f64 = 1024.0 * 1024.0;
 const UNKNOWN: &str = "-";

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::caller::Request;
-use crate::target::Target;
+use saga_testkit::caller::Request;
+use saga_testkit::target::Target;
 
 /// Units and deliveries of each plugin since its active version began; empty where the host does not say.
 #[derive(Debug, Clone, Default, PartialEq)]

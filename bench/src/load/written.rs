@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::database::{Counters, Databases};
-use crate::service::TOPICS;
-use crate::topic::{blocking, log_size};
+use saga_testkit::database::{Counters, Databases};
+use saga_testkit::service::TOPICS;
+use saga_testkit::topic::{blocking, log_size};
 
 /// The counters at one moment.
 pub(super) struct Written {
@@ -73,7 +73,7 @@ impl PerSaga {
 #[cfg(test)]
 mod tests {
     use super::Written;
-    use crate::database::Counters;
+    use saga_testkit::database::Counters;
 
     #[test]
     fn what_was_written_is_divided_by_sagas() {

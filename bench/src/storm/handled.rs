@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use crate::caller::Request;
 use crate::swapped::NUMBERS;
-use crate::target::Target;
+use saga_testkit::caller::Request;
+use saga_testkit::target::Target;
 
 /// Deliveries by the number of the version, of those that ran when it was counted.
 pub(super) struct Handled {

@@ -18,14 +18,14 @@ use std::time::Duration;
 use anyhow::Result;
 use uuid::Uuid;
 
-use crate::host_process::{StartOptions, on_fresh_data};
 use crate::load::{Session, Shape, Window};
 use crate::machine::Machine;
-use crate::output;
-use crate::process::resident_bytes;
-use crate::report::Report;
 use crate::swapped::{PLUGINS, Swapped};
-use crate::target::Target;
+use saga_testkit::host_process::{StartOptions, on_fresh_data};
+use saga_testkit::output;
+use saga_testkit::process::resident_bytes;
+use saga_testkit::report::Report;
+use saga_testkit::target::Target;
 
 use gaps::Gaps;
 use handled::Handled;

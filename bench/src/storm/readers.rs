@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tokio::task::JoinSet;
 
-use crate::caller::Request;
-use crate::connection::Connection;
 use crate::latency::Latencies;
-use crate::target::Target;
+use saga_testkit::caller::Request;
+use saga_testkit::connection::Connection;
+use saga_testkit::target::Target;
 
 const ROUTES: [&str; 3] =
     ["/orders?limit=1", "/stocks/1", "/notifications?orderId=00000000-0000-0000-0000-000000000000"];

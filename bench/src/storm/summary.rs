@@ -9,8 +9,8 @@ use super::{Turned, handled::Handled};
 use crate::latency::{self, Latencies};
 use crate::load::Seen;
 use crate::machine::Machine;
-use crate::output;
-use crate::report::{Report, at_most};
+use saga_testkit::output;
+use saga_testkit::report::{Report, at_most};
 
 const PAUSE_P99_MS_MAX: f64 = 50.0;
 const READS_P99_RATIO_MAX: f64 = 1.2;

@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 
 use crate::crash::clients::{self, Flow, Plan};
 use crate::crash::{self, milliseconds};
-use crate::host_process::{StartOptions, on_fresh_stack};
-use crate::output;
-use crate::report::Report;
 use crate::sample::Sample;
 use crate::swapped::{PLUGINS, Swapped};
-use crate::target::Target;
 use anyhow::{Context, Result, ensure};
+use saga_testkit::host_process::{StartOptions, on_fresh_stack};
+use saga_testkit::output;
+use saga_testkit::report::Report;
+use saga_testkit::target::Target;
 
 use pair::Pair;
 

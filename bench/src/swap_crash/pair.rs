@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use sqlx::Row;
 
-use crate::caller::Request;
-use crate::database::Databases;
-use crate::host_process::{HostProcess, StartOptions, free_address};
-use crate::service;
-use crate::target::Target;
-use crate::topic::groups;
+use saga_testkit::caller::Request;
+use saga_testkit::database::Databases;
+use saga_testkit::host_process::{HostProcess, StartOptions, free_address};
+use saga_testkit::service;
+use saga_testkit::target::Target;
+use saga_testkit::topic::groups;
 
 const POLL: Duration = Duration::from_millis(10);
 const AGREE_WITHIN: Duration = Duration::from_secs(20);

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use saga_devstack::Stack;
+
 use super::{
     output,
     serve::{Signals, block_on},
@@ -13,7 +15,6 @@ use crate::{
         ADMIN_DEFAULT, Config, HTTP_DEFAULT, KafkaProperties, MigrationsMode, TOPIC_PARTITIONS_DEFAULT,
         TOPIC_REPLICATION_DEFAULT,
     },
-    devstack::Stack,
     log,
     runtime::Host,
 };

@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
+use saga_devstack::{KAFKA_PORT, POSTGRES_PORT, StackOptions};
+
 use super::{
     output,
     serve::{Signals, block_on},
 };
-use crate::{
-    devstack::{self, KAFKA_PORT, POSTGRES_PORT, StackOptions},
-    log,
-};
+use crate::log;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Stack {
@@ -39,19 +38,19 @@ pub(super) struct Place {
 
 impl Place {
     /// Starts Postgres and Kafka there.
-    pub(super) async fn start(&self, signals: &mut Signals) -> anyhow::Result<devstack::Stack> {
+    pub(super) async fn start(&self, signals: &mut Signals) -> anyhow::Result<saga_devstack::Stack> {
         let options = StackOptions {
             data: self.data.clone(),
             fresh: self.fresh,
             postgres_port: Some(self.postgres_port),
             kafka_port: Some(self.kafka_port),
         };
-        signals.or_stop(devstack::Stack::start(options), "starting Postgres and Kafka").await?
+        signals.or_stop(saga_devstack::Stack::start(options), "starting Postgres and Kafka").await?
     }
 }
 
 /// Stops Postgres and Kafka; a signal ends the wait.
-pub(super) async fn stop(stack: devstack::Stack, signals: &mut Signals) -> anyhow::Result<()> {
+pub(super) async fn stop(stack: saga_devstack::Stack, signals: &mut Signals) -> anyhow::Result<()> {
     signals.or_stop(stack.stop(), "stopping Postgres and Kafka").await
 }
 
@@ -67,7 +66,7 @@ impl Stack {
         })
     }
 
-    async fn serve(&self, stack: &devstack::Stack, signals: &mut Signals) -> anyhow::Result<()> {
+    async fn serve(&self, stack: &saga_devstack::Stack, signals: &mut Signals) -> anyhow::Result<()> {
         stack.write_dev_json(None, None)?;
         output::line(&banner(stack, &[("data", self.place.data.display().to_string())]));
         tokio::select! {
@@ -78,7 +77,7 @@ impl Stack {
 }
 
 /// Addresses, one a line.
-pub(super) fn banner(stack: &devstack::Stack, further: &[(&str, String)]) -> String {
+pub(super) fn banner(stack: &saga_devstack::Stack, further: &[(&str, String)]) -> String {
     let mut text = format!("\nsaga-host {}\n\n", env!("CARGO_PKG_VERSION"));
     let of_stack =
         [("Postgres", stack.postgres_url().to_owned()), ("Kafka", stack.kafka_bootstrap().to_owned())];

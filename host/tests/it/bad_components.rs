@@ -3,11 +3,11 @@
 use std::{fs::File, os::unix::fs::symlink};
 
 use anyhow::ensure;
-use saga_bench::{caller::Request, demo::component};
 use saga_host::{
     model::policy::Policy,
     plugin::{engine::Engine, version::Version},
 };
+use saga_testkit::{caller::Request, demo::component};
 
 use crate::support::{
     eventually, folder,

@@ -2,7 +2,7 @@
 //! before.
 
 use anyhow::{Context, ensure};
-use saga_bench::{
+use saga_testkit::{
     caller::Request,
     target::Target,
     topic::writer::{Draft, Writer},

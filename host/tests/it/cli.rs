@@ -1,6 +1,6 @@
 //! What a person reads, with what differs from run to run put in one form.
 
-use saga_bench::caller::Request;
+use saga_testkit::caller::Request;
 
 use crate::support::{
     flow::product,

@@ -1,6 +1,6 @@
-//! The wire contract, as `saga-bench contract` checks it from outside.
+//! The wire contract, as `saga-testkit contract` checks it from outside.
 
-use saga_bench::{
+use saga_testkit::{
     contract::{Area, check},
     report::Report,
 };

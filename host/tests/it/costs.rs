@@ -9,7 +9,7 @@
 use std::path::Path;
 
 use anyhow::ensure;
-use saga_bench::{
+use saga_testkit::{
     caller::Request,
     costs::Costs,
     database::{Counters, Databases},

@@ -6,7 +6,7 @@
 //!  a plugin alone in its host ──✗ fault point ── what is in Postgres and Kafka ── all plugins, no fault ── invariants
 //! ```
 
-use saga_bench::service::{DEDUCTED, ORDER_CREATED};
+use saga_testkit::service::{DEDUCTED, ORDER_CREATED};
 
 use crate::support::{
     flow::{self, ORDERS, Products},

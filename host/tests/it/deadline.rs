@@ -2,7 +2,7 @@
 //! reply.
 
 use anyhow::ensure;
-use saga_bench::caller::Request;
+use saga_testkit::caller::Request;
 
 use crate::support::{
     eventually,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use anyhow::{Context, ensure};
-use saga_bench::{
+use saga_testkit::{
     caller::Request,
     demo::component::{change, put},
     report::Report,
@@ -106,7 +106,7 @@ async fn a_file_that_is_no_component_leaves_the_old_one_running_and_tells_why() 
     assert!(reason.contains("component"), "{reason}");
     assert_eq!(active(target, "inventory-command").await.unwrap(), before);
     let product = product(target, 7).await;
-    saga_bench::quiet::eventually(Duration::from_secs(30), async || {
+    saga_testkit::quiet::eventually(Duration::from_secs(30), async || {
         Request::get(format!("/stocks/{product}")).send(target.http()?).await?.expect(200)
     })
     .await

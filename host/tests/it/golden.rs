@@ -5,7 +5,7 @@
 use std::{fs, path::Path};
 
 use anyhow::ensure;
-use saga_bench::{
+use saga_testkit::{
     caller::Request,
     topic::writer::{Draft, Writer},
 };

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use saga_bench::{
+use saga_testkit::{
     caller::{Reply, Request},
     host_process::HostProcess,
     target::Target,

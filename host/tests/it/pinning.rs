@@ -3,7 +3,7 @@
 use std::{ops::Range, path::Path};
 
 use anyhow::{Context, ensure};
-use saga_bench::{
+use saga_testkit::{
     caller::Request,
     demo::component::change,
     target::Target,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use saga_bench::{
+use saga_testkit::{
     caller::Request, demo::component, host_process::HostProcess, target::Target, topic::groups,
 };
 

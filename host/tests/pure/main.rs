@@ -8,7 +8,7 @@ mod parts;
 use std::{env, fs, path::Path, process::Command};
 
 use parts::{MESSAGES, PARTS, Part};
-use saga_bench::costs::Costs;
+use saga_testkit::costs::Costs;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/costs.toml");
 /// Names the part that a process under Valgrind does.

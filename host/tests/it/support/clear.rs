@@ -8,7 +8,7 @@ use rdkafka::{
     client::DefaultClientContext,
     types::RDKafkaErrorCode,
 };
-use saga_bench::{
+use saga_testkit::{
     service::{SERVICES, TOPICS},
     target::Target,
 };

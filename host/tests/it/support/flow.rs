@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use saga_bench::{
+use saga_testkit::{
     caller::Request,
     database::Databases,
     report::Report,
@@ -149,6 +149,6 @@ pub(crate) async fn reaches(target: &Target, database: &str, statement: &'static
 /// How many records a topic has, read by a consumer of our own.
 pub(crate) async fn records(target: &Target, topic: &'static str) -> u64 {
     let brokers = target.kafka.clone();
-    let read = move || saga_bench::topic::reader::read_all(&brokers, &[topic], |_| {});
-    saga_bench::topic::blocking(read).await.context(topic).unwrap()
+    let read = move || saga_testkit::topic::reader::read_all(&brokers, &[topic], |_| {});
+    saga_testkit::topic::blocking(read).await.context(topic).unwrap()
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use saga_bench::demo::component::put;
+use saga_testkit::demo::component::put;
 
 pub(crate) const PLUGIN: &str = "misbehaving";
 /// Its records: the value names what it is to do.

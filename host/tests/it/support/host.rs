@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use saga_bench::{
+use saga_testkit::{
     caller::Request,
     host_process::{HostProcess, StartOptions, free_address},
     target::Target,

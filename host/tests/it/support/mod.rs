@@ -20,7 +20,7 @@ pub(crate) mod wire;
 
 use std::time::Duration;
 
-use saga_bench::report::Report;
+use saga_testkit::report::Report;
 use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
 
 /// Whatever a test waits for happens within this time, also on a busy machine.
@@ -38,7 +38,7 @@ pub(crate) async fn postgres() -> PgConnection {
 
 /// Repeats a look until it holds.
 pub(crate) async fn eventually<T>(look: impl AsyncFnMut() -> anyhow::Result<T>) -> T {
-    saga_bench::quiet::eventually(SOON, look).await.unwrap_or_else(|error| panic!("{error:#}"))
+    saga_testkit::quiet::eventually(SOON, look).await.unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// Every check of the report must have held.

@@ -7,8 +7,8 @@ use std::{
     sync::{Mutex, OnceLock},
 };
 
-use saga_bench::target::{Pids, Target};
-use saga_host::devstack::{Stack, StackOptions};
+use saga_devstack::{Stack, StackOptions};
+use saga_testkit::target::{Pids, Target};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{clear, folder};

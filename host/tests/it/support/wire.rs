@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use saga_bench::target::Target;
+use saga_testkit::target::Target;
 use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
 use tokio::{

@@ -57,7 +57,7 @@ pub enum Area {
     HostApi,
 }
 
-/// Options of `saga-bench contract`.
+/// Options of `saga-testkit contract`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     #[command(flatten)]
@@ -67,7 +67,7 @@ pub struct Options {
     only: Vec<Area>,
 }
 
-/// Runs `saga-bench contract`.
+/// Runs `saga-testkit contract`.
 ///
 /// # Errors
 /// A check failed.

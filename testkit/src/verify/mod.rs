@@ -24,7 +24,7 @@ pub use rows::{Order, Rows};
 const READING_ORDER: [&str; 6] =
     [ORDER_CREATED, DEDUCTED, REJECTED, STOCK_CREATED, STOCK_UPDATED, NOTIFICATIONS];
 
-/// Options of `saga-bench verify`.
+/// Options of `saga-testkit verify`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     #[command(flatten)]
@@ -37,7 +37,7 @@ pub struct Options {
     allow_held: bool,
 }
 
-/// Runs `saga-bench verify`.
+/// Runs `saga-testkit verify`.
 ///
 /// # Errors
 /// An invariant is broken, or something cannot be asked.

@@ -26,7 +26,7 @@ const STOCK: i64 = 10;
 const NO_PRODUCT: i64 = 2_147_483_646;
 const STOPPED_EARLY: &str = "stopped by a signal before everything was shown";
 
-/// Options of `saga-bench demo`.
+/// Options of `saga-testkit demo`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// End when all is shown, instead of staying up
@@ -46,7 +46,7 @@ pub struct Options {
     ready_s: u64,
 }
 
-/// Runs `saga-bench demo`.
+/// Runs `saga-testkit demo`.
 ///
 /// # Errors
 /// Something could not be started, or differs from what the demo promises.

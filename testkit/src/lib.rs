@@ -1,0 +1,27 @@
+//! Checks a running saga-host from outside only: HTTP, Kafka and SQL. It shares no code with the host, so a
+//! mistake of the host is not repeated here.
+//!
+//! ```text
+//!  contract, verify, demo ──▶ target (addresses) ──┬─▶ caller, connection   HTTP
+//!  host_process               report (findings)    ├─▶ topic                Kafka
+//!                                                  ├─▶ database, quiet      SQL
+//!                                                  └─▶ process              /proc
+//! ```
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
+
+pub mod caller;
+pub mod connection;
+pub mod contract;
+pub mod costs;
+pub mod database;
+pub mod demo;
+pub mod host_process;
+pub mod output;
+pub mod process;
+pub mod quiet;
+pub mod report;
+pub mod service;
+pub mod target;
+pub mod topic;
+pub mod verify;
