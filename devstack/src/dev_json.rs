@@ -1,4 +1,4 @@
-//! `dev.json`: where a ready stack is, for whoever works beside it.
+//! `dev.json`: the addresses of a running stack, for other programs.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use serde::Serialize;
 
-use super::Stack;
+use crate::Stack;
 
 #[derive(Serialize)]
 struct Addresses<'a> {
@@ -25,25 +25,23 @@ struct Addresses<'a> {
 struct Pids {
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kafka: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    postgres: Option<u32>,
+    kafka: u32,
+    postgres: u32,
 }
 
-/// The file of one stack, removed with it.
+/// The file of one stack; dropping this removes it.
 #[derive(Debug)]
 pub(super) struct DevJson(PathBuf);
 
 impl DevJson {
-    /// Removes what a stack left that was killed.
+    /// Removes the file of an earlier stack that was killed.
     pub(super) fn new(data: &Path) -> Self {
         let file = data.join("dev.json");
         let _ = fs::remove_file(&file);
         Self(file)
     }
 
-    /// Puts the whole file in place at once.
+    /// Replaces the file atomically.
     pub(super) fn write(&self, http: Option<&str>, admin: Option<&str>, stack: &Stack) -> anyhow::Result<()> {
         let pids = stack.pids();
         let addresses = Addresses {

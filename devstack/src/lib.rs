@@ -1,75 +1,66 @@
-//! The development stack: the system's own Postgres and real Kafka as child processes, with their data
-//! in one folder. Both end with this process, also when it is killed.
+//! The development stack: a private Postgres and Kafka as child processes, for `saga-host dev` and for tests.
+//! Postgres is the system's, Kafka is downloaded once. All data is in one folder. Both end with this process, also
+//! when it is killed.
 //!
 //! ```text
 //! DATA/*.lock       one stack per folder
 //!      dev.json     addresses, while everything is ready
-//!      postgres/    its data and socket       postgres.log
-//!      kafka/       its data and settings     kafka.log
+//!      postgres/    data and socket       postgres.log
+//!      kafka/       data and settings     kafka.log
 //! ```
 
 mod dev_json;
-mod jars;
 mod kafka;
 mod lock;
-mod mock;
-mod place;
+mod port;
 mod postgres;
 mod process;
+mod program;
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 
-use self::{
-    dev_json::DevJson,
-    kafka::{Installation, Kafka},
-    lock::Lock,
-    mock::Mock,
-    postgres::Postgres,
-};
+use self::{dev_json::DevJson, kafka::Kafka, lock::Lock, postgres::Postgres};
 
-/// Where the stack's Kafka listens when nothing else is asked for.
+/// The port of Kafka, unless another is asked for.
 pub const KAFKA_PORT: u16 = 7082;
-/// Where the stack's Postgres listens when nothing else is asked for.
+/// The port of Postgres, unless another is asked for.
 pub const POSTGRES_PORT: u16 = 7083;
 
-/// What to start.
+/// Where a stack keeps its data, and which ports it listens on.
 #[derive(Clone, Debug)]
 pub struct StackOptions {
-    /// Folder of all data; made when missing. As root, data of Postgres goes to `/var/tmp` when
-    /// other users may not enter this folder.
+    /// Folder of all data; created when missing. When this process is root and other users may not enter the
+    /// folder, the data of Postgres goes to `/var/tmp`.
     pub data: PathBuf,
-    /// Whether what earlier runs left is removed first.
+    /// Removes the data of earlier runs first.
     pub fresh: bool,
-    /// Port on loopback; none: only the Unix socket.
+    /// Port on loopback; `None`: only the Unix socket.
     pub postgres_port: Option<u16>,
-    /// Port on loopback; none: one that is free.
+    /// Port on loopback; `None`: any free one.
     pub kafka_port: Option<u16>,
 }
 
 /// Process ids of the children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pids {
-    /// The broker; none when it lives in this process.
-    pub kafka: Option<u32>,
+    /// The broker.
+    pub kafka: u32,
     /// The postmaster.
-    pub postgres: Option<u32>,
+    pub postgres: u32,
 }
 
-#[derive(Debug)]
-enum Broker {
-    Kafka(Kafka),
-    Mock(Mock),
-}
-
-/// A running Postgres and Kafka. Dropped without [`Stack::stop`], both are asked to end, but not waited for.
+/// A running Postgres and Kafka. Dropping it signals both to stop without waiting; [`Stack::stop`] waits.
 #[derive(Debug)]
 pub struct Stack {
     dev_json: DevJson,
     postgres: Postgres,
-    broker: Broker,
-    /// Last: the next stack may start when this has let go of the children.
+    kafka: Kafka,
+    /// The last field, dropped last: then the next stack may start.
     _lock: Lock,
 }
 
@@ -77,10 +68,10 @@ impl Stack {
     /// Starts both and waits until they answer.
     ///
     /// # Errors
-    /// The message says what to do: a port is taken, Postgres is not installed, another stack uses the
-    /// folder.
+    /// A port is taken, Postgres, Java or Maven is not installed, or another stack uses the folder. The message
+    /// says what to do.
     pub async fn start(options: StackOptions) -> anyhow::Result<Self> {
-        fs::create_dir_all(&options.data).with_context(|| format!("making {}", options.data.display()))?;
+        fs::create_dir_all(&options.data).with_context(|| format!("creating {}", options.data.display()))?;
         let data = fs::canonicalize(&options.data)?;
         let lock = lock::acquire(&data).await?;
         let dev_json = DevJson::new(&data);
@@ -89,14 +80,14 @@ impl Stack {
                 remove(&data.join(folder))?;
             }
         }
-        let (postgres, broker) = tokio::try_join!(
+        let (postgres, kafka) = tokio::try_join!(
             Postgres::start(&data, options.fresh, options.postgres_port, &lock),
-            start_broker(&data, options.kafka_port, &lock),
+            Kafka::start(&data, options.kafka_port, &lock),
         )?;
-        Ok(Self { dev_json, postgres, broker, _lock: lock })
+        Ok(Self { dev_json, postgres, kafka, _lock: lock })
     }
 
-    /// URL of the server, by its Unix socket, of a superuser.
+    /// URL of a superuser of the Postgres server, by its Unix socket.
     #[must_use]
     pub fn postgres_url(&self) -> &str {
         &self.postgres.url
@@ -105,38 +96,24 @@ impl Stack {
     /// Bootstrap server, `host:port`.
     #[must_use]
     pub fn kafka_bootstrap(&self) -> &str {
-        match &self.broker {
-            Broker::Kafka(kafka) => &kafka.bootstrap,
-            Broker::Mock(mock) => &mock.bootstrap,
-        }
+        &self.kafka.bootstrap
     }
 
     /// Process ids of the children.
     #[must_use]
     pub fn pids(&self) -> Pids {
-        let kafka = match &self.broker {
-            Broker::Kafka(kafka) => Some(kafka.process.pid()),
-            Broker::Mock(_) => None,
-        };
-        Pids { kafka, postgres: Some(self.postgres.process.pid()) }
+        Pids { kafka: self.kafka.process.pid(), postgres: self.postgres.process.pid() }
     }
 
-    /// Waits until one of them ends by itself, and says which and why.
+    /// Waits until one of the children ends by itself. The error names it, with the end of its log.
     pub async fn failed(&self) -> anyhow::Error {
-        let kafka = async {
-            match &self.broker {
-                Broker::Kafka(kafka) => kafka.process.ended().await,
-                Broker::Mock(_) => std::future::pending().await,
-            }
-        };
         tokio::select! {
             error = self.postgres.process.ended() => error,
-            error = kafka => error,
+            error = self.kafka.process.ended() => error,
         }
     }
 
-    /// Writes `dev.json`: the addresses of both, and of the host when there is one. Call it when all is
-    /// ready.
+    /// Writes `dev.json`: the addresses of the stack, and those of a host on it. Call it when all is ready.
     ///
     /// # Errors
     /// The folder cannot be written to.
@@ -144,32 +121,16 @@ impl Stack {
         self.dev_json.write(http, admin, self)
     }
 
-    /// Removes `dev.json`, stops Kafka, then Postgres, and waits for their end.
+    /// Removes `dev.json`, stops Kafka, then Postgres, and waits until both have ended.
     pub async fn stop(self) {
-        let Self { dev_json, postgres, broker, _lock } = self;
+        let Self { dev_json, postgres, kafka, _lock } = self;
         drop(dev_json);
-        if let Broker::Kafka(kafka) = broker {
-            kafka.process.stop().await;
-        }
+        kafka.process.stop().await;
         postgres.process.stop().await;
     }
 }
 
-async fn start_broker(data: &std::path::Path, port: Option<u16>, lock: &Lock) -> anyhow::Result<Broker> {
-    if let Some(installation) = Installation::find().await? {
-        return Ok(Broker::Kafka(Kafka::start(&installation, data, port, lock).await?));
-    }
-    let mock = Mock::start().await?;
-    tracing::warn!(
-        address = mock.bootstrap,
-        "no Java 17 with Maven here: librdkafka's mock broker serves instead and forgets everything at its end, so that \
-         Postgres must forget it too: start with --fresh each time; for real Kafka: {}",
-        process::install("default-jre-headless maven", "java-latest-openjdk-headless maven", "openjdk maven")
-    );
-    Ok(Broker::Mock(mock))
-}
-
-fn remove(folder: &std::path::Path) -> anyhow::Result<()> {
+fn remove(folder: &Path) -> anyhow::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("removing {}", folder.display()))
@@ -181,7 +142,7 @@ fn remove(folder: &std::path::Path) -> anyhow::Result<()> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt, path::Path, str::FromStr};
+    use std::{os::unix::fs::PermissionsExt, str::FromStr};
 
     use sqlx::{ConnectOptions, postgres::PgConnectOptions};
 
@@ -200,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn serves_alone_keeps_its_data_and_ends_when_dropped() {
+    async fn runs_once_per_folder_keeps_its_data_and_ends_when_dropped() {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let stack = Stack::start(options(folder.path())).await.unwrap();
@@ -212,7 +173,7 @@ mod tests {
         assert!(written.contains(stack.kafka_bootstrap()) && !written.contains("http"), "{written}");
         let pids = stack.pids();
 
-        // The next start waits for the end of what the drop asked to end.
+        // The next start waits until the children of the dropped stack have ended.
         drop(stack);
         assert!(!folder.path().join("dev.json").exists());
         let stack = Stack::start(options(folder.path())).await.unwrap();
@@ -223,11 +184,5 @@ mod tests {
         let stack = Stack::start(StackOptions { fresh: true, ..options(folder.path()) }).await.unwrap();
         assert_eq!(tables(&stack).await, 1);
         stack.stop().await;
-    }
-
-    #[tokio::test]
-    async fn the_mock_broker_answers() {
-        let mock = Mock::start().await.unwrap();
-        tokio::net::TcpStream::connect(&mock.bootstrap).await.unwrap();
     }
 }

@@ -1,5 +1,5 @@
-//! One stack per data folder. Two locks, which the kernel frees however a process ends: `host.lock` belongs
-//! to the process that runs the stack, `stack.lock` to an open file that its children inherit, too.
+//! One stack per data folder, by two file locks. The kernel releases them however a process ends: `host.lock` is held
+//! by the process that runs the stack, `stack.lock` also by its children, which inherit the open file.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-/// A process that was killed a moment ago still holds what it has.
+/// A process that was just killed may still hold its lock.
 const WAIT_FOR_HOST: Duration = Duration::from_secs(1);
 const WAIT_FOR_ORPHANS: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
@@ -23,31 +23,31 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// For a child to inherit.
+    /// The file that a child inherits.
     pub(super) fn share(&self) -> std::io::Result<File> {
         self.stack.try_clone()
     }
 }
 
-/// Takes both; waits for the children of a stack that has ended, but not for a stack that runs.
+/// Acquires both. Waits for the children of a stack that has ended, but not for a stack that is running.
 pub(super) async fn acquire(data: &Path) -> anyhow::Result<Lock> {
     let (mut host, locked) = lock(&data.join("host.lock"), WAIT_FOR_HOST).await?;
     if !locked {
         let mut owner = String::new();
         host.read_to_string(&mut owner)?;
-        bail!("another stack (process {owner}) uses {}: stop it, or name another --data", data.display());
+        bail!("another stack (process {owner}) uses {}: stop it, or choose another --data", data.display());
     }
     host.set_len(0)?;
     write!(host, "{}", std::process::id())?;
     let file = data.join("stack.lock");
     let (stack, locked) = lock(&file, WAIT_FOR_ORPHANS).await?;
     if !locked {
-        bail!("Postgres or Kafka of an earlier run does not end; `fuser {}` names it", file.display());
+        bail!("Postgres or Kafka of an earlier run is still running; `fuser {}` finds it", file.display());
     }
     Ok(Lock { stack, _host: host })
 }
 
-/// The open file, and whether it could be locked in time.
+/// The open file, and whether it was locked in time.
 async fn lock(path: &Path, wait: Duration) -> anyhow::Result<(File, bool)> {
     let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path);
     let file = file.with_context(|| format!("opening {}", path.display()))?;

@@ -1,12 +1,11 @@
-//! Child processes that end with this one, and the ports they listen on.
+//! Child processes that end with this one.
 //!
-//! The kernel sends a child its signal when the *thread* that started it ends (prctl(2),
-//! `PR_SET_PDEATHSIG`), which covers SIGKILL of this process. So each child has a thread, which
-//! waits for it. `setpriv` of util-linux makes the call between fork and exec.
+//! The kernel sends a child its signal when the *thread* that started it ends (prctl(2), `PR_SET_PDEATHSIG`), which
+//! covers SIGKILL of this process. So each child has a thread, which waits for it. `setpriv` of util-linux makes the
+//! call between fork and exec.
 
 use std::{
     fs::OpenOptions,
-    net::TcpListener,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
@@ -14,14 +13,15 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::{oneshot, watch};
 
-use super::lock::Lock;
+use crate::{
+    lock::Lock,
+    program::{find_program, output_of},
+};
 
-/// Below what Linux and macOS give to outgoing connections, which would race for it.
-const PICKED_PORTS: std::ops::Range<u16> = 12_000..32_000;
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 /// A user and group to run as, where this process is root.
@@ -41,7 +41,7 @@ pub(super) fn command(program: &Path, user: Option<User>) -> Command {
     command
 }
 
-/// What to start.
+/// A child to start.
 pub(super) struct Spawn<'a> {
     pub name: &'static str,
     pub program: &'a Path,
@@ -49,13 +49,13 @@ pub(super) struct Spawn<'a> {
     pub user: Option<User>,
     /// Sent to stop it, also by the kernel when this process dies.
     pub stop_signal: Signal,
-    /// Where its output is appended.
+    /// Its output is appended here.
     pub log: PathBuf,
-    /// Stays locked for as long as the child lives.
+    /// The child inherits it: it stays locked for as long as the child lives.
     pub lock: &'a Lock,
 }
 
-/// A running child. Dropped, it is asked to stop, but not waited for.
+/// A running child. Dropping it sends the stop signal without waiting for the end.
 #[derive(Debug)]
 pub(super) struct Process {
     name: &'static str,
@@ -66,7 +66,6 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts it.
     pub(super) async fn spawn(spawn: Spawn<'_>) -> anyhow::Result<Self> {
         let log = OpenOptions::new().create(true).append(true).open(&spawn.log);
         let log = log.with_context(|| format!("opening {}", spawn.log.display()))?;
@@ -95,7 +94,7 @@ impl Process {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Waits until it has ended, and says how: its status and the end of its log.
+    /// Waits until the child has ended. The error has its status and the end of its log.
     pub(super) async fn ended(&self) -> anyhow::Error {
         let mut ended = self.ended.clone();
         let status = match ended.wait_for(Option::is_some).await {
@@ -110,7 +109,7 @@ impl Process {
         )
     }
 
-    /// Asks it to stop and waits for its end; kills it when it takes too long.
+    /// Sends the stop signal and waits for the end; kills the child after 20 s.
     pub(super) async fn stop(self) {
         self.signal(self.stop_signal);
         if tokio::time::timeout(STOP_WITHIN, self.ended()).await.is_err() {
@@ -122,7 +121,7 @@ impl Process {
 
     fn signal(&self, signal: Signal) {
         if self.ended.has_changed().is_ok() && self.ended.borrow().is_none() {
-            // It may end at this moment.
+            // The child may end at this moment.
             let _ = kill_process(self.pid, signal);
         }
     }
@@ -136,7 +135,10 @@ impl Drop for Process {
 
 fn with_death_signal(spawn: &Spawn<'_>) -> Command {
     let Some(setpriv) = setpriv() else {
-        tracing::warn!("no setpriv (util-linux) here: {} goes on when this process is killed", spawn.name);
+        tracing::warn!(
+            "no setpriv (util-linux) here: {} keeps running when this process is killed",
+            spawn.name
+        );
         let mut command = command(spawn.program, spawn.user);
         command.args(&spawn.arguments);
         return command;
@@ -147,24 +149,11 @@ fn with_death_signal(spawn: &Spawn<'_>) -> Command {
     command
 }
 
-/// That of busybox has no `--pdeathsig`.
+/// `None` also for the `setpriv` of BusyBox, which has no `--pdeathsig`.
 fn setpriv() -> Option<PathBuf> {
     let setpriv = find_program("setpriv")?;
     let works = output_of(Command::new(&setpriv).args(["--pdeathsig", "keep", "true"])).is_some();
     works.then_some(setpriv)
-}
-
-/// The program of that name in `PATH`.
-pub(super) fn find_program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
-}
-
-/// What a short command prints on both outputs, when it succeeds.
-pub(super) fn output_of(command: &mut Command) -> Option<String> {
-    let output = command.stdin(Stdio::null()).output().ok()?;
-    let both = [output.stdout, output.stderr].concat();
-    output.status.success().then(|| String::from_utf8_lossy(&both).into_owned())
 }
 
 /// The last lines of a log.
@@ -175,63 +164,15 @@ pub(super) fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(12)..].join("\n")
 }
 
-/// The port, when it is free; one that is, when none is asked for.
-pub(super) fn port(asked: Option<u16>, of: &str, option: &str) -> anyhow::Result<u16> {
-    match asked {
-        Some(port) if is_free(port) => Ok(port),
-        Some(port) => {
-            bail!("port {port} for {of} is taken: stop what listens there, or choose another with {option}")
-        }
-        None => {
-            let (first, count) = (usize::from(PICKED_PORTS.start), PICKED_PORTS.len());
-            let offset = uuid::Uuid::new_v4().as_u128() as usize % count;
-            let mut ports = (0..count).filter_map(|next| u16::try_from(first + (offset + next) % count).ok());
-            ports.find(|port| is_free(*port)).with_context(|| format!("no free port for {of}"))
-        }
-    }
-}
-
-fn is_free(port: u16) -> bool {
-    TcpListener::bind(("127.0.0.1", port)).is_ok()
-}
-
-/// The sentence that names what to install.
-pub(super) fn install(apt: &str, dnf: &str, brew: &str) -> String {
-    if find_program("apt-get").is_some() {
-        format!("apt-get install {apt}")
-    } else if find_program("dnf").is_some() {
-        format!("dnf install {dnf}")
-    } else {
-        format!("brew install {brew}")
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_taken_port_is_told_and_a_picked_one_is_free() {
-        // A process that another test starts just now has a port that was tried too, until it runs its own
-        // program.
-        let tried = || {
-            let picked = port(None, "Kafka", "--kafka-port").unwrap();
-            Some((picked, TcpListener::bind(("127.0.0.1", picked)).ok()?))
-        };
-        let (picked, listener) = (0..100).find_map(|_| tried()).unwrap();
-        let error = port(Some(picked), "Kafka", "--kafka-port").unwrap_err().to_string();
-        assert!(error.contains("--kafka-port") && !error.contains('\n'), "{error}");
-        drop(listener);
-        let freed = (0..1_000_000)
-            .any(|_| port(Some(picked), "Kafka", "--kafka-port").is_ok_and(|port| port == picked));
-        assert!(freed);
-    }
-
     #[tokio::test]
     async fn a_child_that_ends_shows_its_log() {
         let folder = tempfile::tempdir().unwrap();
-        let lock = super::super::lock::acquire(folder.path()).await.unwrap();
+        let lock = crate::lock::acquire(folder.path()).await.unwrap();
         let spawn = Spawn {
             name: "Echo",
             program: Path::new("/bin/sh"),
@@ -241,7 +182,7 @@ mod tests {
             log: folder.path().join("log"),
             lock: &lock,
         };
-        let told = Process::spawn(spawn).await.unwrap().ended().await.to_string();
-        assert!(told.contains("Echo ended (exit status: 3)") && told.ends_with("no room"), "{told}");
+        let error = Process::spawn(spawn).await.unwrap().ended().await.to_string();
+        assert!(error.contains("Echo ended (exit status: 3)") && error.ends_with("no room"), "{error}");
     }
 }

@@ -29,8 +29,6 @@ pub struct Config {
     pub kafka: String,
     /// Further librdkafka properties.
     pub kafka_properties: Vec<(String, String)>,
-    /// librdkafka's mock broker of the development stack serves.
-    pub kafka_is_mock: bool,
     /// Listener of the service routes.
     pub http: String,
     /// Listener of the host API.
@@ -210,7 +208,6 @@ impl Settings {
                 .context("no Postgres; set SAGA_HOST_POSTGRES=postgres://user:password@host/postgres")?,
             kafka: self.kafka.context("no Kafka; set SAGA_HOST_KAFKA=host:9092")?,
             kafka_properties: self.kafka_properties.unwrap_or_default().0,
-            kafka_is_mock: false,
             http: self.http.unwrap_or_else(|| HTTP_DEFAULT.to_owned()),
             admin: self.admin.unwrap_or_else(|| ADMIN_DEFAULT.to_owned()),
             admin_token: self.admin_token.filter(|token| !token.is_empty()),

@@ -89,7 +89,6 @@ impl Dev {
             postgres: stack.postgres_url().to_owned(),
             kafka: stack.kafka_bootstrap().to_owned(),
             kafka_properties: self.kafka_properties.clone().unwrap_or_default().0,
-            kafka_is_mock: stack.pids().kafka.is_none(),
             http: self.http.clone(),
             admin: self.admin.clone(),
             admin_token: self.admin_token.clone().filter(|token| !token.is_empty()),

@@ -21,28 +21,14 @@ pub struct Topics {
     brokers: Brokers,
     partitions_default: i32,
     replication_default: i32,
-    made_by_asking: bool,
     partitions: RwLock<HashMap<String, i32>>,
 }
 
 impl Topics {
-    /// `partitions_default` and `replication_default` are for topics that are made; `made_by_asking` is for
-    /// librdkafka's mock broker, which makes a topic when somebody asks for its metadata, and answers no
-    /// request to make one.
+    /// `partitions_default` and `replication_default` are those of topics that the host creates.
     #[must_use]
-    pub fn new(
-        brokers: Brokers,
-        partitions_default: i32,
-        replication_default: i32,
-        made_by_asking: bool,
-    ) -> Self {
-        Self {
-            brokers,
-            partitions_default,
-            replication_default,
-            made_by_asking,
-            partitions: RwLock::default(),
-        }
+    pub fn new(brokers: Brokers, partitions_default: i32, replication_default: i32) -> Self {
+        Self { brokers, partitions_default, replication_default, partitions: RwLock::default() }
     }
 
     /// Makes the missing ones of `names` and learns the partition counts of all.
@@ -61,9 +47,7 @@ impl Topics {
         if missing.is_empty() {
             return Ok(());
         }
-        if !self.made_by_asking {
-            self.create(&missing).await?;
-        }
+        self.create(&missing).await?;
         self.blocking(move |topics| topics.learn(&missing)).await
     }
 

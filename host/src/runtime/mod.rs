@@ -44,12 +44,7 @@ impl Host {
         let server = Server::new(&config.postgres)?;
         drop(server.connect().await?);
         let brokers = Brokers::new(&config.kafka, &config.kafka_properties);
-        let topics = Topics::new(
-            brokers.clone(),
-            config.topic_partitions,
-            config.topic_replication,
-            config.kafka_is_mock,
-        );
+        let topics = Topics::new(brokers.clone(), config.topic_partitions, config.topic_replication);
         let engine = Engine::new(&config.cache)?;
         let (trips, tripped) = tokio::sync::mpsc::unbounded_channel();
         let shared = Shared::new(config, engine, server, brokers, Arc::new(topics), trips);

@@ -184,7 +184,7 @@ fn sources() -> HashMap<Place, Source> {
 }
 
 fn topics() -> Topics {
-    Topics::new(Brokers::new("", &[]), PARTITIONS, 1, false)
+    Topics::new(Brokers::new("", &[]), PARTITIONS, 1)
 }
 
 fn setting(topics: &Topics) -> Setting<'_> {

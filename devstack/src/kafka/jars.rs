@@ -1,5 +1,5 @@
-//! Kafka's published jars: fetched once by Maven, checked against the digests beside this file, and
-//! kept outside the checkout for every stack of this user.
+//! Kafka's published jars. Maven downloads them once; they are checked against the digests beside this file and
+//! stored outside the checkout, for every stack of this user.
 
 use std::{
     fs,
@@ -10,15 +10,15 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use sha2::{Digest, Sha256};
 
-use super::process::find_program;
+use crate::program::find_program;
 
 const NAME: &str = "kafka-4.4.0";
-const POM: &str = include_str!("kafka-pom.xml");
-/// Lines of sha256sum(1).
-const DIGESTS: &str = include_str!("kafka-4.4.0.sha256");
+const POM: &str = include_str!("pom.xml");
+/// In the format of sha256sum(1).
+const DIGESTS: &str = include_str!("jars.sha256");
 const MAVEN_GOAL: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
 
-/// The class path, when the jars are here or Maven can fetch them; `None` without Maven.
+/// The class path. Downloads the jars when they are missing; `None` when that needs Maven and it is not installed.
 pub(super) async fn class_path() -> anyhow::Result<Option<String>> {
     let cache = cache()?;
     let lib = cache.join(NAME);
@@ -26,7 +26,7 @@ pub(super) async fn class_path() -> anyhow::Result<Option<String>> {
         let Some(maven) = find_program("mvn") else { return Ok(None) };
         let part = cache.join(format!("{NAME}.{}", std::process::id()));
         let fetched = fetch(&maven, &part).await.and_then(|()| put_in_place(&part, &lib));
-        // Nothing is left of it when it was put in place.
+        // After a success nothing of it is left.
         let _ = fs::remove_dir_all(&part);
         fetched?;
     }
@@ -38,7 +38,7 @@ fn cache() -> anyhow::Result<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|cache| cache.is_absolute());
     let cache = cache.or_else(|| Some(std::env::home_dir()?.join(".cache")));
     Ok(cache
-        .context("neither XDG_CACHE_HOME nor HOME is set: no place to keep Kafka's jars")?
+        .context("neither XDG_CACHE_HOME nor HOME is set: no folder to store Kafka's jars in")?
         .join("saga-host"))
 }
 
@@ -51,8 +51,8 @@ fn is_complete(lib: &Path) -> bool {
 }
 
 async fn fetch(maven: &Path, part: &Path) -> anyhow::Result<()> {
-    tracing::info!(into = %part.with_file_name(NAME).display(), "fetching Kafka by Maven, 43 MB, only this once");
-    fs::create_dir_all(part).with_context(|| format!("making {}", part.display()))?;
+    tracing::info!(into = %part.with_file_name(NAME).display(), "downloading Kafka by Maven once, 43 MB");
+    fs::create_dir_all(part).with_context(|| format!("creating {}", part.display()))?;
     fs::write(part.join("pom.xml"), POM)?;
     let output = tokio::process::Command::new(maven)
         .args(["--batch-mode", "--quiet", "--no-transfer-progress", "--strict-checksums", MAVEN_GOAL])
@@ -64,22 +64,22 @@ async fn fetch(maven: &Path, part: &Path) -> anyhow::Result<()> {
         .await
         .context("starting Maven")?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stdout);
-        bail!("Maven cannot fetch Kafka: {}", said.lines().next().unwrap_or_default());
+        let printed = String::from_utf8_lossy(&output.stdout);
+        bail!("Maven cannot download Kafka: {}", printed.lines().next().unwrap_or_default());
     }
     Ok(())
 }
 
-/// Checks what was fetched and moves it to where others look for it.
+/// Checks the downloaded jars and moves them to their final folder.
 fn put_in_place(part: &Path, lib: &Path) -> anyhow::Result<()> {
     let fetched = part.join("lib");
     for (digest, jar) in digests() {
-        let bytes = fs::read(fetched.join(jar)).with_context(|| format!("Maven did not bring {jar}"))?;
-        ensure!(hex::encode(Sha256::digest(&bytes)) == digest, "{jar} is not the one that was published");
+        let bytes = fs::read(fetched.join(jar)).with_context(|| format!("Maven did not download {jar}"))?;
+        ensure!(hex::encode(Sha256::digest(&bytes)) == digest, "{jar} differs from the published one");
     }
     let renamed = fs::rename(&fetched, lib);
     if is_complete(lib) {
-        // Perhaps by another stack that fetched at the same time.
+        // Perhaps another stack downloaded them at the same time.
         return Ok(());
     }
     renamed.with_context(|| format!("{} is incomplete; remove it", lib.display()))

@@ -1,5 +1,5 @@
-//! Where Postgres keeps its data and as whom it runs: it refuses to be root, and whoever it is instead must
-//! be able to enter its folder.
+//! Where Postgres keeps its data and as which user it runs. Postgres refuses to run as root, and the user it runs as
+//! must be able to enter its folder.
 
 use std::{
     fs,
@@ -10,33 +10,33 @@ use std::{
 use anyhow::{Context, ensure};
 use sha2::{Digest, Sha256};
 
-use super::process::{User, command};
+use crate::process::{User, command};
 
 const ELSEWHERE: &str = "/var/tmp";
 const PREFIX: &str = "saga-host-";
-/// In a folder elsewhere: the data folder that it belongs to.
+/// A file in a folder of `/var/tmp`: the path of the data folder that it belongs to.
 const ORIGIN: &str = "origin";
 
 /// A folder for `postgres/`, and the user that owns that.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Home {
     pub folder: PathBuf,
     pub user: Option<User>,
 }
 
-impl Place {
+impl Home {
     /// `data` itself where that works, a folder in `/var/tmp` otherwise.
     pub(super) fn find(data: &Path) -> anyhow::Result<Self> {
         if !rustix::process::geteuid().is_root() {
             return Ok(Self { folder: data.to_owned(), user: None });
         }
-        remove_forsaken(Path::new(ELSEWHERE));
+        remove_orphaned(Path::new(ELSEWHERE));
         let user = owner(&data.join("postgres")).map_or_else(other_user, Ok)?;
         if may_enter(user, data) {
             return Ok(Self { folder: data.to_owned(), user: Some(user) });
         }
         let folder = elsewhere(data)?;
-        tracing::info!(folder = %folder.display(), "Postgres keeps its data here: it may not be root, nor enter {}",
+        tracing::info!(folder = %folder.display(), "Postgres keeps its data here: it cannot run as root, and no other user may enter {}",
             data.display());
         let user = owner(&folder.join("postgres")).unwrap_or(user);
         Ok(Self { folder, user: Some(user) })
@@ -49,19 +49,24 @@ pub(super) fn short_name(data: &Path) -> String {
     format!("{PREFIX}{}", &digest[..12])
 }
 
-/// Makes it, or takes it when root made it: anybody may write to its parent.
+/// Creates the folder, or reuses it when root owns it: anybody may write to its parent.
 fn elsewhere(data: &Path) -> anyhow::Result<PathBuf> {
     let folder = Path::new(ELSEWHERE).join(short_name(data));
     if let Err(error) = fs::create_dir(&folder) {
-        let made = fs::symlink_metadata(&folder).with_context(|| format!("{}: {error}", folder.display()))?;
-        ensure!(made.is_dir() && made.uid() == 0, "{} is not a folder of root; remove it", folder.display());
+        let found =
+            fs::symlink_metadata(&folder).with_context(|| format!("{}: {error}", folder.display()))?;
+        ensure!(
+            found.is_dir() && found.uid() == 0,
+            "{} is not a folder of root; remove it",
+            folder.display()
+        );
     }
     fs::write(folder.join(ORIGIN), data.as_os_str().as_bytes())?;
     Ok(folder)
 }
 
 /// Removes folders whose data folder is gone.
-fn remove_forsaken(parent: &Path) {
+fn remove_orphaned(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let ours = entry.file_name().as_bytes().starts_with(PREFIX.as_bytes())
             && fs::symlink_metadata(entry.path()).is_ok_and(|made| made.is_dir() && made.uid() == 0);
@@ -90,7 +95,7 @@ fn other_user() -> anyhow::Result<User> {
     )
 }
 
-/// Looks a user up in lines of passwd(5).
+/// Looks a user up in the lines of passwd(5).
 fn find_user(users: &str, name: &str) -> Option<User> {
     let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
     let mut fields = line.split(':').skip(2);
@@ -127,7 +132,7 @@ mod tests {
             make("saga-host-3", None),
             make("other", Some(&parent.path().join("gone"))),
         ];
-        remove_forsaken(parent.path());
+        remove_orphaned(parent.path());
         // Only root's folders are ever elsewhere.
         assert_eq!(gone.exists(), !rustix::process::geteuid().is_root());
         assert!(kept.iter().all(|folder| folder.exists()));
