@@ -176,15 +176,12 @@ impl<T> Inner<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::Arc,
-        time::{Duration, Instant},
-    };
+    use std::{sync::Arc, time::Duration};
 
     use super::Queue;
 
-    const LONG: Duration = Duration::from_secs(60);
-    const MS: Duration = Duration::from_millis(1);
+    /// The test hangs instead of passing when nothing ends the wait.
+    const FOR_EVER: Duration = Duration::MAX;
 
     #[tokio::test]
     async fn a_full_queue_gives_back_what_is_offered() {
@@ -205,11 +202,9 @@ mod tests {
     fn what_waits_is_added_up() {
         let queue = Queue::new(10);
         queue.push_all(vec![('a', 1), ('b', 1)]);
-        std::thread::sleep(MS);
+        while queue.waited().is_zero() {}
         assert_eq!(queue.take_while(|_| true).len(), 2);
         let waited = queue.waited();
-        assert!(waited >= 2 * MS);
-        std::thread::sleep(MS);
         assert_eq!(queue.waited(), waited, "nothing waits");
     }
 
@@ -219,7 +214,7 @@ mod tests {
         let reader = std::thread::spawn({
             let queue = queue.clone();
             move || {
-                queue.wait_until_asked(LONG);
+                queue.wait_until_asked(FOR_EVER);
                 queue.push_all(vec![('a', 1)]);
                 queue.wait_until_asked(Duration::ZERO);
                 queue.push_all(vec![('b', 1)]);
@@ -229,11 +224,9 @@ mod tests {
         assert!(reader.join().is_ok());
         assert_eq!(queue.take_while(|_| true), ['a', 'b']);
         assert!(tokio::time::timeout(Duration::ZERO, queue.ready()).await.is_err(), "empty: it asks");
-        queue.wait_until_asked(LONG);
+        queue.wait_until_asked(FOR_EVER);
         queue.push_all(vec![('c', 1)]);
         queue.close();
-        let began = Instant::now();
-        queue.wait_until_asked(LONG);
-        assert!(began.elapsed() < LONG);
+        queue.wait_until_asked(FOR_EVER);
     }
 }

@@ -127,7 +127,7 @@ async fn what_lies_in_the_folder_disturbs_nobody() {
     let (stack, plugins) = (Own::start().await, folder::new("plugins"));
     guest::add(&plugins);
     let target = &stack.target;
-    let (host, log) = host::run_telling(target, &plugins).await;
+    let (_host, log) = host::run_logging_lanes(target, &plugins).await;
     let before = host::active(target, PLUGIN).await.unwrap();
     std::fs::create_dir(plugins.join("folder.wasm")).unwrap();
     File::create(plugins.join("large.wasm")).unwrap().set_len(200 << 20).unwrap();
@@ -175,8 +175,6 @@ async fn what_lies_in_the_folder_disturbs_nobody() {
         .unwrap()
         .expect(201)
         .unwrap();
-    host.stop().await.unwrap();
-    stack.give_back();
 }
 
 /// It was put there while no host ran.
@@ -187,9 +185,9 @@ async fn a_bad_file_at_the_start_leaves_the_active_version_running() {
     let target = &stack.target;
     let host = host::run(target, &plugins).await;
     let good = host::active(target, PLUGIN).await.unwrap();
-    host.stop().await.unwrap();
+    host.stop().await;
     guest::turn(&plugins, "trap");
-    let host = host::run(target, &plugins).await;
+    let _host = host::run(target, &plugins).await;
     assert_eq!(host::active(target, PLUGIN).await.unwrap(), good);
     assert!(host::cli(target, &["plugins"]).contains("describe() failed: panicked at"));
     Request::post("/misbehave/not", String::new())
@@ -198,6 +196,4 @@ async fn a_bad_file_at_the_start_leaves_the_active_version_running() {
         .unwrap()
         .expect(201)
         .unwrap();
-    host.stop().await.unwrap();
-    stack.give_back();
 }

@@ -42,7 +42,7 @@ async fn a_version_that_fails_at_everything_is_put_back_and_nothing_is_lost() {
     let (stack, plugins) = (Own::start().await, folder::new("plugins"));
     guest::add(&plugins);
     let target = &stack.target;
-    let host = host::run(target, &plugins).await;
+    let _host = host::run(target, &plugins).await;
     let writer = Writer::new(&target.kafka).unwrap();
     let good = host::active(target, PLUGIN).await.unwrap();
     write(&writer, 0..RECORDS).await;
@@ -67,8 +67,6 @@ async fn a_version_that_fails_at_everything_is_put_back_and_nothing_is_lost() {
     }
     assert!(host::cli(target, &["plugins"]).contains("5 deliveries failed in a row"));
     all_done(target).await;
-    host.stop().await.unwrap();
-    stack.give_back();
 }
 
 /// It fails at deliveries only, so that sagas begin under it: they must not stay with it.
@@ -77,7 +75,7 @@ async fn sagas_of_a_version_that_was_taken_away_move_to_the_one_before() {
     let (stack, plugins) = (Own::start().await, folder::new("plugins"));
     guest::add(&plugins);
     let target = &stack.target;
-    let host = host::run(target, &plugins).await;
+    let _host = host::run(target, &plugins).await;
     let good = host::active(target, PLUGIN).await.unwrap();
     guest::turn(&plugins, "late");
     let late = eventually(async || {
@@ -94,6 +92,4 @@ async fn sagas_of_a_version_that_was_taken_away_move_to_the_one_before() {
     all_done(target).await;
     assert_eq!(host::active(target, PLUGIN).await.unwrap(), good);
     assert!(host::cli(target, &["plugins"]).contains(&format!("{}…", &late[..6])));
-    host.stop().await.unwrap();
-    stack.give_back();
 }

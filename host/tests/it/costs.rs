@@ -13,15 +13,14 @@ use saga_testkit::{
     caller::Request,
     costs::Costs,
     database::{Counters, Databases},
-    host_process::HostProcess,
     quiet,
     target::Target,
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::support::{
-    SOON, eventually, flow, folder,
-    host::{self, PLUGINS, metric},
+    SOON, clean_up, eventually, flow, folder,
+    host::{self, Host, PLUGINS, metric},
     stack::Own,
     wire::{Passed, Wire},
 };
@@ -57,14 +56,12 @@ struct Lanes {
 async fn sagas_and_messages_cost_no_more_than_is_stored() {
     let stack = Own::start().await;
     let target = &stack.target;
-    autovacuum(target, "off").await;
+    let _without_autovacuum = WithoutAutovacuum::start(target).await;
     // What is made once, as databases and partitions are, is made before anything is counted.
     run(target, &PLUGINS, async || one_by_one(target, FEW).await).await;
     let few = run(target, &COMMANDS, async || one_by_one(target, FEW).await).await;
     let more = run(target, &COMMANDS, async || one_by_one(target, FEW + MORE).await).await;
     let behind = run(target, &READ_MODELS, async || caught_up(target).await).await;
-    autovacuum(target, "on").await;
-    stack.give_back();
     let judged = [("alone-per-saga", alone(&few, &more)), ("behind-per-message", per_message(&behind))]
         .map(|(section, measured)| Costs::read(Path::new(FILE), section).unwrap().judge(&measured));
     let holds = judged.iter().all(Result::is_ok);
@@ -91,10 +88,10 @@ async fn run(target: &Target, plugins: &[&'static str], work: impl AsyncFnOnce()
 }
 
 /// With nothing in an outbox that the next run would send again.
-async fn end(target: &Target, host: HostProcess) {
+async fn end(target: &Target, host: Host) {
     none_left(target, "cmd-order", OUTBOX).await;
     none_left(target, "cmd-inventory", OUTBOX).await;
-    host.stop().await.unwrap();
+    host.stop().await;
     none_left(target, "cmd-order", SESSIONS).await;
 }
 
@@ -173,9 +170,27 @@ async fn counters(target: &Target) -> Counters {
     counters
 }
 
-/// Work of the server's own may fall into one run and not into the other.
-async fn autovacuum(target: &Target, set: &str) {
-    let mut server = PgConnection::connect(&target.postgres).await.unwrap();
+/// The server's own work could fall into one run and not into the other. Dropping this allows it again.
+struct WithoutAutovacuum {
+    postgres: String,
+}
+
+impl WithoutAutovacuum {
+    async fn start(target: &Target) -> Self {
+        autovacuum(&target.postgres, "off").await;
+        Self { postgres: target.postgres.clone() }
+    }
+}
+
+impl Drop for WithoutAutovacuum {
+    fn drop(&mut self) {
+        let postgres = std::mem::take(&mut self.postgres);
+        clean_up(async move { autovacuum(&postgres, "on").await });
+    }
+}
+
+async fn autovacuum(postgres: &str, set: &str) {
+    let mut server = PgConnection::connect(postgres).await.unwrap();
     let set = format!("ALTER SYSTEM SET autovacuum = {set}");
     for statement in [set.as_str(), "SELECT pg_reload_conf()", "CHECKPOINT"] {
         sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut server).await.unwrap();

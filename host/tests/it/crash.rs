@@ -11,7 +11,7 @@ use saga_testkit::service::{DEDUCTED, ORDER_CREATED};
 use crate::support::{
     flow::{self, ORDERS, Products},
     folder,
-    host::{self, begin_with_fault, dies},
+    host::{self, spawn_with_fault},
     stack::Own,
 };
 
@@ -36,9 +36,9 @@ async fn in_the_lane_of_requests(fault: &str, expected: Left) {
     let stack = Own::start().await;
     let target = &stack.target;
     let products = products(&stack).await;
-    let host = begin_with_fault(target, &folder::plugins(&["order-orchestrator"]), fault);
+    let host = spawn_with_fault(target, &folder::plugins(&["order-orchestrator"]), fault);
     let orders = products.place(target);
-    dies(host).await;
+    host.dies().await;
     let left = Left {
         rows: flow::count(target, "cmd-order", PLACED).await > 0,
         outbox: flow::count(target, "cmd-order", OUTBOX).await > 0,
@@ -46,11 +46,9 @@ async fn in_the_lane_of_requests(fault: &str, expected: Left) {
     };
     assert_eq!(left, expected, "{fault}");
 
-    let host = host::run(target, &folder::plugins(&[])).await;
+    let _host = host::run(target, &folder::plugins(&[])).await;
     flow::all_accepted(orders).await;
     recovers(&stack, &expected).await;
-    host.stop().await.unwrap();
-    stack.give_back();
 }
 
 /// Inventory dies while it deducts what was ordered before.
@@ -60,10 +58,10 @@ async fn in_the_lane_of_records(fault: &str, expected: Left) {
     let products = products(&stack).await;
     let host = host::run(target, &folder::plugins(&["order-orchestrator"])).await;
     flow::all_accepted(products.place(target)).await;
-    host.stop().await.unwrap();
+    host.stop().await;
     assert_eq!(flow::records(target, ORDER_CREATED).await, ORDERS as u64);
     let stocked = flow::count(target, "cmd-inventory", IN_STOCK).await;
-    dies(begin_with_fault(target, &folder::plugins(&["inventory-command"]), fault)).await;
+    spawn_with_fault(target, &folder::plugins(&["inventory-command"]), fault).dies().await;
     let left = Left {
         rows: flow::count(target, "cmd-inventory", IN_STOCK).await < stocked,
         outbox: flow::count(target, "cmd-inventory", OUTBOX).await > 0,
@@ -71,16 +69,14 @@ async fn in_the_lane_of_records(fault: &str, expected: Left) {
     };
     assert_eq!(left, expected, "{fault}");
 
-    let host = host::run(target, &folder::plugins(&[])).await;
+    let _host = host::run(target, &folder::plugins(&[])).await;
     recovers(&stack, &expected).await;
-    host.stop().await.unwrap();
-    stack.give_back();
 }
 
 async fn products(stack: &Own) -> Products {
     let host = host::run(&stack.target, &folder::plugins(&["inventory-command"])).await;
     let products = Products::new(&stack.target).await;
-    host.stop().await.unwrap();
+    host.stop().await;
     products
 }
 

@@ -18,7 +18,7 @@ async fn an_overdue_saga_is_shown_and_completed_by_a_late_reply() {
     let target = &stack.target;
     let host = host::run(target, &folder::plugins(&["inventory-command"])).await;
     let product = product(target, 1).await;
-    host.stop().await.unwrap();
+    host.stop().await;
 
     let plugins = folder::plugins(&["order-orchestrator"]);
     let policy = plugins.join("order-orchestrator.toml");
@@ -26,7 +26,7 @@ async fn an_overdue_saga_is_shown_and_completed_by_a_late_reply() {
     let hurried = text.replace(r#"saga_deadline_s = "30""#, r#"saga_deadline_s = "1""#);
     assert_ne!(text, hurried);
     std::fs::write(policy, hurried).unwrap();
-    let host = host::run(target, &plugins).await;
+    let _host = host::run(target, &plugins).await;
     let body = format!(r#"{{"productId":{product},"orderQty":1}}"#);
     let reply =
         Request::post("/orders", body).send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
@@ -54,6 +54,4 @@ async fn an_overdue_saga_is_shown_and_completed_by_a_late_reply() {
     assert_eq!(metric(target, "sagas_overdue", "order-orchestrator").await.unwrap(), 0.0);
     let events = Request::get(format!("/orders/{order}/events")).send(target.http().unwrap()).await.unwrap();
     assert!(events.expect(200).unwrap().text().contains("ORDER_CONFIRMED"));
-    host.stop().await.unwrap();
-    stack.give_back();
 }

@@ -1,6 +1,6 @@
 //! A component is deployed by putting its file in place, while orders flow.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Context, ensure};
 use saga_testkit::{
@@ -52,7 +52,7 @@ async fn client(target: Target, product: i64, swapped: CancellationToken) -> any
 async fn a_swap_under_load_fails_no_request_and_both_versions_are_told() {
     let stack = Own::start().await;
     let (target, plugins) = (&stack.target, folder::plugins(&[]));
-    let host = host::run(target, &plugins).await;
+    let _host = host::run(target, &plugins).await;
     let product = product(target, 1_000_000).await;
     let before = active(target, PLUGIN).await.unwrap();
     let (swapped, clients) = (CancellationToken::new(), TaskTracker::new());
@@ -71,8 +71,6 @@ async fn a_swap_under_load_fails_no_request_and_both_versions_are_told() {
     let mut report = Report::silent();
     verify::check(target, &Scope::all(SOON), &mut report).await.unwrap();
     all_hold(&report);
-    host.stop().await.unwrap();
-    stack.give_back();
 }
 
 /// Puts a changed component in place and waits until it is active.
@@ -90,7 +88,7 @@ async fn swap(target: &Target, plugins: &Path, plugin: &str, before: &str) -> St
 async fn a_file_that_is_no_component_leaves_the_old_one_running_and_tells_why() {
     let stack = Own::start().await;
     let (target, plugins) = (&stack.target, folder::plugins(&["inventory-command", "inventory-query"]));
-    let host = host::run(target, &plugins).await;
+    let _host = host::run(target, &plugins).await;
     let before = active(target, "inventory-command").await.unwrap();
     put(&plugins.join("inventory-command.wasm"), b"not a component").unwrap();
     let reason = eventually(async || {
@@ -106,13 +104,8 @@ async fn a_file_that_is_no_component_leaves_the_old_one_running_and_tells_why() 
     assert!(reason.contains("component"), "{reason}");
     assert_eq!(active(target, "inventory-command").await.unwrap(), before);
     let product = product(target, 7).await;
-    saga_testkit::quiet::eventually(Duration::from_secs(30), async || {
-        Request::get(format!("/stocks/{product}")).send(target.http()?).await?.expect(200)
-    })
-    .await
-    .unwrap();
-    host.stop().await.unwrap();
-    stack.give_back();
+    eventually(async || Request::get(format!("/stocks/{product}")).send(target.http()?).await?.expect(200))
+        .await;
 }
 
 /// Changes what the operator grants, as a person would with an editor.
@@ -148,8 +141,8 @@ async fn a_rollback_outlasts_a_restart_although_the_newer_file_lies_there() {
     })
     .await;
     assert_eq!(active(target, plugin).await.unwrap(), first, "an edited policy deploys no file");
-    host.stop().await.unwrap();
-    let host = host::run(target, &plugins).await;
+    host.stop().await;
+    let _host = host::run(target, &plugins).await;
     assert_eq!(active(target, plugin).await.unwrap(), first);
     product(target, 7).await;
     host::cli(target, &["rollback", plugin, "--to", &second[..12]]);
@@ -166,6 +159,4 @@ async fn a_rollback_outlasts_a_restart_although_the_newer_file_lies_there() {
     }
     let third = swap(target, &plugins, plugin, &second).await;
     assert_ne!(third, first);
-    host.stop().await.unwrap();
-    stack.give_back();
 }

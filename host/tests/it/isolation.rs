@@ -12,7 +12,7 @@ use saga_host::{
     },
     store::{Database, Migrations, PluginRole, ProvisionError, Server, session::Session},
 };
-use sqlx::{AssertSqlSafe, Connection};
+use sqlx::AssertSqlSafe;
 
 use crate::support;
 
@@ -87,19 +87,19 @@ impl House {
         };
         list[0]
     }
+}
 
-    async fn end(self) {
-        self.guest.connection.close().await.unwrap();
-        self.database.admin.close().await;
-        let mut admin = support::postgres().await;
-        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.database.name);
-        sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut admin).await.unwrap();
-        for role in &self.roles {
-            sqlx::raw_sql(AssertSqlSafe(format!("DROP ROLE {}", role.name)))
-                .execute(&mut admin)
-                .await
-                .unwrap();
-        }
+impl Drop for House {
+    fn drop(&mut self) {
+        let roles = self.roles.iter().map(|role| format!("DROP ROLE {}", role.name));
+        let database = format!("DROP DATABASE {} WITH (FORCE)", self.database.name);
+        let statements: Vec<String> = std::iter::once(database).chain(roles).collect();
+        support::clean_up(async {
+            let mut admin = support::postgres().await;
+            for statement in statements {
+                sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut admin).await.unwrap();
+            }
+        });
     }
 }
 
@@ -137,7 +137,6 @@ async fn a_guest_cannot_lift_its_limits() {
             &["SELECT pg_sleep(20)::text", "SELECT count(*) FROM generate_series(1, 1e12::int8)"],
         )
         .await;
-    house.end().await;
 }
 
 #[tokio::test]
@@ -162,7 +161,6 @@ async fn a_guest_creates_nothing() {
             &["CREATE TABLE a (a int)", "CREATE FUNCTION f() RETURNS int", "COPY ours TO STDOUT"],
         )
         .await;
-    house.end().await;
 }
 
 #[tokio::test]
@@ -183,7 +181,6 @@ async fn nothing_outlives_the_transaction_or_ends_the_session() {
             ],
         )
         .await;
-    house.end().await;
 }
 
 #[tokio::test]
@@ -211,7 +208,6 @@ async fn a_guest_sees_only_what_is_its_own() {
     let foreign = "SELECT count(*) FROM pg_stat_activity
                     WHERE usename <> current_user AND query NOT IN ('', '<insufficient privilege>')";
     assert_eq!(house.integer(foreign).await, 0);
-    house.end().await;
 }
 
 #[tokio::test]
@@ -225,7 +221,6 @@ async fn the_functions_of_a_unit_serve_only_its_own_lane() {
         format!("SELECT saga.close({slot}, 'guess', 0, {lists}, NULL)")
     };
     house.refused("SG103", &[&close(ours.slot), &close(theirs.slot)]).await;
-    house.end().await;
 }
 
 #[tokio::test]
@@ -242,7 +237,6 @@ async fn what_a_later_migration_creates_can_be_used() {
     assert_eq!(house.integer("INSERT INTO later (note) VALUES ('a') RETURNING id").await, 1);
     assert_eq!(house.integer("INSERT INTO ours (qty) VALUES (1) RETURNING id").await, 1);
     house.refused(DENIED, &["SELECT setval('later_id_seq', 9)"]).await;
-    house.end().await;
 }
 
 /// A version of which no other runs beside it.
@@ -270,7 +264,6 @@ async fn a_migration_that_takes_away_waits_until_no_saga_of_an_earlier_version_i
     assert!(refusal.contains("(ALTER TABLE OURS DROP COLUMN NOTE), and 1 sagas in flight"), "{refusal}");
     sqlx::query("DELETE FROM saga.saga_live").execute(&house.database.admin).await.unwrap();
     provision(&all).await.unwrap();
-    house.end().await;
 }
 
 #[tokio::test]
@@ -279,5 +272,4 @@ async fn a_strong_role_is_refused() {
     let strong = PluginRole { plugin: "strong".into(), name: "postgres".into() };
     let refusal = house.server.provision(&house.database, &strong, &alone(&[]), MigrationsMode::Apply).await;
     assert!(matches!(refusal, Err(ProvisionError::RoleTooStrong(name)) if name == "postgres"));
-    house.end().await;
 }

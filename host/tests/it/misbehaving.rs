@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use saga_testkit::{
     caller::{Reply, Request},
-    host_process::HostProcess,
     target::Target,
     topic::writer::{Draft, Writer},
 };
@@ -17,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::support::{
     eventually, flow, folder,
     guest::{self, DONE, MISBEHAVIOURS, PLUGIN, TOPIC},
-    host::{self, get},
+    host::{self, Host, get},
     stack::Own,
 };
 
@@ -28,8 +27,8 @@ const PARTITION: i32 = 0;
 
 /// A host with a plugin that misbehaves beside one that does not.
 struct House {
+    _host: Host,
     stack: Own,
-    host: HostProcess,
     log: PathBuf,
 }
 
@@ -37,17 +36,15 @@ impl House {
     async fn new() -> Self {
         let (stack, plugins) = (Own::start().await, folder::plugins(&["inventory-command"]));
         guest::add(&plugins);
-        let (host, log) = host::run_telling(&stack.target, &plugins).await;
-        Self { stack, host, log }
+        let (host, log) = host::run_logging_lanes(&stack.target, &plugins).await;
+        Self { _host: host, stack, log }
     }
 
-    /// Everything is as it was: the process that was started is ready, and ends when it is told to.
-    async fn end(self) {
+    /// The host is ready, and the plugin beside it works.
+    async fn works(&self) {
         let target = &self.stack.target;
         Request::get("/readyz").send(target.admin().unwrap()).await.unwrap().expect(200).unwrap();
         flow::product(target, 1).await;
-        self.host.stop().await.unwrap();
-        self.stack.give_back();
     }
 }
 
@@ -125,7 +122,7 @@ async fn a_request_that_misbehaves_fails_alone_and_the_log_names_its_limit() {
         Ok(())
     })
     .await;
-    house.end().await;
+    house.works().await;
 }
 
 /// Writes a record; all go to one partition.
@@ -169,5 +166,5 @@ async fn a_record_that_misbehaves_is_held_with_its_key_and_the_partition_goes_on
         assert_eq!(of_key[1..], [("queued", "an earlier delivery of its key is held")]);
     }
     a_batch_was_halved(&house.log);
-    house.end().await;
+    house.works().await;
 }

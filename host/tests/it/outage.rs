@@ -17,7 +17,7 @@ const SESSION: &str = "SELECT pid::bigint FROM pg_stat_activity WHERE usename = 
 async fn postgres_crashes_and_recovers() {
     let stack = Own::start().await;
     let target = &stack.target;
-    let host = host::run(target, &folder::plugins(&[])).await;
+    let _host = host::run(target, &folder::plugins(&[])).await;
     let products = Products::new(target).await;
     let before = products.place_some(target, 0..ORDERS / 2);
     flow::reaches(target, "cmd-order", PLACED, 1).await;
@@ -28,22 +28,18 @@ async fn postgres_crashes_and_recovers() {
     flow::all_accepted(before).await;
     flow::all_accepted(after).await;
     flow::ends_well(target).await;
-    host.stop().await.unwrap();
-    stack.give_back();
 }
 
 #[tokio::test]
 async fn postgres_and_kafka_restart() {
-    let stack = Own::start().await;
-    let host = host::run(&stack.target, &folder::plugins(&[])).await;
+    let mut stack = Own::start().await;
+    let _host = host::run(&stack.target, &folder::plugins(&[])).await;
     let products = Products::new(&stack.target).await;
     let before = products.place_some(&stack.target, 0..ORDERS / 2);
     flow::reaches(&stack.target, "cmd-order", PLACED, 1).await;
     let after = products.place_some(&stack.target, ORDERS / 2..ORDERS);
-    let stack = stack.restart().await;
+    stack.restart().await;
     flow::all_accepted(before).await;
     flow::all_accepted(after).await;
     flow::ends_well(&stack.target).await;
-    host.stop().await.unwrap();
-    stack.give_back();
 }

@@ -74,7 +74,7 @@ async fn all_by(target: &Target, orders: Range<usize>, digest: &str) {
 async fn sagas_end_on_the_version_that_began_them() {
     let stack = Own::start().await;
     let (target, plugins) = (&stack.target, folder::plugins(&[PLUGIN]));
-    let host = host::run(target, &plugins).await;
+    let _host = host::run(target, &plugins).await;
     place(target, 0..BEFORE).await;
     let (first, second) = swap(target, &plugins).await;
     place(target, BEFORE..BEFORE + AFTER).await;
@@ -85,8 +85,6 @@ async fn sagas_end_on_the_version_that_began_them() {
     all_by(target, 0..BEFORE, &first).await;
     all_by(target, BEFORE..BEFORE + AFTER, &second).await;
     assert_eq!(state(target, &first).await.unwrap(), ("retired".into(), 0));
-    host.stop().await.unwrap();
-    stack.give_back();
 }
 
 /// A host that has never run the version takes it from the database.
@@ -94,17 +92,15 @@ async fn sagas_end_on_the_version_that_began_them() {
 async fn the_version_of_a_saga_in_flight_outlasts_its_host() {
     let stack = Own::start().await;
     let (target, plugins) = (&stack.target, folder::plugins(&[PLUGIN]));
-    let mut host = host::run(target, &plugins).await;
+    let host = host::run(target, &plugins).await;
     place(target, 0..AFTER).await;
     let (first, second) = swap(target, &plugins).await;
-    host.kill().await.unwrap();
+    host.kill().await;
     folder::add_plugin(&plugins, "inventory-command");
-    let host = host::run(target, &plugins).await;
+    let _host = host::run(target, &plugins).await;
     reaches(target, DATABASE, ENDED, 20).await;
     all_by(target, 0..AFTER, &first).await;
     assert_eq!(active(target, PLUGIN).await.unwrap(), second);
-    host.stop().await.unwrap();
-    stack.give_back();
 }
 
 #[tokio::test]
@@ -114,7 +110,7 @@ async fn a_policy_that_moves_sagas_has_the_active_version_end_them() {
     let policy = plugins.join(format!("{PLUGIN}.toml"));
     let text = std::fs::read_to_string(&policy).unwrap();
     std::fs::write(&policy, format!("{text}\n[rollout]\nin_flight = \"move\"\n")).unwrap();
-    let host = host::run(target, &plugins).await;
+    let _host = host::run(target, &plugins).await;
     place(target, 0..1).await;
     let (first, second) = swap(target, &plugins).await;
     folder::add_plugin(&plugins, "inventory-command");
@@ -123,8 +119,6 @@ async fn a_policy_that_moves_sagas_has_the_active_version_end_them() {
     let steps: Vec<_> =
         saga["timeline"].as_array().unwrap().iter().map(|step| step["digest"].as_str()).collect();
     assert_eq!((steps.first(), steps.last()), (Some(&Some(&*first)), Some(&Some(&*second))), "{saga}");
-    host.stop().await.unwrap();
-    stack.give_back();
 }
 
 /// A saga of the guest, begun by the version that is active.
@@ -156,15 +150,13 @@ async fn a_saga_that_was_moved_stays_with_the_version_that_took_it_over() {
     let policy = plugins.join(format!("{}.toml", guest::PLUGIN));
     std::fs::write(&policy, format!("{}\n[rollout]\nin_flight = \"move\"\n", guest::POLICY)).unwrap();
     let target = &stack.target;
-    let host = host::run(target, &plugins).await;
+    let _host = host::run(target, &plugins).await;
     begin(target, "1").await;
     let first = active(target, guest::PLUGIN).await.unwrap();
     guest::turn(&plugins, "well");
     let second = replaced(target, guest::PLUGIN, &first).await;
     step(target, "1").await;
     assert_eq!(stepped(target, "1").await, second);
-    host.stop().await.unwrap();
-    stack.give_back();
 }
 
 /// Its attempts, of which the policy allows one, are not used up by that.
@@ -173,17 +165,17 @@ async fn a_saga_waits_for_a_version_that_cannot_be_loaded() {
     let (stack, plugins) = (Own::start().await, folder::new("plugins"));
     guest::add(&plugins);
     let target = &stack.target;
-    let mut host = host::run(target, &plugins).await;
+    let host = host::run(target, &plugins).await;
     begin(target, "1").await;
     let first = active(target, guest::PLUGIN).await.unwrap();
     guest::turn(&plugins, "well");
     replaced(target, guest::PLUGIN, &first).await;
-    host.kill().await.unwrap();
+    host.kill().await;
     let database = target.postgres.parse::<PgConnectOptions>().unwrap().database(guest::PLUGIN);
     let mut database = database.connect().await.unwrap();
     let damage = "UPDATE saga.component SET body = 'x' || body WHERE digest = $1";
     sqlx::query(damage).bind(&first).execute(&mut database).await.unwrap();
-    let mut host = host::run(target, &plugins).await;
+    let host = host::run(target, &plugins).await;
     step(target, "1").await;
     let held = async || {
         let held = get(target, "/v1/held").await?;
@@ -204,16 +196,14 @@ async fn a_saga_waits_for_a_version_that_cannot_be_loaded() {
         );
         host::cli(target, &["redrive", waits["id"].as_str().unwrap()]);
     }
-    host.kill().await.unwrap();
+    host.kill().await;
     let mend = "UPDATE saga.component SET body = substr(body, 2) WHERE digest = $1";
     sqlx::query(mend).bind(&first).execute(&mut database).await.unwrap();
     database.close().await.unwrap();
-    let host = host::run(target, &plugins).await;
+    let _host = host::run(target, &plugins).await;
     if let Ok(waits) = held().await {
         host::cli(target, &["redrive", waits["id"].as_str().unwrap()]);
     }
     assert_eq!(stepped(target, "1").await, first);
     assert!(held().await.is_err());
-    host.stop().await.unwrap();
-    stack.give_back();
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
@@ -231,9 +231,7 @@ impl HostProcess {
     pub async fn stop(mut self) -> Result<()> {
         signal(self.child.id(), Signal::TERM);
         if let Ok(status) = tokio::time::timeout(STOP_WITHIN, self.child.wait()).await {
-            let status = status?;
-            anyhow::ensure!(status.success(), "saga-host stopped with {status}:\n{}", tail(&self.log));
-            return Ok(());
+            return self.ended_well(status?);
         }
         self.child.kill().await?;
         if let Some(stack) = &self.stack {
@@ -241,6 +239,29 @@ impl HostProcess {
             signal(stack.pids.postgres, Signal::INT);
         }
         bail!("saga-host did not stop in {} s:\n{}", STOP_WITHIN.as_secs(), tail(&self.log))
+    }
+
+    /// Does the same as [`HostProcess::stop`], but blocks the thread: for drop guards.
+    ///
+    /// # Errors
+    /// As [`HostProcess::stop`].
+    pub fn stop_blocking(&mut self) -> Result<()> {
+        signal(self.child.id(), Signal::TERM);
+        self.thaw();
+        let began = Instant::now();
+        while began.elapsed() < STOP_WITHIN {
+            if let Some(status) = self.child.try_wait()? {
+                return self.ended_well(status);
+            }
+            std::thread::sleep(POLL);
+        }
+        self.child.start_kill()?;
+        bail!("saga-host did not stop in {} s:\n{}", STOP_WITHIN.as_secs(), tail(&self.log))
+    }
+
+    fn ended_well(&self, status: ExitStatus) -> Result<()> {
+        ensure!(status.success(), "saga-host stopped with {status}:\n{}", tail(&self.log));
+        Ok(())
     }
 
     async fn stop_after<T>(self, done: Result<T>) -> Result<T> {

@@ -25,7 +25,48 @@ pub(crate) const PLUGINS: [&str; 5] =
 
 const SIGKILL: i32 = 9;
 
-/// The host that tests share, for one test at a time: what they look at must not be another's.
+/// A host process of one test. Dropping it stops the process, which must exit with 0 unless the test has failed.
+pub(crate) struct Host(Option<HostProcess>);
+
+impl Host {
+    /// Stops it within the test.
+    pub(crate) async fn stop(mut self) {
+        let process = self.0.take().expect("it is stopped once");
+        process.stop().await.unwrap_or_else(|error| panic!("{error:#}"));
+    }
+
+    /// Kills it as by `kill -9`.
+    pub(crate) async fn kill(mut self) {
+        let mut process = self.0.take().expect("it is killed once");
+        process.kill().await.unwrap();
+    }
+
+    /// SIGSTOP; its connections stay open.
+    pub(crate) fn freeze(&self) {
+        self.0.iter().for_each(HostProcess::freeze);
+    }
+
+    /// SIGCONT
+    pub(crate) fn thaw(&self) {
+        self.0.iter().for_each(HostProcess::thaw);
+    }
+
+    /// Waits until it has killed itself at its fault point.
+    pub(crate) async fn dies(mut self) {
+        let mut process = self.0.take().expect("it dies once");
+        let status = process.ended(SOON).await.unwrap_or_else(|error| panic!("{error:#}"));
+        assert_eq!(status.signal(), Some(SIGKILL), "{status}");
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let Some(mut process) = self.0.take().filter(|_| !std::thread::panicking()) else { return };
+        process.stop_blocking().unwrap_or_else(|error| panic!("{error:#}"));
+    }
+}
+
+/// The host that tests share, for one test at a time: no test sees the orders of another.
 pub(crate) async fn shared() -> (MutexGuard<'static, ()>, Target) {
     static SHARED: OnceLock<Target> = OnceLock::new();
     static TURN: Mutex<()> = Mutex::const_new(());
@@ -46,36 +87,33 @@ pub(crate) fn addressed(stack: &Target) -> Target {
 }
 
 /// Starts a host and waits until it is ready.
-pub(crate) async fn run(target: &Target, plugins: &Path) -> HostProcess {
-    HostProcess::run(&options(plugins), target).await.unwrap_or_else(|error| panic!("{error:#}"))
+pub(crate) async fn run(target: &Target, plugins: &Path) -> Host {
+    start(&options(plugins), target).await
 }
 
-/// The same with what its lanes make of batches in its log, and the file of that.
-pub(crate) async fn run_telling(target: &Target, plugins: &Path) -> (HostProcess, PathBuf) {
+async fn start(options: &StartOptions, target: &Target) -> Host {
+    Host(Some(HostProcess::run(options, target).await.unwrap_or_else(|error| panic!("{error:#}"))))
+}
+
+/// The same with the debug log of its lanes, and the file of the log.
+pub(crate) async fn run_logging_lanes(target: &Target, plugins: &Path) -> (Host, PathBuf) {
     let mut options = options(plugins);
     options
         .environment
         .push(("SAGA_HOST_LOG".to_owned(), "info,librdkafka=error,saga_host::lane=debug".to_owned()));
-    let host = HostProcess::run(&options, target).await.unwrap_or_else(|error| panic!("{error:#}"));
-    (host, options.folder.join("run.log"))
+    (start(&options, target).await, options.folder.join("run.log"))
 }
 
-/// Starts a host, whether it gets ready or not.
-pub(crate) fn begin(target: &Target, plugins: &Path) -> HostProcess {
-    HostProcess::begin(&options(plugins), target).unwrap()
+/// Starts a host without waiting until it is ready.
+pub(crate) fn spawn(target: &Target, plugins: &Path) -> Host {
+    Host(Some(HostProcess::begin(&options(plugins), target).unwrap()))
 }
 
-/// Starts a host that will kill itself when it reaches a fault point for the first time.
-pub(crate) fn begin_with_fault(target: &Target, plugins: &Path, fault: &str) -> HostProcess {
+/// Starts a host that kills itself when it reaches a fault point for the first time.
+pub(crate) fn spawn_with_fault(target: &Target, plugins: &Path, fault: &str) -> Host {
     let mut options = options(plugins);
     options.environment.push(("SAGA_HOST_FAULT".to_owned(), fault.to_owned()));
-    HostProcess::begin(&options, target).unwrap()
-}
-
-/// Waits until it has ended as by `kill -9`.
-pub(crate) async fn dies(mut host: HostProcess) {
-    let status = host.ended(SOON).await.unwrap_or_else(|error| panic!("{error:#}"));
-    assert_eq!(status.signal(), Some(SIGKILL), "{status}");
+    Host(Some(HostProcess::begin(&options, target).unwrap()))
 }
 
 fn options(plugins: &Path) -> StartOptions {
@@ -116,7 +154,7 @@ pub(crate) async fn metric(target: &Target, name: &str, label: &str) -> anyhow::
     line.rsplit(' ').next().unwrap_or_default().parse().with_context(|| line.to_owned())
 }
 
-/// What a client command of the binary prints; it must succeed.
+/// Runs a client command, which must succeed; gives what it prints.
 pub(crate) fn cli(target: &Target, arguments: &[&str]) -> String {
     let output = ask(target, arguments);
     let said = String::from_utf8_lossy(&output.stderr);
@@ -124,7 +162,7 @@ pub(crate) fn cli(target: &Target, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Why a client command fails.
+/// Runs a client command, which must fail; gives the error that it prints.
 pub(crate) fn cli_refuses(target: &Target, arguments: &[&str]) -> String {
     let output = ask(target, arguments);
     assert!(!output.status.success(), "{arguments:?} succeeds");

@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{clear, folder};
 
-/// Stacks of tests' own that run at the same time: each takes half a gigabyte, and a core while it starts.
+/// How many tests have a stack of their own at a time: each takes half a gigabyte, and a core while it starts.
 static OWN: Semaphore = Semaphore::const_new(2);
 
 /// The stack that tests share; it ends with this process.
@@ -27,7 +27,7 @@ pub(crate) fn shared() -> &'static Target {
     })
 }
 
-/// Starts what lives as long as this process, on a thread that does: children end with the thread that
+/// Starts what lives as long as this process, on a thread that does the same: children end with the thread that
 /// started them.
 pub(crate) fn for_good<T: Send + 'static, K, F: Future<Output = (T, K)>>(
     start: impl FnOnce() -> F + Send + 'static,
@@ -44,9 +44,10 @@ pub(crate) fn for_good<T: Send + 'static, K, F: Future<Output = (T, K)>>(
     ready.recv().expect("what all share could not be started; see the panic above")
 }
 
-/// A stack that one test has at a time, as empty as a new one, with addresses for one host.
+/// A stack that one test has at a time, as empty as a new one, with addresses for one host. Dropping it lets another
+/// test have it, unless this test has failed: declare it before the hosts, so that they have ended by then.
 pub(crate) struct Own {
-    running: Running,
+    running: Option<Running>,
     pub(crate) target: Target,
     _turn: SemaphorePermit<'static>,
 }
@@ -56,14 +57,14 @@ struct Running {
     data: PathBuf,
 }
 
-/// Those that tests have given back: emptying one takes a second, starting one ten.
-static GIVEN_BACK: Mutex<Vec<Running>> = Mutex::new(Vec::new());
+/// Stacks whose test has ended: emptying one takes a second, starting one ten.
+static FREE: Mutex<Vec<Running>> = Mutex::new(Vec::new());
 
 impl Own {
     pub(crate) async fn start() -> Self {
         let turn = OWN.acquire().await.unwrap();
-        let given_back = GIVEN_BACK.lock().unwrap().pop();
-        let running = match given_back {
+        let free = FREE.lock().unwrap().pop();
+        let running = match free {
             Some(running) => {
                 clear::all(&target(&running.stack)).await;
                 running
@@ -74,22 +75,26 @@ impl Own {
             }
         };
         let target = super::host::addressed(&target(&running.stack));
-        Self { running, target, _turn: turn }
+        Self { running: Some(running), target, _turn: turn }
     }
 
-    /// Postgres and Kafka end and begin again, with what they had on disk, where they were.
-    pub(crate) async fn restart(self) -> Self {
-        let Self { running: Running { stack, data }, target, _turn } = self;
-        let port = target.kafka.rsplit(':').next().unwrap().parse().unwrap();
+    /// Restarts Postgres and Kafka on the same data, at the same addresses.
+    pub(crate) async fn restart(&mut self) {
+        let Running { stack, data } = self.running.take().expect("it runs until it is dropped");
+        let port = self.target.kafka.rsplit(':').next().unwrap().parse().unwrap();
         stack.stop().await;
         let stack = start(&data, Some(port)).await;
-        assert_eq!((stack.kafka_bootstrap(), stack.postgres_url()), (&*target.kafka, &*target.postgres));
-        Self { running: Running { stack, data }, target, _turn }
+        assert_eq!(stack.kafka_bootstrap(), self.target.kafka);
+        assert_eq!(stack.postgres_url(), self.target.postgres);
+        self.running = Some(Running { stack, data });
     }
+}
 
-    /// Lets another test have it; hosts on it have ended. One whose test failed is not given back.
-    pub(crate) fn give_back(self) {
-        GIVEN_BACK.lock().unwrap().push(self.running);
+impl Drop for Own {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take().filter(|_| !std::thread::panicking()) {
+            FREE.lock().unwrap().push(running);
+        }
     }
 }
 
