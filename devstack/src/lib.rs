@@ -1,6 +1,6 @@
 //! The development stack: a private Postgres and Kafka as child processes, for `saga-host dev` and for tests.
-//! Postgres is the system's, Kafka is downloaded once. All data is in one folder. Both end with this process, also
-//! when it is killed.
+//! Postgres is the system's, Kafka is downloaded once. All data is in one folder. Both end with this process,
+//! also when it is killed.
 //!
 //! ```text
 //! DATA/*.lock       one stack per folder
@@ -68,8 +68,8 @@ impl Stack {
     /// Starts both and waits until they answer.
     ///
     /// # Errors
-    /// A port is taken, Postgres, Java or Maven is not installed, or another stack uses the folder. The message
-    /// says what to do.
+    /// A port is taken, Postgres, Java or Maven is not installed, or another stack uses the folder. The
+    /// message says what to do.
     pub async fn start(options: StackOptions) -> anyhow::Result<Self> {
         fs::create_dir_all(&options.data).with_context(|| format!("creating {}", options.data.display()))?;
         let data = fs::canonicalize(&options.data)?;

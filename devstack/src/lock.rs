@@ -1,5 +1,6 @@
-//! One stack per data folder, by two file locks. The kernel releases them however a process ends: `host.lock` is held
-//! by the process that runs the stack, `stack.lock` also by its children, which inherit the open file.
+//! One stack per data folder, by two file locks. The kernel releases them however a process ends: `host.lock`
+//! is held by the process that runs the stack, `stack.lock` also by its children, which inherit the open
+//! file.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},

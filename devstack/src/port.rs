@@ -34,8 +34,8 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_refused_and_a_picked_one_is_free() {
-        // A process that another test forks at this moment inherits the listener of a port that was tried, until it
-        // calls exec.
+        // A process that another test forks at this moment inherits the listener of a port that was tried,
+        // until it calls exec.
         let tried = || {
             let picked = choose(None, "Kafka", "--kafka-port").unwrap();
             Some((picked, TcpListener::bind(("127.0.0.1", picked)).ok()?))

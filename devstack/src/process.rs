@@ -1,8 +1,8 @@
 //! Child processes that end with this one.
 //!
-//! The kernel sends a child its signal when the *thread* that started it ends (prctl(2), `PR_SET_PDEATHSIG`), which
-//! covers SIGKILL of this process. So each child has a thread, which waits for it. `setpriv` of util-linux makes the
-//! call between fork and exec.
+//! The kernel sends a child its signal when the *thread* that started it ends (prctl(2), `PR_SET_PDEATHSIG`),
+//! which covers SIGKILL of this process. So each child has a thread, which waits for it. `setpriv` of
+//! util-linux makes the call between fork and exec.
 
 use std::{
     fs::OpenOptions,

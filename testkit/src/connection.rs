@@ -1,5 +1,5 @@
-//! One HTTP/1.1 connection that is kept open: as little work per exchange as can be, so that the load
-//! generator takes its CPU from the system under test as little as possible.
+//! One HTTP/1.1 connection that stays open. It does as little work per exchange as possible, so that a load
+//! generator takes little CPU from the system under test.
 
 use std::io;
 
@@ -17,7 +17,7 @@ pub struct Connection {
     buffer: Vec<u8>,
 }
 
-/// Where one answer stands in the connection's buffer.
+/// The head of an answer in the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Head {
     status: u16,
@@ -32,7 +32,7 @@ enum Length {
     UntilClose,
 }
 
-/// One answer, its head as it came.
+/// One answer, with its head unparsed.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The status code.
@@ -44,7 +44,7 @@ pub struct Answer {
 }
 
 impl Connection {
-    /// Opens one.
+    /// Connects to `host:port`.
     ///
     /// # Errors
     /// As the system reports.
@@ -60,7 +60,7 @@ impl Connection {
     /// The connection ended, or the answer is not HTTP. The connection is of no use then. Dropping the future
     /// leaves the exchange half done: drop the connection too.
     pub async fn exchange(&mut self, request: &[u8], bodyless: bool) -> io::Result<Answer> {
-        // A server may refuse and close before it has read all (413): its answer counts then.
+        // A server may refuse a request and close before it has read all of it (413): then its answer counts.
         let sent = self.stream.write_all(request).await;
         let answer = self.read_answer(bodyless).await;
         match sent {

@@ -1,5 +1,5 @@
-//! What things may cost: figures in a file, each with the share by which it may grow. A measured cost that is
-//! above that fails; one that is far below is told, since what is stored then lets too much pass.
+//! Limits of measured costs: a file has a figure for each, and the share by which it may grow. A cost above
+//! its limit fails. A cost far below is reported, because the stored figure would let too much growth pass.
 
 use std::{collections::BTreeMap, fmt::Write, path::Path};
 
@@ -37,10 +37,11 @@ impl Costs {
         Ok(Self { section: section.to_owned(), stored })
     }
 
-    /// Compares what was measured, by name; gives both side by side, as a person reads and stores them.
+    /// Compares measured costs with the stored ones, by name; gives both side by side, to read and to store.
     ///
     /// # Errors
-    /// The same where one has grown by more than it may, is not stored, or is stored and was not measured.
+    /// A cost is above its limit, is not stored, or is stored and was not measured. The message has the same
+    /// text.
     pub fn judge(&self, measured: &[(String, f64)]) -> Result<String> {
         let mut table = format!("[{}]\n", self.section);
         let mut good = true;

@@ -1,5 +1,5 @@
-//! SQL against the services' databases: what the host keeps in schema `saga`, and sizes and counters of the
-//! server. The business tables are in `verify::rows`.
+//! SQL against the databases of the services: the host's schema `saga`, and sizes and counters of the server.
+//! The business tables are in `verify::rows`.
 
 use std::str::FromStr;
 
@@ -17,7 +17,7 @@ pub struct Databases {
     pools: Vec<(&'static str, PgPool)>,
 }
 
-/// Counters of the server; two of them are subtracted. The server's own figures, up to a second late.
+/// Counters of the server at one moment, up to a second old.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Counters {
     /// Transactions that ended, committed or not.
@@ -33,7 +33,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// What was added since `earlier`.
+    /// The difference to an earlier moment.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         Self {
@@ -47,10 +47,10 @@ impl Counters {
 }
 
 impl Databases {
-    /// Prepares connections; none is opened yet.
+    /// Creates the pools; connections are opened when they are first used.
     ///
     /// # Errors
-    /// The URL cannot be understood.
+    /// The URL is malformed.
     pub fn new(url: &str) -> Result<Self> {
         let server = PgConnectOptions::from_str(url).context("the Postgres URL")?;
         let pool = |database: &str| {
@@ -81,7 +81,8 @@ impl Databases {
         row.and_then(|row| row.try_get(0)).with_context(|| format!("{statement} in {database}"))
     }
 
-    /// Rows of all business tables, of sagas and of kept answers: what a refused request must not change.
+    /// The number of rows that a refused request must not change: of business tables, sagas and stored
+    /// answers.
     ///
     /// # Errors
     /// As Postgres reports.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  contract, verify, demo ──▶ target (addresses) ──┬─▶ caller, connection   HTTP
-//!  host_process               report (findings)    ├─▶ topic                Kafka
+//!  host_process               report (outcomes)    ├─▶ topic                Kafka
 //!                                                  ├─▶ database, quiet      SQL
 //!                                                  └─▶ process              /proc
 //! ```
@@ -18,6 +18,7 @@ pub mod database;
 pub mod demo;
 pub mod host_process;
 pub mod output;
+pub mod plugin_folder;
 pub mod process;
 pub mod quiet;
 pub mod report;

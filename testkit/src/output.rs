@@ -1,4 +1,4 @@
-//! What a person reads: the only module that prints.
+//! Output for people: the only module that prints.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the one place for output")]
 
 /// Prints a line; a closed pipe is not an error.
@@ -10,7 +10,7 @@ pub fn line(text: &str) {
     }
 }
 
-/// Says why a command failed.
+/// Prints why a command failed.
 pub fn error(text: &str) {
     eprintln!("error: {text}");
 }

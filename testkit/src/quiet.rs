@@ -1,4 +1,4 @@
-//! Waits for the quiet moment at which the invariants hold: nothing to publish, nothing to consume, no saga
+//! Waits until the system is quiet, when the invariants hold: nothing to publish, nothing to consume, no saga
 //! in flight.
 
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use crate::topic::blocking;
 use crate::topic::groups::Groups;
 
 const POLL: Duration = Duration::from_millis(300);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 
-/// What still moves, one line each; empty at a quiet moment.
+/// The work that is left, one line each; empty when the system is quiet.
 pub type Motion = Vec<String>;
 
-/// Waits until two looks in a row saw no motion. Gives what still moved when `limit` was over, else nothing.
+/// Waits until two polls in a row find no work left. After `limit`, gives the work that is still left.
 ///
 /// # Errors
-/// Kafka or Postgres cannot be asked for the whole time.
+/// Kafka or Postgres does not answer at the end of `limit`.
 pub async fn wait(target: &Target, databases: &Databases, limit: Duration) -> Result<Motion> {
     let groups = Arc::new(Groups::new(&target.kafka)?);
     let began = Instant::now();
@@ -36,18 +36,18 @@ pub async fn wait(target: &Target, databases: &Databases, limit: Duration) -> Re
     }
 }
 
-/// Repeats a look until it holds; when `limit` is over, its last failure counts.
+/// Repeats a check until it holds; after `limit` its last failure counts.
 ///
 /// # Errors
-/// The last of `look`.
-pub async fn eventually<T>(limit: Duration, mut look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+/// The last one of `check`.
+pub async fn eventually<T>(limit: Duration, mut check: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let began = Instant::now();
     loop {
-        match look().await {
+        match check().await {
             Err(error) if began.elapsed() > limit => {
                 return Err(error).with_context(|| format!("after {} s", limit.as_secs()));
             }
-            Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+            Err(_) => tokio::time::sleep(CHECK_EVERY).await,
             done => return done,
         }
     }
@@ -57,14 +57,14 @@ async fn motion(groups: &Arc<Groups>, databases: &Databases) -> Result<Motion> {
     let mut motion = Motion::new();
     for service in SERVICES {
         let database = service.database;
-        let mut look = |count: i64, what: &str| {
+        let mut add = |count: i64, what: &str| {
             if count > 0 {
                 motion.push(format!("{database}: {count} {what}"));
             }
         };
-        look(databases.count(database, "SELECT count(*) FROM saga.outbox").await?, "outbox rows");
-        look(databases.count(database, "SELECT count(*) FROM saga.saga_live").await?, "sagas in flight");
-        look(
+        add(databases.count(database, "SELECT count(*) FROM saga.outbox").await?, "outbox rows");
+        add(databases.count(database, "SELECT count(*) FROM saga.saga_live").await?, "sagas in flight");
+        add(
             databases.count(database, "SELECT count(*) FROM saga.held WHERE retry_at IS NOT NULL").await?,
             "deliveries that wait for a retry",
         );

@@ -1,4 +1,4 @@
-//! The outcome of named checks: every check runs, and one that fails does not stop the next.
+//! The outcomes of named checks. A check that fails does not stop the next.
 
 use std::future::Future;
 use std::path::Path;
@@ -28,13 +28,13 @@ pub struct Report {
 }
 
 impl Report {
-    /// One that prints nothing.
+    /// A report that prints nothing.
     #[must_use]
     pub fn silent() -> Self {
         Self { silent: true, ..Self::default() }
     }
 
-    /// Prints a line.
+    /// Prints a line, unless silent.
     pub fn say(&self, text: &str) {
         if !self.silent {
             output::line(text);
@@ -47,7 +47,7 @@ impl Report {
         self.say(&format!("\n{name}"));
     }
 
-    /// Notes one check that has been made.
+    /// Adds the outcome of a check.
     pub fn note(&mut self, name: impl Into<String>, outcome: anyhow::Result<()>) {
         let check = Check {
             area: self.area.clone(),
@@ -61,13 +61,13 @@ impl Report {
         self.checks.push(check);
     }
 
-    /// Makes one check.
+    /// Runs a check and adds its outcome.
     pub async fn run(&mut self, name: impl Into<String>, check: impl Future<Output = anyhow::Result<()>>) {
         let outcome = check.await;
         self.note(name, outcome);
     }
 
-    /// How many checks were made.
+    /// The number of checks that ran.
     #[must_use]
     pub fn made(&self) -> usize {
         self.checks.len()
@@ -93,11 +93,10 @@ impl Report {
         Ok(())
     }
 
-    /// Gives the figures of a run away, as a text to read and as a JSON file: only when its checks were made
-    /// and hold.
+    /// Publishes the figures of a run, as text and as a JSON file, if every check of the run holds.
     ///
     /// # Errors
-    /// No check was made or one failed: then nothing is printed and no file written. Or the file cannot be
+    /// No check ran or one failed: then nothing is printed and no file written. Or the file cannot be
     /// written.
     pub fn release(&self, text: &str, figures: &impl Serialize, json: Option<&Path>) -> anyhow::Result<()> {
         anyhow::ensure!(self.made() > 0, "no figures: nothing was checked");

@@ -1,4 +1,4 @@
-//! The names that the wire contract fixes: databases, topics, and who reads what.
+//! The names that the wire contract fixes: databases, topics, and which service reads which topic.
 
 /// What the orchestrator publishes for a new order.
 pub const ORDER_CREATED: &str = "order-created-topic";

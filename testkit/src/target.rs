@@ -1,4 +1,5 @@
-//! Where the things under test are: read from `dev.json`, which `saga-host dev` and `saga-host stack` write.
+//! The addresses of the system under test, from `dev.json`, which `saga-host dev` and `saga-host stack`
+//! write.
 
 use std::path::{Path, PathBuf};
 
@@ -29,7 +30,7 @@ pub struct Target {
     pub kafka: String,
     /// URL of the Postgres server, of an account that may read every service's database.
     pub postgres: String,
-    /// Who to ask `/proc` about.
+    /// Processes of the system, for `/proc`.
     #[serde(default)]
     pub pids: Pids,
     /// Further hosts on the same Kafka and Postgres.
@@ -55,7 +56,7 @@ impl Target {
     /// The file is missing, or lacks `kafka` or `postgres`.
     pub fn read(file: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(file).with_context(|| {
-            format!("no {}; start `saga-host dev`, or name its addresses by options", file.display())
+            format!("no {}; start `saga-host dev`, or give its addresses as options", file.display())
         })?;
         Self::parse(&text).with_context(|| format!("in {}", file.display()))
     }
@@ -106,7 +107,7 @@ fn bare(address: &str) -> String {
     address.trim_start_matches("http://").trim_end_matches('/').to_owned()
 }
 
-/// How a command finds what it looks at.
+/// How a command finds the system.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TargetOptions {
     /// The file with the addresses
@@ -127,7 +128,7 @@ pub struct TargetOptions {
 }
 
 impl TargetOptions {
-    /// The folder of the data, where it is known: that of the file, when it is needed.
+    /// The data folder: that of `dev.json`, when the file is needed.
     #[must_use]
     pub fn data_folder(&self) -> Option<&Path> {
         if self.kafka.is_some() && self.postgres.is_some() { None } else { self.dev_json.parent() }

@@ -1,5 +1,5 @@
-//! Kafka's published jars. Maven downloads them once; they are checked against the digests beside this file and
-//! stored outside the checkout, for every stack of this user.
+//! Kafka's published jars. Maven downloads them once; they are checked against the digests beside this file
+//! and stored outside the checkout, for every stack of this user.
 
 use std::{
     fs,
@@ -18,7 +18,8 @@ const POM: &str = include_str!("pom.xml");
 const DIGESTS: &str = include_str!("jars.sha256");
 const MAVEN_GOAL: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
 
-/// The class path. Downloads the jars when they are missing; `None` when that needs Maven and it is not installed.
+/// The class path. Downloads the jars when they are missing; `None` when that needs Maven and it is not
+/// installed.
 pub(super) async fn class_path() -> anyhow::Result<Option<String>> {
     let cache = cache()?;
     let lib = cache.join(NAME);

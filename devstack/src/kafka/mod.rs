@@ -61,7 +61,8 @@ impl Kafka {
         let kafka = Self { bootstrap: format!("127.0.0.1:{port}"), process };
         tokio::select! {
             answered = tokio::time::timeout(READY_WITHIN, answers(&kafka.bootstrap)) => {
-                answered.with_context(|| format!("Kafka does not answer; see {}", data.join("kafka.log").display()))?;
+                let log = data.join("kafka.log");
+                answered.with_context(|| format!("Kafka does not answer; see {}", log.display()))?;
             }
             ended = kafka.process.ended() => return Err(ended),
         }

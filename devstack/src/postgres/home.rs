@@ -1,5 +1,5 @@
-//! Where Postgres keeps its data and as which user it runs. Postgres refuses to run as root, and the user it runs as
-//! must be able to enter its folder.
+//! Where Postgres keeps its data and as which user it runs. Postgres refuses to run as root, and the user it
+//! runs as must be able to enter its folder.
 
 use std::{
     fs,
@@ -36,8 +36,11 @@ impl Home {
             return Ok(Self { folder: data.to_owned(), user: Some(user) });
         }
         let folder = elsewhere(data)?;
-        tracing::info!(folder = %folder.display(), "Postgres keeps its data here: it cannot run as root, and no other user may enter {}",
-            data.display());
+        tracing::info!(
+            folder = %folder.display(),
+            "Postgres keeps its data here: it cannot run as root, and no other user may enter {}",
+            data.display()
+        );
         let user = owner(&folder.join("postgres")).unwrap_or(user);
         Ok(Self { folder, user: Some(user) })
     }

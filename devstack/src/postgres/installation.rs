@@ -36,7 +36,8 @@ fn choose(mut found: Vec<Installation>, data: Option<u32>) -> anyhow::Result<Ins
     let Some(version) = data else { return Ok(newest) };
     found.into_iter().find(|installation| installation.version == version).with_context(|| {
         format!(
-            "Postgres {version} wrote the data, but only {} is installed: install {version}, or start over with --fresh",
+            "Postgres {version} wrote the data, but only {} is installed: install {version}, or start over \
+             with --fresh",
             newest.version
         )
     })

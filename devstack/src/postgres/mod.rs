@@ -82,7 +82,8 @@ impl Postgres {
         let server = PgConnectOptions::from_str(&postgres.url)?;
         tokio::select! {
             answered = tokio::time::timeout(READY_WITHIN, answers(server)) => {
-                answered.with_context(|| format!("Postgres does not answer; see {}", data.join("postgres.log").display()))?;
+                let log = data.join("postgres.log");
+                answered.with_context(|| format!("Postgres does not answer; see {}", log.display()))?;
             }
             ended = postgres.process.ended() => return Err(ended),
         }

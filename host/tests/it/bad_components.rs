@@ -1,4 +1,4 @@
-//! A component that cannot work is refused, in one sentence that says what to do; whatever else runs goes on.
+//! A component that cannot run is refused, in one sentence that says what to do; everything else keeps running.
 
 use std::{fs::File, os::unix::fs::symlink};
 
@@ -7,7 +7,7 @@ use saga_host::{
     model::policy::Policy,
     plugin::{engine::Engine, version::Version},
 };
-use saga_testkit::{caller::Request, demo::component};
+use saga_testkit::{caller::Request, plugin_folder};
 
 use crate::support::{
     eventually, folder,
@@ -16,7 +16,7 @@ use crate::support::{
     stack::Own,
 };
 
-/// Why it is refused under this policy; none when it is not.
+/// Why the component is refused under this policy; `None` when it is accepted.
 async fn refusal(engine: &Engine, bytes: &[u8], policy: &str) -> Option<String> {
     let policy = match Policy::parse(PLUGIN, policy) {
         Ok(policy) => policy,
@@ -121,9 +121,9 @@ async fn each_says_what_is_wrong_with_it() {
     }
 }
 
-/// What is no file, or too large a one, is left alone with a line; a symbolic link is followed.
+/// What is not a file, or is too large, is not read, and the log says so; a symbolic link is followed.
 #[tokio::test]
-async fn what_lies_in_the_folder_disturbs_nobody() {
+async fn other_files_in_the_folder_are_ignored_with_a_log_line() {
     let (stack, plugins) = (Own::start().await, folder::new("plugins"));
     guest::add(&plugins);
     let target = &stack.target;
@@ -142,7 +142,7 @@ async fn what_lies_in_the_folder_disturbs_nobody() {
             "secret.wasm is not read: Input/output error",
             "there is no policy",
         ] {
-            ensure!(said.contains(says), "nobody says {says:?}");
+            ensure!(said.contains(says), "not in the log: {says:?}");
         }
         Ok(())
     })
@@ -151,7 +151,7 @@ async fn what_lies_in_the_folder_disturbs_nobody() {
     let policy = plugins.join(format!("{PLUGIN}.toml"));
     let text = std::fs::read(&policy).unwrap();
     for (text, refused) in [(&b"nonsense"[..], true), (&text, false)] {
-        component::put(&policy, text).unwrap();
+        plugin_folder::replace(&policy, text).unwrap();
         eventually(async || {
             let shown = host::get(target, &format!("/v1/plugins/{PLUGIN}")).await?.to_string();
             ensure!(shown.contains("rejected") == refused, "{shown}");
@@ -177,7 +177,7 @@ async fn what_lies_in_the_folder_disturbs_nobody() {
         .unwrap();
 }
 
-/// It was put there while no host ran.
+/// The file changes while no host runs.
 #[tokio::test]
 async fn a_bad_file_at_the_start_leaves_the_active_version_running() {
     let (stack, plugins) = (Own::start().await, folder::new("plugins"));

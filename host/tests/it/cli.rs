@@ -41,7 +41,7 @@ async fn plugins_are_listed() {
 }
 
 #[tokio::test]
-async fn a_saga_is_told_from_cause_to_effect() {
+async fn a_timeline_shows_causes_and_effects() {
     let (_turn, target) = host::shared().await;
     let product = product(&target, 3).await;
     let order = Request::post("/orders", format!(r#"{{"productId":{product},"orderQty":2}}"#));
@@ -55,12 +55,12 @@ async fn a_saga_is_told_from_cause_to_effect() {
         head.contains("\norder-orchestrator ") && head.contains(&format!(r#""productId":{product}"#)),
         "{head}"
     );
-    let told = table(timeline);
-    assert_eq!(told[0], "EVENT | STATE | BY | CAUSE | SENT");
-    assert!(told[1].starts_with("time | SAGA_BEGUN | SAGA_STARTED | digest | request "), "{shown}");
-    assert!(told[1].ends_with(" | order-created-topic"), "{shown}");
+    let rows = table(timeline);
+    assert_eq!(rows[0], "EVENT | STATE | BY | CAUSE | SENT");
+    assert!(rows[1].starts_with("time | SAGA_BEGUN | SAGA_STARTED | digest | request "), "{shown}");
+    assert!(rows[1].ends_with(" | order-created-topic"), "{shown}");
     assert_eq!(
-        told[2..],
+        rows[2..],
         ["time | ORDER_CONFIRMED | SAGA_COMPLETE | digest | inventory-deducted | order-notifications-topic"]
     );
 }

@@ -71,7 +71,8 @@ async fn sagas_and_messages_cost_no_more_than_is_stored() {
     assert!(holds, "a saga or a message costs more than is stored");
 }
 
-/// A host does its work and ends: only then has every session of Postgres told what it did.
+/// Runs a host until its work is done and it has ended: only then has every session reported its counters to
+/// Postgres.
 async fn run(target: &Target, plugins: &[&'static str], work: impl AsyncFnOnce()) -> Run {
     let before = counters(target).await;
     let (wire, wired) = Wire::before(target);

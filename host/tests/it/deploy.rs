@@ -1,11 +1,11 @@
-//! A component is deployed by putting its file in place, while orders flow.
+//! Deploying a component by replacing its file, while orders flow.
 
 use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Context, ensure};
 use saga_testkit::{
     caller::Request,
-    demo::component::{change, put},
+    plugin_folder::{change, replace},
     report::Report,
     target::Target,
     verify::{self, Scope},
@@ -32,8 +32,7 @@ async fn digests(target: &Target, order: &str) -> anyhow::Result<BTreeSet<String
     Ok(steps.iter().filter_map(|step| step["digest"].as_str()).map(str::to_owned).collect())
 }
 
-/// One client: orders one after the other until it is told to stop, each accepted at once and followed to its
-/// end.
+/// One client: places orders one after the other, each followed to its end, until the swap is over.
 async fn client(target: Target, product: i64, swapped: CancellationToken) -> anyhow::Result<Vec<String>> {
     let mut orders = Vec::new();
     let mut after = 0;
@@ -49,7 +48,7 @@ async fn client(target: Target, product: i64, swapped: CancellationToken) -> any
 }
 
 #[tokio::test]
-async fn a_swap_under_load_fails_no_request_and_both_versions_are_told() {
+async fn a_swap_under_load_fails_no_request_and_timelines_name_both_versions() {
     let stack = Own::start().await;
     let (target, plugins) = (&stack.target, folder::plugins(&[]));
     let _host = host::run(target, &plugins).await;
@@ -60,20 +59,20 @@ async fn a_swap_under_load_fails_no_request_and_both_versions_are_told() {
         (0..CLIENTS).map(|_| clients.spawn(client(target.clone(), product, swapped.clone()))).collect();
     let after = swap(target, &plugins, PLUGIN, &before).await;
     swapped.cancel();
-    let mut told = BTreeSet::new();
+    let mut named = BTreeSet::new();
     for client in running {
         let orders = client.await.unwrap().unwrap_or_else(|error| panic!("{error:#}"));
         assert!(orders.len() >= EACH);
-        told.extend(digests(target, orders.first().unwrap()).await.unwrap());
-        told.extend(digests(target, orders.last().unwrap()).await.unwrap());
+        named.extend(digests(target, orders.first().unwrap()).await.unwrap());
+        named.extend(digests(target, orders.last().unwrap()).await.unwrap());
     }
-    assert_eq!(told, BTreeSet::from([before, after]));
+    assert_eq!(named, BTreeSet::from([before, after]));
     let mut report = Report::silent();
     verify::check(target, &Scope::all(SOON), &mut report).await.unwrap();
     all_hold(&report);
 }
 
-/// Puts a changed component in place and waits until it is active.
+/// Replaces the component by a changed one and waits until that is active.
 async fn swap(target: &Target, plugins: &Path, plugin: &str, before: &str) -> String {
     change(plugins, plugin).unwrap();
     eventually(async || {
@@ -85,12 +84,12 @@ async fn swap(target: &Target, plugins: &Path, plugin: &str, before: &str) -> St
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_component_leaves_the_old_one_running_and_tells_why() {
+async fn a_file_that_is_not_a_component_is_rejected_with_a_reason_and_the_old_version_keeps_running() {
     let stack = Own::start().await;
     let (target, plugins) = (&stack.target, folder::plugins(&["inventory-command", "inventory-query"]));
     let _host = host::run(target, &plugins).await;
     let before = active(target, "inventory-command").await.unwrap();
-    put(&plugins.join("inventory-command.wasm"), b"not a component").unwrap();
+    replace(&plugins.join("inventory-command.wasm"), b"not a component").unwrap();
     let reason = eventually(async || {
         let shown = get(target, "/v1/plugins").await?;
         let plugins = shown["plugins"].as_array().context("no plugins")?;
@@ -108,14 +107,14 @@ async fn a_file_that_is_no_component_leaves_the_old_one_running_and_tells_why() 
         .await;
 }
 
-/// Changes what the operator grants, as a person would with an editor.
+/// Edits the policy as an operator does.
 fn edit_policy(plugins: &Path, plugin: &str) {
     let path = plugins.join(format!("{plugin}.toml"));
     let text = std::fs::read_to_string(&path).unwrap();
-    put(&path, format!("# edited\n{text}").as_bytes()).unwrap();
+    replace(&path, format!("# edited\n{text}").as_bytes()).unwrap();
 }
 
-/// The file of the newer version lies in the folder all the time; only a change of it would deploy it.
+/// The file of the newer version stays in the folder; only a change of the file would deploy it.
 #[tokio::test]
 async fn a_rollback_outlasts_a_restart_although_the_newer_file_lies_there() {
     let stack = Own::start().await;

@@ -1,4 +1,4 @@
-//! Postgres or Kafka is away for a while: nothing is lost, nobody is parked, and the host goes on without a
+//! Postgres or Kafka is unavailable for a while: nothing is lost or parked, and the host continues without a
 //! restart.
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 const PLACED: &str = "SELECT count(*) FROM public.customer_order";
-/// Some session of a lane.
+/// The process of one session of a lane.
 const SESSION: &str = "SELECT pid::bigint FROM pg_stat_activity WHERE usename = 'plugin_inventory_command' ORDER BY pid LIMIT 1";
 
 #[tokio::test]
@@ -21,7 +21,7 @@ async fn postgres_crashes_and_recovers() {
     let products = Products::new(target).await;
     let before = products.place_some(target, 0..ORDERS / 2);
     flow::reaches(target, "cmd-order", PLACED, 1).await;
-    // A session that dies this way makes the server throw all others out and replay its log.
+    // When a session is killed, the server ends all others and replays its log.
     let session = i32::try_from(flow::count(target, "cmd-inventory", SESSION).await).unwrap();
     kill_process(Pid::from_raw(session).unwrap(), Signal::KILL).unwrap();
     let after = products.place_some(target, ORDERS / 2..ORDERS);

@@ -5,7 +5,7 @@ use std::{ops::Range, path::Path};
 use anyhow::{Context, ensure};
 use saga_testkit::{
     caller::Request,
-    demo::component::change,
+    plugin_folder::change,
     target::Target,
     topic::writer::{Draft, Writer},
 };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::ensure;
-use saga_testkit::{caller::Request, demo::component, target::Target, topic::groups};
+use saga_testkit::{caller::Request, plugin_folder, target::Target, topic::groups};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 
 use crate::support::{
@@ -45,7 +45,7 @@ impl Pair {
 }
 
 #[tokio::test]
-async fn a_caller_hears_of_the_end_whichever_host_ends_the_saga() {
+async fn a_caller_gets_the_end_whichever_host_ends_the_saga() {
     let pair = Pair::start().await;
     let ends = pair.products.place_and_wait(&pair.stack.target).await;
     let count = |status: &str| ends.iter().filter(|end| *end == status).count();
@@ -72,7 +72,7 @@ async fn a_host_takes_over_from_one_that_was_killed() {
 }
 
 #[tokio::test]
-async fn a_host_that_stood_still_writes_nothing_when_it_goes_on() {
+async fn a_frozen_host_writes_nothing_when_it_continues() {
     let pair = Pair::start().await;
     let target = &pair.stack.target;
     let before = pair.products.place_some(target, 0..ORDERS / 2);
@@ -90,7 +90,8 @@ async fn a_host_that_stood_still_writes_nothing_when_it_goes_on() {
     assert_eq!((again.distinct, again.repeated), (taken_over.distinct, taken_over.repeated));
 }
 
-/// Every host also polls, so sagas would end without notifications, only later: asserted are the notifications.
+/// Every host also polls, so sagas would end without notifications, only later: asserted are the
+/// notifications.
 #[tokio::test]
 async fn hosts_notify_each_other_of_what_they_commit_and_end() {
     let pair = Pair::start().await;
@@ -124,13 +125,13 @@ async fn notified(target: &Target) {
     assert!(in_time.is_ok(), "no notification on {missing:?}");
 }
 
-/// The component comes in by the second host's API; no file of either host changes.
+/// The component is deployed by the API of the second host; no file of either host changes.
 #[tokio::test]
-async fn what_one_host_activates_the_other_takes_over() {
+async fn a_host_takes_over_what_another_activates() {
     let pair = Pair::start().await;
     let (first, second) = (&pair.stack.target, &pair.seconds);
     let elsewhere = folder::plugins(&["order-orchestrator"]);
-    component::change(&elsewhere, "order-orchestrator").unwrap();
+    plugin_folder::change(&elsewhere, "order-orchestrator").unwrap();
     let before = host::active(first, "order-orchestrator").await.unwrap();
     host::cli(second, &["deploy", &elsewhere.join("order-orchestrator.wasm").display().to_string()]);
     let activated = host::active(second, "order-orchestrator").await.unwrap();
@@ -144,7 +145,7 @@ async fn what_one_host_activates_the_other_takes_over() {
     flow::ends_well(first).await;
 }
 
-/// What is written down is active, whether or not the host that wrote it lived to run it.
+/// The version in the database is active, also when the host that wrote it died before it ran it.
 #[tokio::test]
 async fn a_host_killed_between_the_database_and_its_swap_leaves_one_active_version() {
     let plugin = "order-orchestrator";
@@ -156,7 +157,7 @@ async fn a_host_killed_between_the_database_and_its_swap_leaves_one_active_versi
     let doomed = host::spawn_with_fault(first, &plugins, "after-activation-before-swap");
     eventually(async || Request::get("/readyz").send(first.admin()?).await?.expect(200)).await;
     let elsewhere = folder::plugins(&[plugin]);
-    component::change(&elsewhere, plugin).unwrap();
+    plugin_folder::change(&elsewhere, plugin).unwrap();
     host::cli_refuses(first, &["deploy", &elsewhere.join(format!("{plugin}.wasm")).display().to_string()]);
     doomed.dies().await;
     eventually(async || {
@@ -170,7 +171,7 @@ async fn a_host_killed_between_the_database_and_its_swap_leaves_one_active_versi
     flow::ends_well(first).await;
 }
 
-/// Its policy is broken when a version comes in through the other host.
+/// The policy of the second host is broken when the first one deploys a version.
 #[tokio::test]
 async fn a_host_that_cannot_run_the_active_version_leaves_the_work_to_the_other() {
     let plugin = "order-orchestrator";
@@ -182,8 +183,8 @@ async fn a_host_that_cannot_run_the_active_version_leaves_the_work_to_the_other(
     let products = Products::new(first).await;
     let policy = of_second.join(format!("{plugin}.toml"));
     let text = std::fs::read(&policy).unwrap();
-    component::put(&policy, b"nonsense").unwrap();
-    component::change(&of_first, plugin).unwrap();
+    plugin_folder::replace(&policy, b"nonsense").unwrap();
+    plugin_folder::change(&of_first, plugin).unwrap();
     let ready = async || Request::get("/readyz").send(second.admin()?).await;
     eventually(async || {
         let said = ready().await?.expect(503)?.text();
@@ -199,16 +200,15 @@ async fn a_host_that_cannot_run_the_active_version_leaves_the_work_to_the_other(
     products.place_and_wait(first).await;
     flow::ends_well(first).await;
 
-    component::put(&policy, &text).unwrap();
+    plugin_folder::replace(&policy, &text).unwrap();
     eventually(async || ready().await?.expect(200)).await;
     taken_over(second, &host::active(first, plugin).await.unwrap()).await;
     groups::shared(&first.kafka, 2, SOON).await.unwrap();
 }
 
-/// It leads the relay, and its policy does not grant what the new version, which comes in through the other
-/// host, asks for.
+/// The leader's policy does not grant what the new version asks for, which the other host deploys.
 #[tokio::test]
-async fn a_leader_that_stands_still_leaves_deadlines_to_the_other_host() {
+async fn a_suspended_leader_leaves_deadlines_to_the_other_host() {
     let plugin = "order-orchestrator";
     let stack = Own::start().await;
     let (first, second) = (&stack.target, &host::addressed(&stack.target));
@@ -223,14 +223,14 @@ async fn a_leader_that_stands_still_leaves_deadlines_to_the_other_host() {
     let before = host::active(second, plugin).await.unwrap();
     let grants = text.replace(r#""order-created-topic""#, r#""another-topic""#);
     assert_ne!(grants, text);
-    component::put(&of_first, grants.as_bytes()).unwrap();
-    component::change(&folders[1], plugin).unwrap();
-    let stands_still = async || {
+    plugin_folder::replace(&of_first, grants.as_bytes()).unwrap();
+    plugin_folder::change(&folders[1], plugin).unwrap();
+    let suspended = async || {
         let said = Request::get("/readyz").send(first.admin()?).await?.expect(503)?.text();
         ensure!(said.contains("cannot run here") && said.contains("does not grant"), "{said}");
         Ok(())
     };
-    eventually(stands_still).await;
+    eventually(suspended).await;
     let order = Request::post("/orders", r#"{"productId":1,"orderQty":1}"#.to_owned());
     order.send(second.http().unwrap()).await.unwrap().expect(201).unwrap();
     assert_eq!(host::metric(first, "relay_leads", "cmd-order").await.unwrap(), 1.0);
@@ -243,11 +243,11 @@ async fn a_leader_that_stands_still_leaves_deadlines_to_the_other_host() {
 
     leader.stop().await;
     let _leader = host::spawn(first, &folders[0]);
-    eventually(stands_still).await;
+    eventually(suspended).await;
     let refusal = host::cli_refuses(first, &["rollback", plugin]);
     assert!(refusal.contains("does not grant"), "{refusal}");
     assert_ne!(host::active(second, plugin).await.unwrap(), before);
-    component::put(&of_first, hurried.as_bytes()).unwrap();
+    plugin_folder::replace(&of_first, hurried.as_bytes()).unwrap();
     taken_over(first, &host::active(second, plugin).await.unwrap()).await;
     eventually(async || Request::get("/readyz").send(first.admin()?).await?.expect(200)).await;
 }

@@ -21,7 +21,7 @@ fn judge(section: &str, measure: impl Fn(&Part) -> u64) {
     eprintln!("{}", judged.unwrap_or_else(|error| panic!("{error:#}")));
 }
 
-/// What is counted, by the name that Callgrind is told.
+/// The counted work; Callgrind knows it by this name.
 #[inline(never)]
 fn counted_work(work: Box<dyn FnOnce()>) {
     work();
@@ -60,7 +60,7 @@ fn instructions() {
         assert!(valgrind.status.success(), "{}: {said}", part.name);
         let counts = fs::read_to_string(out).unwrap();
         let total =
-            counts.lines().find_map(|line| line.strip_prefix("totals: ")).expect("Callgrind tells a total");
+            counts.lines().find_map(|line| line.strip_prefix("totals: ")).expect("Callgrind prints a total");
         total.trim().parse().unwrap()
     });
 }

@@ -30,8 +30,8 @@ async fn events(system: &System, stock: i64, last: &str) -> Result<()> {
     }
     ensure!(reply.text().starts_with(r#"[{"event":"ORDER_CREATED","at":""#), "{}", reply.short());
     let reason = events[1].get("reason");
-    let told = reason.and_then(Value::as_str).is_some_and(|reason| !reason.is_empty());
-    ensure!(told == (last == "ORDER_CANCELLED"), "reason {reason:?}");
+    let has_reason = reason.and_then(Value::as_str).is_some_and(|reason| !reason.is_empty());
+    ensure!(has_reason == (last == "ORDER_CANCELLED"), "reason {reason:?}");
     let upper = system.get(format!("/orders/{}/events", id.to_uppercase())).await?;
     ensure!(upper.body == reply.body, "{} in upper case", upper.short());
     Ok(())

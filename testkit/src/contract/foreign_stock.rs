@@ -15,7 +15,7 @@ pub async fn check(system: &System, report: &mut Report) {
     report.run("an update before its creation is shown", update_first(system)).await;
     report.run("of two values the one with the later Kafka timestamp wins", later_wins(system)).await;
     report.run("a quantity of 0 is shown", zero(system)).await;
-    report.run("the owner of the stock does not hear of them", not_owned(system)).await;
+    report.run("the owner of the stock does not consume them", not_owned(system)).await;
 }
 
 fn stock(product: i64, quantity: i64, minutes_ago: i64) -> Draft {

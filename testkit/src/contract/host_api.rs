@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::system::{System, new_id};
+use super::system::{PARKED, System, new_id};
 use crate::caller::{Reply, Request};
 use crate::report::Report;
 use crate::service::SERVICES;
@@ -15,14 +15,16 @@ pub async fn check(system: &System, report: &mut Report) {
     report.run("metrics in Prometheus text", metrics(system)).await;
     report.run("OpenAPI names the routes", openapi(system)).await;
     report.run("five plugins are active", plugins(system)).await;
-    report.run("a saga's timeline tells cause, digest and what was sent", timeline(system)).await;
+    report.run("the timeline of a saga has cause, digest and sent records", timeline(system)).await;
     report.run("sagas are found by type, key and state", search(system)).await;
+    let unknown = format!("{PARKED}/999999999");
+    let (redrive, discard) = (format!("{unknown}/redrive"), format!("{unknown}/discard"));
     for (method, path, status) in [
         ("GET", "/v1/plugins/nobody", 404),
         ("GET", "/v1/sagas/order/nobody", 404),
-        ("GET", "/v1/held/999999999", 404),
-        ("POST", "/v1/held/999999999/redrive", 404),
-        ("POST", "/v1/held/999999999/discard", 404),
+        ("GET", unknown.as_str(), 404),
+        ("POST", redrive.as_str(), 404),
+        ("POST", discard.as_str(), 404),
         ("POST", "/v1/plugins/nobody/rollback", 404),
         ("GET", "/nothing", 404),
         ("DELETE", "/v1/plugins", 405),
@@ -33,7 +35,7 @@ pub async fn check(system: &System, report: &mut Report) {
     ] {
         report.run(format!("{method} {path} is {status}"), refused(system, method, path, status)).await;
     }
-    report.run("what is no component is refused with the reason", no_component(system)).await;
+    report.run("a file that is not a component is refused with the reason", no_component(system)).await;
     report.run("the service routes are not here", apart(system)).await;
 }
 
@@ -77,6 +79,7 @@ async fn openapi(system: &System) -> Result<()> {
         json["openapi"]
     );
     let paths = json["paths"].as_object().context("no paths")?;
+    let parked_by_id = format!("{PARKED}/{{id}}");
     for path in [
         "/healthz",
         "/readyz",
@@ -85,8 +88,8 @@ async fn openapi(system: &System) -> Result<()> {
         "/v1/plugins/{name}",
         "/v1/sagas",
         "/v1/sagas/{type}/{key}",
-        "/v1/held",
-        "/v1/held/{id}",
+        PARKED,
+        parked_by_id.as_str(),
     ] {
         ensure!(paths.contains_key(path), "{path} is missing");
     }

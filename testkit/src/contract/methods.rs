@@ -25,20 +25,21 @@ pub async fn check(system: &System, report: &mut Report) {
                 not_allowed(system, wrong, path, allowed),
             )
             .await;
-        report.run(format!("OPTIONS {path} tells Allow"), options(system, path, allowed)).await;
+        report.run(format!("OPTIONS {path} answers Allow"), options(system, path, allowed)).await;
     }
     report.run("HEAD is GET without its body", head(system)).await;
     for path in ["/", "/nothing", "/orders/a/b/c", "/v1/plugins", "/metrics", "//orders", "/ORDERS"] {
         report.run(format!("GET {path} is 404"), unknown(system, path)).await;
     }
-    report.run("a method that nobody knows is refused", odd_method(system)).await;
+    report.run("an unknown method is refused", odd_method(system)).await;
 }
 
 fn expect_allow(reply: &Reply, allowed: &[&str]) -> Result<()> {
     let allow = reply.header("allow").unwrap_or_default();
-    let mut told: Vec<&str> = allow.split(',').map(str::trim).filter(|method| *method != "OPTIONS").collect();
-    told.sort_unstable();
-    ensure!(told == allowed, "Allow {allow:?} instead of {allowed:?}");
+    let mut listed: Vec<&str> =
+        allow.split(',').map(str::trim).filter(|method| *method != "OPTIONS").collect();
+    listed.sort_unstable();
+    ensure!(listed == allowed, "Allow {allow:?} instead of {allowed:?}");
     Ok(())
 }
 

@@ -1,17 +1,17 @@
-//! The wire contract, checked on a running system from outside. One function per area; each makes its own
-//! products and orders, so areas may run alone, in any order, and again on the same system.
+//! The wire contract, checked on a running system from outside. One function per area; each creates its own
+//! products and orders, so areas run alone, in any order, and again on the same system.
 
 pub mod bad_input;
 pub mod events;
 pub mod foreign_order;
 pub mod foreign_reply;
 pub mod foreign_stock;
-pub mod held;
 pub mod host_api;
 pub mod idempotency;
 pub mod methods;
 pub mod orders;
 pub mod paging;
+pub mod parked;
 pub mod records;
 pub mod stocks;
 pub mod system;
@@ -31,7 +31,7 @@ pub enum Area {
     Orders,
     /// The same request twice
     Idempotency,
-    /// What is refused, and writes nothing
+    /// Requests that are refused and write nothing
     BadInput,
     /// POST and PATCH of stocks
     Stocks,
@@ -51,8 +51,8 @@ pub enum Area {
     ForeignReply,
     /// Stock records of other services
     ForeignStock,
-    /// Records that nobody can handle
-    Held,
+    /// Records that no plugin can handle
+    Parked,
     /// The host API
     HostApi,
 }
@@ -98,7 +98,7 @@ pub async fn check(target: Target, areas: &[Area], report: &mut Report) -> Resul
             Area::ForeignOrder => foreign_order::check(&system, report).await,
             Area::ForeignReply => foreign_reply::check(&system, report).await,
             Area::ForeignStock => foreign_stock::check(&system, report).await,
-            Area::Held => held::check(&system, report).await,
+            Area::Parked => parked::check(&system, report).await,
             Area::HostApi => host_api::check(&system, report).await,
         }
     }

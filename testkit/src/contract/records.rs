@@ -38,7 +38,10 @@ pub async fn check(system: &System, report: &mut Report) {
     report.note("every record has the CloudEvents headers", story.each(cloud_event));
     report.note("every ce_id is there once", story.distinct());
     report.note("the caller's trace goes on in every record of the order", story.traced());
-    report.note("every record stands where a Java client would put its key", story.placed(system));
+    report.note(
+        "every record is in the partition that a Java client chooses for its key",
+        story.placed(system),
+    );
 }
 
 async fn tell(system: &System) -> Result<Story> {

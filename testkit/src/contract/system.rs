@@ -1,4 +1,4 @@
-//! What all areas use: addresses, the usual requests, and waiting for an effect.
+//! The running system as all areas see it: its addresses, common requests, and waiting for an effect.
 
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use crate::target::Target;
 use crate::topic::writer::{Draft, Writer};
 use crate::topic::{Record, blocking, reader};
 
+/// Where the host API lists parked deliveries.
+pub(super) const PARKED: &str = "/v1/held";
+
 const EFFECT_WITHIN: Duration = Duration::from_secs(15);
 const QUIET_WITHIN: Duration = Duration::from_secs(30);
 
@@ -30,11 +33,11 @@ pub struct System {
     admin: String,
 }
 
-/// Where the six topics ended at some moment.
+/// The ends of the six topics at some moment.
 pub struct Mark(Vec<(String, i32, i64)>);
 
 impl System {
-    /// Prepares to talk to it.
+    /// Opens clients; connections are opened when they are first used.
     ///
     /// # Errors
     /// An address is missing or cannot be understood.
@@ -63,7 +66,7 @@ impl System {
     /// Creates a product.
     pub(super) async fn product(&self, qty: i64) -> Result<i64> {
         let reply = self.send(Request::post("/stocks", format!(r#"{{"qty":{qty}}}"#))).await?.expect(201)?;
-        reply.member("productId")?.as_i64().context("a productId that is no number")
+        reply.member("productId")?.as_i64().context("productId is not a number")
     }
 
     /// Places an order and waits for its end; gives its id and status.
@@ -80,7 +83,7 @@ impl System {
             .await?
             .member("currentQty")?
             .as_i64()
-            .context("a currentQty that is no number")
+            .context("currentQty is not a number")
     }
 
     /// Waits until the query side shows this quantity.
@@ -103,10 +106,10 @@ impl System {
         .await
     }
 
-    /// Waits until nothing moves any more.
+    /// Waits until the system is quiet.
     pub(super) async fn quiet(&self) -> Result<()> {
         let motion = quiet::wait(&self.target, &self.databases, QUIET_WITHIN).await?;
-        ensure!(motion.is_empty(), "it does not become quiet: {}", motion.join("; "));
+        ensure!(motion.is_empty(), "the system does not become quiet: {}", motion.join("; "));
         Ok(())
     }
 
@@ -153,7 +156,7 @@ pub(super) fn new_id() -> String {
     Uuid::new_v4().to_string()
 }
 
-/// A product number that no user has created: foreign stock records speak of it.
+/// A number of which no product was created here: foreign stock records name it.
 pub(super) fn foreign_product() -> i64 {
     let low = u64::try_from(Uuid::new_v4().as_u128() & 0xfff_ffff).unwrap_or_default();
     1_500_000_000 + i64::try_from(low).unwrap_or_default()
@@ -166,16 +169,16 @@ pub(super) async fn eventually<T>(check: impl AsyncFnMut() -> Result<T>) -> Resu
 
 /// Demands RFC 3339 in UTC, written with `Z`.
 pub(super) fn expect_utc(value: &Value) -> Result<()> {
-    let text = value.as_str().with_context(|| format!("a time that is no text: {value}"))?;
+    let text = value.as_str().with_context(|| format!("a time that is not text: {value}"))?;
     OffsetDateTime::parse(text, &Rfc3339).with_context(|| format!("not RFC 3339: {text}"))?;
     ensure!(text.ends_with('Z'), "not written in UTC: {text}");
     Ok(())
 }
 
-/// Records of one topic that speak of this text in key or value.
+/// Records of one topic that contain this text as key or in the value.
 pub(super) fn about<'a>(records: &'a [Record], topic: &str, what: &str) -> Vec<&'a Record> {
-    let speaks = |record: &&Record| {
+    let contains = |record: &&Record| {
         record.topic == topic && (record.text().contains(what) || record.key_text() == Some(what))
     };
-    records.iter().filter(speaks).collect()
+    records.iter().filter(contains).collect()
 }

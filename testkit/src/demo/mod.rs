@@ -1,7 +1,6 @@
-//! The order saga as a newcomer sees it: everything is brought up, orders are placed, their timelines are
-//! shown, and a changed component is swapped in while it runs. What is shown is checked, too.
+//! The order saga for newcomers: starts everything, places orders, shows their timelines, and swaps in a
+//! changed component while the host runs. Checks all that it shows.
 
-pub mod component;
 mod order;
 mod show;
 mod swap;
@@ -15,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::caller::Request;
 use crate::database::Databases;
 use crate::host_process::{HostProcess, StartOptions};
+use crate::plugin_folder;
 use crate::quiet;
 use crate::target::Target;
 
@@ -22,14 +22,14 @@ use order::Expected;
 
 const EFFECT_WITHIN: Duration = Duration::from_secs(30);
 const STOCK: i64 = 10;
-/// A product number that no product has: the next to highest of the wire contract.
+/// A number that no product has: the second highest of the wire contract.
 const NO_PRODUCT: i64 = 2_147_483_646;
-const STOPPED_EARLY: &str = "stopped by a signal before everything was shown";
+const STOPPED_EARLY: &str = "stopped by a signal before the demo was complete";
 
 /// Options of `saga-testkit demo`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// End when all is shown, instead of staying up
+    /// Exit after the last step, instead of staying up
     #[arg(long)]
     exit: bool,
     /// Folder for data, logs and a copy of the plugins; kept
@@ -49,9 +49,9 @@ pub struct Options {
 /// Runs `saga-testkit demo`.
 ///
 /// # Errors
-/// Something could not be started, or differs from what the demo promises.
+/// A process did not start, or a result differs from the expected one.
 pub async fn run(options: Options) -> Result<()> {
-    let plugins = component::copy(&options.plugins, &options.data.join("plugins"))?;
+    let plugins = plugin_folder::copy(&options.plugins, &options.data.join("plugins"), swap::PLUGIN)?;
     let start = StartOptions {
         host_binary: options.host_binary,
         plugins,
@@ -81,7 +81,7 @@ pub async fn run(options: Options) -> Result<()> {
     host.stop().await
 }
 
-/// Ctrl-C, or a request to end.
+/// SIGINT and SIGTERM.
 struct Stopped {
     interrupt: Signal,
     terminate: Signal,
@@ -100,7 +100,7 @@ impl Stopped {
     }
 }
 
-/// A system that is up.
+/// The running system.
 struct Demo {
     start: StartOptions,
     target: Target,
@@ -145,14 +145,14 @@ impl Demo {
         show::step(&format!("a new product, {STOCK} in stock"));
         let body = format!(r#"{{"qty":{STOCK}}}"#);
         let reply = Request::post("/stocks", body).send(self.target.http()?).await?.expect(201)?;
-        let product = reply.member("productId")?.as_i64().context("a productId that is no number")?;
+        let product = reply.member("productId")?.as_i64().context("productId is not a number")?;
         self.stock_is(product, STOCK).await?;
         show::done(&format!("product {product}: {STOCK} in stock on both sides"));
         Ok(product)
     }
 }
 
-/// Repeats a look until it holds; in the end its last failure counts.
-async fn eventually<T>(look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
-    quiet::eventually(EFFECT_WITHIN, look).await
+/// Repeats a check until it holds; after 30 s its last failure counts.
+async fn eventually<T>(check: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    quiet::eventually(EFFECT_WITHIN, check).await
 }

@@ -1,4 +1,4 @@
-//! One order, from its POST to its notification, with everything that was promised of it checked.
+//! One order, from its POST to its notification, with every promised effect checked.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ pub(super) struct Expected {
     status: &'static str,
     ending: &'static str,
     notification: &'static str,
-    /// What is left of the product; none where there is no product.
+    /// The stock that is left; `None` where there is no product.
     left: Option<i64>,
 }
 
@@ -30,7 +30,7 @@ impl Expected {
 }
 
 impl Demo {
-    /// Places an order and follows it; gives its saga.
+    /// Places an order and follows it to its end; gives its saga.
     pub(super) async fn order(
         &self,
         what: &str,
@@ -106,7 +106,6 @@ impl Demo {
         Ok(())
     }
 
-    /// The query side follows.
     async fn shown_as(&self, id: &str, status: &str) -> Result<()> {
         eventually(async || {
             let reply = Request::get(format!("/orders/{id}")).send(self.target.http()?).await?.expect(200)?;
@@ -119,7 +118,7 @@ impl Demo {
         Ok(())
     }
 
-    /// Both sides have this much of a product.
+    /// Command side and query side have this quantity of a product.
     pub(super) async fn stock_is(&self, product: i64, quantity: i64) -> Result<()> {
         let pool = self.databases.of("cmd-inventory")?;
         let had: i64 =

@@ -1,4 +1,4 @@
-//! How the demo reads: steps, what was checked, and timelines.
+//! The output of the demo: steps, checked results and timelines.
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -8,27 +8,25 @@ use crate::output;
 
 const DIGEST_SHOWN: usize = 6;
 
-/// A new step.
 pub(super) fn step(what: &str) {
     output::line(&format!("\n▸ {what}"));
 }
 
-/// Something that is as it was promised.
+/// A result that was checked.
 pub(super) fn done(what: &str) {
     output::line(&format!("  ✓ {what}"));
 }
 
-/// A named value.
 pub(super) fn value(name: &str, value: &str) {
     output::line(&format!("    {name:<10}{value}"));
 }
 
-/// The start of a digest.
+/// The first digits of a digest.
 pub(super) fn digest(digest: &str) -> String {
     format!("{}…", digest.get(..DIGEST_SHOWN).unwrap_or(digest))
 }
 
-/// The transitions of a saga, one a line.
+/// The transitions of a saga, one per line.
 pub(super) fn timeline(saga: &Value) {
     for line in lines(saga) {
         output::line(&format!("    {line}"));

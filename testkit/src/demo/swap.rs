@@ -1,4 +1,4 @@
-//! A changed component is put in place of the running one; the next order is handled by it.
+//! Replaces the component of the running orchestrator; the new version handles the next order.
 
 use std::time::Instant;
 
@@ -6,19 +6,20 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::order::Expected;
-use super::{Demo, component, eventually, show};
+use super::{Demo, eventually, show};
 use crate::caller::Request;
+use crate::plugin_folder;
 
-const PLUGIN: &str = component::CHANGED;
+pub(super) const PLUGIN: &str = "order-orchestrator";
 const REFILL: i64 = 5;
 const ORDERED: i64 = 2;
 
 impl Demo {
     pub(super) async fn swap(&self, product: i64) -> Result<()> {
-        show::step(&format!("a changed {PLUGIN}.wasm is put in place while it runs"));
+        show::step(&format!("a changed {PLUGIN}.wasm replaces the running one"));
         let before = self.active().await?;
         let began = Instant::now();
-        component::change(&self.start.plugins, PLUGIN)?;
+        plugin_folder::change(&self.start.plugins, PLUGIN)?;
         let after = eventually(async || {
             let active = self.active().await?;
             ensure!(active != before, "{PLUGIN} {} is still active", show::digest(&before));

@@ -1,28 +1,30 @@
 //! Starts and stops `saga-host` as a child process, with its own ports, data folder and log file.
 
+mod ended;
+mod fresh;
 mod options;
+mod port;
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context, Result, bail};
 use tokio::process::{Child, Command};
 
+use ended::tail;
+pub use fresh::{on_fresh_data, on_fresh_stack, on_hosts};
 pub use options::StartOptions;
+pub use port::{free_address, free_port};
 
 use crate::caller::Request;
 use crate::target::{Further, Target};
 use crate::topic::groups;
 
 const POLL: Duration = Duration::from_millis(20);
-const STOP_WITHIN: Duration = Duration::from_secs(30);
-/// Below what Linux and macOS give to outgoing connections, which would race for it.
-const PICKED_PORTS: std::ops::Range<u16> = 12_000..32_000;
 
-/// A running `saga-host`. Dropped without [`HostProcess::stop`], it is asked to end, but not waited for.
+/// A running `saga-host`. Dropping it sends SIGTERM without waiting; [`HostProcess::stop`] waits.
 pub struct HostProcess {
     child: Child,
     log: PathBuf,
@@ -33,7 +35,7 @@ impl HostProcess {
     /// `saga-host dev`, ready to serve.
     ///
     /// # Errors
-    /// It ended, or was not ready in time; the message shows the end of its log.
+    /// The process ended, or was not ready in time; the message has the end of its log.
     pub async fn dev(options: &StartOptions) -> Result<(Self, Target)> {
         let (http, admin) = (free_address()?, free_address()?);
         let plugins = options.plugins.to_string_lossy();
@@ -46,11 +48,11 @@ impl HostProcess {
         Ok((started, target))
     }
 
-    /// `saga-host dev` on its usual addresses, with what an earlier run left in `options.folder`; ready to
-    /// serve. A Ctrl-C of this terminal does not reach it.
+    /// `saga-host dev` on its default addresses, on the data of earlier runs in `options.folder`; ready to
+    /// serve. A Ctrl-C in this terminal does not reach it.
     ///
     /// # Errors
-    /// As [`HostProcess::dev`], or one runs on this folder.
+    /// As [`HostProcess::dev`], or another one runs on this folder.
     pub async fn dev_kept(options: &StartOptions) -> Result<(Self, Target)> {
         let file = options.folder.join("dev.json");
         if let Ok(earlier) = Target::read(&file) {
@@ -100,10 +102,10 @@ impl HostProcess {
         Ok(started)
     }
 
-    /// A further host beside that of `target`: both together, each with partitions of every plugin.
+    /// A second host beside that of `target`; ready when each of them has partitions of every plugin.
     ///
     /// # Errors
-    /// As [`HostProcess::dev`], or the partitions were not shared out in time.
+    /// As [`HostProcess::dev`], or the partitions were not assigned in time.
     pub async fn second(options: &StartOptions, target: &Target) -> Result<(Self, Target)> {
         let (http, admin) = (free_address()?, free_address()?);
         let addressed = Target { http: Some(http.clone()), admin: Some(admin.clone()), ..target.clone() };
@@ -114,10 +116,10 @@ impl HostProcess {
         Ok((started, target))
     }
 
-    /// `saga-host run` as [`HostProcess::run`] has it, not waited for.
+    /// `saga-host run` like [`HostProcess::run`], without waiting until it is ready.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// The process cannot be started.
     pub fn begin(options: &StartOptions, target: &Target) -> Result<Self> {
         let mut command = options.command(&["run"])?;
         command
@@ -179,181 +181,4 @@ impl HostProcess {
         }
         Ok(())
     }
-
-    /// Its process id, none once it has ended.
-    #[must_use]
-    pub fn id(&self) -> Option<u32> {
-        self.child.id()
-    }
-
-    /// SIGKILL, and waits for its end.
-    ///
-    /// # Errors
-    /// As the system reports.
-    pub async fn kill(&mut self) -> Result<()> {
-        self.child.kill().await.context("kill saga-host")
-    }
-
-    /// Waits until it ends by itself.
-    ///
-    /// # Errors
-    /// It goes on after `limit`.
-    pub async fn ended(&mut self, limit: Duration) -> Result<ExitStatus> {
-        let ended = tokio::time::timeout(limit, self.child.wait()).await;
-        let still = || format!("saga-host goes on after {} s:\n{}", limit.as_secs(), tail(&self.log));
-        ended.with_context(still)?.context("wait for saga-host")
-    }
-
-    /// Waits until it ends although nobody asked it to: what there is to say of that.
-    ///
-    /// # Errors
-    /// The system cannot wait for it.
-    pub async fn ends(&mut self) -> Result<anyhow::Error> {
-        let status = self.child.wait().await.context("wait for saga-host")?;
-        Ok(anyhow!("saga-host ended ({status}):\n{}", tail(&self.log)))
-    }
-
-    /// SIGSTOP: it stands still until [`HostProcess::thaw`], its connections stay open.
-    pub fn freeze(&self) {
-        signal(self.child.id(), Signal::STOP);
-    }
-
-    /// SIGCONT
-    pub fn thaw(&self) {
-        signal(self.child.id(), Signal::CONT);
-    }
-
-    /// SIGTERM, and waits for its end; after 30 s SIGKILL, also for the Kafka and the Postgres it had
-    /// started.
-    ///
-    /// # Errors
-    /// It did not end by itself, or not with 0.
-    pub async fn stop(mut self) -> Result<()> {
-        signal(self.child.id(), Signal::TERM);
-        if let Ok(status) = tokio::time::timeout(STOP_WITHIN, self.child.wait()).await {
-            return self.ended_well(status?);
-        }
-        self.child.kill().await?;
-        if let Some(stack) = &self.stack {
-            signal(stack.pids.kafka, Signal::KILL);
-            signal(stack.pids.postgres, Signal::INT);
-        }
-        bail!("saga-host did not stop in {} s:\n{}", STOP_WITHIN.as_secs(), tail(&self.log))
-    }
-
-    /// Does the same as [`HostProcess::stop`], but blocks the thread: for drop guards.
-    ///
-    /// # Errors
-    /// As [`HostProcess::stop`].
-    pub fn stop_blocking(&mut self) -> Result<()> {
-        signal(self.child.id(), Signal::TERM);
-        self.thaw();
-        let began = Instant::now();
-        while began.elapsed() < STOP_WITHIN {
-            if let Some(status) = self.child.try_wait()? {
-                return self.ended_well(status);
-            }
-            std::thread::sleep(POLL);
-        }
-        self.child.start_kill()?;
-        bail!("saga-host did not stop in {} s:\n{}", STOP_WITHIN.as_secs(), tail(&self.log))
-    }
-
-    fn ended_well(&self, status: ExitStatus) -> Result<()> {
-        ensure!(status.success(), "saga-host stopped with {status}:\n{}", tail(&self.log));
-        Ok(())
-    }
-
-    async fn stop_after<T>(self, done: Result<T>) -> Result<T> {
-        let stopped = self.stop().await;
-        let done = done?;
-        stopped?;
-        Ok(done)
-    }
-}
-
-impl Drop for HostProcess {
-    fn drop(&mut self) {
-        signal(self.child.id(), Signal::TERM);
-        self.thaw();
-    }
-}
-
-/// Does something with a `saga-host dev` on fresh data, and stops it, whatever came of it.
-///
-/// # Errors
-/// It did not start, `work` failed, or it did not stop well.
-pub async fn on_fresh_data<T>(
-    options: &StartOptions,
-    work: impl AsyncFnOnce(&Target) -> Result<T>,
-) -> Result<T> {
-    options.prepare()?;
-    let (host, target) = HostProcess::dev(options).await?;
-    host.stop_after(work(&target).await).await
-}
-
-/// The same with so many hosts on one Kafka and Postgres: one or two.
-///
-/// # Errors
-/// As [`on_fresh_data`], and [`HostProcess::second`].
-pub async fn on_hosts<T>(
-    options: &StartOptions,
-    hosts: u32,
-    work: impl AsyncFnOnce(&Target) -> Result<T>,
-) -> Result<T> {
-    on_fresh_data(options, async |target| {
-        if hosts == 1 {
-            return work(target).await;
-        }
-        let (second, target) = HostProcess::second(options, target).await?;
-        second.stop_after(work(&target).await).await
-    })
-    .await
-}
-
-/// The same with a `saga-host stack`; the target has addresses that a host may serve on.
-///
-/// # Errors
-/// As [`on_fresh_data`].
-pub async fn on_fresh_stack<T>(
-    options: &StartOptions,
-    work: impl AsyncFnOnce(&Target) -> Result<T>,
-) -> Result<T> {
-    options.prepare()?;
-    let (stack, stacked) = HostProcess::stack(options).await?;
-    let target = Target { http: Some(free_address()?), admin: Some(free_address()?), ..stacked };
-    stack.stop_after(work(&target).await).await
-}
-
-fn signal(pid: Option<u32>, signal: Signal) {
-    let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-    if let Some(pid) = pid {
-        // It may have ended already.
-        let _ = kill_process(pid, signal);
-    }
-}
-
-/// A port that was free just now.
-///
-/// # Errors
-/// None is.
-pub fn free_port() -> Result<u16> {
-    let mut ports = std::iter::repeat_with(|| uuid::Uuid::new_v4().as_u128() as usize % PICKED_PORTS.len())
-        .take(PICKED_PORTS.len())
-        .filter_map(|offset| PICKED_PORTS.start.checked_add(u16::try_from(offset).ok()?));
-    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).context("no free port")
-}
-
-/// An address on loopback that was free just now.
-///
-/// # Errors
-/// None is.
-pub fn free_address() -> Result<String> {
-    Ok(format!("127.0.0.1:{}", free_port()?))
-}
-
-fn tail(log: &Path) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(15)..].join("\n")
 }

@@ -1,4 +1,4 @@
-//! What `saga-host` to start, and the folder for what it leaves.
+//! Which `saga-host` to start, and the folder for its data and logs.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,7 +6,10 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::process::Command;
 
-/// What to start, and where.
+/// A file in each folder that may be emptied.
+const MARK: &str = ".saga-run";
+
+/// How to start a host.
 #[derive(Debug, Clone, clap::Args)]
 pub struct StartOptions {
     /// The saga-host to start [default: beside this program]
@@ -15,7 +18,7 @@ pub struct StartOptions {
     /// Folder of the plugins
     #[arg(long, default_value = "plugins/dist")]
     pub plugins: PathBuf,
-    /// Folder for data and logs; what an earlier run left there is removed
+    /// Folder for data and logs; those of an earlier run are removed
     #[arg(long, default_value = "target/saga-bench")]
     pub folder: PathBuf,
     /// Seconds until everything must be ready
@@ -34,7 +37,7 @@ impl StartOptions {
         };
         if !binary.is_file() {
             bail!(
-                "no {}; build it with `cargo build --release -p saga-host`, or name it by --host-binary",
+                "no {}; build it with `cargo build --release -p saga-host`, or give its path by --host-binary",
                 binary.display()
             );
         }
@@ -47,16 +50,16 @@ impl StartOptions {
         Duration::from_secs(self.ready_s)
     }
 
-    /// Makes the folder, empty.
+    /// Creates the folder, empty.
     ///
     /// # Errors
-    /// It cannot be written to, or holds what no run of this program left.
+    /// It cannot be written to, or holds files that no run of this program created.
     pub fn prepare(&self) -> Result<()> {
-        let mark = self.folder.join(".saga-bench");
+        let mark = self.folder.join(MARK);
         if self.folder.exists() {
             let empty = std::fs::read_dir(&self.folder)?.next().is_none();
             if !empty && !mark.exists() {
-                bail!("{} holds something else; name another --folder", self.folder.display());
+                bail!("{} holds other files; choose another --folder", self.folder.display());
             }
             std::fs::remove_dir_all(&self.folder)?;
         }
@@ -66,8 +69,8 @@ impl StartOptions {
     }
 }
 
-/// The kernel asks the child to end when the thread that started it has ended, also by SIGKILL; where
-/// `setpriv` of util-linux is.
+/// Where `setpriv` of util-linux is installed, the kernel sends the child SIGTERM when the thread that
+/// started it ends, also by SIGKILL.
 fn ends_with_this(binary: &Path) -> Command {
     let dying = ["--pdeathsig", "TERM"];
     let works = std::process::Command::new("setpriv").args(dying).arg("true").status();
@@ -98,7 +101,7 @@ mod tests {
         std::fs::write(folder.join("old"), "").unwrap();
         options.prepare().unwrap();
         assert!(!folder.join("old").exists());
-        std::fs::remove_file(folder.join(".saga-bench")).unwrap();
+        std::fs::remove_file(folder.join(super::MARK)).unwrap();
         std::fs::write(folder.join("mine"), "").unwrap();
         assert!(options.prepare().is_err());
         assert!(folder.join("mine").exists());

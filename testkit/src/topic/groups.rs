@@ -1,4 +1,4 @@
-//! The plugins' consumer groups: how far they are behind, and who is in them.
+//! The consumer groups of the plugins: their lag and their members.
 
 use std::time::{Duration, Instant};
 
@@ -12,16 +12,16 @@ use crate::service::{SERVICES, Service};
 
 const POLL: Duration = Duration::from_millis(200);
 
-/// The lag of every plugin's group, by the offsets it has committed.
+/// A client for the lag of every group, by committed offsets.
 pub struct Groups {
     consumers: Vec<(&'static str, BaseConsumer, &'static [&'static str])>,
 }
 
 impl Groups {
-    /// Prepares to ask for the groups of the five plugins.
+    /// Creates the clients.
     ///
     /// # Errors
-    /// The client cannot be made.
+    /// A client cannot be created.
     pub fn new(brokers: &str) -> Result<Self> {
         let one =
             |service: &Service| Ok((service.plugin, consumer(brokers, service.plugin)?, service.consumes));
@@ -57,14 +57,14 @@ impl Groups {
     }
 }
 
-/// Waits until the group of every plugin has so many members, each with its partitions.
+/// Waits until the group of every plugin has `members` members, each with partitions.
 ///
 /// # Errors
-/// It has not within `limit`, or Kafka is away.
+/// That takes longer than `limit`, or Kafka does not answer.
 pub async fn shared(brokers: &str, members: usize, limit: Duration) -> Result<()> {
     let brokers = brokers.to_owned();
     blocking(move || {
-        let client = consumer(&brokers, "saga-bench")?;
+        let client = consumer(&brokers, "saga-testkit")?;
         let began = Instant::now();
         while let Some(other) = otherwise(&client, members)? {
             ensure!(began.elapsed() < limit, "{other}, after {} s", limit.as_secs());
@@ -75,7 +75,7 @@ pub async fn shared(brokers: &str, members: usize, limit: Duration) -> Result<()
     .await
 }
 
-/// The first group that is not so, and how it is.
+/// The first group that has other members, and how they are.
 fn otherwise(client: &BaseConsumer, members: usize) -> Result<Option<String>> {
     for service in SERVICES {
         let list = client.fetch_group_list(Some(service.plugin), CALL_TIMEOUT)?;

@@ -1,5 +1,5 @@
-//! Bytes in the logs of topics, as the broker itself counts them: record batches with their headers, as they
-//! stand on disk, without indexes. One request of the Kafka protocol (DescribeLogDirs, key 35, version 1)
+//! Bytes in the logs of topics, as the broker counts them: record batches with their headers on disk, without
+//! indexes. One request of the Kafka protocol (DescribeLogDirs, key 35, version 1)
 //! that librdkafka does not offer; over plain TCP only.
 //! <https://kafka.apache.org/protocol#The_Messages_DescribeLogDirs>
 
@@ -14,14 +14,14 @@ use super::CALL_TIMEOUT;
 const DESCRIBE_LOG_DIRS: i16 = 35;
 const VERSION: i16 = 1;
 const CORRELATION: i32 = 1;
-const CLIENT: &str = "saga-bench";
+const CLIENT: &str = "saga-testkit";
 const ALL_TOPICS: i32 = -1;
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Bytes by topic, all partitions and copies on these brokers added up. Blocks.
 ///
 /// # Errors
-/// A broker is away, wants TLS, or is none that keeps logs (the mock broker).
+/// A broker is away, wants TLS, or answers no such request.
 pub fn by_topic(brokers: &str) -> Result<BTreeMap<String, i64>> {
     let mut sizes = BTreeMap::new();
     for broker in brokers.split(',').map(str::trim) {
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_request_begins_with_its_length() {
         let request = request();
-        assert_eq!(&request[..8], [0, 0, 0, 24, 0, 35, 0, 1]);
-        assert_eq!(request.len(), 28);
+        assert_eq!(&request[..8], [0, 0, 0, 26, 0, 35, 0, 1]);
+        assert_eq!(request.len(), 30);
     }
 }

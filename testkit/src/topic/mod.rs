@@ -1,5 +1,5 @@
-//! Kafka from outside: records, and the few calls that the modules below share. Most calls of librdkafka
-//! block; run them by [`blocking`].
+//! Kafka from outside: records, and the calls that the modules below share. Most calls of librdkafka block:
+//! run them by [`blocking`].
 
 pub mod groups;
 pub mod log_size;
@@ -14,10 +14,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Large enough for the record that the broker itself is to refuse.
+/// Large enough for a record that the broker must refuse.
 const RECORD_BYTES_MAX: &str = "8000000";
 
-/// One record as it stands in its topic.
+/// One record of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Topic.
@@ -74,7 +74,7 @@ impl Record {
     }
 }
 
-/// Runs a blocking Kafka call beside the runtime.
+/// Runs a blocking Kafka call on a thread for blocking work.
 ///
 /// # Errors
 /// Those of the call.
@@ -121,7 +121,7 @@ fn bounds(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>> 
 /// # Errors
 /// Kafka is away, or the topic does not exist.
 pub fn partitions(brokers: &str, topic: &str) -> Result<i32> {
-    let consumer = consumer(brokers, "saga-bench")?;
+    let consumer = consumer(brokers, "saga-testkit")?;
     let metadata = consumer
         .fetch_metadata(Some(topic), CALL_TIMEOUT)
         .with_context(|| format!("partitions of {topic}"))?;

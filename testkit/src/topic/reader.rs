@@ -11,9 +11,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::{CALL_TIMEOUT, Record, bounds, consumer};
 
 const SILENCE: Duration = Duration::from_secs(15);
-const GROUP: &str = "saga-bench";
+const GROUP: &str = "saga-testkit";
 
-/// The ends of the topics now: where [`read_from`] may begin later. Blocks.
+/// The ends of the topics now: positions for a later [`read_from`]. Blocks.
 ///
 /// # Errors
 /// Kafka is away, or a topic does not exist.
@@ -30,8 +30,8 @@ pub fn ends(brokers: &str, topics: &[&str]) -> Result<Vec<(String, i32, i64)>> {
     Ok(ends)
 }
 
-/// Reads whole topics, from their first record to what was the last when the call began; in order per
-/// partition. Blocks.
+/// Reads whole topics, up to the records that were the last when the call started; in order per partition.
+/// Blocks.
 ///
 /// # Errors
 /// Kafka is away, or sends nothing for 15 s.
@@ -49,7 +49,7 @@ pub fn read_all(brokers: &str, topics: &[&str], each: impl FnMut(Record)) -> Res
     read_from(brokers, &starts, each)
 }
 
-/// Reads partitions from a position to their end as it is when the call begins. Blocks.
+/// Reads partitions from a position to the end that they had when the call started. Blocks.
 ///
 /// # Errors
 /// As [`read_all`].
@@ -65,11 +65,11 @@ pub fn read_from(brokers: &str, starts: &[(String, i32, i64)], mut each: impl Fn
         }
     }
     consumer.assign(&assignment).context("assign the partitions")?;
-    let (mut read, mut heard) = (0, Instant::now());
+    let (mut read, mut received_at) = (0, Instant::now());
     while !left.is_empty() {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
-                heard = Instant::now();
+                received_at = Instant::now();
                 let place = (message.topic().to_owned(), message.partition());
                 let Some(high) = left.get(&place).copied() else {
                     continue;
@@ -82,11 +82,11 @@ pub fn read_from(brokers: &str, starts: &[(String, i32, i64)], mut each: impl Fn
                     each(Record::of(&message));
                 }
             }
-            Some(Err(error)) if heard.elapsed() > SILENCE => {
+            Some(Err(error)) if received_at.elapsed() > SILENCE => {
                 return Err(error).context("read the topics");
             }
             _ => ensure!(
-                heard.elapsed() < SILENCE,
+                received_at.elapsed() < SILENCE,
                 "Kafka sent nothing for {} s; unread: {left:?}",
                 SILENCE.as_secs()
             ),

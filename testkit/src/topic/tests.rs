@@ -1,4 +1,4 @@
-//! Against librdkafka's broker in memory.
+//! Against the mock broker of librdkafka.
 
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::mocking::MockCluster;

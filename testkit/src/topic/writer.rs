@@ -1,4 +1,4 @@
-//! Writes records as foreign services do.
+//! Writes records as other services do.
 
 use anyhow::{Context, Result};
 use rdkafka::config::ClientConfig;
@@ -7,7 +7,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 
 use super::{CALL_TIMEOUT, RECORD_BYTES_MAX};
 
-/// Writes records as foreign services do.
+/// A producer like that of another service.
 pub struct Writer {
     producer: FutureProducer,
 }
@@ -35,10 +35,10 @@ impl Draft {
 }
 
 impl Writer {
-    /// A producer.
+    /// Creates the client.
     ///
     /// # Errors
-    /// The client cannot be made.
+    /// The client cannot be created.
     pub fn new(brokers: &str) -> Result<Self> {
         let producer = ClientConfig::new()
             .set("bootstrap.servers", brokers)

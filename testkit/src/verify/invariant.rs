@@ -1,6 +1,5 @@
-//! The invariants of the wire contract, each a pure comparison of what the topics and the databases say.
-//! Orders and products that foreign records speak of are left out: another service may own the other half of
-//! them.
+//! The invariants of the wire contract, each a pure comparison of topics and databases. Orders and products
+//! that foreign records name are left out: another service may own the other half of them.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -13,15 +12,14 @@ use super::rows::{Order, Rows};
 
 const OFFENDERS_SHOWN: usize = 5;
 
-/// An invariant with its figures, and how it is broken.
+/// An invariant with its figures, and its violations.
 type Finding = (String, Result<()>);
 
-/// All of them.
 pub(super) fn all(ledger: &Ledger, rows: &Rows) -> Vec<Finding> {
     vec![
         records(ledger),
         stock_adds_up(ledger, rows),
-        stock_is_told(ledger, rows),
+        stock_is_published(ledger, rows),
         orders_are_terminal(ledger, rows),
         sagas_match(ledger, rows),
         created_once(ledger, rows),
@@ -29,7 +27,7 @@ pub(super) fn all(ledger: &Ledger, rows: &Rows) -> Vec<Finding> {
         notified_once(ledger, rows),
         notifications_kept(ledger, rows),
         nothing_without_order(ledger, rows),
-        deductions_told(ledger),
+        deductions_published(ledger),
         views_of_orders(ledger, rows),
         views_of_stocks(ledger, rows),
     ]
@@ -66,11 +64,12 @@ fn stock_adds_up(ledger: &Ledger, rows: &Rows) -> Finding {
     (name, none_of(offenders))
 }
 
-fn stock_is_told(ledger: &Ledger, rows: &Rows) -> Finding {
-    let told = |product: &i64| ledger.stocks.get(product).map(|stock| stock.quantity);
-    let offenders = own_products(ledger, rows)
-        .filter(|(product, current)| told(product) != Some(*current))
-        .map(|(product, current)| format!("product {product}: {current}, told {:?}", told(&product)));
+fn stock_is_published(ledger: &Ledger, rows: &Rows) -> Finding {
+    let published = |product: &i64| ledger.stocks.get(product).map(|stock| stock.quantity);
+    let offenders =
+        own_products(ledger, rows).filter(|(product, current)| published(product) != Some(*current)).map(
+            |(product, current)| format!("product {product}: {current}, published {:?}", published(&product)),
+        );
     ("the last stock record of each product is its quantity".to_owned(), none_of(offenders))
 }
 
@@ -162,12 +161,12 @@ fn nothing_without_order(ledger: &Ledger, rows: &Rows) -> Finding {
     let notified = rows.notifications.keys().filter(known).map(|id| format!("notification has {id}"));
     let sagas = rows.sagas.keys().filter(known).map(|id| format!("a saga of {id}"));
     (
-        "nothing speaks of an order that does not exist".to_owned(),
+        "nothing names an order that does not exist".to_owned(),
         none_of(in_topics.chain(in_views).chain(notified).chain(sagas)),
     )
 }
 
-fn deductions_told(ledger: &Ledger) -> Finding {
+fn deductions_published(ledger: &Ledger) -> Finding {
     let deducted: u64 = ledger.orders.values().map(|flow| u64::from(flow.deducted)).sum();
     let updates = ledger.deduction_updates;
     let outcome =

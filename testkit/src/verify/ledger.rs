@@ -1,4 +1,4 @@
-//! What the six topics say, added up record by record. Pure: no Kafka here.
+//! The contents of the six topics, added up record by record. Pure: no Kafka here.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -42,7 +42,7 @@ pub struct Stock {
     pub quantity: i64,
 }
 
-/// Everything that the topics hold.
+/// The totals of all topics.
 #[derive(Debug, Default)]
 pub struct Ledger {
     /// By order.
@@ -57,9 +57,9 @@ pub struct Ledger {
     pub distinct: u64,
     /// Records without the source of a saga-host.
     pub foreign: u64,
-    /// Orders that foreign records speak of.
+    /// Orders that foreign records name.
     pub foreign_orders: HashSet<Uuid>,
-    /// Products that foreign records speak of.
+    /// Products that foreign records name.
     pub foreign_products: HashSet<i64>,
     /// Records that break the contract by themselves, the first twenty.
     pub troubles: Vec<String>,
@@ -68,8 +68,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Adds one record. Of one topic and partition they come in order; inventory-deducted comes before
-    /// stock-updated.
+    /// Adds one record. The caller passes the records of a partition in order, and all of inventory-deducted
+    /// before those of stock-updated.
     pub fn add(&mut self, record: &Record) {
         if !record.header("ce_source").is_some_and(|source| source.starts_with(OURS)) {
             self.add_foreign(record);
@@ -114,7 +114,7 @@ impl Ledger {
                 Some(("OrderCancelled", order)) => self.flow(record, order)?.cancelled += 1,
                 _ => return Err("is no notification"),
             },
-            _ => return Err("stands in an unknown topic"),
+            _ => return Err("is in an unknown topic"),
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! All invariants of the wire contract at a quiet moment, counted from outside: the topics read from their
-//! first record by a consumer of our own, the databases by SQL.
+//! All invariants of the wire contract while the system is quiet, checked from outside: the topics are read
+//! from their first record by a consumer of our own, the databases by SQL.
 
 mod invariant;
 mod ledger;
@@ -20,7 +20,7 @@ use crate::topic::{blocking, reader};
 pub use ledger::Ledger;
 pub use rows::{Order, Rows};
 
-/// Deductions before the stock that they changed: the ledger tells by them what a user has set.
+/// Deductions come before the stock that they changed: so the ledger knows which changes are by users.
 const READING_ORDER: [&str; 6] =
     [ORDER_CREATED, DEDUCTED, REJECTED, STOCK_CREATED, STOCK_UPDATED, NOTIFICATIONS];
 
@@ -29,52 +29,53 @@ const READING_ORDER: [&str; 6] =
 pub struct Options {
     #[command(flatten)]
     target: TargetOptions,
-    /// Seconds to wait for a quiet moment
+    /// Seconds to wait until the system is quiet
     #[arg(long, default_value_t = 60)]
     wait_s: u64,
-    /// Held deliveries are no break
+    /// Accept parked deliveries
     #[arg(long)]
-    allow_held: bool,
+    allow_parked: bool,
 }
 
 /// Runs `saga-testkit verify`.
 ///
 /// # Errors
-/// An invariant is broken, or something cannot be asked.
+/// An invariant is broken, or Kafka or Postgres does not answer.
 pub async fn run(options: Options) -> Result<()> {
     let mut report = Report::default();
     let target = options.target.target()?;
-    let scope = Scope { allow_held: options.allow_held, ..Scope::all(Duration::from_secs(options.wait_s)) };
+    let scope =
+        Scope { allow_parked: options.allow_parked, ..Scope::all(Duration::from_secs(options.wait_s)) };
     check(&target, &scope, &mut report).await?;
     report.finish()
 }
 
-/// What is looked at, and when.
+/// Which orders are checked, and how strictly.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope {
-    /// Until the quiet moment must be there.
+    /// The limit for the system to become quiet.
     pub quiet_within: Duration,
-    /// Held deliveries are no break.
-    pub allow_held: bool,
-    /// Orders with a lower id are left out: none of the topics speaks of them.
+    /// Parked deliveries break no invariant.
+    pub allow_parked: bool,
+    /// Orders with a lower id are left out: no topic names them.
     pub orders_from: Uuid,
 }
 
 impl Scope {
-    /// Everything.
+    /// All orders; parked deliveries are not accepted.
     #[must_use]
     pub fn all(quiet_within: Duration) -> Self {
-        Self { quiet_within, allow_held: false, orders_from: Uuid::nil() }
+        Self { quiet_within, allow_parked: false, orders_from: Uuid::nil() }
     }
 }
 
-/// Waits for a quiet moment and checks every invariant there. Gives what was read, for further checks.
+/// Waits until the system is quiet and checks every invariant. Gives what was read, for further checks.
 ///
 /// # Errors
-/// Kafka or Postgres cannot be asked. A broken invariant is a failed check in `report`.
+/// Kafka or Postgres does not answer. A broken invariant is a failed check in `report`.
 pub async fn check(target: &Target, scope: &Scope, report: &mut Report) -> Result<(Ledger, Rows)> {
     let databases = Databases::new(&target.postgres)?;
-    report.area("invariants at a quiet moment");
+    report.area("invariants of the quiet system");
     let motion = quiet::wait(target, &databases, scope.quiet_within).await?;
     report.note(
         "outboxes are empty, consumer lag is zero, no saga is in flight",
@@ -87,12 +88,12 @@ pub async fn check(target: &Target, scope: &Scope, report: &mut Report) -> Resul
     for (name, outcome) in invariant::all(&ledger, &rows) {
         report.note(name, outcome);
     }
-    report.note(format!("{} deliveries are held", rows.held), held(&rows, scope.allow_held));
+    report.note(format!("{} deliveries are parked", rows.parked), parked(&rows, scope.allow_parked));
     Ok((ledger, rows))
 }
 
-fn held(rows: &Rows, allowed: bool) -> Result<()> {
-    ensure!(allowed || rows.held == 0, "see `saga-host held`");
+fn parked(rows: &Rows, allowed: bool) -> Result<()> {
+    ensure!(allowed || rows.parked == 0, "see `saga-host held`");
     Ok(())
 }
 

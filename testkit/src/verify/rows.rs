@@ -1,4 +1,4 @@
-//! What the five databases say. The statements name the services' own tables, as `migrations/` makes them.
+//! What the five databases hold. The statements name the services' own tables, as `migrations/` makes them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::database::Databases;
 use crate::service::SERVICES;
 
-/// One order, as either side has it.
+/// One order, as command side or query side has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     /// The product.
@@ -21,7 +21,7 @@ pub struct Order {
     pub status: String,
 }
 
-/// Everything that the invariants need.
+/// All rows that the invariants compare.
 #[derive(Debug, Default)]
 pub struct Rows {
     /// `cmd-order`.
@@ -34,10 +34,10 @@ pub struct Rows {
     pub stock_views: BTreeMap<i64, i64>,
     /// `notification`: messages by order.
     pub notifications: HashMap<Uuid, Vec<String>>,
-    /// Ended sagas by order, with their ending; one that is live ends in an empty text.
+    /// Endings of sagas by order; empty for a live saga.
     pub sagas: HashMap<Uuid, Vec<String>>,
-    /// Held deliveries of all databases.
-    pub held: i64,
+    /// Parked deliveries of all databases.
+    pub parked: i64,
 }
 
 const ORDERS: &str =
@@ -50,7 +50,7 @@ const STOCKS: &str = "SELECT product_id::bigint, current_qty::bigint FROM public
 const STOCK_VIEWS: &str = "SELECT product_id::bigint, current_qty::bigint FROM public.stock_view";
 const NOTIFICATIONS: &str =
     "SELECT order_id::text, message::text FROM public.order_notification WHERE order_id >= $1::text::uuid";
-/// A key is the order's id as text: in the order of bytes it is compared as the id is.
+/// The key is the id of the order as text: compared byte by byte it sorts as the id does.
 const SAGAS: &str = r#"SELECT key, '' FROM saga.saga_live WHERE type = 'order' AND key COLLATE "C" >= $1::text::uuid::text
     UNION ALL SELECT key, ending FROM saga.saga_done WHERE type = 'order' AND key COLLATE "C" >= $1::text::uuid::text"#;
 
@@ -81,7 +81,7 @@ impl Rows {
             rows.sagas.entry(order).or_default().push(ending);
         }
         for service in SERVICES {
-            rows.held += databases.count(service.database, "SELECT count(*) FROM saga.held").await?;
+            rows.parked += databases.count(service.database, "SELECT count(*) FROM saga.held").await?;
         }
         Ok(rows)
     }

@@ -29,7 +29,7 @@ pub(crate) fn before_it_is_known() {
     }
 }
 
-/// Misbehaves as it is told; does nothing for a name that it does not know.
+/// Misbehaves as the name says; does nothing for an unknown name.
 pub(crate) fn of(how: &str, cause: u32) -> Result<(), Failure> {
     match how {
         "trap" => trap(),

@@ -1,5 +1,5 @@
-//! Empties a stack: neither databases nor topics nor groups of the order system and of the tests' own plugin
-//! are left.
+//! Empties a stack for the next test: drops the databases, topics and groups of the order system and of the
+//! tests' own plugin.
 
 use anyhow::ensure;
 use rdkafka::{
@@ -26,7 +26,7 @@ pub(super) async fn all(target: &Target) {
     eventually(async || kafka(&target.kafka).await).await;
 }
 
-/// A group goes when its last member has gone, a topic when it is told to.
+/// Kafka deletes a group only when its last member has left.
 async fn kafka(brokers: &str) -> anyhow::Result<()> {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", brokers).create()?;

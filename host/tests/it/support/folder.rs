@@ -61,6 +61,6 @@ pub(crate) fn add_plugin(folder: &Path, name: &str) {
     for kind in ["toml", "wasm"] {
         let file = format!("{name}.{kind}");
         let bytes = fs::read(Path::new(BUILT).join(&file)).unwrap();
-        saga_testkit::demo::component::put(&folder.join(&file), &bytes).unwrap();
+        saga_testkit::plugin_folder::replace(&folder.join(&file), &bytes).unwrap();
     }
 }

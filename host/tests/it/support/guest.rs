@@ -1,13 +1,13 @@
-//! The plugin that misbehaves as it is told (`host/tests/guest`), with a policy of small limits.
+//! The plugin that misbehaves on request (`host/tests/guest`), with a policy of small limits.
 
 use std::path::Path;
 
-use saga_testkit::demo::component::put;
+use saga_testkit::plugin_folder::replace;
 
 pub(crate) const PLUGIN: &str = "misbehaving";
-/// Its records: the value names what it is to do.
+/// Its records: the value names the misbehaviour.
 pub(crate) const TOPIC: &str = "misbehaviour-topic";
-/// Gets one message for each request or record that was handled.
+/// Has one message for each request or record that was handled.
 pub(crate) const DONE: &str = "well-behaved-topic";
 
 pub(crate) const POLICY: &str = r#"
@@ -29,7 +29,7 @@ publish_messages_max = 100
 attempts_max = 1
 "#;
 
-/// What it can be told, and what the host then says of it: whose fault it is, and which limit it ran into.
+/// Each misbehaviour, and what the host reports: whose fault it is, and which limit was exceeded.
 pub(crate) const MISBEHAVIOURS: [(&str, &str); 16] = [
     ("trap", "panicked at host/tests/guest/src/misbehaviour.rs"),
     ("exit", "it called exit("),
@@ -52,15 +52,15 @@ pub(crate) const MISBEHAVIOURS: [(&str, &str); 16] = [
     ("hide-an-error", "answered as if done after a failed statement"),
 ];
 
-/// Puts it into a folder of plugins.
+/// Adds it to a folder of plugins.
 pub(crate) fn add(folder: &Path) {
     std::fs::write(folder.join("misbehaving.toml"), POLICY).unwrap();
     std::fs::write(folder.join("misbehaving.wasm"), component()).unwrap();
 }
 
-/// Puts a version in another mood in its place.
+/// Replaces it by a version in another mood.
 pub(crate) fn turn(folder: &Path, mood: &str) {
-    put(&folder.join("misbehaving.wasm"), &in_mood(mood)).unwrap();
+    replace(&folder.join("misbehaving.wasm"), &in_mood(mood)).unwrap();
 }
 
 /// The component in another mood, of four letters.

@@ -25,7 +25,8 @@ pub(crate) const PLUGINS: [&str; 5] =
 
 const SIGKILL: i32 = 9;
 
-/// A host process of one test. Dropping it stops the process, which must exit with 0 unless the test has failed.
+/// A host process of one test. Dropping it stops the process, which must exit with 0 unless the test has
+/// failed.
 pub(crate) struct Host(Option<HostProcess>);
 
 impl Host {

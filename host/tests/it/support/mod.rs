@@ -41,8 +41,8 @@ pub(crate) async fn eventually<T>(look: impl AsyncFnMut() -> anyhow::Result<T>) 
     saga_testkit::quiet::eventually(SOON, look).await.unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// Runs the asynchronous clean-up of a drop guard to its end, on a thread of its own: the test's runtime is busy with
-/// the drop. Panics of it count only when the test has not failed already.
+/// Runs the asynchronous clean-up of a drop guard to its end, on a thread of its own: the test's runtime is
+/// busy with the drop. Panics of it count only when the test has not failed already.
 pub(crate) fn clean_up(work: impl Future<Output = ()> + Send + 'static) {
     let cleaned = std::thread::spawn(|| {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);

@@ -13,7 +13,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{clear, folder};
 
-/// How many tests have a stack of their own at a time: each takes half a gigabyte, and a core while it starts.
+/// How many tests have a stack of their own at a time: each takes half a gigabyte, and a core while it
+/// starts.
 static OWN: Semaphore = Semaphore::const_new(2);
 
 /// The stack that tests share; it ends with this process.
@@ -27,8 +28,8 @@ pub(crate) fn shared() -> &'static Target {
     })
 }
 
-/// Starts what lives as long as this process, on a thread that does the same: children end with the thread that
-/// started them.
+/// Starts what lives as long as this process, on a thread that does the same: children end with the thread
+/// that started them.
 pub(crate) fn for_good<T: Send + 'static, K, F: Future<Output = (T, K)>>(
     start: impl FnOnce() -> F + Send + 'static,
 ) -> T {
@@ -44,8 +45,9 @@ pub(crate) fn for_good<T: Send + 'static, K, F: Future<Output = (T, K)>>(
     ready.recv().expect("what all share could not be started; see the panic above")
 }
 
-/// A stack that one test has at a time, as empty as a new one, with addresses for one host. Dropping it lets another
-/// test have it, unless this test has failed: declare it before the hosts, so that they have ended by then.
+/// A stack that one test has at a time, as empty as a new one, with addresses for one host. Dropping it lets
+/// another test have it, unless this test has failed: declare it before the hosts, so that they have ended by
+/// then.
 pub(crate) struct Own {
     running: Option<Running>,
     pub(crate) target: Target,

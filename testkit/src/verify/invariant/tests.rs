@@ -22,7 +22,7 @@ fn rows() -> Rows {
         stock_views: [(7, 50)].into(),
         notifications: [(id, vec![format!("OrderConfirmed:{ORDER}")])].into(),
         sagas: [(id, vec!["completed".to_owned()])].into(),
-        held: 0,
+        parked: 0,
     }
 }
 
@@ -75,5 +75,5 @@ fn figures_of_a_run_that_lost_an_order_are_refused() {
     let mut report = Report::silent();
     all(&confirmed(), &rows).into_iter().for_each(|(name, outcome)| report.note(name, outcome));
     let refusal = format!("{:#}", report.release("", &0, None).unwrap_err());
-    assert!(refusal.contains("nothing speaks of an order that does not exist"), "{refusal}");
+    assert!(refusal.contains("nothing names an order that does not exist"), "{refusal}");
 }

@@ -34,7 +34,7 @@ pub(in crate::verify) fn confirmed() -> Ledger {
 }
 
 #[test]
-fn a_deduction_is_told_from_what_a_user_sets() {
+fn a_deduction_differs_from_a_change_by_a_user() {
     let ledger = confirmed();
     assert_eq!(ledger.troubles, Vec::<String>::new());
     assert_eq!(ledger.stocks[&7], Stock { set: 53, taken: 3, quantity: 50 });

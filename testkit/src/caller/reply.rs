@@ -1,29 +1,12 @@
-//! Single HTTP requests, each on its own connection, with everything about the answer at hand: for checks,
-//! not for load.
-
-use std::time::Duration;
+//! A reply, and what a check demands of it.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::connection::Connection;
-
-/// Longer than the longest `Prefer: wait`.
-const ANSWER_WITHIN: Duration = Duration::from_secs(40);
-
-/// One request being put together.
-#[derive(Debug, Clone)]
-pub struct Request {
-    method: String,
-    path: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-}
-
-/// What came back.
+/// The reply to one request.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// What was asked, for messages.
+    /// Method and path of the request, for messages.
     pub asked: String,
     /// The status code.
     pub status: u16,
@@ -31,79 +14,6 @@ pub struct Reply {
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
-}
-
-impl Request {
-    /// A request without body.
-    pub fn new(method: &str, path: impl Into<String>) -> Self {
-        Self { method: method.to_owned(), path: path.into(), headers: Vec::new(), body: Vec::new() }
-    }
-
-    /// `GET path`
-    pub fn get(path: impl Into<String>) -> Self {
-        Self::new("GET", path)
-    }
-
-    /// `POST path` with this JSON text, whether or not it is JSON.
-    pub fn post(path: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
-        let mut request = Self::new("POST", path).header("Content-Type", "application/json");
-        request.body = body.into();
-        request
-    }
-
-    /// `PUT path` with a component.
-    pub fn put(path: impl Into<String>, body: Vec<u8>) -> Self {
-        let mut request = Self::new("PUT", path).header("Content-Type", "application/wasm");
-        request.body = body;
-        request
-    }
-
-    /// Adds a header.
-    #[must_use]
-    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.headers.push((name.to_owned(), value.into()));
-        self
-    }
-
-    /// Puts another value in the place of the header's present one.
-    #[must_use]
-    pub fn instead(mut self, name: &str, value: &str) -> Self {
-        self.headers.retain(|(present, _)| !present.eq_ignore_ascii_case(name));
-        self.header(name, value)
-    }
-
-    /// The bytes on the wire.
-    #[must_use]
-    pub fn encode(&self, host: &str) -> Vec<u8> {
-        let mut text = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", self.method, self.path);
-        for (name, value) in &self.headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
-        }
-        if !self.body.is_empty() || matches!(self.method.as_str(), "POST" | "PUT" | "PATCH") {
-            text.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
-        }
-        text.push_str("\r\n");
-        let mut bytes = text.into_bytes();
-        bytes.extend_from_slice(&self.body);
-        bytes
-    }
-
-    /// Sends it.
-    ///
-    /// # Errors
-    /// No connection, no HTTP answer, or none within 40 s.
-    pub async fn send(&self, address: &str) -> Result<Reply> {
-        let asked = format!("{} {}", self.method, self.path);
-        let exchange = async {
-            let mut connection = Connection::open(address).await?;
-            connection.exchange(&self.encode(address), self.method == "HEAD").await
-        };
-        let answer = tokio::time::timeout(ANSWER_WITHIN, exchange)
-            .await
-            .with_context(|| format!("{asked}: no answer in {} s", ANSWER_WITHIN.as_secs()))?
-            .with_context(|| format!("{asked} at {address}"))?;
-        Ok(Reply { asked, status: answer.status, headers: headers(&answer.head), body: answer.body })
-    }
 }
 
 impl Reply {
@@ -154,7 +64,7 @@ impl Reply {
     /// Demands a status.
     ///
     /// # Errors
-    /// It is another.
+    /// The status is another.
     pub fn expect(self, status: u16) -> Result<Self> {
         ensure!(
             self.status == status,
@@ -210,7 +120,7 @@ impl Reply {
     }
 }
 
-fn headers(head: &[u8]) -> Vec<(String, String)> {
+pub(super) fn headers(head: &[u8]) -> Vec<(String, String)> {
     let text = String::from_utf8_lossy(head);
     text.lines()
         .skip(1)
@@ -221,17 +131,7 @@ fn headers(head: &[u8]) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Reply, Request, headers};
-
-    #[test]
-    fn a_request_says_its_length() {
-        let bytes = Request::post("/orders", "{}").instead("content-type", "text/plain").encode("h:1");
-        let text = String::from_utf8(bytes).unwrap();
-        assert_eq!(
-            text,
-            "POST /orders HTTP/1.1\r\nHost: h:1\r\ncontent-type: text/plain\r\nContent-Length: 2\r\n\r\n{}"
-        );
-    }
+    use super::{Reply, headers};
 
     #[test]
     fn a_problem_names_its_field() {

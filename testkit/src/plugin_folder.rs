@@ -1,4 +1,5 @@
-//! Plugin folders for trying things: copies, so that the build's own files stay as they are.
+//! Folders of plugins that a test or the demo may change: copies, so that the files of the build stay as they
+//! are.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,13 +7,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 
-/// The plugin that the demo swaps.
-pub(super) const CHANGED: &str = "order-orchestrator";
 const SECTION: &str = "saga-demo";
 
-/// Copies components and policies. What an earlier run has swapped differs again from all that was there
-/// before.
-pub(super) fn copy(from: &Path, to: &Path) -> Result<PathBuf> {
+/// Copies components and policies from one folder to another. The component of `swapped`, when the target
+/// folder has one already, is copied with a new digest, so that it differs from each that an earlier run
+/// deployed.
+///
+/// # Errors
+/// The source holds no component, or the target cannot be written to.
+pub fn copy(from: &Path, to: &Path, swapped: &str) -> Result<PathBuf> {
     fs::create_dir_all(to).with_context(|| to.display().to_string())?;
     let entries = fs::read_dir(from).with_context(|| {
         format!("no plugins in {}; build them, or name their folder by --plugins", from.display())
@@ -25,10 +28,10 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<PathBuf> {
         let target = to.join(name);
         let mut bytes = fs::read(&path).with_context(|| path.display().to_string())?;
         components += usize::from(kind == Some("wasm"));
-        if name == format!("{CHANGED}.wasm").as_str() && target.exists() {
+        if name == format!("{swapped}.wasm").as_str() && target.exists() {
             bytes = changed(bytes, clock()?);
         }
-        put(&target, &bytes)?;
+        replace(&target, &bytes)?;
     }
     ensure!(
         components > 0,
@@ -38,21 +41,21 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<PathBuf> {
     Ok(to.to_owned())
 }
 
-/// Puts a component in place that behaves the same and has another digest.
+/// Replaces the component of a plugin by one that behaves the same and has another digest.
 ///
 /// # Errors
-/// The plugin is not there, or the folder cannot be written to.
+/// The folder has no such plugin, or cannot be written to.
 pub fn change(folder: &Path, plugin: &str) -> Result<()> {
     let path = folder.join(format!("{plugin}.wasm"));
     let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
-    put(&path, &changed(bytes, clock()?))
+    replace(&path, &changed(bytes, clock()?))
 }
 
-/// Writes a file of which nobody ever sees half.
+/// Replaces a file atomically.
 ///
 /// # Errors
 /// The folder cannot be written to.
-pub fn put(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.tmp"));
     fs::write(&temporary, bytes).with_context(|| temporary.display().to_string())?;
@@ -84,19 +87,19 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_swapped_before_differs_from_the_build() {
+    fn only_the_swapped_component_differs_from_the_build() {
         let folder = tempfile::tempdir().unwrap();
         let (from, to) = (folder.path().join("dist"), folder.path().join("demo/plugins"));
         std::fs::create_dir(&from).unwrap();
         for name in ["order-orchestrator.wasm", "order-query.wasm", "order-query.toml", "notes.txt"] {
             std::fs::write(from.join(name), name).unwrap();
         }
-        copy(&from, &to).unwrap();
+        copy(&from, &to, "order-orchestrator").unwrap();
         assert_eq!(
             std::fs::read_to_string(to.join("order-orchestrator.wasm")).unwrap(),
             "order-orchestrator.wasm"
         );
-        copy(&from, &to).unwrap();
+        copy(&from, &to, "order-orchestrator").unwrap();
         assert_ne!(std::fs::read(to.join("order-orchestrator.wasm")).unwrap(), b"order-orchestrator.wasm");
         assert_eq!(std::fs::read_to_string(to.join("order-query.wasm")).unwrap(), "order-query.wasm");
         assert!(!to.join("notes.txt").exists());
