@@ -3,22 +3,21 @@
 //!
 //! ```text
 //!  load, compare ──┐                      ┌─ caller, connection   HTTP
-//!  growth, crash,  ┼─▶ target (addresses) ┼─ topic                Kafka
-//!  storm, verify,  │                      ├─ database             SQL
-//!  contract, demo ─┘                      └─ machine, process     /proc
+//!  growth, chaos,  ┼─▶ target (addresses) ┼─ topic                Kafka
+//!  verify, demo,   │                      ├─ database             SQL
+//!  contract, idle ─┘                      └─ machine, process     /proc
 //! ```
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
 pub mod backlog;
-pub mod budget;
 pub mod caller;
+pub mod chaos;
 pub mod chart;
 pub mod compare;
 pub mod connection;
 pub mod contract;
 pub mod costs;
-pub mod crash;
 pub mod database;
 pub mod demo;
 pub mod growth;
@@ -33,9 +32,6 @@ pub mod quiet;
 pub mod report;
 pub mod sample;
 pub mod service;
-pub mod storm;
-pub mod swap_crash;
-mod swapped;
 pub mod target;
 pub mod topic;
 pub mod verify;
