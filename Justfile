@@ -74,19 +74,14 @@ bench-compare *ARGS: build-plugins build-release
 bench-growth *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench growth {{ ARGS }}
 
-# Measure what WebAssembly costs: the plugins as native code (A) and as components (B) in turns; options as in `saga-bench compare --help`
-bench-native *ARGS="--clients 256 --pairs 5": build-plugins build-native
-    {{ target }}/release/saga-bench compare --a-binary {{ target }}/release/saga-host-native \
-        --b-binary {{ target }}/release/saga-host {{ ARGS }}
-
 # Two hosts (B) against one (A) on one Kafka and Postgres and the same cores: what it costs that they share the work
 bench-hosts *ARGS="--clients 256 --pairs 5": build-plugins build-release
     {{ target }}/release/saga-bench compare --a-binary {{ target }}/release/saga-host \
         --b-binary {{ target }}/release/saga-host --b-hosts 2 {{ ARGS }}
 
-# Where the CPU time of a saga goes under load, and the time of a lone saga, stop by stop; needs `perf`
-budget *ARGS: build-plugins build-release
-    {{ target }}/release/saga-bench budget {{ ARGS }}
+# Flame graphs of host, Kafka and Postgres under load, in `target/profile`; needs `perf`; options as in `saga-bench load --help`
+profile *ARGS: build-plugins build-release
+    bench/profile.sh {{ target }} {{ ARGS }}
 
 # Memory of a host that works off a backlog, and of one ten times as large: `--orders 100000`
 backlog *ARGS: build-plugins build-release
@@ -96,17 +91,9 @@ backlog *ARGS: build-plugins build-release
 idle *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench idle {{ ARGS }}
 
-# Kill a host again and again while orders flow, then count; options as in `saga-bench crash --help`
-crash *ARGS: build-plugins build-release
-    {{ target }}/release/saga-bench crash {{ ARGS }}
-
-# Swap two plugins 1,000 times while 64 clients place orders, then count; options as in `saga-bench swap-storm --help`
-swap-storm *ARGS: build-plugins build-release
-    {{ target }}/release/saga-bench swap-storm {{ ARGS }}
-
-# Swap plugins on one of two hosts, kill either in the middle of a swap, 50 times, then count; options as in `saga-bench swap-crash --help`
-swap-crash *ARGS: build-plugins build-release
-    {{ target }}/release/saga-bench swap-crash {{ ARGS }}
+# Kill, stop and swap hosts, Postgres and Kafka by a seed while orders flow, then count; options as in `saga-bench chaos --help`
+chaos *ARGS: build-plugins build-release
+    {{ target }}/release/saga-bench chaos {{ ARGS }}
 
 # Check a running host (`just up`) against the wire contract, from outside
 contract *ARGS: build-release
@@ -133,8 +120,3 @@ build-guest:
 [private]
 build-release:
     cargo build --release -p saga-host -p saga-bench
-
-# All three at once: the hosts that are compared have their dependencies built alike
-[private]
-build-native:
-    cargo build --release -p saga-host -p saga-bench -p saga-host-native
