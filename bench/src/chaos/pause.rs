@@ -17,14 +17,14 @@ pub(super) async fn longest<T>(orders: &Orders, work: impl Future<Output = T>) -
     let done = loop {
         tokio::select! {
             done = &mut work => break done,
-            () = tokio::time::sleep(POLL) => pause.observe(orders.accepted()),
+            () = tokio::time::sleep(POLL) => pause.observe(orders),
         }
     };
     let (ended, accepted) = (Instant::now(), orders.accepted());
     while orders.accepted() == accepted && !orders.over() && ended.elapsed() < FOLLOWED {
         tokio::time::sleep(POLL).await;
     }
-    pause.observe(orders.accepted());
+    pause.observe(orders);
     (done, pause.longest)
 }
 
@@ -39,8 +39,11 @@ impl Pause {
         Self { accepted, since: Instant::now(), longest: Duration::ZERO }
     }
 
-    fn observe(&mut self, accepted: usize) {
-        let now = Instant::now();
+    fn observe(&mut self, orders: &Orders) {
+        let (now, accepted) = (Instant::now(), orders.accepted());
+        if orders.over() && accepted == self.accepted {
+            return;
+        }
         self.longest = self.longest.max(now.duration_since(self.since));
         if accepted != self.accepted {
             (self.accepted, self.since) = (accepted, now);

@@ -25,6 +25,8 @@ use crate::target::Target;
 struct Happened {
     calm: Option<Calm>,
     faults: Vec<Injected>,
+    /// Faults of the schedule that came too late, or after one that did not heal.
+    skipped: usize,
 }
 
 pub(super) async fn run(options: &Options, stack: &Target) -> Result<()> {
@@ -78,6 +80,7 @@ pub(super) async fn run(options: &Options, stack: &Target) -> Result<()> {
         command: options.command(seed),
         calm: happened.calm,
         faults: happened.faults,
+        skipped: happened.skipped,
         failed_attempts: orders.failed_attempts(),
         counts,
     };
@@ -98,8 +101,14 @@ async fn drive(
         happened.calm = Some(calm::swap(system, orders, limit, report).await?);
     }
     output::line("\nfaults");
-    for planned in schedule::draw(seed, &options.faults, system.hosts(), options.seconds) {
+    let schedule = schedule::draw(seed, &options.faults, system.hosts(), options.seconds);
+    happened.skipped = schedule.len();
+    for planned in schedule {
         tokio::time::sleep_until((orders.started() + planned.at).into()).await;
+        if orders.over() {
+            output::line(&format!("{} faults skipped: all orders were accepted before", happened.skipped));
+            break;
+        }
         let at = orders.started().elapsed();
         let timed = async {
             let start = Instant::now();
@@ -111,6 +120,7 @@ async fn drive(
         let injected = Injected::new(planned.fault, done, at, healed, pause);
         output::line(&injected.line());
         happened.faults.push(injected);
+        happened.skipped -= 1;
     }
     Ok(())
 }

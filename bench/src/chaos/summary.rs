@@ -36,6 +36,8 @@ pub(super) struct Summary {
     pub(super) command: String,
     pub(super) calm: Option<Calm>,
     pub(super) faults: Vec<Injected>,
+    /// Faults of the schedule that came too late, or after one that did not heal.
+    pub(super) skipped: usize,
     /// Requests without an answer, and answers of 500 and above.
     pub(super) failed_attempts: usize,
     /// None where the run ended early.
@@ -84,9 +86,10 @@ impl Summary {
         let mut lines: Vec<String> = self.faults.iter().map(Injected::line).collect();
         lines.push(match &self.counts {
             Some(counts) => format!(
-                "{} faults on {} hosts, {} orders accepted ({} attempts failed on the way): \
+                "{} faults ({} skipped) on {} hosts, {} orders accepted ({} attempts failed on the way): \
                  {} lost, {} doubled, {} reordered, {} stuck",
                 self.faults.len(),
+                self.skipped,
                 self.hosts,
                 counts.accepted,
                 self.failed_attempts,
@@ -120,6 +123,7 @@ mod tests {
             command: "saga-bench chaos --seed 7".to_owned(),
             calm: None,
             faults: vec![Injected::new(Fault::Kill, "host 1: SIGKILL".to_owned(), at, healed, pause)],
+            skipped: 1,
             failed_attempts: 3,
             counts: Some(Counts { accepted: 100, ..Counts::default() }),
         }
@@ -130,7 +134,7 @@ mod tests {
         assert_eq!(
             summary().text(),
             "  12.3 s  kill       healed  2.0 s, pause   450 ms  host 1: SIGKILL\n\
-             1 faults on 2 hosts, 100 orders accepted (3 attempts failed on the way): \
+             1 faults (1 skipped) on 2 hosts, 100 orders accepted (3 attempts failed on the way): \
              0 lost, 0 doubled, 0 reordered, 0 stuck\n\
              to repeat it: saga-bench chaos --seed 7"
         );
