@@ -3,6 +3,8 @@
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
 target := env("CARGO_TARGET_DIR", "target")
+# Always built together: another selection would build their dependencies with other features.
+products := "-p saga-host -p saga-testkit -p saga-bench"
 
 # List the tasks
 [private]
@@ -10,7 +12,7 @@ default:
     @just --list --unsorted
 
 # Show everything: stack, host and plugins up, sagas end to end, a live swap; then it stays up (`--exit` ends it)
-demo *ARGS: build-plugins build-testkit
+demo *ARGS: build-plugins build-release
     {{ target }}/release/saga-testkit demo {{ ARGS }}
 
 # Run the development stack, a host and all plugins, until Ctrl-C; options as in `saga-host dev --help`
@@ -60,7 +62,7 @@ test *ARGS: build-plugins build-guest
 
 # Count the instructions of the pure parts by Valgrind, against `host/tests/costs.toml`; the other costs in there are among the tests
 costs *ARGS:
-    cargo test --release -p saga-host --test pure {{ ARGS }}
+    cargo test --release {{ products }} --test pure {{ ARGS }}
 
 # Measure sagas per second, latency and costs, by `--clients 1,64` or at `--rates 500,1000`; see `saga-bench load --help`
 bench *ARGS: build-plugins build-release
@@ -74,19 +76,14 @@ bench-compare *ARGS: build-plugins build-release
 bench-growth *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench growth {{ ARGS }}
 
-# Measure what WebAssembly costs: the plugins as native code (A) and as components (B) in turns; options as in `saga-bench compare --help`
-bench-native *ARGS="--clients 256 --pairs 5": build-plugins build-native
-    {{ target }}/release/saga-bench compare --a-binary {{ target }}/release/saga-host-native \
-        --b-binary {{ target }}/release/saga-host {{ ARGS }}
-
 # Two hosts (B) against one (A) on one Kafka and Postgres and the same cores: what it costs that they share the work
 bench-hosts *ARGS="--clients 256 --pairs 5": build-plugins build-release
     {{ target }}/release/saga-bench compare --a-binary {{ target }}/release/saga-host \
         --b-binary {{ target }}/release/saga-host --b-hosts 2 {{ ARGS }}
 
-# Where the CPU time of a saga goes under load, and the time of a lone saga, stop by stop; needs `perf`
-budget *ARGS: build-plugins build-release
-    {{ target }}/release/saga-bench budget {{ ARGS }}
+# Flame graphs of host, Kafka and Postgres under load, in `target/profile`; needs `perf`; options as in `saga-bench load --help`
+profile *ARGS: build-plugins build-release
+    bench/profile.sh {{ target }} {{ ARGS }}
 
 # Memory of a host that works off a backlog, and of one ten times as large: `--orders 100000`
 backlog *ARGS: build-plugins build-release
@@ -96,20 +93,12 @@ backlog *ARGS: build-plugins build-release
 idle *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench idle {{ ARGS }}
 
-# Kill a host again and again while orders flow, then count; options as in `saga-bench crash --help`
-crash *ARGS: build-plugins build-release
-    {{ target }}/release/saga-bench crash {{ ARGS }}
-
-# Swap two plugins 1,000 times while 64 clients place orders, then count; options as in `saga-bench swap-storm --help`
-swap-storm *ARGS: build-plugins build-release
-    {{ target }}/release/saga-bench swap-storm {{ ARGS }}
-
-# Swap plugins on one of two hosts, kill either in the middle of a swap, 50 times, then count; options as in `saga-bench swap-crash --help`
-swap-crash *ARGS: build-plugins build-release
-    {{ target }}/release/saga-bench swap-crash {{ ARGS }}
+# Kill, stop and swap hosts, Postgres and Kafka by a seed while orders flow, then count; options as in `saga-bench chaos --help`
+chaos *ARGS: build-plugins build-release
+    {{ target }}/release/saga-bench chaos {{ ARGS }}
 
 # Check a running host (`just up`) against the wire contract, from outside
-contract *ARGS: build-testkit
+contract *ARGS: build-release
     {{ target }}/release/saga-testkit contract {{ ARGS }}
 
 # Check formatting and lints; no warning passes
@@ -131,14 +120,5 @@ build-guest:
     cargo build --profile plugin --target wasm32-wasip2 -p misbehaving
 
 [private]
-build-testkit:
-    cargo build --release -p saga-host -p saga-testkit
-
-[private]
 build-release:
-    cargo build --release -p saga-host -p saga-bench
-
-# All three at once: the hosts that are compared have their dependencies built alike
-[private]
-build-native:
-    cargo build --release -p saga-host -p saga-bench -p saga-host-native
+    cargo build --release {{ products }}

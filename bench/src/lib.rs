@@ -2,23 +2,19 @@
 //! with the host, so a mistake of the host is not repeated here.
 //!
 //! ```text
-//!  load, compare, growth, backlog, ──▶ saga_testkit: target, caller, connection, topic, database, verify
-//!  idle, budget, crash, storm      ──▶ machine, latency
+//!  load, compare, growth, ──▶ saga_testkit: target, caller, connection, topic, database, verify
+//!  backlog, idle, chaos   ──▶ machine, latency
 //! ```
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
 pub mod backlog;
-pub mod budget;
+pub mod chaos;
 pub mod chart;
 pub mod compare;
-pub mod crash;
 pub mod growth;
 pub mod idle;
 pub mod latency;
 pub mod load;
 pub mod machine;
 pub mod sample;
-pub mod storm;
-pub mod swap_crash;
-mod swapped;

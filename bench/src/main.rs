@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use saga_bench::{backlog, budget, compare, crash, growth, idle, load, storm, swap_crash};
+use saga_bench::{backlog, chaos, compare, growth, idle, load};
 use saga_testkit::output;
 
-/// Load and crash runs against a saga-host, with the invariants checked from outside
+/// Load and chaos runs against a saga-host, with the invariants checked from outside
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -19,7 +19,7 @@ struct Cli {
 enum Command {
     /// Measure how many sagas a host ends, and what each costs
     ///
-    /// All invariants of the contract are checked afterwards; figures of a run that broke one are not told.
+    /// All invariants of the contract are checked afterwards; figures of a run that broke one are not shown.
     #[command(
         after_help = "Examples: saga-bench load --clients 1,64 --measure-s 10 --json load.json\n          \
                             saga-bench load --rates 500,1000,2000"
@@ -47,30 +47,21 @@ enum Command {
     /// than in later steps, more so the shorter the warm-up; look at Kafka's CPU.
     #[command(after_help = "Example: saga-bench growth --sagas 1000000 --steps 5 --svg growth.svg")]
     Growth(growth::Options),
-    /// Measure where the CPU time of a saga goes under load, and where the time of a lone saga goes
-    ///
-    /// CPU is a profile of the whole machine by `perf`, its samples sorted by the stop that each function,
-    /// thread or process belongs to; the sum is compared with what `/proc` says of the same seconds. The
-    /// latency is the host's own account in `/metrics`, compared with what the client saw. Taking the profile
-    /// slows the load by a few percent.
-    #[command(after_help = "Example: saga-bench budget --clients 256 --json budget.json")]
-    Budget(budget::Options),
     /// Measure the memory of a host that works off a backlog, and of one ten times as large
     #[command(after_help = "Example: saga-bench backlog --orders 100000")]
     Backlog(backlog::Options),
     /// Measure a host with nothing to do: until it is ready, and then its CPU and memory
     #[command(after_help = "Example: saga-bench idle --measure-s 20")]
     Idle(idle::Options),
-    /// Kill a host again and again while orders flow, then check all invariants
-    #[command(after_help = "Example: saga-bench crash --orders 2000 --kills 3 --seed 7")]
-    Crash(crash::Options),
-    /// Swap two plugins again and again while orders flow, then check all invariants and what swaps may cost
-    #[command(after_help = "Example: saga-bench swap-storm --swaps 100 --json storm.json")]
-    SwapStorm(storm::Options),
-    /// Swap plugins on one of two hosts while orders flow, kill either in the middle of it, then check all
-    /// invariants
-    #[command(after_help = "Example: saga-bench swap-crash --kills 10 --seed 7")]
-    SwapCrash(swap_crash::Options),
+    /// Inject faults into a running system while orders flow, then check all invariants
+    ///
+    /// Hosts are killed, ended, stopped and continued, plugins swapped, hosts killed in the middle of a swap,
+    /// Postgres crashes and Kafka stops for a while, as a schedule says that is drawn from the seed. The report
+    /// says what was done when, and counts orders that were lost, doubled or stuck, and records that were
+    /// reordered.
+    #[command(after_help = "Examples: saga-bench chaos --seed 7 --seconds 60\n          \
+                            saga-bench chaos --hosts 3 --faults kill,swap-kill --orders 50000 --json chaos.json")]
+    Chaos(chaos::Options),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -91,9 +82,6 @@ async fn run(command: Command) -> Result<()> {
         Command::Compare(options) => compare::run(options).await,
         Command::Backlog(options) => backlog::run(options).await,
         Command::Idle(options) => idle::run(options).await,
-        Command::Budget(options) => budget::run(options).await,
-        Command::Crash(options) => crash::run(options).await,
-        Command::SwapStorm(options) => storm::run(options).await,
-        Command::SwapCrash(options) => swap_crash::run(options).await,
+        Command::Chaos(options) => chaos::run(options).await,
     }
 }

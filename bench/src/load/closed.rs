@@ -18,9 +18,6 @@ pub(super) async fn run(address: String, mut orders: Orders, window: Arc<Window>
         let began = Instant::now();
         let ending = call.place(&address, product).await;
         let measured = window.is(Phase::Measure);
-        if ending.is_end() {
-            window.saga_ended();
-        }
         outcome.ended += u64::from(measured && ending.is_end());
         outcome.note(ending, stocked, measured.then(|| began.elapsed()));
         if ending == Ending::Refused {

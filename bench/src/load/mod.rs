@@ -36,8 +36,7 @@ use summary::Summary;
 
 pub use level::{Level, OpenLoop};
 pub use measure::{Cpu, Memory};
-pub use outcome::Window;
-pub use session::{Seen, Session};
+pub use session::Session;
 pub use shape::{Demand, Shape};
 pub use units::Batches;
 pub use written::PerSaga;

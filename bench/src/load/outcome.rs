@@ -1,6 +1,6 @@
 //! What the clients of a level saw, and where its measurement stands.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use super::order_call::Ending;
@@ -17,9 +17,8 @@ pub(super) enum Phase {
 
 /// What all clients look at.
 #[derive(Debug, Default)]
-pub struct Window {
+pub(super) struct Window {
     phase: AtomicU8,
-    ended: AtomicU64,
 }
 
 impl Window {
@@ -29,16 +28,6 @@ impl Window {
 
     pub(super) fn is(&self, phase: Phase) -> bool {
         self.phase.load(Ordering::Relaxed) == phase as u8
-    }
-
-    pub(super) fn saga_ended(&self) {
-        self.ended.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Sagas whose end a client has seen, from the beginning of the level on.
-    #[must_use]
-    pub fn ended(&self) -> u64 {
-        self.ended.load(Ordering::Relaxed)
     }
 }
 

@@ -38,17 +38,6 @@ pub struct Session<'a> {
     account: Account,
 }
 
-/// What the clients saw while something else was done.
-#[derive(Debug, Clone, Copy)]
-pub struct Seen {
-    /// Sagas that ended.
-    pub ended: u64,
-    /// 201, but the saga had not ended in time.
-    pub unfinished: u64,
-    /// Another status, or no answer.
-    pub errors: u64,
-}
-
 /// What the clients know of the orders that they placed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Account {
@@ -112,27 +101,6 @@ impl<'a> Session<'a> {
         let now = Written::now(&self.databases, &self.target.kafka).await?;
         let per_saga = now.per_saga_since(&written, outcome.sagas_in_all);
         Ok(Level::of(Observed { demand, outcome, before, after, memory, per_saga, batches }))
-    }
-
-    /// Has so many clients place orders while something else is done; gives what came of that, and what they
-    /// saw.
-    ///
-    /// # Errors
-    /// `work` failed, or a client ended early.
-    pub async fn beside<T>(
-        &mut self,
-        clients: usize,
-        work: impl AsyncFnOnce(&Window) -> Result<T>,
-    ) -> Result<(T, Seen)> {
-        let window = Arc::new(Window::default());
-        window.enter(Phase::Measure);
-        let running = self.start(Demand::Clients(clients), &window, Instant::now())?;
-        let done = work(&window).await;
-        window.enter(Phase::Stop);
-        let outcome = joined(running).await?;
-        self.account.add(&outcome);
-        let Outcome { ended, unfinished, errors, .. } = outcome;
-        Ok((done?, Seen { ended, unfinished, errors }))
     }
 
     fn start(&self, demand: Demand, window: &Arc<Window>, began: Instant) -> Result<JoinSet<Outcome>> {

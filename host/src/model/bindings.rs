@@ -2,8 +2,7 @@
 //! exports are async, and what the host hands to a plugin is borrowed, so that a batch is lowered
 //! into the guest's memory without being copied on the way.
 //!
-//! Types that cross in both directions come twice: `..Param` borrowed, `..Result` owned. Being serialized,
-//! all of them can be measured.
+//! Types that cross in both directions come twice: `..Param` borrowed, `..Result` owned.
 
 #![allow(missing_docs, reason = "generated; the documentation is in wit/")]
 
@@ -13,5 +12,4 @@ wasmtime::component::bindgen!({
     imports: { default: async | trappable },
     exports: { default: async },
     ownership: Borrowing { duplicate_if_necessary: true },
-    additional_derives: [serde::Serialize],
 });

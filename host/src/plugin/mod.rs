@@ -13,7 +13,6 @@ pub mod engine;
 mod instance;
 mod lift;
 pub(crate) mod lower;
-pub mod native;
 mod ticker;
 pub mod version;
 

@@ -14,7 +14,6 @@ use super::{
     instance::{Call, Exports, is_shortage},
     lift,
     lower::{self, Headers, RequestParts, SagaPlaces},
-    native::{self, NativePlugin},
 };
 use crate::{
     capability::{
@@ -55,8 +54,6 @@ pub struct Version {
     pub policy: Arc<Policy>,
     engine: Engine,
     component: Component,
-    /// Runs instead of the component, where what WebAssembly costs is measured.
-    native: Option<&'static dyn NativePlugin>,
     grant: Arc<Grant>,
 }
 
@@ -96,8 +93,8 @@ impl Version {
             limits: policy.limits.clone(),
             config: policy.config.clone(),
         });
-        let (plugin, native) = (file_stem.to_owned(), native::find(file_stem));
-        Ok(Self { plugin, digest, manifest, policy, engine: engine.clone(), component, native, grant })
+        let plugin = file_stem.to_owned();
+        Ok(Self { plugin, digest, manifest, policy, engine: engine.clone(), component, grant })
     }
 
     /// What a component asks for, before there is a policy for it.
@@ -167,10 +164,7 @@ impl Version {
         let headers = Headers::of(batch.iter().map(|delivery| &delivery.headers));
         let deliveries = lower::deliveries(batch, &headers, &SagaPlaces::of(sagas));
         let live = lower::sagas(sagas);
-        let (guest, returned) = match self.native {
-            None => self.component.deliveries(&self.engine, guest, &deliveries, &live).await,
-            Some(plugin) => native::call(guest, |guest| plugin.deliveries(guest, &deliveries, &live)),
-        };
+        let (guest, returned) = self.component.deliveries(&self.engine, guest, &deliveries, &live).await;
         finish(guest, returned, |guest, returned| {
             let outcomes = lift::answers(guest, returned)?.into_iter().map(lower::outcome).collect();
             lift::outcomes(outcomes, &guest.effects, sagas)
@@ -180,10 +174,7 @@ impl Version {
     async fn call_requests(&self, guest: Guest, batch: &[&Request]) -> Called<Vec<Response>> {
         let parts: Vec<_> = batch.iter().copied().map(RequestParts::of).collect();
         let requests = lower::requests(batch, &parts);
-        let (guest, returned) = match self.native {
-            None => self.component.requests(&self.engine, guest, &requests).await,
-            Some(plugin) => native::call(guest, |guest| plugin.requests(guest, &requests)),
-        };
+        let (guest, returned) = self.component.requests(&self.engine, guest, &requests).await;
         finish(guest, returned, |guest, returned| {
             let responses = lift::answers(guest, returned)?.into_iter().map(lower::response).collect();
             lift::responses(responses, &guest.effects)

@@ -1,5 +1,5 @@
-//! A plugin of which two versions are swapped: the one that was built, and the same under another version
-//! number, which the host shows beside what each has handled.
+//! A plugin with two equivalent versions: the component that was built, and the same with another version
+//! number inside, hence with another digest.
 
 use std::path::Path;
 
@@ -8,13 +8,13 @@ use anyhow::{Context, Result, ensure};
 use saga_testkit::caller::Request;
 use saga_testkit::target::Target;
 
-/// Those that are swapped.
-pub(crate) const PLUGINS: [&str; 2] = ["order-orchestrator", "inventory-command"];
-/// As Cargo.toml has it, and what the other version is called instead.
-pub(crate) const NUMBERS: [&str; 2] = [env!("CARGO_PKG_VERSION"), "9.9.9"];
+/// The plugins that are swapped.
+pub(super) const PLUGINS: [&str; 2] = ["order-orchestrator", "inventory-command"];
+/// The version number of Cargo.toml, and the one that replaces it in the other version.
+pub(super) const NUMBERS: [&str; 2] = [env!("CARGO_PKG_VERSION"), "9.9.9"];
 
-/// Two versions and which of them is active, as far as this program has heard.
-pub(crate) struct Swapped {
+/// Two versions of a plugin, and which of them is active as far as is known here.
+pub(super) struct TwoVersions {
     name: &'static str,
     versions: [Version; 2],
     active: usize,
@@ -26,28 +26,34 @@ struct Version {
     digest: Option<String>,
 }
 
-impl Swapped {
-    fn read(plugins: &Path, name: &'static str) -> Result<Self> {
-        let versions = both(plugins, name)?.map(|component| Version { component, digest: None });
+impl TwoVersions {
+    /// All of [`PLUGINS`], from the folder of the build.
+    pub(super) fn all(folder: &Path) -> Result<[Self; 2]> {
+        Ok([Self::read(folder, PLUGINS[0])?, Self::read(folder, PLUGINS[1])?])
+    }
+
+    fn read(folder: &Path, name: &'static str) -> Result<Self> {
+        let path = folder.join(format!("{name}.wasm"));
+        let built = std::fs::read(&path).with_context(|| {
+            format!("{}; build the plugins, or name their folder by --plugins", path.display())
+        })?;
+        let other = renumbered(&built, name)
+            .with_context(|| format!("{} does not call itself {name} {}", path.display(), NUMBERS[0]))?;
+        let versions = [built, other].map(|component| Version { component, digest: None });
         Ok(Self { name, versions, active: 0 })
     }
 
-    /// All of [`PLUGINS`], from the folder of the build.
-    pub(crate) fn all(plugins: &Path) -> Result<[Self; 2]> {
-        Ok([Self::read(plugins, PLUGINS[0])?, Self::read(plugins, PLUGINS[1])?])
-    }
-
-    pub(crate) fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The digest of the active version, empty as long as none was activated.
-    pub(crate) fn active(&self) -> &str {
+    /// The digest of the active version, empty until one was activated here.
+    pub(super) fn active(&self) -> &str {
         self.versions[self.active].digest.as_deref().unwrap_or_default()
     }
 
     /// Has a host activate the other version.
-    pub(crate) async fn swap(&mut self, target: &Target) -> Result<()> {
+    pub(super) async fn swap(&mut self, target: &Target) -> Result<()> {
         let next = &mut self.versions[1 - self.active];
         let put = Request::put(format!("/v1/plugins/{}", self.name), next.component.clone());
         let digest = put.send(target.admin()?).await?.expect(200)?.member("digest")?;
@@ -56,8 +62,8 @@ impl Swapped {
         Ok(())
     }
 
-    /// What became of a swap that had no answer.
-    pub(crate) fn is_active(&mut self, digest: &str) -> Result<()> {
+    /// Corrects which version is active, after a swap without an answer.
+    pub(super) fn set_active(&mut self, digest: &str) -> Result<()> {
         let known = self.versions.iter().position(|version| version.digest.as_deref() == Some(digest));
         self.active =
             known.with_context(|| format!("{digest} of {} is neither of the two versions", self.name))?;
@@ -65,23 +71,12 @@ impl Swapped {
     }
 }
 
-/// The component that was built, and the other version.
-fn both(plugins: &Path, plugin: &str) -> Result<[Vec<u8>; 2]> {
-    let path = plugins.join(format!("{plugin}.wasm"));
-    let built = std::fs::read(&path).with_context(|| {
-        format!("{}; build the plugins, or name their folder by --plugins", path.display())
-    })?;
-    let other = renumbered(&built, plugin)
-        .with_context(|| format!("{} does not call itself {plugin} {}", path.display(), NUMBERS[0]))?;
-    Ok([built, other])
-}
-
 /// The component with another number behind its name, of the same length.
 fn renumbered(component: &[u8], plugin: &str) -> Result<Vec<u8>> {
+    ensure!(NUMBERS[0].len() == NUMBERS[1].len(), "a number of another length");
     let from = format!("{plugin}{}", NUMBERS[0]);
     let place = component.windows(from.len()).position(|part| part == from.as_bytes());
     let number = place.context("no such text")? + plugin.len();
-    ensure!(NUMBERS[0].len() == NUMBERS[1].len(), "a number of another length");
     let mut other = component.to_vec();
     other.splice(number..number + NUMBERS[0].len(), NUMBERS[1].bytes());
     Ok(other)

@@ -1,16 +1,17 @@
-//! What only the clients know: which orders they hold a 201 for, and what stock there was.
+//! What only the clients know: which orders were accepted, and how much stock there was at first.
 
 use std::collections::HashMap;
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use super::clients::{Placed, request};
+use super::orders::{Placed, request};
 use saga_testkit::verify::Rows;
 
+/// About so many of the accepted orders are placed once more.
 const REPEATED: usize = 50;
 
-/// The clients' own comparisons with the databases.
+/// Compares what the clients know with the databases.
 pub(super) fn all(placed: &[Placed], rows: &Rows, products: &[i64], stock: i64) -> Vec<(String, Result<()>)> {
     vec![
         (
@@ -18,7 +19,7 @@ pub(super) fn all(placed: &[Placed], rows: &Rows, products: &[i64], stock: i64) 
             exist(placed, rows),
         ),
         (format!("as many orders as 201 answers: {}", placed.len()), as_many(placed, rows)),
-        ("what an answer said of an order's end is so".to_owned(), told(placed, rows)),
+        ("an order ended as the answer to its request says".to_owned(), answered(placed, rows)),
         stock_lost(rows, products, stock),
         some_of_both(rows),
     ]
@@ -38,12 +39,12 @@ fn as_many(placed: &[Placed], rows: &Rows) -> Result<()> {
     Ok(())
 }
 
-fn told(placed: &[Placed], rows: &Rows) -> Result<()> {
+fn answered(placed: &[Placed], rows: &Rows) -> Result<()> {
     for order in placed {
         let answer: Value = serde_json::from_str(&order.body)?;
         let status = rows.orders.get(&order.id).map(|row| row.status.as_str());
-        if let Some(told) = answer.get("orderStatus").and_then(Value::as_str) {
-            ensure!(status == Some(told), "{}: told {told}, but it is {status:?}", order.id);
+        if let Some(answered) = answer.get("orderStatus").and_then(Value::as_str) {
+            ensure!(status == Some(answered), "{}: answered {answered}, but it is {status:?}", order.id);
         }
     }
     Ok(())
@@ -128,9 +129,9 @@ mod tests {
     }
 
     #[test]
-    fn what_the_clients_know_is_compared() {
+    fn a_difference_to_what_the_clients_know_fails() {
         assert_eq!(broken(&placed("CONFIRMED"), &rows(), 5), 0);
-        assert_eq!(broken(&placed("CANCELLED"), &rows(), 5), 1, "told another end");
+        assert_eq!(broken(&placed("CANCELLED"), &rows(), 5), 1, "answered another end");
         assert_eq!(broken(&placed("CONFIRMED"), &rows(), 6), 1, "stock lost more");
         assert_eq!(broken(&placed("CONFIRMED")[..1], &rows(), 5), 1, "an order nobody placed");
         let mut lost = rows();

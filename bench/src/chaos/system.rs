@@ -1,0 +1,230 @@
+//! The hosts under test on one Postgres and Kafka, and which version of a plugin they and the database say is
+//! active.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use sqlx::Row;
+
+use super::versions::TwoVersions;
+use saga_testkit::caller::Request;
+use saga_testkit::database::Databases;
+use saga_testkit::host_process::{HostProcess, StartOptions, free_address};
+use saga_testkit::quiet::eventually;
+use saga_testkit::service::SERVICES;
+use saga_testkit::target::Target;
+use saga_testkit::topic::groups;
+
+const POLL: Duration = Duration::from_millis(10);
+const AGREE_WITHIN: Duration = Duration::from_secs(20);
+/// A host's consumer joins its group anew when its session was lost.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Until a swap was answered once.
+const ANSWER_MS_DEFAULT: usize = 20;
+
+/// A host that is started with this variable ends in its next swap as by SIGKILL: it has written the
+/// activation and not yet swapped.
+pub(super) const FAULT_POINT: (&str, &str) = ("SAGA_HOST_FAULT", "after-activation-before-swap");
+
+/// The active version of a plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Active {
+    pub(super) generation: i64,
+    pub(super) digest: String,
+}
+
+/// How long a swap took, from its request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SwapTime {
+    /// Until the host that was asked answered.
+    pub(super) answered: Duration,
+    /// Until every host ran the new version.
+    pub(super) everywhere: Duration,
+}
+
+/// Hosts, the stack they share, and the plugins that are swapped.
+pub(super) struct System {
+    pub(super) stack: Target,
+    pub(super) databases: Databases,
+    pub(super) plugins: [TwoVersions; 2],
+    /// Of the swaps so far, in milliseconds.
+    answers_ms: Vec<usize>,
+    options: StartOptions,
+    hosts: Vec<Host>,
+}
+
+struct Host {
+    target: Target,
+    /// None while it is down.
+    process: Option<HostProcess>,
+}
+
+impl System {
+    /// Starts so many hosts, each with partitions of every plugin.
+    pub(super) async fn start_all(options: &StartOptions, stack: &Target, hosts: usize) -> Result<Self> {
+        let mut system = Self {
+            stack: stack.clone(),
+            databases: Databases::new(&stack.postgres)?,
+            plugins: TwoVersions::all(&options.plugins)?,
+            answers_ms: Vec::new(),
+            options: options.clone(),
+            hosts: Vec::new(),
+        };
+        for host in 0..hosts {
+            let target =
+                Target { http: Some(free_address()?), admin: Some(free_address()?), ..stack.clone() };
+            system.hosts.push(Host { target, process: None });
+            system.start(host, &[]).await?;
+        }
+        groups::shared(&stack.kafka, hosts, Duration::from_secs(options.ready_s)).await?;
+        Ok(system)
+    }
+
+    pub(super) fn hosts(&self) -> usize {
+        self.hosts.len()
+    }
+
+    pub(super) fn target(&self, host: usize) -> &Target {
+        &self.hosts[host].target
+    }
+
+    /// Addresses of the service routes.
+    pub(super) fn addresses(&self) -> Result<Vec<String>> {
+        self.hosts.iter().map(|host| host.target.http().map(str::to_owned)).collect()
+    }
+
+    pub(super) fn process(&self, host: usize) -> Result<&HostProcess> {
+        self.hosts[host].process.as_ref().with_context(|| format!("host {} is down", host + 1))
+    }
+
+    /// Starts a host that is down, with further variables, until it is ready.
+    pub(super) async fn start(&mut self, host: usize, environment: &[(&str, &str)]) -> Result<()> {
+        let mut options = self.options.clone();
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        options.environment.extend(environment);
+        let host = &mut self.hosts[host];
+        host.process = Some(HostProcess::run(&options, &host.target).await?);
+        Ok(())
+    }
+
+    /// SIGKILL
+    pub(super) async fn kill(&mut self, host: usize) -> Result<()> {
+        self.taken(host)?.kill().await
+    }
+
+    /// SIGTERM, at which it must end with status 0.
+    pub(super) async fn term(&mut self, host: usize) -> Result<()> {
+        self.taken(host)?.stop().await
+    }
+
+    /// Waits until a host has ended by itself.
+    pub(super) async fn ended(&mut self, host: usize) -> Result<()> {
+        self.taken(host)?.ended(AGREE_WITHIN).await.map(drop)
+    }
+
+    fn taken(&mut self, host: usize) -> Result<HostProcess> {
+        self.hosts[host].process.take().with_context(|| format!("host {} is down", host + 1))
+    }
+
+    /// Waits until every host says that it is ready.
+    pub(super) async fn all_ready(&self) -> Result<()> {
+        for (number, host) in self.hosts.iter().enumerate() {
+            let admin = host.target.admin()?;
+            let ready = || async { Request::get("/readyz").send(admin).await?.expect(200).map(drop) };
+            eventually(READY_WITHIN, ready).await.with_context(|| format!("host {}", number + 1))?;
+        }
+        Ok(())
+    }
+
+    /// Has a host activate a plugin's other version.
+    pub(super) async fn request_swap(&mut self, plugin: usize, host: usize) -> Result<()> {
+        self.plugins[plugin].swap(&self.hosts[host].target).await
+    }
+
+    /// The same, until every host runs it.
+    pub(super) async fn swap(&mut self, plugin: usize, host: usize) -> Result<SwapTime> {
+        let start = Instant::now();
+        self.request_swap(plugin, host).await?;
+        let answered = start.elapsed();
+        let plugin = &self.plugins[plugin];
+        let active = self.agreed_everywhere(plugin.name()).await?;
+        ensure!(active.digest == plugin.active(), "a swap that was answered is not active: {active:?}");
+        self.answers_ms.push(usize::try_from(answered.as_millis()).unwrap_or(usize::MAX));
+        Ok(SwapTime { answered, everywhere: start.elapsed() })
+    }
+
+    /// How long a host takes to answer a swap, at the median.
+    pub(super) fn answer_ms(&self) -> usize {
+        let mut sorted = self.answers_ms.clone();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied().unwrap_or(ANSWER_MS_DEFAULT)
+    }
+
+    /// The version that a host runs.
+    pub(super) async fn running(&self, plugin: &str, host: usize) -> Result<Active> {
+        let request = Request::get(format!("/v1/plugins/{plugin}"));
+        let shown = request.send(self.target(host).admin()?).await?.expect(200)?.json()?;
+        let versions = shown["versions"].as_array().into_iter().flatten();
+        let active: Vec<&str> = versions
+            .filter(|version| version["state"] == "active")
+            .filter_map(|version| version["digest"].as_str())
+            .collect();
+        let [digest] = active[..] else { bail!("{plugin} has {} active versions: {shown}", active.len()) };
+        let generation = shown["generation"].as_i64().with_context(|| format!("no generation: {shown}"))?;
+        Ok(Active { generation, digest: digest.to_owned() })
+    }
+
+    /// The version that the database says is active, once all hosts run it.
+    pub(super) async fn agreed_everywhere(&self, plugin: &str) -> Result<Active> {
+        let all: Vec<usize> = (0..self.hosts()).collect();
+        self.agreed(plugin, &all).await
+    }
+
+    /// The version that the database says is active, once these hosts run it.
+    pub(super) async fn agreed(&self, plugin: &str, hosts: &[usize]) -> Result<Active> {
+        let start = Instant::now();
+        loop {
+            let recorded = self.recorded(plugin).await?;
+            let mut others = Vec::new();
+            for host in hosts {
+                match self.running(plugin, *host).await {
+                    Ok(running) if running == recorded => {}
+                    other => others.push(format!("host {}: {other:?}", host + 1)),
+                }
+            }
+            if others.is_empty() {
+                return Ok(recorded);
+            }
+            ensure!(
+                start.elapsed() < AGREE_WITHIN,
+                "{plugin}: {recorded:?} in the database, {}",
+                others.join(", ")
+            );
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn recorded(&self, plugin: &str) -> Result<Active> {
+        let service = SERVICES.iter().find(|service| service.plugin == plugin);
+        let database = service.with_context(|| format!("no service {plugin}"))?.database;
+        let row = sqlx::query(
+            "SELECT generation, digest FROM saga.activation
+              WHERE plugin = $1 ORDER BY generation DESC LIMIT 1",
+        )
+        .bind(plugin)
+        .fetch_one(self.databases.of(database)?)
+        .await
+        .with_context(|| format!("which version of {plugin} is active"))?;
+        Ok(Active { generation: row.try_get(0)?, digest: row.try_get(1)? })
+    }
+
+    /// SIGTERM to every host, the last one first; each must end with status 0.
+    pub(super) async fn stop(self) -> Result<()> {
+        self.databases.close().await;
+        let mut stopped = Ok(());
+        for process in self.hosts.into_iter().rev().filter_map(|host| host.process) {
+            stopped = process.stop().await.and(stopped);
+        }
+        stopped
+    }
+}
