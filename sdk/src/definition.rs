@@ -184,7 +184,6 @@ impl Definition {
             method: (*method).to_owned(),
             path: (*path).to_owned(),
             access: *access,
-            correlation: manifest::Correlation::Unordered,
         };
         Description {
             name: self.name.to_owned(),

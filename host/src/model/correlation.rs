@@ -1,5 +1,5 @@
-//! The key that orders deliveries and requests, and finds their saga: taken from where the
-//! plugin said, before any guest code runs. UUIDs are compared in lower case.
+//! The key that orders deliveries and finds their saga. The host extracts it from where the subscription
+//! says, before any guest code runs. UUIDs are compared in lower case.
 
 use std::{borrow::Cow, fmt};
 
@@ -14,8 +14,7 @@ use super::manifest::Correlation;
 /// Longer keys are replaced by their digest: an index of Postgres takes 2,700 bytes at the most.
 const KEY_BYTES_MAX: usize = 256;
 
-/// The key that `correlation` points at, as [`indexable`] makes it. A request has no record key: the
-/// first value of its path stands in for it.
+/// The key that `correlation` points at, as [`indexable`] makes it.
 #[must_use]
 pub fn correlate(
     correlation: &Correlation,

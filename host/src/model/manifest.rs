@@ -41,7 +41,7 @@ pub enum Correlation {
     RecordKey,
     /// A header, by lower-case name.
     Header(String),
-    /// JSON pointer (RFC 6901) into the value or body.
+    /// JSON pointer (RFC 6901) into the value.
     Json(String),
     /// Nowhere.
     Unordered,
@@ -56,8 +56,6 @@ pub struct Route {
     pub path: String,
     /// True for a read-only transaction outside the lanes.
     pub read: bool,
-    /// Two requests of one key never share a unit.
-    pub correlation: Correlation,
 }
 
 /// A route as its manifest names it: the same in every version that has it.
@@ -89,7 +87,6 @@ impl Manifest {
             method: route.method,
             path: route.path,
             read: matches!(route.access, wit::Access::Read),
-            correlation: route.correlation.into(),
         });
         let migrations = said.migrations.into_iter().map(|m| Migration { name: m.name, sql: m.sql });
         let manifest = Self {

@@ -23,7 +23,6 @@ use super::{
 };
 use crate::{
     model::{
-        correlation::correlate,
         fault::Fault,
         manifest::route_index,
         request::{Request, Response},
@@ -136,15 +135,12 @@ fn prepare(
     trace: &Trace,
     began: Instant,
 ) -> Result<Write, Problem> {
-    let Request { params, query, headers, body, .. } = &request;
-    let correlation =
-        correlate(&target.correlation, params.first().map(String::as_bytes), headers, Some(body.as_slice()));
+    let Request { query, body, .. } = &request;
     let idempotency = idempotency(&parts.headers, parts.method.as_str(), parts.uri.path(), query, body)?;
     let wait = prefer::wait(parts.headers.get_all("prefer").iter().map(HeaderValue::as_bytes));
     Ok(Write {
         route: Arc::clone(&target.route),
         trace: *trace,
-        correlation,
         idempotency,
         wait_until: wait.map(|wait| began + wait),
         request,

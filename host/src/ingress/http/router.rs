@@ -4,7 +4,7 @@
 use std::{collections::HashMap, fmt::Write, sync::Arc};
 
 use crate::{
-    model::manifest::{Correlation, Route, RouteName},
+    model::manifest::{Route, RouteName},
     rollout::service::Service,
 };
 
@@ -48,8 +48,6 @@ pub struct Target {
     pub route: Arc<RouteName>,
     /// Read-only, outside the lanes.
     pub read: bool,
-    /// Where the key is that orders writes.
-    pub correlation: Correlation,
 }
 
 /// The routes of all active plugins.
@@ -69,7 +67,6 @@ impl RouteTable {
                     service: Arc::clone(service),
                     route: Arc::new(name),
                     read: route.read,
-                    correlation: route.correlation.clone(),
                 });
                 routes.add(&service.name, route, target)?;
             }
@@ -226,11 +223,11 @@ fn allow<T>(methods: &[Method<T>]) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use super::{Correlation, Planned, Route, RouteError, Routes};
+    use super::{Planned, Route, RouteError, Routes};
     use crate::model::manifest::{Manifest, RouteName, route_index};
 
     fn route(method: &str, path: &str) -> Route {
-        Route { method: method.into(), path: path.into(), read: false, correlation: Correlation::Unordered }
+        Route { method: method.into(), path: path.into(), read: false }
     }
 
     fn routes(all: &[(&'static str, &str, &str)]) -> Result<Routes<&'static str>, RouteError> {

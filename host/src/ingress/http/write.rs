@@ -32,8 +32,6 @@ pub(super) struct Write {
     pub(super) route: Arc<RouteName>,
     /// The trace that it continues.
     pub(super) trace: Trace,
-    /// The route's correlation.
-    pub(super) correlation: Option<String>,
     /// Of its `Idempotency-Key` header.
     pub(super) idempotency: Option<Idempotency>,
     /// Until when the caller waits for the end of the saga.
@@ -50,11 +48,11 @@ pub(super) async fn write(
     stop: &CancellationToken,
     write: Write,
 ) -> Result<Response, Problem> {
-    let Write { request, route, trace, correlation, idempotency, wait_until } = write;
+    let Write { request, route, trace, idempotency, wait_until } = write;
     let id = request.id.clone();
     let (reply, answer) = oneshot::channel();
     let waits = wait_until.is_some();
-    let pending = Pending { request, route, trace, correlation, idempotency, waits, reply };
+    let pending = Pending { request, route, trace, idempotency, waits, reply };
     let bytes = pending.size();
     queue.offer(pending, bytes).map_err(|_full| busy("writes"))?;
     let answer = match tokio::time::timeout(ANSWER_WITHIN, answer).await {
@@ -106,7 +104,6 @@ mod tests {
             request: Request { id: "r1".into(), ..Request::default() },
             route: Arc::new(RouteName { method: "POST".into(), path: "/orders".into() }),
             trace: Trace::begin(),
-            correlation: None,
             idempotency: None,
             wait_until,
         }

@@ -36,12 +36,8 @@ pub fn describe() -> Description {
     misbehaviour::before_it_is_known();
     let subscription =
         Subscription { topic: TOPIC.to_owned(), correlation: Correlation::RecordKey, foreign_ids: false };
-    let route = Route {
-        method: "POST".to_owned(),
-        path: "/misbehave/{how}".to_owned(),
-        access: Access::Write,
-        correlation: Correlation::Unordered,
-    };
+    let route =
+        Route { method: "POST".to_owned(), path: "/misbehave/{how}".to_owned(), access: Access::Write };
     Description {
         name: env!("CARGO_PKG_NAME").to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
