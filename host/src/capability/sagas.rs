@@ -20,6 +20,7 @@ use crate::model::{
         types::Refusal,
     },
     effects::{Beginning, Ending, Finish, Status, Transition},
+    saga_log::{OVERDUE, STARTED},
 };
 
 const OVERHEAD_BYTES: usize = 160;
@@ -106,6 +107,9 @@ fn begin(guest: &mut Guest, asked: AskedBeginning) -> Result<(), Refusal> {
 
 fn advance(guest: &mut Guest, asked: AskedTransition) -> Result<(), Refusal> {
     let cause = Some(asked.cause);
+    if [STARTED, OVERDUE].contains(&&*asked.event) {
+        return Err(refuse(MALFORMED, cause, format!("only the host writes the event {}", asked.event)));
+    }
     guest.known_cause(asked.cause)?;
     owned(guest, &asked.saga_type, cause)?;
     well_formed(asked.cause, &[&asked.key, &asked.state, &asked.event], asked.data.as_deref())?;

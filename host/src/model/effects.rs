@@ -106,8 +106,10 @@ pub struct Transition {
 /// Where a saga stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Waiting until then, microseconds since 1970.
+    /// Waiting until this deadline, microseconds since 1970.
     Until(i64),
+    /// As `Until`, after a deadline that passed unanswered. Only the host decides on it, never a plugin.
+    Overdue(i64),
     /// Ended.
     Finished(Finish),
 }

@@ -4,6 +4,11 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+/// The event of a saga's first line. Only the host writes it.
+pub const STARTED: &str = "SAGA_BEGUN";
+/// The event of a deadline that passed while the saga went on waiting. Only the host writes it.
+pub const OVERDUE: &str = "SAGA_OVERDUE";
+
 /// Room for a line as most are.
 const LINE_BYTES: usize = 512;
 

@@ -3,7 +3,6 @@
 use crate::{
     bindings::saga::plugin::sagas::Saga,
     input::{Delivery, Source},
-    timestamp::Timestamp,
 };
 
 /// A saga as the last delivery has left it.
@@ -14,7 +13,6 @@ pub(crate) struct Live {
     pub(crate) revision: u64,
     pub(crate) state: String,
     pub(crate) data: String,
-    pub(crate) began: Timestamp,
     pub(crate) ended: bool,
 }
 
@@ -26,7 +24,6 @@ impl From<Saga> for Live {
             revision: saga.revision,
             state: saga.state,
             data: saga.data,
-            began: Timestamp(saga.began),
             ended: matches!(saga.status, crate::bindings::saga::plugin::sagas::Status::Finished(_)),
         }
     }

@@ -24,8 +24,6 @@ use crate::{
     rows::Rows,
 };
 
-/// The event by which the host knows that a saga's deadline has passed unanswered.
-pub const OVERDUE: &str = "SAGA_OVERDUE";
 /// The state of a saga that has reached one of its ends.
 pub const COMPLETE: &str = "SAGA_COMPLETE";
 /// The state of a saga that a person must look at.

@@ -1,10 +1,8 @@
 //! Replies and deadlines of a batch, each applied to its saga in order; the rows of those that ended are
 //! stored together.
 
-use std::time::Duration;
-
 use super::{
-    Action, COMPLETE, Ending, FAILED, Next, OVERDUE, OnDeadline, Saga, Step, Verdict,
+    Action, COMPLETE, Ending, FAILED, Next, OnDeadline, Saga, Step, Verdict,
     live::{Live, place_of},
     next::{action_of, next},
 };
@@ -16,12 +14,8 @@ use crate::{
     effects::Effects,
     input::{Answer, Delivery, Outcome, Source},
     rows::Rows,
-    timestamp::Timestamp,
     unit::Unit,
 };
-
-/// The longest pause between two looks at an overdue saga.
-const PAUSE_MAX: Duration = Duration::from_secs(3600);
 
 /// What happened to a saga.
 enum News<R> {
@@ -85,10 +79,8 @@ fn take<S: Saga>(
             Some(Action::Do(step)) if steps[step].on_deadline == OnDeadline::Fail => {
                 Verdict::Failed(steps[step].state)
             }
-            Some(Action::Do(step) | Action::Undo(step)) => {
-                overdue(live, steps[step].deadline, effects);
-                return Outcome::Done;
-            }
+            // No transition: the host marks the saga overdue and sets its next deadline.
+            Some(Action::Do(_) | Action::Undo(_)) => return Outcome::Done,
         },
     };
     let event = |how: &str| format!("{}_{how}", verdict.state());
@@ -131,18 +123,6 @@ fn unknown(live: &Live) -> Outcome {
     ))
 }
 
-/// Looked at again after its deadline, then after as long as it has waited.
-fn overdue(live: &mut Live, deadline: Duration, effects: &mut Effects<'_>) {
-    let now = effects.now();
-    let status = Status::Until(now.plus(pause(deadline, live.began, now)).0);
-    let state = live.state.clone();
-    push(live, effects, OVERDUE.to_owned(), state, None, status);
-}
-
-fn pause(deadline: Duration, began: Timestamp, now: Timestamp) -> Duration {
-    now.since(began).max(deadline).min(PAUSE_MAX)
-}
-
 fn advance(
     live: &mut Live,
     effects: &mut Effects<'_>,
@@ -178,18 +158,5 @@ fn push(
     live.state = state;
     if let Some(data) = data {
         live.data = data;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Duration, Timestamp, pause};
-
-    #[test]
-    fn pauses_grow_up_to_an_hour() {
-        for (waited_s, expected_s) in [(1, 30), (30, 30), (61, 61), (3_599, 3_599), (90_000, 3_600)] {
-            let paused = pause(Duration::from_secs(30), Timestamp(0), Timestamp(waited_s * 1_000_000));
-            assert_eq!(paused, Duration::from_secs(expected_s), "after {waited_s} s");
-        }
     }
 }

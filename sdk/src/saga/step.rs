@@ -22,8 +22,8 @@ pub struct Step<D> {
 /// What a deadline without a reply means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDeadline {
-    /// Nothing is known: the saga is marked overdue and looked at again with growing pauses. A late reply
-    /// still counts.
+    /// Nothing is known: the saga goes on waiting, and a late reply still counts. The host marks it overdue
+    /// and sets its next deadline, with growing pauses.
     Wait,
     /// The step has failed. Only for what certainly did not happen, or can be undone even so.
     Fail,
