@@ -8,7 +8,7 @@ use serde::Serialize;
 pub use crate::bindings::saga::plugin::{
     context::Level,
     kafka::Outgoing,
-    sagas::{Beginning, Transition},
+    sagas::{NewSaga, Transition},
     timers::Timer,
     types::Header,
 };
@@ -37,7 +37,7 @@ pub struct Line {
 pub struct Effects<'a> {
     context: &'a Context<'a>,
     pub(crate) messages: Vec<Outgoing>,
-    pub(crate) begun: Vec<Beginning>,
+    pub(crate) started: Vec<NewSaga>,
     pub(crate) transitions: Vec<Transition>,
     pub(crate) timers: Vec<Timer>,
     pub(crate) cancelled: Vec<String>,
@@ -56,7 +56,7 @@ impl<'a> Effects<'a> {
         Self {
             context,
             messages: Vec::new(),
-            begun: Vec::new(),
+            started: Vec::new(),
             transitions: Vec::new(),
             timers: Vec::new(),
             cancelled: Vec::new(),
@@ -162,7 +162,7 @@ impl<'a> Effects<'a> {
     pub(crate) fn mark(&self) -> Mark {
         Mark([
             self.messages.len(),
-            self.begun.len(),
+            self.started.len(),
             self.transitions.len(),
             self.timers.len(),
             self.cancelled.len(),
@@ -170,9 +170,9 @@ impl<'a> Effects<'a> {
     }
 
     /// Takes back everything since the mark but log lines: they tell why.
-    pub(crate) fn undo(&mut self, Mark([messages, begun, transitions, timers, cancelled]): Mark) {
+    pub(crate) fn undo(&mut self, Mark([messages, started, transitions, timers, cancelled]): Mark) {
         self.messages.truncate(messages);
-        self.begun.truncate(begun);
+        self.started.truncate(started);
         self.transitions.truncate(transitions);
         self.timers.truncate(timers);
         self.cancelled.truncate(cancelled);
@@ -188,7 +188,7 @@ impl<'a> Effects<'a> {
             return Err(Failure { message: "a value has no JSON".to_owned(), culprits: self.culprits });
         }
         hand_over(&self.messages, |messages| host.publish(messages))?;
-        hand_over(&self.begun, |begun| host.begin(begun))?;
+        hand_over(&self.started, |started| host.start(started))?;
         hand_over(&self.transitions, |transitions| host.advance(transitions))?;
         hand_over(&self.timers, |timers| host.schedule(timers))?;
         hand_over(&self.cancelled, |names| host.cancel(names))

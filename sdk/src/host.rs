@@ -5,7 +5,7 @@ use crate::bindings::saga::plugin::{
     context::{self, Level},
     kafka::{self, Outgoing},
     postgres::{self, Param, SqlError},
-    sagas::{self, Beginning, Transition},
+    sagas::{self, NewSaga, Transition},
     timers::{self, Timer},
     types::Refusal,
 };
@@ -36,11 +36,11 @@ pub trait Host {
     /// # Errors
     /// The host refuses one.
     fn publish(&self, messages: &[Outgoing]) -> Result<(), Refusal>;
-    /// Hands over sagas to begin.
+    /// Hands over sagas to start.
     ///
     /// # Errors
     /// The host refuses one.
-    fn begin(&self, sagas: &[Beginning]) -> Result<(), Refusal>;
+    fn start(&self, sagas: &[NewSaga]) -> Result<(), Refusal>;
     /// Hands over transitions.
     ///
     /// # Errors
@@ -91,8 +91,8 @@ impl Host for Wasm {
         kafka::publish(messages)
     }
 
-    fn begin(&self, sagas: &[Beginning]) -> Result<(), Refusal> {
-        sagas::begin(sagas)
+    fn start(&self, sagas: &[NewSaga]) -> Result<(), Refusal> {
+        sagas::start(sagas)
     }
 
     fn advance(&self, transitions: &[Transition]) -> Result<(), Refusal> {

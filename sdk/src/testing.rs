@@ -23,7 +23,7 @@ use crate::{
         },
     },
     context::Context,
-    effects::{Beginning, Effects, Outgoing, Timer, Transition},
+    effects::{Effects, NewSaga, Outgoing, Timer, Transition},
     fold::{self, Fold},
     host::Host,
     input::{Delivery, Input, Request, Source},
@@ -39,8 +39,8 @@ pub const NOW_US: i64 = 1_795_375_680_123_000;
 pub struct Recorded {
     /// Messages.
     pub messages: Vec<Outgoing>,
-    /// Sagas that began.
-    pub begun: Vec<Beginning>,
+    /// Sagas to start.
+    pub started: Vec<NewSaga>,
     /// Sagas that moved on.
     pub transitions: Vec<Transition>,
     /// Timers.
@@ -132,8 +132,8 @@ impl Host for TestHost {
         Ok(())
     }
 
-    fn begin(&self, begun: &[Beginning]) -> Result<(), Refusal> {
-        self.recorded.borrow_mut().begun.extend_from_slice(begun);
+    fn start(&self, started: &[NewSaga]) -> Result<(), Refusal> {
+        self.recorded.borrow_mut().started.extend_from_slice(started);
         Ok(())
     }
 
@@ -174,7 +174,7 @@ pub fn fold<F: Fold>(rows: impl Into<F::Rows>, inputs: impl IntoIterator<Item = 
         .collect();
     let effects = Recorded {
         messages: effects.messages,
-        begun: effects.begun,
+        started: effects.started,
         transitions: effects.transitions,
         timers: effects.timers,
         statements: Vec::new(),
@@ -219,7 +219,7 @@ pub fn deadline<S: Saga>(key: &str, revision: u64) -> Delivery {
     Delivery { source: Source::Deadline(of), payload: None, ..record("", "") }
 }
 
-/// A live saga that began 30 s ago.
+/// A live saga that was started 30 s ago.
 #[must_use]
 pub fn live<S: Saga>(key: &str, state: &str, data: &impl Serialize) -> sagas::Saga {
     sagas::Saga {
@@ -229,6 +229,6 @@ pub fn live<S: Saga>(key: &str, state: &str, data: &impl Serialize) -> sagas::Sa
         state: state.to_owned(),
         data: serde_json::to_string(data).expect("data with a JSON"),
         status: Status::Until(NOW_US),
-        began: NOW_US - 30_000_000,
+        started_at: NOW_US - 30_000_000,
     }
 }

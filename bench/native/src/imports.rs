@@ -111,9 +111,9 @@ impl Host for Imports<'_> {
             .map_err(lower::refusal)
     }
 
-    fn begin(&self, begun: &[sdk::sagas::Beginning]) -> Result<(), sdk::types::Refusal> {
-        let asked: Vec<_> = begun.iter().map(lift::beginning).collect();
-        self.buffer(asked, async |guest, asked| sagas::Host::begin(guest, asked).await)
+    fn start(&self, started: &[sdk::sagas::NewSaga]) -> Result<(), sdk::types::Refusal> {
+        let asked: Vec<_> = started.iter().map(lift::new_saga).collect();
+        self.buffer(asked, async |guest, asked| sagas::Host::start(guest, asked).await)
             .map_err(lower::refusal)
     }
 

@@ -105,8 +105,8 @@ pub(crate) fn outgoing(message: &sdk::kafka::Outgoing) -> host::kafka::Outgoing 
     }
 }
 
-pub(crate) fn beginning(saga: &sdk::sagas::Beginning) -> host::sagas::Beginning {
-    host::sagas::Beginning {
+pub(crate) fn new_saga(saga: &sdk::sagas::NewSaga) -> host::sagas::NewSaga {
+    host::sagas::NewSaga {
         cause: saga.cause,
         saga_type: saga.saga_type.clone(),
         key: saga.key.clone(),

@@ -56,7 +56,7 @@ pub(crate) fn saga(saga: &host::sagas::SagaParam<'_>) -> sdk::sagas::Saga {
         state: saga.state.to_owned(),
         data: saga.data.to_owned(),
         status: status(&saga.status),
-        began: saga.began,
+        started_at: saga.started_at,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `sagas`: begin and advance, buffered; load, at once and locked.
+//! `sagas`: start and advance, buffered; load, at once and locked.
 //!
 //! Whether a saga exists and at which revision is judged where it is known: steps of this call
 //! against each other here, the first of each against the row by the unit.
@@ -14,27 +14,27 @@ use super::{
 use crate::model::{
     bindings::saga::plugin::{
         sagas::{
-            Beginning as AskedBeginning, Ending as AskedEnding, Host, SagaResult as Saga,
+            Ending as AskedEnding, Host, NewSaga as AskedNewSaga, SagaResult as Saga,
             StatusResult as AskedStatus, Transition as AskedTransition,
         },
         types::Refusal,
     },
-    effects::{Beginning, Ending, Finish, Status, Transition},
+    effects::{Ending, Finish, NewSaga, Status, Transition},
     saga_log::{OVERDUE, STARTED},
 };
 
 const OVERHEAD_BYTES: usize = 160;
 
-/// Where the sagas stand that this call has begun, advanced or loaded: the revision that the next
+/// Where the sagas stand that this call has started, advanced or loaded: the revision that the next
 /// transition must expect; none when it has ended.
 pub(crate) type Chains = HashMap<(String, String), Option<u64>>;
 
 impl Host for Guest {
-    async fn begin(&mut self, sagas: Vec<AskedBeginning>) -> wasmtime::Result<Result<(), Refusal>> {
-        if let Err(refusal) = self.writable("sagas.begin")? {
+    async fn start(&mut self, sagas: Vec<AskedNewSaga>) -> wasmtime::Result<Result<(), Refusal>> {
+        if let Err(refusal) = self.writable("sagas.start")? {
             return Ok(Err(refusal));
         }
-        Ok(sagas.into_iter().try_for_each(|asked| begin(self, asked)))
+        Ok(sagas.into_iter().try_for_each(|asked| start(self, asked)))
     }
 
     async fn load(
@@ -79,7 +79,7 @@ fn well_formed(cause: u32, texts: &[&str], json: Option<&str>) -> Result<(), Ref
     }
 }
 
-fn begin(guest: &mut Guest, asked: AskedBeginning) -> Result<(), Refusal> {
+fn start(guest: &mut Guest, asked: AskedNewSaga) -> Result<(), Refusal> {
     let cause = Some(asked.cause);
     guest.known_cause(asked.cause)?;
     owned(guest, &asked.saga_type, cause)?;
@@ -94,7 +94,7 @@ fn begin(guest: &mut Guest, asked: AskedBeginning) -> Result<(), Refusal> {
     }
     guest.keep(asked.key.len() + asked.state.len() + asked.data.len() + OVERHEAD_BYTES, cause)?;
     guest.chains.insert(name, Some(1));
-    guest.effects.begun.push(Beginning {
+    guest.effects.started.push(NewSaga {
         cause: asked.cause,
         saga_type: asked.saga_type,
         key: asked.key,
@@ -154,7 +154,7 @@ fn status(cause: u32, asked: AskedStatus) -> Result<Status, Refusal> {
     Ok(Status::Finished(Finish { ending, answer: finish.answer }))
 }
 
-/// Type, key, version, revision, state, data, began, deadline: a row of `saga.lock_sagas`.
+/// Type, key, version, revision, state, data, start, deadline: a row of `saga.lock_sagas`.
 type Row = (String, String, String, i64, String, String, i64, i64);
 
 async fn load(
@@ -187,7 +187,7 @@ async fn load(
     Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
 }
 
-fn saga((saga_type, key, _version, revision, state, data, began, next_at): Row) -> Saga {
+fn saga((saga_type, key, _version, revision, state, data, started_at, next_at): Row) -> Saga {
     let revision = u64::try_from(revision).unwrap_or(0);
-    Saga { saga_type, key, revision, state, data, status: AskedStatus::Until(next_at), began }
+    Saga { saga_type, key, revision, state, data, status: AskedStatus::Until(next_at), started_at }
 }

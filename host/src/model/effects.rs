@@ -9,8 +9,8 @@ use std::collections::HashSet;
 pub struct Effects {
     /// Messages into the outbox.
     pub published: Vec<Outgoing>,
-    /// Sagas that begin.
-    pub begun: Vec<Beginning>,
+    /// Sagas to start.
+    pub started: Vec<NewSaga>,
     /// Sagas that move on.
     pub transitions: Vec<Transition>,
     /// Timers to set.
@@ -23,26 +23,26 @@ impl Effects {
     /// Adds what a later call asked for, whose causes count from `first` on.
     pub fn append(&mut self, mut later: Self, first: u32) {
         later.published.iter_mut().for_each(|effect| effect.cause += first);
-        later.begun.iter_mut().for_each(|effect| effect.cause += first);
+        later.started.iter_mut().for_each(|effect| effect.cause += first);
         later.transitions.iter_mut().for_each(|effect| effect.cause += first);
         later.timers.iter_mut().for_each(|effect| effect.cause += first);
         self.published.append(&mut later.published);
-        self.begun.append(&mut later.begun);
+        self.started.append(&mut later.started);
         self.transitions.append(&mut later.transitions);
         self.timers.append(&mut later.timers);
         self.cancelled.append(&mut later.cancelled);
     }
 
-    /// Whether a saga begins or moves on here and there.
+    /// Whether a saga starts or moves on both here and there.
     pub fn share_a_saga_with(&self, other: &Self) -> bool {
         let here: HashSet<(&str, &str)> = self.sagas().collect();
         !here.is_empty() && other.sagas().any(|saga| here.contains(&saga))
     }
 
-    /// Types and keys of those that begin or move on.
+    /// Types and keys of the sagas that start or move on.
     fn sagas(&self) -> impl Iterator<Item = (&str, &str)> {
-        let begun = self.begun.iter().map(|saga| (&*saga.saga_type, &*saga.key));
-        begun.chain(self.transitions.iter().map(|saga| (&*saga.saga_type, &*saga.key)))
+        let started = self.started.iter().map(|saga| (&*saga.saga_type, &*saga.key));
+        started.chain(self.transitions.iter().map(|saga| (&*saga.saga_type, &*saga.key)))
     }
 }
 
@@ -65,9 +65,9 @@ pub struct Outgoing {
     pub payload: Option<Vec<u8>>,
 }
 
-/// A saga that begins.
+/// A saga to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Beginning {
+pub struct NewSaga {
     /// Who caused it.
     pub cause: u32,
     /// Type.
@@ -151,11 +151,11 @@ pub struct Timer {
 
 #[cfg(test)]
 mod tests {
-    use super::{Beginning, Effects, Status, Transition};
+    use super::{Effects, NewSaga, Status, Transition};
 
     #[test]
-    fn a_saga_that_begins_here_and_moves_on_there_is_shared() {
-        let begun = |key: &str| Beginning {
+    fn a_saga_that_starts_here_and_moves_on_there_is_shared() {
+        let started = |key: &str| NewSaga {
             cause: 0,
             saga_type: "order".into(),
             key: key.into(),
@@ -173,12 +173,12 @@ mod tests {
             data: None,
             status: Status::Until(0),
         };
-        let begins = Effects { begun: vec![begun("1"), begun("2")], ..Effects::default() };
+        let starts = Effects { started: vec![started("1"), started("2")], ..Effects::default() };
         let moves =
             |saga_type, key| Effects { transitions: vec![moved(saga_type, key)], ..Effects::default() };
-        assert!(begins.share_a_saga_with(&moves("order", "2")));
-        assert!(!begins.share_a_saga_with(&moves("refund", "2")));
-        assert!(!begins.share_a_saga_with(&moves("order", "3")));
-        assert!(!Effects::default().share_a_saga_with(&begins));
+        assert!(starts.share_a_saga_with(&moves("order", "2")));
+        assert!(!starts.share_a_saga_with(&moves("refund", "2")));
+        assert!(!starts.share_a_saga_with(&moves("order", "3")));
+        assert!(!Effects::default().share_a_saga_with(&starts));
     }
 }

@@ -16,7 +16,7 @@ pub struct LiveSaga {
     /// JSON.
     pub data: String,
     /// Microseconds since 1970.
-    pub began_us: i64,
+    pub started_at_us: i64,
     /// Its deadline, microseconds since 1970.
     pub next_at_us: i64,
 }

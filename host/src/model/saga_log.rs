@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 /// The event of a saga's first line. Only the host writes it.
-pub const STARTED: &str = "SAGA_BEGUN";
+pub const STARTED: &str = "SAGA_STARTED";
 /// The event of a deadline that passed while the saga went on waiting. Only the host writes it.
 pub const OVERDUE: &str = "SAGA_OVERDUE";
 

@@ -88,7 +88,7 @@ pub fn settle(
     // Stable: what one cause has sent stays in its order.
     sent.sort_by_key(|(cause, _)| *cause);
     let log = Log { at: &at, causes, sent: &sent, records: &records };
-    for saga in effects.begun {
+    for saga in effects.started {
         closing.begin(Begin {
             cause: usize::try_from(saga.cause).unwrap_or(0),
             log: log.line(saga.cause, STARTED, &saga.state, 1),

@@ -36,7 +36,7 @@ pub(super) fn mark(sagas: &[LiveSaga], causes: &[Caused<'_>], now_us: i64, effec
             event: OVERDUE.to_owned(),
             state: saga.state.clone(),
             data: None,
-            status: Status::Overdue(now_us + pause_us(now_us - saga.began_us)),
+            status: Status::Overdue(now_us + pause_us(now_us - saga.started_at_us)),
         });
     }
 }
@@ -68,7 +68,7 @@ mod tests {
             revision: 3,
             state: "PAYING".to_owned(),
             data: "{}".to_owned(),
-            began_us: NOW_US - 40_000_000,
+            started_at_us: NOW_US - 40_000_000,
             next_at_us: NOW_US,
         }
     }

@@ -25,7 +25,7 @@ async fn a_component_for_0_1_0_does_all_that_it_did() {
     fs::copy(golden, plugins.join(format!("{PLUGIN}.wasm"))).unwrap();
     let target = &stack.target;
     let host = host::run(target, &plugins).await;
-    for how in ["behave", "begin-7"] {
+    for how in ["behave", "start-7"] {
         let request = Request::post(format!("/misbehave/{how}"), String::new());
         request.send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
     }
@@ -40,7 +40,7 @@ async fn a_component_for_0_1_0_does_all_that_it_did() {
     })
     .await;
     let saga = host::get(target, "/v1/sagas/misbehaviour/7").await.unwrap();
-    assert_eq!(saga["state"], "begun", "{saga}");
+    assert_eq!(saga["state"], "started", "{saga}");
     host.stop().await.unwrap();
     stack.give_back();
 }

@@ -67,7 +67,7 @@ impl Fold for PlaceOrder {
                 .into();
         }
         if fresh.take(&id) {
-            effects.begin::<OrderSaga>(id, placed);
+            effects.start::<OrderSaga>(id, placed);
         }
         Response::created(format_args!("/orders/{id}"), placed).with_saga::<OrderSaga>(id)
     }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_order_begins_its_saga() {
+    fn a_new_order_starts_its_saga() {
         let made = Uuid(0x0193_a1b2_c3d4_7000_8000 << 48 | 1);
         let host = TestHost::default().answer([many([made])]);
         let (answers, asked) = run(host, &[r#"{"productId":7,"orderQty":2}"#]);
@@ -159,9 +159,9 @@ mod tests {
         assert_eq!((saga.saga_type.as_str(), saga.key.clone()), ("order", made.to_string()));
         assert_eq!((asked.topics(), asked.values()), (vec![ORDER_CREATED], vec![body.clone()]));
         assert_eq!(asked.messages[0].key.as_deref(), Some(made.to_string().as_bytes()));
-        let [begun] = &asked.begun[..] else { unreachable!("one saga") };
-        assert_eq!((begun.state.as_str(), begun.deadline), ("SAGA_STARTED", NOW_US + 30_000_000));
-        assert_eq!((&begun.data, begun.key.clone()), (&body, made.to_string()));
+        let [started] = &asked.started[..] else { unreachable!("one saga") };
+        assert_eq!((started.state.as_str(), started.deadline), ("SAGA_STARTED", NOW_US + 30_000_000));
+        assert_eq!((&started.data, started.key.clone()), (&body, made.to_string()));
         assert_eq!(asked.statements.len(), 1);
     }
 
@@ -172,7 +172,7 @@ mod tests {
         let (answers, asked) = run(host, &[&body(2), &body(2), &body(3)]);
         assert_eq!(statuses(&answers), [201, 201, 409]);
         assert_eq!(answers[0].body, answers[1].body);
-        assert_eq!((asked.begun.len(), asked.messages.len(), asked.statements.len()), (1, 1, 1));
+        assert_eq!((asked.started.len(), asked.messages.len(), asked.statements.len()), (1, 1, 1));
     }
 
     #[test]
@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(statuses(&answers), [201, 409]);
         assert!(text(&answers[0]).ends_with(r#""timestamp":"2026-11-22T19:27:55.123Z"}"#));
         assert!(answers[0].saga.is_some() && answers[1].saga.is_none());
-        assert_eq!((asked.begun.len(), asked.messages.len(), asked.statements.len()), (0, 0, 2));
+        assert_eq!((asked.started.len(), asked.messages.len(), asked.statements.len()), (0, 0, 2));
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub use step::{OnDeadline, Step};
 
 pub use crate::bindings::saga::plugin::sagas::Ending;
 use crate::{
-    bindings::saga::plugin::sagas::Beginning,
+    bindings::saga::plugin::sagas::NewSaga,
     context::Context,
     db::{Db, DbResult},
     effects::Effects,
@@ -29,7 +29,7 @@ pub const COMPLETE: &str = "SAGA_COMPLETE";
 /// The state of a saga that a person must look at.
 pub const FAILED: &str = "SAGA_FAILED";
 
-/// How one kind of saga goes. It begins with [`Effects::begin`].
+/// How one kind of saga goes. [`Effects::start`] starts one.
 pub trait Saga: 'static {
     /// Its name at the host, e.g. `order`.
     const TYPE: &'static str;
@@ -71,16 +71,16 @@ pub struct Finished {
 }
 
 impl Effects<'_> {
-    /// Begins a saga with its first step. The key must be new: insert a row of your own for it, `ON CONFLICT
+    /// Starts a saga with its first step. The key must be new: insert a row of your own for it, `ON CONFLICT
     /// DO NOTHING`, first.
-    pub fn begin<S: Saga>(&mut self, key: impl Display, data: &S::Data) {
+    pub fn start<S: Saga>(&mut self, key: impl Display, data: &S::Data) {
         let steps = S::steps(self.context());
         let Some(step) = steps.first() else {
             return self.blame("saga-without-steps", format!("{} has no steps", S::TYPE));
         };
         (step.action)(data, self);
         let Some(json) = self.json(data) else { return };
-        self.begun.push(Beginning {
+        self.started.push(NewSaga {
             cause: self.context().place(),
             saga_type: S::TYPE.to_owned(),
             key: key.to_string(),

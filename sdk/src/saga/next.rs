@@ -29,7 +29,7 @@ pub enum Next {
     End(Ending),
     /// The verdict is about a state that the saga is not in: late, repeated or contradicting.
     Stale,
-    /// These steps have no such state: another version of the plugin began the saga.
+    /// These steps have no such state: another version of the plugin started the saga.
     Unknown,
 }
 

@@ -19,7 +19,7 @@ const TOPIC: &str = "misbehaviour-topic";
 /// Where it may publish.
 const DONE: &str = "well-behaved-topic";
 
-/// Type of the sagas that it begins when it is told `begin-KEY`, and moves on at `step-KEY`.
+/// Type of the sagas that it starts when it is told `start-KEY`, and moves on at `step-KEY`.
 const SAGA: &str = "misbehaviour";
 
 /// A test that wants another version changes these bytes in the component: `evil` fails at everything, `late`

@@ -6,7 +6,7 @@ use saga_plugin::bindings::saga::plugin::{
     context::now,
     kafka::publish,
     postgres::{SqlError, query},
-    sagas::{self, Beginning, Status, Transition},
+    sagas::{self, NewSaga, Status, Transition},
     types::Failure,
 };
 
@@ -49,7 +49,7 @@ pub(crate) fn of(how: &str, cause: u32) -> Result<(), Failure> {
         // Goes on as if it had worked.
         "hide-an-error" => drop(state("SELECT nothing FROM nowhere")),
         _ => match how.split_once('-') {
-            Some(("begin", key)) => begin(key, cause)?,
+            Some(("start", key)) => start(key, cause)?,
             Some(("step", key)) => step(key, cause)?,
             _ => {}
         },
@@ -58,11 +58,10 @@ pub(crate) fn of(how: &str, cause: u32) -> Result<(), Failure> {
 }
 
 /// This one is no misbehaviour.
-fn begin(key: &str, cause: u32) -> Result<(), Failure> {
+fn start(key: &str, cause: u32) -> Result<(), Failure> {
     let deadline = deadline();
-    let (saga_type, state, data) = (SAGA.to_owned(), "begun".to_owned(), "{}".to_owned());
-    sagas::begin(&[Beginning { cause, saga_type, key: key.to_owned(), state, data, deadline }])
-        .map_err(refused)
+    let (saga_type, state, data) = (SAGA.to_owned(), "started".to_owned(), "{}".to_owned());
+    sagas::start(&[NewSaga { cause, saga_type, key: key.to_owned(), state, data, deadline }]).map_err(refused)
 }
 
 /// Nor is this: the saga goes on, if there is one.
