@@ -1,5 +1,5 @@
-//! `POST /orders`: the order, its saga and order-created, in one transaction. A repeat under the same
-//! `orderId` answers the same and creates nothing.
+//! `POST /orders`: stores the order and starts its saga, which publishes order-created, in one transaction. A
+//! repeat with the same `orderId` gets the same answer and creates nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,10 +39,10 @@ pub(crate) struct PlaceOrder;
 
 impl Fold for PlaceOrder {
     type Input = Order;
-    /// The ids that are new with this batch, and every order of the batch as it is in the database.
+    /// The ids that this batch inserted, and each order of the batch as it is in the database.
     type Rows = (Claims<Uuid>, Table<Uuid, Order>);
 
-    /// Inserts the orders, of several with one id the first; reads those that were there before.
+    /// Inserts the orders, of several with one id the first. Reads those that were there before.
     fn load(db: &Db<'_>, orders: &[Order]) -> DbResult<Self::Rows> {
         let mut placed: BTreeMap<Uuid, Order> = BTreeMap::new();
         for order in orders {
@@ -72,13 +72,13 @@ impl Fold for PlaceOrder {
         Response::created(format_args!("/orders/{id}"), placed).with_saga::<OrderSaga>(id)
     }
 
-    /// Nothing is left to do: the orders were claimed by inserting them.
+    /// Nothing to do: `load` has inserted the orders.
     fn store(_: &Db<'_>, _: &Self::Rows) -> DbResult<()> {
         Ok(())
     }
 }
 
-/// Inserts orders; gives the ids that were new, ascending.
+/// Inserts orders and returns the ids that are new, ascending.
 fn insert(db: &Db<'_>, orders: &BTreeMap<Uuid, Order>) -> DbResult<BTreeSet<Uuid>> {
     let now = orders.values().next().map(|order| order.timestamp).unwrap_or_default();
     let found = db.query(
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named_before_any_statement() {
+    fn invalid_input_is_refused_before_any_statement() {
         let mut cases = vec![
             (r#"{"productId":7}"#.to_owned(), "orderQty"),
             (r#"{"orderQty":1}"#.to_owned(), "productId"),

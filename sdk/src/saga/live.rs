@@ -1,13 +1,13 @@
 //! The sagas of a batch, as its deliveries change them one after the other.
 
 use crate::{
-    bindings::saga::plugin::sagas::Saga,
+    bindings::saga::plugin::sagas::{Saga, Status},
     input::{Delivery, Source},
 };
 
 /// A saga as the last delivery has left it.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct LiveSaga {
     pub(crate) saga_type: String,
     pub(crate) key: String,
     pub(crate) revision: u64,
@@ -16,7 +16,7 @@ pub(crate) struct Live {
     pub(crate) ended: bool,
 }
 
-impl From<Saga> for Live {
+impl From<Saga> for LiveSaga {
     fn from(saga: Saga) -> Self {
         Self {
             saga_type: saga.saga_type,
@@ -24,13 +24,13 @@ impl From<Saga> for Live {
             revision: saga.revision,
             state: saga.state,
             data: saga.data,
-            ended: matches!(saga.status, crate::bindings::saga::plugin::sagas::Status::Finished(_)),
+            ended: matches!(saga.status, Status::Finished(_)),
         }
     }
 }
 
-/// The saga of a delivery, by its place in the batch's sagas.
-pub(crate) fn place_of(sagas: &[Live], delivery: &Delivery) -> Option<usize> {
+/// The place in `sagas` of the saga that a delivery belongs to.
+pub(crate) fn saga_of(sagas: &[LiveSaga], delivery: &Delivery) -> Option<usize> {
     if let Source::Deadline(of) = &delivery.source {
         return sagas.iter().position(|saga| saga.saga_type == of.saga_type && saga.key == of.key);
     }

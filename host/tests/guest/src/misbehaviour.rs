@@ -1,4 +1,4 @@
-//! What it does instead of its work.
+//! The misbehaviours.
 
 use std::{hint::black_box, thread::sleep, time::Duration};
 
@@ -16,7 +16,7 @@ const GIB: usize = 1 << 30;
 /// More than any limit is for.
 const MANY: usize = 1_000;
 
-/// In the mood for it, keeps the host from hearing what the plugin asks for.
+/// Fails in `describe`, where a test asks for that.
 pub(crate) fn before_it_is_known() {
     if is_in("trap") {
         trap();
@@ -29,7 +29,7 @@ pub(crate) fn before_it_is_known() {
     }
 }
 
-/// Misbehaves as it is told; does nothing for a name that it does not know.
+/// Misbehaves in the way that `how` names; does nothing for an unknown name.
 pub(crate) fn of(how: &str, cause: u32) -> Result<(), Failure> {
     match how {
         "trap" => trap(),
@@ -57,14 +57,14 @@ pub(crate) fn of(how: &str, cause: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-/// This one is no misbehaviour.
+/// Starts a saga, which is no misbehaviour.
 fn start(key: &str, cause: u32) -> Result<(), Failure> {
     let deadline = deadline();
     let (saga_type, state, data) = (SAGA.to_owned(), "started".to_owned(), "{}".to_owned());
     sagas::start(&[NewSaga { cause, saga_type, key: key.to_owned(), state, data, deadline }]).map_err(refused)
 }
 
-/// Nor is this: the saga goes on, if there is one.
+/// Advances a saga, if there is one, which is no misbehaviour either.
 fn step(key: &str, cause: u32) -> Result<(), Failure> {
     let found = sagas::load(SAGA, &[key.to_owned()]).map_err(refused)?;
     let step = |saga: sagas::Saga| Transition {
@@ -94,7 +94,7 @@ fn run_for_ever() {
     while black_box(true) {}
 }
 
-/// Not a call in tail position, which would be a loop.
+/// Not in tail position, where the compiler would make a loop of it.
 fn recurse(depth: u64) -> u64 {
     black_box(depth) + if black_box(true) { recurse(depth + 1) } else { 0 }
 }
