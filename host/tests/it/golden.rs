@@ -1,6 +1,6 @@
 //! The promise of `wit/`: a component that was built for a released version of the interfaces runs on every
-//! later host. The files of `host/tests/golden` are `host/tests/guest` as it was at each release, and are
-//! never built again.
+//! later host. Each file of `host/tests/golden` is the component of `host/tests/guest` (`./dev build-guest`)
+//! at that version of `wit/`. Once the version is released, its file is never built again.
 
 use std::{fs, path::Path};
 
