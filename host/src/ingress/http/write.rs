@@ -1,4 +1,4 @@
-//! Writes: queued for the plugin's HTTP lane, answered after the commit.
+//! Requests that write: queued for the plugin's HTTP lane, and answered after the commit.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,26 +20,28 @@ use crate::{
     unit::pending::{Answer, Idempotency, Pending},
 };
 
-/// How long a request waits for its lane.
+/// How long a request waits for the lane's answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-/// A write, ready for the queue.
+/// A request that writes, ready for the queue.
 #[derive(Debug)]
 pub(super) struct Write {
-    /// What the plugin gets.
+    /// The request as the plugin gets it.
     pub(super) request: Request,
-    /// The route that was asked for.
+    /// The route that was matched.
     pub(super) route: Arc<RouteName>,
     /// The trace that it continues.
     pub(super) trace: Trace,
-    /// Of its `Idempotency-Key` header.
+    /// From its `Idempotency-Key` header.
     pub(super) idempotency: Option<Idempotency>,
     /// Until when the caller waits for the end of the saga.
     pub(super) wait_until: Option<Instant>,
 }
 
-/// Runs a write through the lane behind `queue`. A caller that leaves takes nothing back: what is
-/// queued may still be committed.
+/// Queues a write and waits for the lane's answer.
+///
+/// # Cancellation
+/// Takes nothing back: a queued request may still be committed.
 ///
 /// # Errors
 /// The problem to answer with.
