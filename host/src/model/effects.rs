@@ -1,26 +1,27 @@
-//! What a guest asked for during a unit: buffered, judged when it asks, written when the unit closes.
+//! What a guest asks for during a call. The host checks it at once, buffers it, and writes it with the unit.
 //!
-//! Mirrors the records of `wit/`; `cause` is the place of the delivery or request in the call.
+//! Mirrors the records of `wit/`, which document the fields. `cause` is the place of the delivery or request
+//! in the call.
 
 use std::collections::HashSet;
 
-/// Everything that one call of a guest asked for, in its order.
+/// The effects of one call, in order.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Messages into the outbox.
     pub published: Vec<Outgoing>,
     /// Sagas to start.
     pub started: Vec<NewSaga>,
-    /// Sagas that move on.
+    /// Transitions of sagas.
     pub transitions: Vec<Transition>,
     /// Timers to set.
     pub timers: Vec<Timer>,
-    /// Names of timers to take back.
+    /// Names of timers to cancel.
     pub cancelled: Vec<String>,
 }
 
 impl Effects {
-    /// Adds what a later call asked for, whose causes count from `first` on.
+    /// Appends the effects of a later call, whose causes count from `first` on.
     pub fn append(&mut self, mut later: Self, first: u32) {
         later.published.iter_mut().for_each(|effect| effect.cause += first);
         later.started.iter_mut().for_each(|effect| effect.cause += first);
@@ -33,13 +34,13 @@ impl Effects {
         self.cancelled.append(&mut later.cancelled);
     }
 
-    /// Whether a saga starts or moves on both here and there.
+    /// Whether both start or advance the same saga.
     pub fn share_a_saga_with(&self, other: &Self) -> bool {
         let here: HashSet<(&str, &str)> = self.sagas().collect();
         !here.is_empty() && other.sagas().any(|saga| here.contains(&saga))
     }
 
-    /// Types and keys of the sagas that start or move on.
+    /// Types and keys of the sagas that start or advance.
     fn sagas(&self) -> impl Iterator<Item = (&str, &str)> {
         let started = self.started.iter().map(|saga| (&*saga.saga_type, &*saga.key));
         started.chain(self.transitions.iter().map(|saga| (&*saga.saga_type, &*saga.key)))
@@ -49,7 +50,7 @@ impl Effects {
 /// A message to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
-    /// Who caused it.
+    /// The place of its cause in the call.
     pub cause: u32,
     /// Topic.
     pub topic: String,
@@ -68,7 +69,7 @@ pub struct Outgoing {
 /// A saga to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewSaga {
-    /// Who caused it.
+    /// The place of its cause in the call.
     pub cause: u32,
     /// Type.
     pub saga_type: String,
@@ -82,10 +83,10 @@ pub struct NewSaga {
     pub deadline: i64,
 }
 
-/// A saga that moves on.
+/// A transition of a saga.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
-    /// Who caused it.
+    /// The place of its cause in the call.
     pub cause: u32,
     /// Type.
     pub saga_type: String,
@@ -93,17 +94,17 @@ pub struct Transition {
     pub key: String,
     /// Revision before it.
     pub expected_revision: u64,
-    /// What happened.
+    /// What happened, past tense.
     pub event: String,
     /// State after it.
     pub state: String,
-    /// JSON after it; none leaves it.
+    /// JSON after it; none leaves it as it was.
     pub data: Option<String>,
-    /// Where it stands now.
+    /// Whether it goes on waiting or has ended.
     pub status: Status,
 }
 
-/// Where a saga stands.
+/// Whether a saga waits or has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
     /// Waiting until this deadline, microseconds since 1970.
@@ -117,27 +118,27 @@ pub enum Status {
 /// How a saga ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finish {
-    /// The kind of end.
+    /// Which end.
     pub ending: Ending,
-    /// JSON object for a caller that waits.
+    /// A JSON object for the caller that waits for the end.
     pub answer: Option<String>,
 }
 
-/// The kinds of end.
+/// The ends of a saga.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// All steps done.
+    /// All steps are completed.
     Completed,
-    /// Every completed step undone.
+    /// Every completed step is undone.
     Compensated,
-    /// Neither: a person must look.
+    /// Neither: a person must decide.
     Failed,
 }
 
 /// A timer to set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timer {
-    /// Who caused it.
+    /// The place of its cause in the call.
     pub cause: u32,
     /// Unique in the plugin.
     pub name: String,
@@ -145,7 +146,7 @@ pub struct Timer {
     pub due: i64,
     /// Ordering key of the delivery that it becomes.
     pub correlation: Option<String>,
-    /// What that delivery carries.
+    /// The payload of that delivery.
     pub payload: Vec<u8>,
 }
 
@@ -154,7 +155,7 @@ mod tests {
     use super::{Effects, NewSaga, Status, Transition};
 
     #[test]
-    fn a_saga_that_starts_here_and_moves_on_there_is_shared() {
+    fn a_saga_that_one_starts_and_the_other_advances_is_shared() {
         let started = |key: &str| NewSaga {
             cause: 0,
             saga_type: "order".into(),
