@@ -1,4 +1,4 @@
-//! The plugin's world, generated from `wit/`. Nothing else in this crate speaks to the host.
+//! The plugin's world, generated from `wit/`. Only [`crate::host::Wasm`] calls the host through it.
 #![allow(unsafe_code, missing_docs, unreachable_pub, clippy::all, reason = "generated")]
 
 wit_bindgen::generate!({

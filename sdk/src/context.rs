@@ -1,4 +1,4 @@
-//! What a decision may know besides its input: the unit's instant, fresh ids, settings.
+//! What a decision may use besides its input: the unit's time, fresh ids, settings.
 
 use std::{
     cell::{Cell, RefCell},
@@ -9,8 +9,7 @@ use std::{
 
 use crate::{host::Host, timestamp::Timestamp, uuid::Uuid};
 
-/// The unit as a handler sees it. Everything in here is the same however often the unit is repeated from its
-/// record.
+/// The unit as a handler sees it.
 pub struct Context<'a> {
     host: &'a dyn Host,
     now: Timestamp,
@@ -21,7 +20,7 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// A unit of `batch` deliveries or requests.
+    /// The context of a unit of `batch` deliveries or requests.
     #[must_use]
     pub fn new(host: &'a dyn Host, batch: u32) -> Self {
         Self {
@@ -34,19 +33,19 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The same instant during the whole unit.
+    /// The time of the unit: the same during the whole call.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// The place in the batch of the delivery or request that is being handled.
+    /// The place in the batch, from 0, of the delivery or request that is being handled.
     #[must_use]
     pub fn place(&self) -> u32 {
         self.place.get()
     }
 
-    /// A fresh version 7 id.
+    /// A fresh id of version 7. Fetched from the host for the whole batch at once.
     #[must_use]
     pub fn new_uuid(&self) -> Uuid {
         let mut ids = self.ids.borrow_mut();
@@ -57,12 +56,12 @@ impl<'a> Context<'a> {
         ids.pop().unwrap_or_default()
     }
 
-    /// A value of `[config]` in the policy file.
+    /// The value of `name` in `[config]` of the policy file.
     pub fn config(&self, name: &'static str) -> Option<String> {
         self.settings.borrow_mut().entry(name).or_insert_with(|| self.host.config(name)).clone()
     }
 
-    /// A value of `[config]` in whole seconds; `default` when it is missing or no number.
+    /// A value of `[config]` in whole seconds; `default` where it is missing or not a number.
     pub fn config_seconds(&self, name: &'static str, default: u64) -> Duration {
         Duration::from_secs(self.config(name).and_then(|text| text.parse().ok()).unwrap_or(default))
     }

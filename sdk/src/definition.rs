@@ -1,4 +1,4 @@
-//! What a plugin is: one value from which both its description and its dispatch come, so they cannot differ.
+//! What a plugin is: one value from which its description and its dispatch both come, so they cannot differ.
 
 use std::any::TypeId;
 
@@ -15,10 +15,10 @@ use crate::{
     unit::Unit,
 };
 
-/// Handles the deliveries or requests at some places of a unit.
+/// Handles the deliveries or requests at these places of a unit.
 type Run<S, A> = fn(&mut Unit<'_, S, A>, &[u32]) -> Result<(), Failure>;
 
-/// A handler and its identity: what stands together in a batch and has one handler is handled together.
+/// A handler and its identity: consecutive items of one handler are handled together.
 pub(crate) struct Handler<S, A> {
     pub(crate) id: TypeId,
     pub(crate) run: Run<S, A>,
@@ -32,12 +32,12 @@ impl<S, A> Clone for Handler<S, A> {
 
 impl<S, A> Copy for Handler<S, A> {}
 
-/// Handler of a topic, timer or saga.
+/// The handler of a topic, timer or saga.
 pub(crate) type OfDeliveries = Handler<Delivery, Outcome>;
-/// Handler of a route.
+/// The handler of a route.
 pub(crate) type OfRequests = Handler<Request, Response>;
 
-/// Where a delivery's key is: it orders deliveries and finds their saga.
+/// Where a record carries its correlation key, which orders deliveries and finds their saga.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Correlation {
     /// The record's key.
@@ -46,11 +46,11 @@ pub enum Correlation {
     Header(&'static str),
     /// A JSON pointer into the value, e.g. `/orderId`.
     Json(&'static str),
-    /// Nowhere: no order is kept.
+    /// No key: no order is kept.
     Unordered,
 }
 
-/// A plugin: what it handles, and with what.
+/// A plugin: what it handles, and with which handlers.
 ///
 /// ```ignore
 /// fn define() -> Definition {
@@ -75,7 +75,7 @@ pub struct Definition {
 }
 
 impl Definition {
-    /// A plugin that does nothing yet. `name` is the stem of its file.
+    /// A plugin without handlers. `name` is the stem of its file.
     #[must_use]
     pub fn new(name: &'static str, version: &'static str) -> Self {
         Self {
@@ -91,8 +91,8 @@ impl Definition {
         }
     }
 
-    /// Handles the records of a topic. One handler for several topics handles them together, in the batch's
-    /// order.
+    /// Handles the records of a topic. A handler of several topics handles their records together, in the
+    /// batch's order.
     #[must_use]
     pub fn on<F: Fold>(mut self, topic: &'static str, correlation: Correlation) -> Self
     where
@@ -102,7 +102,7 @@ impl Definition {
         self
     }
 
-    /// Handles the timers whose name begins so.
+    /// Handles the timers whose name starts with `prefix`.
     #[must_use]
     pub fn timer<F: Fold>(mut self, prefix: &'static str) -> Self
     where
@@ -112,14 +112,14 @@ impl Definition {
         self
     }
 
-    /// Owns a type of saga: its deadlines are handled.
+    /// Owns a type of saga, and handles its deadlines.
     #[must_use]
     pub fn saga<S: Saga>(mut self) -> Self {
         self.sagas.push((S::TYPE, Handler { id: TypeId::of::<S>(), run: saga::run::run::<S> }));
         self
     }
 
-    /// Takes the records of a topic as replies to a saga, whose key the correlation gives.
+    /// Handles the records of a topic as replies to a saga. The correlation key is the saga's key.
     #[must_use]
     pub fn replies<S: Saga>(mut self, topic: &'static str, correlation: Correlation) -> Self {
         self.topics.push((topic, correlation, Handler { id: TypeId::of::<S>(), run: saga::run::run::<S> }));
@@ -148,29 +148,29 @@ impl Definition {
         self
     }
 
-    /// The topics that it publishes to.
+    /// Adds topics that it publishes to.
     #[must_use]
     pub fn publishes(mut self, topics: &[&'static str]) -> Self {
         self.publishes.extend(topics);
         self
     }
 
-    /// For read models: gather this long, in Kafka and again between two units, so that reads and units are
-    /// fewer and larger. A record may wait twice as long.
+    /// For read models: gathers records for this many milliseconds in Kafka, and again between two units, so
+    /// that fetches and units are fewer and larger. A record may wait twice as long.
     #[must_use]
     pub fn gather_ms(mut self, gather_ms: u32) -> Self {
         self.gather_ms = gather_ms;
         self
     }
 
-    /// Its schema: forward-only changes, in order, each made by [`crate::migration!`].
+    /// Adds changes of its schema, in order. [`crate::migration!`] makes each from a file.
     #[must_use]
     pub fn migrations(mut self, migrations: impl IntoIterator<Item = Migration>) -> Self {
         self.migrations.extend(migrations);
         self
     }
 
-    /// What the host is told.
+    /// What `manifest.describe` returns.
     #[must_use]
     pub fn describe(&self) -> Description {
         let owned = |names: &mut dyn Iterator<Item = &'static str>| names.map(str::to_owned).collect();
@@ -184,7 +184,6 @@ impl Definition {
             method: (*method).to_owned(),
             path: (*path).to_owned(),
             access: *access,
-            correlation: manifest::Correlation::Unordered,
         };
         Description {
             name: self.name.to_owned(),
@@ -236,7 +235,7 @@ impl From<Correlation> for manifest::Correlation {
     }
 }
 
-/// A file of SQL as a migration; its name is the file's.
+/// Includes a file of SQL as a migration of the same name.
 #[macro_export]
 macro_rules! migration {
     ($path:literal) => {

@@ -1,4 +1,5 @@
-//! From a batch to its handlers: neighbours with one handler are handled together, in the batch's order.
+//! Gives each item of a batch to its handler, in the batch's order. Consecutive items of one handler are
+//! handled together.
 
 use crate::{
     bindings::saga::plugin::{sagas, types::Failure},
@@ -10,10 +11,10 @@ use crate::{
     unit::Unit,
 };
 
-/// Handles a batch of deliveries.
+/// Handles a batch of deliveries: one outcome each, in order. A delivery without a handler is rejected.
 ///
 /// # Errors
-/// The whole unit must be rolled back.
+/// The whole unit must be rolled back: a statement failed, or the host refused an effect.
 pub fn deliveries(
     definition: &Definition,
     host: &dyn Host,
@@ -30,10 +31,10 @@ pub fn deliveries(
     handle(unit, batch, handler_of, || Outcome::reject("this version of the plugin has no handler for it"))
 }
 
-/// Handles a batch of requests.
+/// Handles a batch of requests: one response each, in order.
 ///
 /// # Errors
-/// The whole unit must be rolled back.
+/// The whole unit must be rolled back: a statement failed, or the host refused an effect.
 pub fn requests(
     definition: &Definition,
     host: &dyn Host,

@@ -1,5 +1,5 @@
-//! What a decision asks for besides its rows: messages, sagas, timers, log lines. Buffered, taken back with a
-//! delivery that fails, and handed to the host once per batch.
+//! What a decision asks for besides its rows: messages, sagas, timers, log lines. They are buffered, dropped
+//! when the answer is a "no", and sent to the host once per batch.
 
 use std::fmt::Display;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 pub use crate::bindings::saga::plugin::{
     context::Level,
     kafka::Outgoing,
-    sagas::{Beginning, Transition},
+    sagas::{NewSaga, Transition},
     timers::Timer,
     types::Header,
 };
@@ -22,22 +22,22 @@ use crate::{
 /// A log line.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// How loud.
+    /// The level.
     pub level: Level,
-    /// Who caused it.
+    /// The place of the delivery or request in the batch.
     pub cause: u32,
-    /// What happened.
+    /// The message.
     pub message: String,
-    /// With which values.
+    /// Names and values.
     pub fields: Vec<(String, String)>,
 }
 
-/// Everything that a batch asks for, in its order.
+/// The effects of a batch, in order.
 #[derive(Debug)]
 pub struct Effects<'a> {
     context: &'a Context<'a>,
     pub(crate) messages: Vec<Outgoing>,
-    pub(crate) begun: Vec<Beginning>,
+    pub(crate) started: Vec<NewSaga>,
     pub(crate) transitions: Vec<Transition>,
     pub(crate) timers: Vec<Timer>,
     pub(crate) cancelled: Vec<String>,
@@ -45,7 +45,7 @@ pub struct Effects<'a> {
     culprits: Vec<Culprit>,
 }
 
-/// How many effects there were.
+/// The number of effects of each kind at some time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark([usize; 5]);
 
@@ -56,7 +56,7 @@ impl<'a> Effects<'a> {
         Self {
             context,
             messages: Vec::new(),
-            begun: Vec::new(),
+            started: Vec::new(),
             transitions: Vec::new(),
             timers: Vec::new(),
             cancelled: Vec::new(),
@@ -65,19 +65,19 @@ impl<'a> Effects<'a> {
         }
     }
 
-    /// The unit.
+    /// The context of the unit.
     #[must_use]
     pub fn context(&self) -> &'a Context<'a> {
         self.context
     }
 
-    /// The same instant during the whole unit.
+    /// The time of the unit.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.context.now()
     }
 
-    /// A fresh version 7 id.
+    /// A fresh id of version 7.
     #[must_use]
     pub fn new_uuid(&self) -> Uuid {
         self.context.new_uuid()
@@ -90,7 +90,7 @@ impl<'a> Effects<'a> {
         }
     }
 
-    /// Publishes a text.
+    /// Publishes a text in UTF-8.
     pub fn publish_text(
         &mut self,
         topic: &str,
@@ -101,7 +101,7 @@ impl<'a> Effects<'a> {
         self.send(topic, event_type, &key, "text/plain; charset=utf-8", text.into().into_bytes());
     }
 
-    /// Publishes any message; its `cause` is set here.
+    /// Publishes any message. Its `cause` is set here.
     pub fn publish_message(&mut self, message: Outgoing) {
         self.messages.push(Outgoing { cause: self.context.place(), ..message });
     }
@@ -125,8 +125,8 @@ impl<'a> Effects<'a> {
         });
     }
 
-    /// Sets a timer, or moves the one of this name. Its delivery is handled by the handler of
-    /// [`crate::Definition::timer`].
+    /// Sets a timer, or replaces the one of this name. [`crate::Definition::timer`] names the handler of its
+    /// delivery.
     pub fn schedule(
         &mut self,
         name: impl Into<String>,
@@ -138,23 +138,23 @@ impl<'a> Effects<'a> {
         self.timers.push(Timer { cause, name: name.into(), due: due.0, correlation, payload });
     }
 
-    /// Takes a timer back.
+    /// Cancels a timer.
     pub fn cancel(&mut self, name: impl Into<String>) {
         self.cancelled.push(name.into());
     }
 
-    /// Writes a log line of the host.
+    /// Writes a line to the host's log, also if the delivery fails.
     pub fn log(&mut self, level: Level, message: impl Into<String>, fields: &[(&str, &dyn Display)]) {
         let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
         self.lines.push(Line { level, cause: self.context.place(), message: message.into(), fields });
     }
 
-    /// A value as JSON text. One that has none makes the delivery a culprit.
+    /// A value as JSON. One that cannot be written as JSON makes the delivery a culprit.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Option<String> {
         serde_json::to_string(value).map_err(|error| self.blame("not-json", error.to_string())).ok()
     }
 
-    /// The delivery that is being handled must not be committed.
+    /// Makes the delivery that is being handled a culprit.
     pub(crate) fn blame(&mut self, code: &str, message: String) {
         self.culprits.push(Culprit { cause: self.context.place(), code: code.to_owned(), message });
     }
@@ -162,40 +162,43 @@ impl<'a> Effects<'a> {
     pub(crate) fn mark(&self) -> Mark {
         Mark([
             self.messages.len(),
-            self.begun.len(),
+            self.started.len(),
             self.transitions.len(),
             self.timers.len(),
             self.cancelled.len(),
         ])
     }
 
-    /// Takes back everything since the mark but log lines: they tell why.
-    pub(crate) fn undo(&mut self, Mark([messages, begun, transitions, timers, cancelled]): Mark) {
+    /// Drops all effects since the mark, but not the log lines: they say why.
+    pub(crate) fn undo(&mut self, Mark([messages, started, transitions, timers, cancelled]): Mark) {
         self.messages.truncate(messages);
-        self.begun.truncate(begun);
+        self.started.truncate(started);
         self.transitions.truncate(transitions);
         self.timers.truncate(timers);
         self.cancelled.truncate(cancelled);
     }
 
-    /// Hands everything to the host.
+    /// Sends everything to the host.
     pub(crate) fn flush(self) -> Result<(), Failure> {
         let host = self.context.host();
         for line in &self.lines {
             host.log(line.level, Some(line.cause), &line.message, &line.fields);
         }
         if !self.culprits.is_empty() {
-            return Err(Failure { message: "a value has no JSON".to_owned(), culprits: self.culprits });
+            return Err(Failure {
+                message: "a value cannot be written as JSON".to_owned(),
+                culprits: self.culprits,
+            });
         }
-        hand_over(&self.messages, |messages| host.publish(messages))?;
-        hand_over(&self.begun, |begun| host.begin(begun))?;
-        hand_over(&self.transitions, |transitions| host.advance(transitions))?;
-        hand_over(&self.timers, |timers| host.schedule(timers))?;
-        hand_over(&self.cancelled, |names| host.cancel(names))
+        send_to(&self.messages, |messages| host.publish(messages))?;
+        send_to(&self.started, |started| host.start(started))?;
+        send_to(&self.transitions, |transitions| host.advance(transitions))?;
+        send_to(&self.timers, |timers| host.schedule(timers))?;
+        send_to(&self.cancelled, |names| host.cancel(names))
     }
 }
 
-fn hand_over<T>(effects: &[T], to: impl Fn(&[T]) -> Result<(), Refusal>) -> Result<(), Failure> {
+fn send_to<T>(effects: &[T], to: impl Fn(&[T]) -> Result<(), Refusal>) -> Result<(), Failure> {
     if effects.is_empty() {
         return Ok(());
     }

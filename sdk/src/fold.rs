@@ -1,8 +1,9 @@
-//! Load many → decide one → store many: how deliveries and writing requests are handled.
+//! Load for the batch, decide one by one, store for the batch: how deliveries and writing requests are
+//! handled.
 //!
-//! A batch of hundreds costs two statements, and yet each decision is about one of them: pure, in order,
-//! seeing what earlier ones changed. What a decision changed is taken back in memory unless it is kept, so
-//! one failure of a batch is alone.
+//! A batch of hundreds costs two statements, yet each decision is about one input: pure, in order, and it
+//! sees what earlier ones changed. If a decision says "no", its changes are taken back in memory, and the
+//! rest of the batch is not touched.
 
 use crate::{
     bindings::saga::plugin::types::Failure,
@@ -18,17 +19,18 @@ use crate::{
 pub trait Fold: 'static {
     /// What it decides on.
     type Input: Input;
-    /// What it decides with: [`crate::Table`], [`crate::Added`], [`crate::Claims`], tuples of them, or `()`.
+    /// The rows that it loads and changes: [`crate::Table`], [`crate::Added`], [`crate::Claims`], pairs of
+    /// them, or `()`.
     type Rows: Rows;
 
-    /// Loads what the whole batch needs, locked in key order; or claims keys by inserting them.
+    /// Loads the rows that the whole batch needs, locked in key order, or claims keys by inserting them.
     ///
     /// # Errors
-    /// As Postgres reports: the unit is rolled back.
+    /// What Postgres reports. The unit is rolled back.
     fn load(db: &Db<'_>, inputs: &[Self::Input]) -> DbResult<Self::Rows>;
 
-    /// Decides on one. Unless the answer is [`crate::Outcome::Done`] or below 400, its changes and effects
-    /// are dropped.
+    /// Decides on one input. Unless the answer is [`crate::Outcome::Done`] or a status below 400, its changes
+    /// and effects are dropped.
     fn decide(
         rows: &mut Self::Rows,
         input: &Self::Input,
@@ -38,7 +40,7 @@ pub trait Fold: 'static {
     /// Stores the changed rows, each key once. Not called when none changed.
     ///
     /// # Errors
-    /// As Postgres reports: the unit is rolled back.
+    /// What Postgres reports. The unit is rolled back.
     fn store(db: &Db<'_>, rows: &Self::Rows) -> DbResult<()>;
 }
 
@@ -64,7 +66,7 @@ pub(crate) fn run<F: Fold>(
     Ok(())
 }
 
-/// Decides on one and keeps what it changed, or takes it back.
+/// Decides on one input, and keeps its changes or takes them back.
 pub(crate) fn decide<F: Fold>(
     place: u32,
     rows: &mut F::Rows,

@@ -1,64 +1,64 @@
-//! Everything that a plugin can ask of its host, as one trait: the real host in a component, a stand-in in
+//! Everything that a plugin can ask of its host, as one trait: [`Wasm`] in a component, and a stand-in in
 //! native tests.
 
 use crate::bindings::saga::plugin::{
     context::{self, Level},
     kafka::{self, Outgoing},
     postgres::{self, Param, SqlError},
-    sagas::{self, Beginning, Transition},
+    sagas::{self, NewSaga, Transition},
     timers::{self, Timer},
     types::Refusal,
 };
 use crate::uuid::Uuid;
 
-/// A host. Its functions are those of `wit/`, described there.
+/// A host. Its functions are those of `wit/`, which documents them.
 pub trait Host {
-    /// The unit's instant, microseconds since 1970.
+    /// `context.now`: microseconds since 1970.
     fn now(&self) -> i64;
-    /// Fresh ids, ascending.
+    /// `context.new-uuids`.
     fn new_uuids(&self, count: u32) -> Vec<Uuid>;
-    /// A value of `[config]`.
+    /// `context.config`.
     fn config(&self, name: &str) -> Option<String>;
-    /// Writes a log line.
+    /// `context.log`.
     fn log(&self, level: Level, cause: Option<u32>, message: &str, fields: &[(String, String)]);
-    /// Runs a statement that returns rows.
+    /// `postgres.query`.
     ///
     /// # Errors
-    /// As Postgres reports.
+    /// What Postgres reports.
     fn query(&self, sql: &str, params: &[Param]) -> Result<postgres::Table, SqlError>;
-    /// Runs a statement for its effect.
+    /// `postgres.execute`.
     ///
     /// # Errors
-    /// As Postgres reports.
+    /// What Postgres reports.
     fn execute(&self, sql: &str, params: &[Param]) -> Result<u64, SqlError>;
-    /// Hands over messages.
+    /// `kafka.publish`.
     ///
     /// # Errors
-    /// The host refuses one.
+    /// The host's refusal.
     fn publish(&self, messages: &[Outgoing]) -> Result<(), Refusal>;
-    /// Hands over sagas to begin.
+    /// `sagas.start`.
     ///
     /// # Errors
-    /// The host refuses one.
-    fn begin(&self, sagas: &[Beginning]) -> Result<(), Refusal>;
-    /// Hands over transitions.
+    /// The host's refusal.
+    fn start(&self, sagas: &[NewSaga]) -> Result<(), Refusal>;
+    /// `sagas.advance`.
     ///
     /// # Errors
-    /// The host refuses one.
+    /// The host's refusal.
     fn advance(&self, transitions: &[Transition]) -> Result<(), Refusal>;
-    /// Hands over timers to set.
+    /// `timers.schedule`.
     ///
     /// # Errors
-    /// The host refuses one.
+    /// The host's refusal.
     fn schedule(&self, timers: &[Timer]) -> Result<(), Refusal>;
-    /// Takes timers back.
+    /// `timers.cancel`.
     ///
     /// # Errors
-    /// The host refuses one.
+    /// The host's refusal.
     fn cancel(&self, names: &[String]) -> Result<(), Refusal>;
 }
 
-/// The host around a component.
+/// The host that runs this component.
 #[derive(Clone, Copy, Debug)]
 pub struct Wasm;
 
@@ -91,8 +91,8 @@ impl Host for Wasm {
         kafka::publish(messages)
     }
 
-    fn begin(&self, sagas: &[Beginning]) -> Result<(), Refusal> {
-        sagas::begin(sagas)
+    fn start(&self, sagas: &[NewSaga]) -> Result<(), Refusal> {
+        sagas::start(sagas)
     }
 
     fn advance(&self, transitions: &[Transition]) -> Result<(), Refusal> {

@@ -1,4 +1,5 @@
-//! From bytes to what a handler decides on. What cannot be decoded is answered before any SQL runs.
+//! Decodes bytes to what a handler decides on. An input that cannot be decoded is answered before any SQL
+//! runs.
 
 use serde::de::DeserializeOwned;
 
@@ -21,11 +22,11 @@ pub trait Input: Sized {
     /// Decodes it.
     ///
     /// # Errors
-    /// The answer to what cannot be decoded: it is given as it is, and nothing else runs for it.
+    /// The answer to an input that cannot be decoded. No handler runs for it.
     fn decode(source: &Self::Source, context: &Context<'_>) -> Result<Self, Self::Answer>;
 }
 
-/// What becomes of a delivery, or what a request is answered.
+/// The answer to a delivery or to a request.
 pub trait Answer {
     /// Whether its rows and effects are kept.
     fn keeps(&self) -> bool;
@@ -44,17 +45,18 @@ impl Answer for Response {
 }
 
 impl Outcome {
-    /// Late, unknown or contradicting: changed nothing, recorded with this reason.
+    /// It is late, unknown or contradicting, and changed nothing. The host records it with this reason.
     pub fn ignored(reason: impl Into<String>) -> Self {
         Self::Ignored(reason.into())
     }
 
-    /// Never: held for a person with this reason.
+    /// It can never be handled: the host parks it for a person, with this reason.
     pub fn reject(reason: impl Into<String>) -> Self {
         Self::Reject(reason.into())
     }
 
-    /// Not now: it and its key wait, at least this long.
+    /// Not now: the host parks it and tries again after at least this many milliseconds. Later deliveries of
+    /// its key wait behind it.
     pub fn retry(after_ms: u32, reason: impl Into<String>) -> Self {
         Self::Retry(Delay { after_ms, reason: reason.into() })
     }
@@ -87,7 +89,7 @@ impl<T: DeserializeOwned> Input for Body<T> {
 }
 
 impl Delivery {
-    /// The topic that it came from; empty for timers and deadlines.
+    /// The topic of the record; empty for timers and deadlines.
     #[must_use]
     pub fn topic(&self) -> &str {
         match &self.source {
@@ -96,16 +98,16 @@ impl Delivery {
         }
     }
 
-    /// The record's time.
+    /// The record's time in Kafka.
     #[must_use]
     pub fn time(&self) -> Timestamp {
         Timestamp(self.timestamp)
     }
 
-    /// The value as JSON. Unknown members are passed over.
+    /// The value as JSON. Unknown members are ignored.
     ///
     /// # Errors
-    /// [`Outcome::Reject`], with the member that does not fit.
+    /// [`Outcome::Reject`] with the member that does not fit, or for a tombstone.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Outcome> {
         object(self.value()?).map_err(|error| Outcome::reject(error.to_string()))
     }
@@ -113,7 +115,7 @@ impl Delivery {
     /// The value as text.
     ///
     /// # Errors
-    /// [`Outcome::Reject`]
+    /// [`Outcome::Reject`] for a value that is not UTF-8, or for a tombstone.
     pub fn text(&self) -> Result<&str, Outcome> {
         std::str::from_utf8(self.value()?).map_err(|_| Outcome::reject("the value is not UTF-8"))
     }
@@ -124,14 +126,14 @@ impl Delivery {
 }
 
 impl Request {
-    /// The first header of this (lower-case) name.
+    /// The first header of this name, which is in lower case; none where it is not UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let header = self.headers.iter().find(|header| header.name == name)?;
         std::str::from_utf8(&header.value).ok()
     }
 
-    /// The path's `{name}` number `place`; empty when there is none.
+    /// The path's parameter at `place`, from 0; empty where there is none.
     #[must_use]
     pub fn param(&self, place: usize) -> &str {
         self.params.get(place).map_or("", String::as_str)
@@ -143,7 +145,7 @@ impl Request {
         self.query.iter().find(|(present, _)| present == name).map(|(_, value)| value.as_str())
     }
 
-    /// The body as JSON. Unknown members are passed over.
+    /// The body as JSON. Unknown members are ignored.
     ///
     /// # Errors
     /// 415 for another content type, 400 with the member that does not fit.
@@ -176,7 +178,7 @@ impl std::fmt::Display for NotObject {
     }
 }
 
-/// Decodes an object. Only what does not fit is read a second time, to find the member.
+/// Decodes an object. Only bytes that do not fit are read a second time, to find the member.
 fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, NotObject> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(NotObject { member: None, reason: "is not a JSON object".to_owned() });
@@ -203,7 +205,7 @@ fn quoted(message: &str) -> Option<String> {
     message.split('`').nth(1).map(str::to_owned)
 }
 
-/// The message without its place in the text, which helps nobody with a one-line body.
+/// The message without the line and column, which are of no use for a one-line body.
 fn plain(error: &serde_json::Error) -> String {
     let message = error.to_string();
     message.split(" at line ").next().unwrap_or_default().to_owned()

@@ -1,51 +1,72 @@
-//! What a saga-host plugin in Rust is written with.
+//! The SDK for saga-host plugins in Rust.
 //!
-//! A plugin is a [`Definition`]: which records, requests and sagas it handles, and with what. Handlers are
+//! A plugin is the part of a service that decides. The host delivers Kafka records, HTTP requests, timers
+//! and deadlines to it in batches, runs each batch in one Postgres transaction, and publishes the plugin's
+//! messages after the commit. `wit/` has the interfaces; this crate makes them convenient in Rust.
 //!
-//! - a [`Fold`] for records and for requests that write: it loads rows for the whole batch, decides on one
-//!   delivery at a time (pure, in order, each seeing what earlier ones changed), and stores the changed rows
-//!   together;
-//! - a [`Read`] for `GET` requests: one query, one answer;
-//! - a [`Saga`]: a list of steps, each of which may be undone, and a judgement of replies.
+//! # Parts
 //!
-//! What a decision wants sent it puts into [`Effects`]; the host writes it in the same transaction as the
-//! rows. A decision that says "no" ([`Outcome`] other than done, a [`Response`] of 400 or more) leaves
-//! nothing behind, and the others of its batch are not touched.
+//! A [`Definition`] lists what the plugin handles, and with which handlers:
 //!
-//! ```ignore
-//! use saga_plugin::{Correlation, Db, DbResult, Definition, Effects, Event, Fold, Outcome, Table, keys, many};
+//! - a [`Fold`] for records and for requests that write. It loads rows for the whole batch, decides on one
+//!   input at a time (pure, in order, each sees what earlier ones changed), and stores the changed rows;
+//! - a [`Read`] for `GET` requests: a query and its answer;
+//! - a [`Saga`]: a list of steps, each with an optional undo, and a judgement of replies.
+//!
+//! A decision puts messages, sagas, timers and log lines into [`Effects`]. The host writes them in the same
+//! transaction as the rows. A decision that says "no" (an [`Outcome`] other than `Done`, a [`Response`] of
+//! 400 or more) leaves nothing behind, and does not touch the rest of its batch.
+//!
+//! # Example
+//!
+//! ```
+//! use saga_plugin::{
+//!     Correlation, Db, DbResult, Definition, Effects, Event, Fold, Outcome, Table, keys, many,
+//! };
 //!
 //! fn define() -> Definition {
-//!     Definition::new("points", env!("CARGO_PKG_VERSION")).on::<Collect>("purchase-topic", Correlation::Json("/customer"))
+//!     Definition::new("points", env!("CARGO_PKG_VERSION"))
+//!         .on::<Collect>("purchase-topic", Correlation::Json("/customer"))
 //! }
 //! saga_plugin::plugin!(define);
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Purchase {
+//!     customer: i64,
+//!     amount: i64,
+//! }
 //!
 //! struct Collect;
 //!
 //! impl Fold for Collect {
 //!     type Input = Event<Purchase>;
+//!     /// Points by customer.
 //!     type Rows = Table<i64, i64>;
 //!
-//!     fn load(db: &Db<'_>, purchases: &[Event<Purchase>]) -> DbResult<Table<i64, i64>> {
-//!         let customers = keys(purchases, |purchase| purchase.0.customer);
+//!     fn load(db: &Db<'_>, purchases: &[Event<Purchase>]) -> DbResult<Self::Rows> {
 //!         let found = db.query(
-//!             "SELECT customer, points FROM public.account WHERE customer = ANY ($1) ORDER BY customer FOR UPDATE",
-//!             &[many(customers)],
+//!             "SELECT customer, points FROM public.account
+//!               WHERE customer = ANY ($1) ORDER BY customer FOR UPDATE",
+//!             &[many(keys(purchases, |purchase| purchase.0.customer))],
 //!         )?;
 //!         Ok(found.rows()?.into_iter().collect())
 //!     }
 //!
-//!     fn decide(accounts: &mut Table<i64, i64>, Event(purchase): &Event<Purchase>, _: &mut Effects<'_>) -> Outcome {
-//!         let Some(points) = accounts.get(&purchase.customer) else { return Outcome::ignored("no account") };
-//!         accounts.set(purchase.customer, points + purchase.amount / 10);
+//!     fn decide(accounts: &mut Self::Rows, bought: &Event<Purchase>, _: &mut Effects<'_>) -> Outcome {
+//!         let Purchase { customer, amount } = bought.0;
+//!         let Some(points) = accounts.get(&customer).copied() else {
+//!             return Outcome::ignored("no account");
+//!         };
+//!         accounts.set(customer, points + amount / 10);
 //!         Outcome::Done
 //!     }
 //!
-//!     fn store(db: &Db<'_>, accounts: &Table<i64, i64>) -> DbResult<()> {
+//!     fn store(db: &Db<'_>, accounts: &Self::Rows) -> DbResult<()> {
 //!         let (customers, points): (Vec<i64>, Vec<i64>) = accounts.changed().unzip();
 //!         db.execute(
 //!             "UPDATE public.account a SET points = v.points
-//!                FROM unnest($1::bigint[], $2::bigint[]) v (customer, points) WHERE a.customer = v.customer",
+//!                FROM unnest($1::bigint[], $2::bigint[]) v (customer, points)
+//!               WHERE a.customer = v.customer",
 //!             &[many(customers), many(points)],
 //!         )?;
 //!         Ok(())
@@ -53,7 +74,12 @@
 //! }
 //! ```
 //!
-//! All of it but `load` and `store` runs natively in unit tests, see [`testing`].
+//! # Build, test, deploy
+//!
+//! With the crate type `["cdylib", "rlib"]`, `cargo build --target wasm32-wasip2` makes the component, and
+//! `cargo test` runs decisions natively, without a component or a database (see [`testing`]). `saga-host
+//! check FILE.wasm` says whether a host accepts it. To activate it, put it into the plugin folder of a
+//! running host, with its policy: `points.toml` names the database, topics and routes that it may use.
 
 pub mod bindings;
 mod context;
@@ -91,11 +117,11 @@ pub use saga::{Ending, Finished, OnDeadline, Saga, Step, Verdict};
 pub use timestamp::Timestamp;
 pub use uuid::Uuid;
 
-/// Makes a component of a function that gives the plugin's [`Definition`].
+/// Makes a component from a function that returns the plugin's [`Definition`].
 #[macro_export]
 macro_rules! plugin {
     ($define:path) => {
-        /// What this plugin is, for native tests.
+        /// The plugin, for native tests.
         #[must_use]
         pub fn definition() -> $crate::Definition {
             $define()

@@ -1,5 +1,5 @@
-//! Lists, page by page: a limit, an opaque cursor that says where the last page ended, and the next page's
-//! address in a `Link` header (RFC 8288). Rows that come or go between two pages move nothing.
+//! Lists in pages: a limit, an opaque cursor (the key of the last entry), and the address of the next page in
+//! a `Link` header (RFC 8288). Rows that come or go between two pages do not shift it.
 
 use std::fmt::Write;
 
@@ -11,9 +11,9 @@ use crate::{
     problem::Problem,
 };
 
-/// Entries of a page when the caller does not say.
+/// Entries of a page by default.
 pub const LIMIT_DEFAULT: i64 = 100;
-/// The most entries of a page.
+/// The most entries that a page may have.
 pub const LIMIT_MAX: i64 = 1000;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -21,17 +21,17 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 /// The page that a request asks for. `N` is the size of the key that the list is sorted by, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page<const N: usize> {
-    /// At most so many entries.
+    /// The most entries to show.
     pub limit: i64,
-    /// The key of the last entry of the page before; `None` for the first page.
+    /// The key of the last entry of the previous page; `None` for the first page.
     pub after: Option<[u8; N]>,
 }
 
 impl<const N: usize> Page<N> {
-    /// Reads `limit` and `cursor`.
+    /// Reads the query parameters `limit` and `cursor`.
     ///
     /// # Errors
-    /// 400 with the name of the parameter that means nothing.
+    /// 400 with the name of the parameter that is not valid.
     pub fn of(request: &Request) -> Result<Self, Problem> {
         let limit = match request.query("limit") {
             None => LIMIT_DEFAULT,
@@ -50,14 +50,14 @@ impl<const N: usize> Page<N> {
         Ok(Self { limit, after })
     }
 
-    /// What to ask Postgres for: one more than the page has, to see whether there is a next one.
+    /// The number of rows to fetch: one more than the page has, to see whether there is a next page.
     #[must_use]
     pub fn fetch(&self) -> i64 {
         self.limit + 1
     }
 
-    /// The answer for what was fetched: a bare array, and the next page's `Link` if there is one. `kept` are
-    /// the query parameters that the next page keeps, besides the limit; their values need no escaping.
+    /// The answer for the fetched rows: a bare array, and the `Link` of the next page if there is one. `kept`
+    /// are the other query parameters of that link; their values must need no escaping.
     pub fn answer<T: Serialize>(
         &self,
         path: &str,
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_is_refused() {
+    fn invalid_parameters_are_refused() {
         for limit in ["0", "-1", "abc", "", "1.5", "1001", "99999999999999999999"] {
             assert!(Page::<4>::of(&asked(&[("limit", limit)])).is_err(), "{limit}");
         }
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_page_begins_behind_the_last_entry() {
+    fn the_next_page_starts_after_the_last_entry() {
         let page = Page::<1> { limit: 2, after: None };
         let link = |fetched: Vec<u8>| {
             let response = page.answer("/stocks", &[("status", "NEW")], fetched, |entry| [*entry]);

@@ -1,13 +1,13 @@
-//! Whole numbers as the wire contract has them.
+//! Whole numbers from 1 to 2147483647: ids and quantities of the order system.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// What a number that is none is told.
+/// How an error describes a [`Positive`].
 pub const EXPECTED: &str = "a whole number from 1 to 2147483647";
 
-/// A whole number from 1 to 2147483647. In JSON only an integer is one: `1.0`, `1e3` and `"1"` are not.
+/// A whole number from 1 to 2147483647. In JSON it must be an integer: `1.0`, `1e3` and `"1"` are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Positive(i32);

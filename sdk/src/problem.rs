@@ -1,4 +1,4 @@
-//! Problem details (RFC 9457): every answer that is a "no".
+//! Problem details (RFC 9457): how a request is refused.
 
 use serde::Serialize;
 
@@ -9,11 +9,12 @@ use crate::input::Response;
 pub struct Problem {
     status: u16,
     detail: String,
-    place: Option<Place>,
+    at: Option<InvalidInput>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+/// The part of the request that is not valid.
+enum InvalidInput {
     Member(String),
     Parameter(String),
 }
@@ -22,10 +23,10 @@ impl Problem {
     /// A problem of this status; `detail` is for people.
     #[must_use]
     pub fn new(status: u16, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), place: None }
+        Self { status, detail: detail.into(), at: None }
     }
 
-    /// 404: nothing is at this address.
+    /// 404: there is nothing at this address.
     #[must_use]
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(404, detail)
@@ -34,14 +35,18 @@ impl Problem {
     /// 400: a member of the body does not fit.
     #[must_use]
     pub fn member(name: &str, reason: &str) -> Self {
-        Self { status: 400, detail: format!("{name}: {reason}"), place: Some(Place::Member(name.to_owned())) }
+        Self {
+            status: 400,
+            detail: format!("{name}: {reason}"),
+            at: Some(InvalidInput::Member(name.to_owned())),
+        }
     }
 
     /// 400: a query parameter does not fit.
     #[must_use]
     pub fn parameter(name: &str, expected: &str) -> Self {
         let detail = format!("{name}: expected {expected}");
-        Self { status: 400, detail, place: Some(Place::Parameter(name.to_owned())) }
+        Self { status: 400, detail, at: Some(InvalidInput::Parameter(name.to_owned())) }
     }
 }
 
@@ -69,9 +74,9 @@ struct Error<'a> {
 impl From<Problem> for Response {
     fn from(problem: Problem) -> Self {
         let error = |pointer, parameter| [Error { detail: &problem.detail, pointer, parameter }];
-        let errors = problem.place.as_ref().map(|place| match place {
-            Place::Member(name) => error(Some(format!("#/{}", name.replace('.', "/"))), None),
-            Place::Parameter(name) => error(None, Some(name)),
+        let errors = problem.at.as_ref().map(|at| match at {
+            InvalidInput::Member(name) => error(Some(format!("#/{}", name.replace('.', "/"))), None),
+            InvalidInput::Parameter(name) => error(None, Some(name)),
         });
         let title = title(problem.status);
         let details =
@@ -104,7 +109,7 @@ mod tests {
     use crate::input::Response;
 
     #[test]
-    fn a_problem_names_its_place() {
+    fn a_problem_names_what_is_not_valid() {
         for (problem, expected) in [
             (
                 Problem::member("orderQty", "missing"),

@@ -9,13 +9,13 @@ use crate::{
 
 /// A handler of a `GET` route.
 pub trait Read: 'static {
-    /// What is asked.
+    /// The query, decoded from the request.
     type Query: Input<Source = Request, Answer = Response>;
 
-    /// Answers it.
+    /// Answers one request.
     ///
     /// # Errors
-    /// As Postgres reports.
+    /// What Postgres reports. The request is answered 500.
     fn answer(db: &Db<'_>, query: &Self::Query) -> DbResult<Response>;
 }
 

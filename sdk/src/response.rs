@@ -11,7 +11,8 @@ use crate::{
 };
 
 impl Response {
-    /// An answer with a JSON body. A value that has no JSON is answered by 500, and nothing is written.
+    /// An answer with a JSON body. A value that cannot be written as JSON gives 500, which makes the request
+    /// a culprit.
     #[must_use]
     pub fn json(status: u16, value: &impl Serialize) -> Self {
         let content_type = Header { name: "content-type".to_owned(), value: b"application/json".to_vec() };
@@ -25,7 +26,7 @@ impl Response {
         Self::json(201, value).with_header("location", &location.to_string())
     }
 
-    /// Sets a header, in the place of a present one of this (lower-case) name.
+    /// Sets a header and replaces one of the same name, which is in lower case.
     #[must_use]
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         self.headers.retain(|header| header.name != name);
@@ -33,7 +34,7 @@ impl Response {
         self
     }
 
-    /// The saga that this answer stands for: a caller that waits is answered when it has ended.
+    /// Names the saga that the answer is about: a caller with `Prefer: wait` is answered when it has ended.
     #[must_use]
     pub fn with_saga<S: Saga>(mut self, key: impl Display) -> Self {
         self.saga = Some(SagaName { saga_type: S::TYPE.to_owned(), key: key.to_string() });

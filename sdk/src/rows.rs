@@ -1,5 +1,5 @@
-//! What a batch has loaded and will store, in memory. Every change can be taken back until it is kept: that
-//! is how one delivery of a batch fails alone.
+//! The rows that a batch has loaded and will store, in memory. A change can be taken back until it is kept,
+//! so one delivery of a batch can fail alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub trait Rows {
     /// Makes the changes since the last `keep` or `undo` final.
     fn keep(&mut self);
-    /// Takes them back.
+    /// Takes the changes since the last `keep` or `undo` back.
     fn undo(&mut self);
     /// Whether there is anything to store.
     fn is_changed(&self) -> bool;
@@ -16,12 +16,12 @@ pub trait Rows {
 /// Rows by key, each key once.
 #[derive(Clone, Debug)]
 pub struct Table<K, R> {
-    rows: BTreeMap<K, Row<R>>,
-    changes: Vec<(K, Option<Row<R>>)>,
+    rows: BTreeMap<K, TableRow<R>>,
+    changes: Vec<(K, Option<TableRow<R>>)>,
 }
 
 #[derive(Clone, Debug)]
-struct Row<R> {
+struct TableRow<R> {
     value: R,
     changed: bool,
 }
@@ -34,7 +34,7 @@ impl<K: Ord + Clone, R> Table<K, R> {
 
     /// Inserts or replaces a row; it will be stored.
     pub fn set(&mut self, key: K, value: R) {
-        let before = self.rows.insert(key.clone(), Row { value, changed: true });
+        let before = self.rows.insert(key.clone(), TableRow { value, changed: true });
         self.changes.push((key, before));
     }
 
@@ -52,7 +52,7 @@ impl<K, R> Default for Table<K, R> {
 
 impl<K: Ord, R> FromIterator<(K, R)> for Table<K, R> {
     fn from_iter<I: IntoIterator<Item = (K, R)>>(rows: I) -> Self {
-        let rows = rows.into_iter().map(|(key, value)| (key, Row { value, changed: false })).collect();
+        let rows = rows.into_iter().map(|(key, value)| (key, TableRow { value, changed: false })).collect();
         Self { rows, changes: Vec::new() }
     }
 }
@@ -76,7 +76,7 @@ impl<K: Ord + Clone, R> Rows for Table<K, R> {
     }
 }
 
-/// Rows that are only ever added.
+/// Rows that are only added, such as events.
 #[derive(Clone, Debug)]
 pub struct Added<R> {
     rows: Vec<R>,
@@ -115,8 +115,8 @@ impl<R> Rows for Added<R> {
     }
 }
 
-/// Keys that the batch has claimed in the database (`INSERT … ON CONFLICT DO NOTHING RETURNING key`), each
-/// for the first that takes it. Taking stores nothing: the claim is stored already.
+/// Keys that the batch has claimed in the database (`INSERT … ON CONFLICT DO NOTHING RETURNING key`). The
+/// first input of a key takes its claim. That stores nothing: the key is inserted already.
 #[derive(Clone, Debug)]
 pub struct Claims<K> {
     free: BTreeSet<K>,
@@ -124,7 +124,7 @@ pub struct Claims<K> {
 }
 
 impl<K: Ord + Clone> Claims<K> {
-    /// Whether the key was claimed and nobody has taken it yet.
+    /// Takes the claim of a key; false where the key was not claimed, or is taken.
     pub fn take(&mut self, key: &K) -> bool {
         let taken = self.free.take(key);
         let first = taken.is_some();
@@ -179,7 +179,7 @@ impl<A: Rows, B: Rows> Rows for (A, B) {
     }
 }
 
-/// The distinct keys of a batch, ascending: what to load, in the order in which to lock.
+/// The distinct keys of a batch, ascending: the rows to load, in the order to lock them.
 pub fn keys<T, K: Ord>(inputs: &[T], key: impl Fn(&T) -> K) -> Vec<K> {
     let mut keys: Vec<K> = inputs.iter().map(key).collect();
     keys.sort_unstable();

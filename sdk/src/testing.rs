@@ -1,8 +1,7 @@
 //! For native tests of a plugin: no component, no database.
 //!
-//! [`fold`] runs decisions on rows that the test gives. [`TestHost`] stands in for the host where a test
-//! wants the whole way from record to effects: it answers statements from a list and keeps what was asked
-//! for.
+//! [`fold`] runs decisions on rows that the test gives. [`TestHost`] stands in for the host in a test from
+//! record to effects: it answers statements from a list, and records the statements and effects.
 #![allow(clippy::expect_used, reason = "a test may panic")]
 
 use std::{
@@ -23,7 +22,7 @@ use crate::{
         },
     },
     context::Context,
-    effects::{Beginning, Effects, Outgoing, Timer, Transition},
+    effects::{Effects, NewSaga, Outgoing, Timer, Transition},
     fold::{self, Fold},
     host::Host,
     input::{Delivery, Input, Request, Source},
@@ -31,19 +30,19 @@ use crate::{
     uuid::Uuid,
 };
 
-/// The instant at which all tests happen: 2026-11-22T19:28:00.123Z.
+/// The time of every unit in tests: 2026-11-22T19:28:00.123Z.
 pub const NOW_US: i64 = 1_795_375_680_123_000;
 
-/// What a plugin asked for.
+/// The statements and effects of a plugin.
 #[derive(Clone, Debug, Default)]
 pub struct Recorded {
     /// Messages.
     pub messages: Vec<Outgoing>,
-    /// Sagas that began.
-    pub begun: Vec<Beginning>,
-    /// Sagas that moved on.
+    /// Sagas to start.
+    pub started: Vec<NewSaga>,
+    /// Transitions of sagas.
     pub transitions: Vec<Transition>,
-    /// Timers.
+    /// Timers to set.
     pub timers: Vec<Timer>,
     /// Statements with their parameters.
     pub statements: Vec<(String, Vec<Param>)>,
@@ -69,7 +68,7 @@ impl Recorded {
 /// A host that answers from memory.
 #[derive(Debug, Default)]
 pub struct TestHost {
-    /// `[config]`
+    /// The settings of `[config]`.
     pub config: BTreeMap<String, String>,
     answers: RefCell<VecDeque<Vec<Column>>>,
     recorded: RefCell<Recorded>,
@@ -77,7 +76,8 @@ pub struct TestHost {
 }
 
 impl TestHost {
-    /// The next query without an answer gets these columns, as [`crate::db::many`] makes them.
+    /// Adds the answer to one query, in order: columns as [`crate::db::many`] makes them. A query beyond the
+    /// list gets an empty result.
     #[must_use]
     pub fn answer(self, columns: impl IntoIterator<Item = Param>) -> Self {
         let column = |param| if let Param::Many(column) = param { Some(column) } else { None };
@@ -85,7 +85,7 @@ impl TestHost {
         self
     }
 
-    /// What was asked for.
+    /// What the plugin asked for.
     #[must_use]
     pub fn recorded(self) -> Recorded {
         self.recorded.into_inner()
@@ -132,8 +132,8 @@ impl Host for TestHost {
         Ok(())
     }
 
-    fn begin(&self, begun: &[Beginning]) -> Result<(), Refusal> {
-        self.recorded.borrow_mut().begun.extend_from_slice(begun);
+    fn start(&self, started: &[NewSaga]) -> Result<(), Refusal> {
+        self.recorded.borrow_mut().started.extend_from_slice(started);
         Ok(())
     }
 
@@ -152,13 +152,13 @@ impl Host for TestHost {
     }
 }
 
-/// What came of decisions.
+/// The result of [`fold`].
 pub struct Folded<F: Fold> {
-    /// The rows after them.
+    /// The rows after all decisions.
     pub rows: F::Rows,
     /// The answers, in order.
     pub answers: Vec<<F::Input as Input>::Answer>,
-    /// What they asked for.
+    /// The effects.
     pub effects: Recorded,
 }
 
@@ -174,7 +174,7 @@ pub fn fold<F: Fold>(rows: impl Into<F::Rows>, inputs: impl IntoIterator<Item = 
         .collect();
     let effects = Recorded {
         messages: effects.messages,
-        begun: effects.begun,
+        started: effects.started,
         transitions: effects.transitions,
         timers: effects.timers,
         statements: Vec::new(),
@@ -212,14 +212,14 @@ pub fn record(topic: &str, value: &str) -> Delivery {
     }
 }
 
-/// The deadline of a saga, as set by this revision.
+/// A missed deadline of a saga, set by this revision.
 #[must_use]
 pub fn deadline<S: Saga>(key: &str, revision: u64) -> Delivery {
     let of = SagaRef { saga_type: S::TYPE.to_owned(), key: key.to_owned(), revision };
     Delivery { source: Source::Deadline(of), payload: None, ..record("", "") }
 }
 
-/// A live saga that began 30 s ago.
+/// A live saga that was started 30 s ago.
 #[must_use]
 pub fn live<S: Saga>(key: &str, state: &str, data: &impl Serialize) -> sagas::Saga {
     sagas::Saga {
@@ -229,6 +229,6 @@ pub fn live<S: Saga>(key: &str, state: &str, data: &impl Serialize) -> sagas::Sa
         state: state.to_owned(),
         data: serde_json::to_string(data).expect("data with a JSON"),
         status: Status::Until(NOW_US),
-        began: NOW_US - 30_000_000,
+        started_at: NOW_US - 30_000_000,
     }
 }

@@ -1,4 +1,4 @@
-//! Instants: RFC 3339, read with any number of fraction digits, written in UTC and milliseconds.
+//! Times as RFC 3339: read with any number of fraction digits, written in UTC with milliseconds.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -10,18 +10,18 @@ const DAY_US: i64 = 86_400_000_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
-/// A text that is no RFC 3339 time.
+/// The text is not a time as in RFC 3339.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotTimestamp;
 
 impl Timestamp {
-    /// The instant this much later.
+    /// The time this much later.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// The time since an earlier instant; zero when it is not earlier.
+    /// The duration since an earlier time; zero where it is not earlier.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
@@ -43,7 +43,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// The date of a day since 1970 (<https://howardhinnant.github.io/date_algorithms.html>).
+/// Year, month and day of a day since 1970 (<https://howardhinnant.github.io/date_algorithms.html>).
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
@@ -55,7 +55,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (era * 400 + year + i64::from(month <= 2), month, of_year - (153 * shifted + 2) / 5 + 1)
 }
 
-/// The day since 1970 of a date, same source.
+/// The day since 1970 of a date, from the same source.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = year - i64::from(month <= 2);
     let era = year.div_euclid(400);
@@ -64,7 +64,7 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-/// Takes numbers and separators off the front of a text.
+/// Reads numbers and separators from the front of a text.
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
@@ -100,7 +100,7 @@ impl Reader<'_> {
         Ok(micros)
     }
 
-    /// Minutes east of UTC; a time without any is in UTC.
+    /// Minutes east of UTC. A time without an offset is taken as UTC.
     fn offset_minutes(&mut self) -> Result<i64, NotTimestamp> {
         if self.0.is_empty() {
             return Ok(0);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_none() {
+    fn other_texts_are_refused() {
         for text in [
             "",
             "now",

@@ -1,20 +1,20 @@
-//! One call of the plugin: a batch, its answers as they come, and what it asks for.
+//! One call of the plugin: a batch, its answers so far, and its effects.
 
 use crate::{
     bindings::saga::plugin::types::Failure, context::Context, db::Db, effects::Effects, input::Input,
-    saga::live::Live,
+    saga::live::LiveSaga,
 };
 
 /// A batch of deliveries or requests (`S`) that is being answered (`A`).
 pub(crate) struct Unit<'a, S, A> {
     batch: &'a [S],
     answers: Vec<Option<A>>,
-    pub(crate) sagas: Vec<Live>,
+    pub(crate) sagas: Vec<LiveSaga>,
     pub(crate) effects: Effects<'a>,
 }
 
 impl<'a, S, A> Unit<'a, S, A> {
-    pub(crate) fn new(context: &'a Context<'a>, batch: &'a [S], sagas: Vec<Live>) -> Self {
+    pub(crate) fn new(context: &'a Context<'a>, batch: &'a [S], sagas: Vec<LiveSaga>) -> Self {
         let answers = batch.iter().map(|_| None).collect();
         Self { batch, answers, sagas, effects: Effects::new(context) }
     }
@@ -23,7 +23,7 @@ impl<'a, S, A> Unit<'a, S, A> {
         Db::new(self.effects.context().host())
     }
 
-    /// What is handled next: whose effects the following ones are.
+    /// Names the item that is handled next: it causes the effects from here on.
     pub(crate) fn at(&self, place: u32) {
         self.effects.context().at(place);
     }
@@ -32,7 +32,7 @@ impl<'a, S, A> Unit<'a, S, A> {
         self.batch.get(usize::try_from(place).ok()?)
     }
 
-    /// Decodes what stands at a place; what cannot be decoded is answered.
+    /// Decodes the item at `place`. One that cannot be decoded is answered at once, and gives none.
     pub(crate) fn decode<I: Input<Source = S, Answer = A>>(&mut self, place: u32) -> Option<I> {
         self.at(place);
         match I::decode(self.item(place)?, self.effects.context()) {
@@ -50,7 +50,7 @@ impl<'a, S, A> Unit<'a, S, A> {
         }
     }
 
-    /// Hands the effects to the host and gives the answers.
+    /// Sends the effects to the host and returns the answers.
     pub(crate) fn finish(self) -> Result<Vec<A>, Failure> {
         self.effects.flush()?;
         let answers: Option<Vec<A>> = self.answers.into_iter().collect();

@@ -1,4 +1,4 @@
-//! Ids: read in upper or lower case, written hyphenated and in lower case.
+//! UUIDs: read in upper or lower case, written with hyphens in lower case.
 
 use std::{fmt, str::FromStr};
 
@@ -13,7 +13,7 @@ const LENGTH: usize = 36;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Uuid(pub u128);
 
-/// A text that is no hyphenated UUID.
+/// The text is not a UUID with hyphens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotUuid;
 
@@ -113,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn halves_are_put_together() {
+    fn halves_make_the_uuid() {
         let uuid: Uuid = TEXT.parse().unwrap();
         assert_eq!(types::Uuid::from(uuid).hi, 0x0193_a1b2_c3d4_7000);
         assert_eq!(Uuid::from(types::Uuid::from(uuid)), uuid);
     }
 
     #[test]
-    fn anything_else_is_none() {
+    fn other_texts_are_refused() {
         let short = &TEXT[1..];
         let spaced = TEXT.replace('-', " ");
         let plus = TEXT.replacen('0', "+", 1);

@@ -1,7 +1,7 @@
 //! `context`: time, ids, settings and log lines.
 //!
-//! Lines are gathered during the call and written after it, since only the host's side of the call
-//! knows which delivery or request a line is about.
+//! Lines are collected during the call and written after it: only the caller knows the id and trace of a
+//! line's cause.
 
 use super::guest::{Guest, OverLimit};
 use crate::model::bindings::saga::plugin::{
@@ -12,10 +12,10 @@ use crate::model::bindings::saga::plugin::{
 const UUIDS_MAX: u32 = 65_536;
 const LINE_BYTES_MAX: usize = 8 << 10;
 
-/// What a guest logged during a call.
+/// The lines that a guest logged during a call.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
-    kept: Vec<Line>,
+    lines: Vec<Line>,
     dropped: u32,
 }
 
@@ -52,8 +52,8 @@ impl Host for Guest {
         fields: Vec<(String, String)>,
     ) -> wasmtime::Result<()> {
         let most = self.grant.limits.log_lines_max;
-        let mut lines = self.shared.lines.lock();
-        if lines.kept.len() >= most as usize {
+        let mut lines = self.progress.lines.lock();
+        if lines.lines.len() >= most as usize {
             lines.dropped += 1;
             return Ok(());
         }
@@ -65,14 +65,14 @@ impl Host for Guest {
             text.truncate(text.floor_char_boundary(LINE_BYTES_MAX));
             text.push('…');
         }
-        lines.kept.push(Line { level, cause, text });
+        lines.lines.push(Line { level, cause, text });
         Ok(())
     }
 }
 
-/// Whose lines they are.
+/// The call that logged the lines.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Speaker<'a> {
+pub(crate) struct LogSource<'a> {
     pub(crate) plugin: &'a str,
     pub(crate) digest: &'a str,
     pub(crate) unit: &'a str,
@@ -80,10 +80,10 @@ pub(crate) struct Speaker<'a> {
 }
 
 impl Lines {
-    /// Writes them to the host's log; `name` tells the id of a cause and its trace.
-    pub(crate) fn write(self, speaker: Speaker<'_>, name: impl Fn(u32) -> Option<(String, String)>) {
-        let Speaker { plugin, digest, unit, log_lines_max } = speaker;
-        for Line { level, cause, text } in self.kept {
+    /// Writes them to the host's log. `name` gives the id and the trace of a cause.
+    pub(crate) fn write(self, source: LogSource<'_>, name: impl Fn(u32) -> Option<(String, String)>) {
+        let LogSource { plugin, digest, unit, log_lines_max } = source;
+        for Line { level, cause, text } in self.lines {
             let (id, trace) = cause.and_then(&name).unwrap_or_default();
             macro_rules! line {
                 ($level:ident) => {
@@ -100,7 +100,7 @@ impl Lines {
         }
         if self.dropped > 0 {
             let dropped = self.dropped;
-            tracing::warn!(target: "plugin", plugin, digest, unit, dropped, "more than log_lines_max = {log_lines_max}");
+            tracing::warn!(target: "plugin", plugin, digest, unit, dropped, "log lines dropped: more than log_lines_max = {log_lines_max} in one call");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the host keeps for one call of a guest: its session, its limits, and what it asked for.
+//! The state of one call of a guest: its session, its limits, and its effects.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
 
@@ -12,62 +12,63 @@ use super::{
     output::Output,
     random::Randomness,
     refusal::{READ_ONLY, UNIT_FULL, refuse},
-    sagas::Chains,
+    sagas::SagaRevisions,
 };
 use crate::{
     model::{bindings::saga::plugin::types::Refusal, effects::Effects, policy::Limits},
     store::session::Session,
 };
 
-/// What a version may do: what its manifest asks for within its policy.
+/// What a version may do: what its manifest asks for, within its policy.
 #[derive(Debug, Default)]
 pub(crate) struct Grant {
     pub(crate) plugin: String,
     pub(crate) digest: String,
-    /// Topics that the policy lets it publish to.
+    /// Topics that the policy grants for publishing.
     pub(crate) write: Vec<String>,
-    /// Those of them that it says it publishes to.
+    /// Topics that `describe` lists as published, all granted.
     pub(crate) publishes: Vec<String>,
-    /// Saga types that it owns.
+    /// Saga types that `describe` lists.
     pub(crate) sagas: Vec<String>,
     pub(crate) limits: Limits,
-    /// What `context.config` answers.
+    /// The settings that `context.config` returns.
     pub(crate) config: BTreeMap<String, String>,
 }
 
 /// What a call may do with the capabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Nothing: `describe`.
+    /// Nothing: in `describe`.
     None,
-    /// Read in a read-only transaction.
+    /// SQL in a read-only transaction, no effects.
     Read,
     /// Everything that the policy grants.
     Write,
 }
 
-/// What the host fixes for one call.
+/// The values that the host fixes for one call.
 #[derive(Debug)]
-pub(crate) struct Setting<'a> {
+pub(crate) struct GuestCall<'a> {
     pub(crate) access: Access,
     pub(crate) unit: &'a str,
     pub(crate) now_us: i64,
     /// Deliveries or requests in the call.
     pub(crate) causes: u32,
-    /// Tells this call from another of the same unit and version.
+    /// The id of the first delivery or request: it makes the seed differ from another call of the same unit
+    /// and version.
     pub(crate) first_id: &'a str,
 }
 
-/// What can still be read when the call was cut off.
+/// What the host reads of a call that it has cut off.
 #[derive(Debug, Default)]
-pub(crate) struct Shared {
+pub(crate) struct CallProgress {
     pub(crate) lines: Mutex<Lines>,
-    /// When the statement began that is running in Postgres.
+    /// When the statement that runs in Postgres was started.
     pub(crate) statement: Mutex<Option<Instant>>,
 }
 
-/// Data of a wasmtime store: everything here lives as long as one call. It is what a plugin's imports
-/// are called on: it implements the `Host` traits of [`crate::model::bindings`].
+/// The data of a wasmtime store, which lives as long as one call. A plugin's imports are called on it: it
+/// implements the `Host` traits of [`crate::model::bindings`].
 pub struct Guest {
     pub(crate) grant: Arc<Grant>,
     pub(crate) session: Option<Session>,
@@ -76,17 +77,17 @@ pub struct Guest {
     pub(crate) causes: u32,
     pub(crate) effects: Effects,
     effect_bytes: usize,
-    pub(crate) chains: Chains,
+    pub(crate) revisions: SagaRevisions,
     pub(crate) statements: u32,
-    /// The first that Postgres reported: the transaction is lost.
+    /// The first error of Postgres: the transaction is lost.
     pub(crate) sql_error: Option<SqlFailure>,
     pub(crate) random: Randomness,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) progress: Arc<CallProgress>,
     pub(crate) output: Output,
     pub(crate) memory: Memory,
-    /// Ticks of the guest clock that were charged.
+    /// Ticks of the guest clock that this call was charged.
     pub(crate) ticks: u32,
-    /// It has just come back from waiting in the host: that tick is not its own.
+    /// It has just waited in the host: the next tick is not charged.
     pub(crate) waited: bool,
     wasi: WasiCtx,
     table: ResourceTable,
@@ -99,17 +100,17 @@ pub(crate) struct SqlFailure {
     pub(crate) message: String,
 }
 
-/// A limit that a guest ran into; the text names it.
+/// A guest is over a limit; the text names the limit.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct OverLimit(pub(crate) String);
 
 impl Guest {
-    pub(crate) fn new(grant: Arc<Grant>, session: Option<Session>, setting: &Setting<'_>) -> Self {
+    pub(crate) fn new(grant: Arc<Grant>, session: Option<Session>, call: &GuestCall<'_>) -> Self {
         let output = Output::default();
         let wasi = WasiCtx::builder().stdout(output.clone()).stderr(output.clone()).build();
         let mut seed = Sha256::new();
-        for part in [setting.unit, &grant.digest, setting.first_id] {
+        for part in [call.unit, &grant.digest, call.first_id] {
             seed.update(part);
             seed.update([0]);
         }
@@ -117,16 +118,16 @@ impl Guest {
             memory: Memory { mib_max: grant.limits.memory_mib_max },
             grant,
             session,
-            access: setting.access,
-            now_us: setting.now_us,
-            causes: setting.causes,
+            access: call.access,
+            now_us: call.now_us,
+            causes: call.causes,
             effects: Effects::default(),
             effect_bytes: 0,
-            chains: Chains::default(),
+            revisions: SagaRevisions::default(),
             statements: 0,
             sql_error: None,
             random: Randomness::new(seed.finalize().into()),
-            shared: Arc::default(),
+            progress: Arc::default(),
             output,
             ticks: 0,
             waited: false,
@@ -135,7 +136,8 @@ impl Guest {
         }
     }
 
-    /// Refuses in a `GET`; traps in `describe`, which must not depend on anything.
+    /// Refuses effects in a read-only request. In `describe`, which must not depend on anything, the call
+    /// traps.
     pub(super) fn writable(&self, what: &str) -> wasmtime::Result<Result<(), Refusal>> {
         match self.access {
             Access::Write => Ok(Ok(())),
@@ -144,8 +146,8 @@ impl Guest {
         }
     }
 
-    /// Counts bytes that are kept until the unit closes.
-    pub(super) fn keep(&mut self, bytes: usize, cause: Option<u32>) -> Result<(), Refusal> {
+    /// Counts the bytes of an effect, which is buffered until the unit is written.
+    pub(super) fn reserve(&mut self, bytes: usize, cause: Option<u32>) -> Result<(), Refusal> {
         let bytes_max = self.grant.limits.call_bytes_max;
         self.effect_bytes = self.effect_bytes.saturating_add(bytes);
         if self.effect_bytes <= bytes_max {
@@ -154,10 +156,11 @@ impl Guest {
         Err(refuse(
             UNIT_FULL,
             cause,
-            format!("more than call_bytes_max = {bytes_max} bytes of effects in one unit"),
+            format!("more than call_bytes_max = {bytes_max} bytes of effects in one call"),
         ))
     }
 
+    /// Refuses a cause that is not a place in the batch.
     pub(super) fn known_cause(&self, cause: u32) -> Result<(), Refusal> {
         if cause < self.causes {
             return Ok(());
@@ -167,7 +170,7 @@ impl Guest {
     }
 
     /// Counts a statement before it runs.
-    pub(super) fn begin_statement(&mut self) -> wasmtime::Result<()> {
+    pub(super) fn start_statement(&mut self) -> wasmtime::Result<()> {
         let most = self.grant.limits.statements_max;
         if self.statements >= most {
             return Err(
@@ -175,13 +178,13 @@ impl Guest {
             );
         }
         self.statements += 1;
-        *self.shared.statement.lock() = Some(Instant::now());
+        *self.progress.statement.lock() = Some(Instant::now());
         Ok(())
     }
 
-    /// Notes that Postgres has answered, and the error if it is the first.
+    /// Records that Postgres has answered, and its error if it is the first.
     pub(super) fn end_statement(&mut self, error: Option<(&str, &str)>) {
-        *self.shared.statement.lock() = None;
+        *self.progress.statement.lock() = None;
         self.waited = true;
         if let (Some((sqlstate, message)), None) = (error, &self.sql_error) {
             self.sql_error = Some(SqlFailure { sqlstate: sqlstate.to_owned(), message: message.to_owned() });
@@ -201,8 +204,8 @@ impl fmt::Debug for Guest {
     }
 }
 
-/// Bounds the memory of an instance; a guest that asks for more is stopped there, since its own
-/// allocator would only abort without a word.
+/// Bounds the memory of an instance. A guest that asks for more is stopped with a message: its own allocator
+/// would abort without one.
 #[derive(Debug)]
 pub(crate) struct Memory {
     mib_max: u32,

@@ -12,9 +12,10 @@ use crate::model::{
     effects::Outgoing,
 };
 
-/// Below Kafka's default `max.message.bytes`, with room for the headers that the host adds.
+/// The most bytes of a message: below Kafka's default `max.message.bytes` (1 MiB), with room for the headers
+/// that the host adds.
 const MESSAGE_BYTES_MAX: usize = 1_000_000;
-/// What an `Outgoing` occupies besides its bytes.
+/// Memory of an `Outgoing` besides its bytes.
 const OVERHEAD_BYTES: usize = 128;
 
 impl Host for Guest {
@@ -39,11 +40,12 @@ fn publish(guest: &mut Guest, asked: Asked) -> Result<(), Refusal> {
     granted(guest, &asked)?;
     let most = guest.grant.limits.publish_messages_max;
     if guest.effects.published.len() >= most as usize {
-        let message = format!("more than publish_messages_max = {most} messages in one unit");
+        let message = format!("more than publish_messages_max = {most} messages in one call");
         return Err(refuse(UNIT_FULL, cause, message));
     }
     if let Some(header) = asked.headers.iter().find(|header| !header_allowed(&header.name)) {
-        let message = format!("header {:?}: lower case, and none that the host writes itself", header.name);
+        let message =
+            format!("header {:?}: must be in lower case, and not one that the host writes", header.name);
         return Err(refuse(HEADER_NOT_ALLOWED, cause, message));
     }
     let bytes = size(&asked);
@@ -51,7 +53,7 @@ fn publish(guest: &mut Guest, asked: Asked) -> Result<(), Refusal> {
         let message = format!("a message of {bytes} bytes to {}: at most {MESSAGE_BYTES_MAX}", asked.topic);
         return Err(refuse(TOO_LARGE, cause, message));
     }
-    guest.keep(bytes + OVERHEAD_BYTES, cause)?;
+    guest.reserve(bytes + OVERHEAD_BYTES, cause)?;
     guest.effects.published.push(Outgoing {
         cause: asked.cause,
         topic: asked.topic,
@@ -70,7 +72,7 @@ fn granted(guest: &Guest, asked: &Asked) -> Result<(), Refusal> {
         return Ok(());
     }
     let message = if grant.write.contains(&asked.topic) {
-        format!("{} is not among the topics that describe() says it publishes to", asked.topic)
+        format!("describe() does not list {} as published", asked.topic)
     } else {
         format!("{}.toml does not grant {} in [kafka] write", grant.plugin, asked.topic)
     };
@@ -97,7 +99,7 @@ mod tests {
     use super::header_allowed;
 
     #[test]
-    fn the_hosts_headers_are_its_own() {
+    fn headers_of_the_host_are_refused() {
         for (name, allowed) in [
             ("tenant", true),
             ("x-origin", true),

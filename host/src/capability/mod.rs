@@ -1,5 +1,5 @@
-//! What a guest imports: SQL in its unit's transaction, messages, sagas, timers, context. All but
-//! SQL is buffered as [`effects`].
+//! What a guest imports: SQL in its unit's transaction, messages, sagas, timers, context. All but SQL is
+//! buffered as [`crate::model::effects`]. Nothing here commits.
 
 pub(crate) mod context;
 pub(crate) mod guest;
@@ -20,7 +20,7 @@ pub use guest::Guest;
 
 impl interface::types::Host for Guest {}
 
-/// Everything that a plugin may import; what it may do with it is decided by its grant.
+/// Links everything that a plugin may import. Its [`guest::Grant`] decides what it may do with that.
 pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
     wasi::link(&mut linker)?;

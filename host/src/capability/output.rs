@@ -1,5 +1,5 @@
-//! Where a guest's standard output and error go: the first bytes are kept for the log and for the
-//! message of a panic, the rest is dropped.
+//! A guest's standard output and error: the first bytes are kept for the log and for the message of a panic,
+//! the rest is dropped.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -11,8 +11,9 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamResult},
 };
 
+/// Bytes of one call that are kept.
 const KEPT_BYTES_MAX: usize = 16 << 10;
-/// What a guest may hand over at once.
+/// Bytes that a guest may write at once.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
 /// Both streams of one call, in the order of writing.
@@ -20,7 +21,7 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 pub(crate) struct Output(Arc<Mutex<Vec<u8>>>);
 
 impl Output {
-    /// What was written, without broken characters.
+    /// The kept bytes as text; bytes that are not UTF-8 are replaced.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock()).into_owned()
     }

@@ -1,7 +1,7 @@
-//! `sagas`: begin and advance, buffered; load, at once and locked.
+//! `sagas`: `start` and `advance` are buffered; `load` runs at once and locks.
 //!
-//! Whether a saga exists and at which revision is judged where it is known: steps of this call
-//! against each other here, the first of each against the row by the unit.
+//! Revisions are checked where they are known: the transitions of a call against each other here, the first
+//! of each saga against its row by [`crate::plugin`] and by `saga.flush`.
 
 use std::collections::HashMap;
 
@@ -14,26 +14,28 @@ use super::{
 use crate::model::{
     bindings::saga::plugin::{
         sagas::{
-            Beginning as AskedBeginning, Ending as AskedEnding, Host, SagaResult as Saga,
+            Ending as AskedEnding, Host, NewSaga as AskedNewSaga, SagaResult as Saga,
             StatusResult as AskedStatus, Transition as AskedTransition,
         },
         types::Refusal,
     },
-    effects::{Beginning, Ending, Finish, Status, Transition},
+    effects::{Ending, Finish, NewSaga, Status, Transition},
+    saga_log::{OVERDUE, STARTED},
 };
 
+/// Memory of a saga's effect besides its texts.
 const OVERHEAD_BYTES: usize = 160;
 
-/// Where the sagas stand that this call has begun, advanced or loaded: the revision that the next
-/// transition must expect; none when it has ended.
-pub(crate) type Chains = HashMap<(String, String), Option<u64>>;
+/// The sagas that this call has started, advanced or loaded, by type and key: the revision that the next
+/// transition must expect; none for a saga that has ended.
+pub(crate) type SagaRevisions = HashMap<(String, String), Option<u64>>;
 
 impl Host for Guest {
-    async fn begin(&mut self, sagas: Vec<AskedBeginning>) -> wasmtime::Result<Result<(), Refusal>> {
-        if let Err(refusal) = self.writable("sagas.begin")? {
+    async fn start(&mut self, sagas: Vec<AskedNewSaga>) -> wasmtime::Result<Result<(), Refusal>> {
+        if let Err(refusal) = self.writable("sagas.start")? {
             return Ok(Err(refusal));
         }
-        Ok(sagas.into_iter().try_for_each(|asked| begin(self, asked)))
+        Ok(sagas.into_iter().try_for_each(|asked| start(self, asked)))
     }
 
     async fn load(
@@ -65,10 +67,10 @@ fn owned(guest: &Guest, saga_type: &str, cause: Option<u32>) -> Result<(), Refus
     Err(refuse(SAGA_NOT_OWNED, cause, format!("describe() does not list the saga type {saga_type:?}")))
 }
 
-/// What Postgres could not hold as `text`, and what is not JSON.
+/// Refuses text that is empty or that Postgres cannot store, and data that is not JSON.
 fn well_formed(cause: u32, texts: &[&str], json: Option<&str>) -> Result<(), Refusal> {
     if texts.iter().any(|text| text.is_empty() || text.contains('\0')) {
-        return Err(refuse(MALFORMED, Some(cause), "a key, state or event is empty, or NUL is in it"));
+        return Err(refuse(MALFORMED, Some(cause), "a key, state or event is empty or contains NUL"));
     }
     match json.map(serde_json::from_str::<IgnoredAny>) {
         Some(Err(error)) => {
@@ -78,22 +80,22 @@ fn well_formed(cause: u32, texts: &[&str], json: Option<&str>) -> Result<(), Ref
     }
 }
 
-fn begin(guest: &mut Guest, asked: AskedBeginning) -> Result<(), Refusal> {
+fn start(guest: &mut Guest, asked: AskedNewSaga) -> Result<(), Refusal> {
     let cause = Some(asked.cause);
     guest.known_cause(asked.cause)?;
     owned(guest, &asked.saga_type, cause)?;
     well_formed(asked.cause, &[&asked.key, &asked.state], Some(&asked.data))?;
     let name = (asked.saga_type.clone(), asked.key.clone());
-    if guest.chains.contains_key(&name) {
+    if guest.revisions.contains_key(&name) {
         return Err(refuse(
             SAGA_CONFLICT,
             cause,
             format!("the saga {}/{} exists", asked.saga_type, asked.key),
         ));
     }
-    guest.keep(asked.key.len() + asked.state.len() + asked.data.len() + OVERHEAD_BYTES, cause)?;
-    guest.chains.insert(name, Some(1));
-    guest.effects.begun.push(Beginning {
+    guest.reserve(asked.key.len() + asked.state.len() + asked.data.len() + OVERHEAD_BYTES, cause)?;
+    guest.revisions.insert(name, Some(1));
+    guest.effects.started.push(NewSaga {
         cause: asked.cause,
         saga_type: asked.saga_type,
         key: asked.key,
@@ -106,23 +108,25 @@ fn begin(guest: &mut Guest, asked: AskedBeginning) -> Result<(), Refusal> {
 
 fn advance(guest: &mut Guest, asked: AskedTransition) -> Result<(), Refusal> {
     let cause = Some(asked.cause);
+    if [STARTED, OVERDUE].contains(&&*asked.event) {
+        return Err(refuse(MALFORMED, cause, format!("only the host writes the event {}", asked.event)));
+    }
     guest.known_cause(asked.cause)?;
     owned(guest, &asked.saga_type, cause)?;
     well_formed(asked.cause, &[&asked.key, &asked.state, &asked.event], asked.data.as_deref())?;
     let status = status(asked.cause, asked.status)?;
     let name = (asked.saga_type, asked.key);
-    let known = guest.chains.get(&name).copied();
-    if let Some(stands) = known.filter(|stands| *stands != Some(asked.expected_revision)) {
-        let stands =
-            stands.map_or("it has ended".to_owned(), |revision| format!("it is at revision {revision}"));
-        let message =
-            format!("the saga {}/{} at revision {}: {stands}", name.0, name.1, asked.expected_revision);
+    let known = guest.revisions.get(&name).copied();
+    if let Some(at) = known.filter(|revision| *revision != Some(asked.expected_revision)) {
+        let at = at.map_or("it has ended".to_owned(), |revision| format!("it is at revision {revision}"));
+        let message = format!("the saga {}/{} at revision {}: {at}", name.0, name.1, asked.expected_revision);
         return Err(refuse(SAGA_CONFLICT, cause, message));
     }
     let data_bytes = asked.data.as_ref().map_or(0, String::len);
-    guest.keep(name.1.len() + asked.state.len() + asked.event.len() + data_bytes + OVERHEAD_BYTES, cause)?;
+    guest
+        .reserve(name.1.len() + asked.state.len() + asked.event.len() + data_bytes + OVERHEAD_BYTES, cause)?;
     let next = matches!(status, Status::Until(_)).then(|| asked.expected_revision.saturating_add(1));
-    guest.chains.insert(name.clone(), next);
+    guest.revisions.insert(name.clone(), next);
     guest.effects.transitions.push(Transition {
         cause: asked.cause,
         saga_type: name.0,
@@ -150,23 +154,24 @@ fn status(cause: u32, asked: AskedStatus) -> Result<Status, Refusal> {
     Ok(Status::Finished(Finish { ending, answer: finish.answer }))
 }
 
-/// Type, key, version, revision, state, data, began, deadline: a row of `saga.lock_sagas`.
-type Row = (String, String, String, i64, String, String, i64, i64);
+/// A row of `saga.lock_sagas`: type, key, version, revision, state, data, start and deadline.
+type LockedSagaRow = (String, String, String, i64, String, String, i64, i64);
 
 async fn load(
     guest: &mut Guest,
     saga_type: String,
     keys: Vec<String>,
 ) -> wasmtime::Result<Vec<Option<Saga>>> {
-    guest.begin_statement()?;
+    guest.start_statement()?;
     let Some(session) = &mut guest.session else {
         wasmtime::bail!("sagas.load without a session");
     };
-    let rows: Result<Vec<Row>, sqlx::Error> = sqlx::query_as("SELECT * FROM saga.lock_sagas($1, $2)")
-        .bind(&saga_type)
-        .bind(&keys)
-        .fetch_all(&mut session.connection)
-        .await;
+    let rows: Result<Vec<LockedSagaRow>, sqlx::Error> =
+        sqlx::query_as("SELECT * FROM saga.lock_sagas($1, $2)")
+            .bind(&saga_type)
+            .bind(&keys)
+            .fetch_all(&mut session.connection)
+            .await;
     let rows = match rows {
         Ok(rows) => rows,
         Err(error) => {
@@ -178,12 +183,12 @@ async fn load(
     guest.end_statement(None);
     let found: HashMap<String, Saga> = rows.into_iter().map(|row| (row.1.clone(), saga(row))).collect();
     for (key, saga) in &found {
-        guest.chains.entry((saga_type.clone(), key.clone())).or_insert(Some(saga.revision));
+        guest.revisions.entry((saga_type.clone(), key.clone())).or_insert(Some(saga.revision));
     }
     Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
 }
 
-fn saga((saga_type, key, _version, revision, state, data, began, next_at): Row) -> Saga {
+fn saga((saga_type, key, _version, revision, state, data, started_at, next_at): LockedSagaRow) -> Saga {
     let revision = u64::try_from(revision).unwrap_or(0);
-    Saga { saga_type, key, revision, state, data, status: AskedStatus::Until(next_at), began }
+    Saga { saga_type, key, revision, state, data, status: AskedStatus::Until(next_at), started_at }
 }

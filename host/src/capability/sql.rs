@@ -1,5 +1,5 @@
-//! `postgres`: SQL in the unit's transaction. What is counted and remembered around a statement;
-//! the statement itself is [`super::postgres`].
+//! `postgres`: SQL in the unit's transaction. Counts statements and records their errors; [`super::postgres`]
+//! runs them.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
     store::session::Session,
 };
 
-/// Prepared statements that one session keeps.
+/// Statements that stay prepared on a connection.
 const DISTINCT_STATEMENTS_MAX: usize = 200;
 const QUERY_CANCELED: &str = "57014";
 
@@ -20,13 +20,13 @@ impl Host for Guest {
     async fn query(&mut self, sql: String, params: Vec<Param>) -> wasmtime::Result<Result<Table, SqlError>> {
         let (session, limits) = prepare(self)?;
         let answer = postgres::query(session, &limits, sql, params).await;
-        Ok(note(self, answer))
+        Ok(recorded(self, answer))
     }
 
     async fn execute(&mut self, sql: String, params: Vec<Param>) -> wasmtime::Result<Result<u64, SqlError>> {
         let (session, limits) = prepare(self)?;
         let answer = postgres::execute(session, &limits, sql, params).await;
-        Ok(note(self, answer))
+        Ok(recorded(self, answer))
     }
 }
 
@@ -34,7 +34,7 @@ fn prepare(guest: &mut Guest) -> wasmtime::Result<(&mut Session, SqlLimits)> {
     if guest.access == Access::None {
         return Err(OverLimit("describe() called postgres: it may call nothing".to_owned()).into());
     }
-    guest.begin_statement()?;
+    guest.start_statement()?;
     let limits = &guest.grant.limits;
     let limits = SqlLimits {
         rows_max: limits.rows_max,
@@ -47,16 +47,17 @@ fn prepare(guest: &mut Guest) -> wasmtime::Result<(&mut Session, SqlLimits)> {
     }
 }
 
-fn note<T>(guest: &mut Guest, answer: Result<T, SqlError>) -> Result<T, SqlError> {
+fn recorded<T>(guest: &mut Guest, answer: Result<T, SqlError>) -> Result<T, SqlError> {
     let answer = answer.map_err(|error| timed_out(guest, error));
     guest.end_statement(answer.as_ref().err().map(|error| (error.sqlstate.as_str(), error.message.as_str())));
     answer
 }
 
-/// Postgres does not say which limit it was told; a person may cancel a statement, too.
+/// Names the limit where a statement was cancelled for taking too long. Postgres does not, and a person may
+/// cancel a statement too.
 fn timed_out(guest: &Guest, mut error: SqlError) -> SqlError {
     let most = guest.grant.limits.unit_ms_max;
-    let took = guest.shared.statement.lock().map(|begun| begun.elapsed());
+    let took = guest.progress.statement.lock().map(|started| started.elapsed());
     if error.sqlstate == QUERY_CANCELED
         && took.is_some_and(|took| took >= Duration::from_millis(u64::from(most)))
     {

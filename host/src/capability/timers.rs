@@ -1,4 +1,4 @@
-//! `timers`: set and taken back with the unit; within one call the last word counts.
+//! `timers`: scheduled and cancelled with the unit. Within a call the last of a name counts.
 
 use super::{
     guest::Guest,
@@ -12,6 +12,7 @@ use crate::model::{
     effects::Timer,
 };
 
+/// Memory of a timer besides its texts.
 const OVERHEAD_BYTES: usize = 96;
 
 impl Host for Guest {
@@ -27,7 +28,7 @@ impl Host for Guest {
             return Ok(Err(refusal));
         }
         Ok(names.into_iter().try_for_each(|name| {
-            self.keep(name.len() + OVERHEAD_BYTES, None)?;
+            self.reserve(name.len() + OVERHEAD_BYTES, None)?;
             self.effects.timers.retain(|timer| timer.name != name);
             self.effects.cancelled.push(name);
             Ok(())
@@ -39,10 +40,14 @@ fn schedule(guest: &mut Guest, asked: Asked) -> Result<(), Refusal> {
     guest.known_cause(asked.cause)?;
     let texts = [Some(&asked.name), asked.correlation.as_ref()];
     if asked.name.is_empty() || texts.into_iter().flatten().any(|text| text.contains('\0')) {
-        return Err(refuse(MALFORMED, Some(asked.cause), "the name of a timer is empty, or NUL is in it"));
+        return Err(refuse(
+            MALFORMED,
+            Some(asked.cause),
+            "the name of a timer is empty, or its name or correlation contains NUL",
+        ));
     }
     let bytes = asked.name.len() + asked.payload.len() + asked.correlation.as_ref().map_or(0, String::len);
-    guest.keep(bytes + OVERHEAD_BYTES, Some(asked.cause))?;
+    guest.reserve(bytes + OVERHEAD_BYTES, Some(asked.cause))?;
     let timer = Timer {
         cause: asked.cause,
         name: asked.name,

@@ -55,18 +55,18 @@ impl HttpLane {
         self.seat.release().await;
     }
 
-    /// Two requests of one key never share a unit: the second waits for the next.
+    /// Two requests with one `Idempotency-Key` never share a unit: the second waits for the next unit.
     fn take_batch(&self) -> Vec<Pending> {
         let limits = &self.seat.service.active.load().version.policy.limits;
         let (mut requests, mut bytes) = (limits.batch_deliveries_max, limits.call_bytes_max);
-        let mut keys: HashSet<(u8, String)> = HashSet::new();
+        let mut keys: HashSet<String> = HashSet::new();
         self.seat.service.requests.take_while(|pending| {
             let fits = requests > 0 && (bytes >= pending.size() || requests == limits.batch_deliveries_max);
-            let mut fresh =
-                |kind: u8, key: Option<&String>| key.is_none_or(|key| keys.insert((kind, key.clone())));
             let alone = fits
-                && fresh(0, pending.correlation.as_ref())
-                && fresh(1, pending.idempotency.as_ref().map(|idempotency| &idempotency.key));
+                && pending
+                    .idempotency
+                    .as_ref()
+                    .is_none_or(|idempotency| keys.insert(idempotency.key.clone()));
             requests = requests.saturating_sub(1);
             bytes = bytes.saturating_sub(pending.size());
             alone

@@ -1,5 +1,5 @@
-//! The key that orders deliveries and requests, and finds their saga: taken from where the
-//! plugin said, before any guest code runs. UUIDs are compared in lower case.
+//! The key that orders deliveries and finds their saga. The host extracts it from where the subscription
+//! says, before any guest code runs. UUIDs are compared in lower case.
 
 use std::{borrow::Cow, fmt};
 
@@ -11,11 +11,10 @@ use sha2::{Digest, Sha256};
 
 use super::manifest::Correlation;
 
-/// Longer keys are replaced by their digest: an index of Postgres takes 2,700 bytes at the most.
+/// Longer keys are replaced by their digest: an index entry of Postgres holds at most 2,700 bytes.
 const KEY_BYTES_MAX: usize = 256;
 
-/// The key that `correlation` points at, as [`indexable`] makes it. A request has no record key: the
-/// first value of its path stands in for it.
+/// The key that `correlation` points at, as [`indexable`] makes it.
 #[must_use]
 pub fn correlate(
     correlation: &Correlation,
@@ -32,8 +31,8 @@ pub fn correlate(
     found.map(indexable)
 }
 
-/// A key that Postgres can store and index: without NUL, which no text there can hold, and
-/// `sha256:` with the hex digest instead of more than 256 bytes.
+/// The key in a form that Postgres can store and index: NUL is replaced, and a key of more than 256 bytes by
+/// `sha256:` and its hex digest.
 #[must_use]
 pub fn indexable(mut key: String) -> String {
     if key.contains('\0') {
@@ -45,9 +44,8 @@ pub fn indexable(mut key: String) -> String {
     key
 }
 
-/// The value that an RFC 6901 pointer finds: text as it is, numbers and booleans as text; none for
-/// anything else and where the JSON is broken or nested too deep. Nothing but the value is kept
-/// while reading.
+/// The value that a JSON pointer (RFC 6901) finds: text as it is, numbers and booleans as text. None for
+/// other values, and for JSON that is malformed or nested too deep. Reading allocates the value only.
 #[must_use]
 pub fn json_pointer(pointer: &str, json: &[u8]) -> Option<String> {
     let mut reader = serde_json::Deserializer::from_slice(json);
@@ -56,7 +54,7 @@ pub fn json_pointer(pointer: &str, json: &[u8]) -> Option<String> {
     found.map(comparable)
 }
 
-/// Bytes as they are, when they are text; in hex otherwise, so that every key orders.
+/// Bytes as text; in hex where they are not UTF-8, so that every key can order.
 fn text(bytes: &[u8]) -> Option<String> {
     Some(match std::str::from_utf8(bytes) {
         Ok(text) => comparable(text.to_owned()),
@@ -75,12 +73,12 @@ fn comparable(mut text: String) -> String {
     text
 }
 
-/// The place that the rest of a pointer leads to, from the value that is read next.
+/// The rest of a pointer, from the value that is read next.
 #[derive(Clone, Copy)]
 struct At<'p>(&'p str);
 
 impl<'p> At<'p> {
-    /// The next token and the rest; none at the end of the pointer, and for one without a slash.
+    /// The next token and the rest; none at the end of the pointer, or without a leading slash.
     fn step(self) -> Option<(Cow<'p, str>, Self)> {
         let path = self.0.strip_prefix('/')?;
         let end = path.find('/').unwrap_or(path.len());

@@ -1,55 +1,56 @@
-//! What a guest asked for during a unit: buffered, judged when it asks, written when the unit closes.
+//! What a guest asks for during a call. The host checks it at once, buffers it, and writes it with the unit.
 //!
-//! Mirrors the records of `wit/`; `cause` is the place of the delivery or request in the call.
+//! Mirrors the records of `wit/`, which document the fields. `cause` is the place of the delivery or request
+//! in the call.
 
 use std::collections::HashSet;
 
-/// Everything that one call of a guest asked for, in its order.
+/// The effects of one call, in order.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Messages into the outbox.
     pub published: Vec<Outgoing>,
-    /// Sagas that begin.
-    pub begun: Vec<Beginning>,
-    /// Sagas that move on.
+    /// Sagas to start.
+    pub started: Vec<NewSaga>,
+    /// Transitions of sagas.
     pub transitions: Vec<Transition>,
     /// Timers to set.
     pub timers: Vec<Timer>,
-    /// Names of timers to take back.
+    /// Names of timers to cancel.
     pub cancelled: Vec<String>,
 }
 
 impl Effects {
-    /// Adds what a later call asked for, whose causes count from `first` on.
+    /// Appends the effects of a later call, whose causes count from `first` on.
     pub fn append(&mut self, mut later: Self, first: u32) {
         later.published.iter_mut().for_each(|effect| effect.cause += first);
-        later.begun.iter_mut().for_each(|effect| effect.cause += first);
+        later.started.iter_mut().for_each(|effect| effect.cause += first);
         later.transitions.iter_mut().for_each(|effect| effect.cause += first);
         later.timers.iter_mut().for_each(|effect| effect.cause += first);
         self.published.append(&mut later.published);
-        self.begun.append(&mut later.begun);
+        self.started.append(&mut later.started);
         self.transitions.append(&mut later.transitions);
         self.timers.append(&mut later.timers);
         self.cancelled.append(&mut later.cancelled);
     }
 
-    /// Whether a saga begins or moves on here and there.
+    /// Whether both start or advance the same saga.
     pub fn share_a_saga_with(&self, other: &Self) -> bool {
         let here: HashSet<(&str, &str)> = self.sagas().collect();
         !here.is_empty() && other.sagas().any(|saga| here.contains(&saga))
     }
 
-    /// Types and keys of those that begin or move on.
+    /// Types and keys of the sagas that start or advance.
     fn sagas(&self) -> impl Iterator<Item = (&str, &str)> {
-        let begun = self.begun.iter().map(|saga| (&*saga.saga_type, &*saga.key));
-        begun.chain(self.transitions.iter().map(|saga| (&*saga.saga_type, &*saga.key)))
+        let started = self.started.iter().map(|saga| (&*saga.saga_type, &*saga.key));
+        started.chain(self.transitions.iter().map(|saga| (&*saga.saga_type, &*saga.key)))
     }
 }
 
 /// A message to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outgoing {
-    /// Who caused it.
+    /// The place of its cause in the call.
     pub cause: u32,
     /// Topic.
     pub topic: String,
@@ -65,10 +66,10 @@ pub struct Outgoing {
     pub payload: Option<Vec<u8>>,
 }
 
-/// A saga that begins.
+/// A saga to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Beginning {
-    /// Who caused it.
+pub struct NewSaga {
+    /// The place of its cause in the call.
     pub cause: u32,
     /// Type.
     pub saga_type: String,
@@ -82,10 +83,10 @@ pub struct Beginning {
     pub deadline: i64,
 }
 
-/// A saga that moves on.
+/// A transition of a saga.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
-    /// Who caused it.
+    /// The place of its cause in the call.
     pub cause: u32,
     /// Type.
     pub saga_type: String,
@@ -93,21 +94,23 @@ pub struct Transition {
     pub key: String,
     /// Revision before it.
     pub expected_revision: u64,
-    /// What happened.
+    /// What happened, past tense.
     pub event: String,
     /// State after it.
     pub state: String,
-    /// JSON after it; none leaves it.
+    /// JSON after it; none leaves it as it was.
     pub data: Option<String>,
-    /// Where it stands now.
+    /// Whether it goes on waiting or has ended.
     pub status: Status,
 }
 
-/// Where a saga stands.
+/// Whether a saga waits or has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Waiting until then, microseconds since 1970.
+    /// Waiting until this deadline, microseconds since 1970.
     Until(i64),
+    /// As `Until`, after a deadline that passed unanswered. Only the host decides on it, never a plugin.
+    Overdue(i64),
     /// Ended.
     Finished(Finish),
 }
@@ -115,27 +118,27 @@ pub enum Status {
 /// How a saga ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finish {
-    /// The kind of end.
+    /// Which end.
     pub ending: Ending,
-    /// JSON object for a caller that waits.
+    /// A JSON object for the caller that waits for the end.
     pub answer: Option<String>,
 }
 
-/// The kinds of end.
+/// The ends of a saga.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// All steps done.
+    /// All steps are completed.
     Completed,
-    /// Every completed step undone.
+    /// Every completed step is undone.
     Compensated,
-    /// Neither: a person must look.
+    /// Neither: a person must decide.
     Failed,
 }
 
 /// A timer to set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timer {
-    /// Who caused it.
+    /// The place of its cause in the call.
     pub cause: u32,
     /// Unique in the plugin.
     pub name: String,
@@ -143,17 +146,17 @@ pub struct Timer {
     pub due: i64,
     /// Ordering key of the delivery that it becomes.
     pub correlation: Option<String>,
-    /// What that delivery carries.
+    /// The payload of that delivery.
     pub payload: Vec<u8>,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Beginning, Effects, Status, Transition};
+    use super::{Effects, NewSaga, Status, Transition};
 
     #[test]
-    fn a_saga_that_begins_here_and_moves_on_there_is_shared() {
-        let begun = |key: &str| Beginning {
+    fn a_saga_that_one_starts_and_the_other_advances_is_shared() {
+        let started = |key: &str| NewSaga {
             cause: 0,
             saga_type: "order".into(),
             key: key.into(),
@@ -171,12 +174,12 @@ mod tests {
             data: None,
             status: Status::Until(0),
         };
-        let begins = Effects { begun: vec![begun("1"), begun("2")], ..Effects::default() };
+        let starts = Effects { started: vec![started("1"), started("2")], ..Effects::default() };
         let moves =
             |saga_type, key| Effects { transitions: vec![moved(saga_type, key)], ..Effects::default() };
-        assert!(begins.share_a_saga_with(&moves("order", "2")));
-        assert!(!begins.share_a_saga_with(&moves("refund", "2")));
-        assert!(!begins.share_a_saga_with(&moves("order", "3")));
-        assert!(!Effects::default().share_a_saga_with(&begins));
+        assert!(starts.share_a_saga_with(&moves("order", "2")));
+        assert!(!starts.share_a_saga_with(&moves("refund", "2")));
+        assert!(!starts.share_a_saga_with(&moves("order", "3")));
+        assert!(!Effects::default().share_a_saga_with(&starts));
     }
 }

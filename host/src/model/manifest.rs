@@ -1,25 +1,25 @@
-//! What a plugin asks for: its `describe()`, as the host uses it.
+//! What a plugin asks for: the result of its `describe`.
 
 use super::{bindings::exports::saga::plugin::manifest as wit, migration::Migration};
 
-/// Mirrors `manifest.description` of `wit/plugin.wit`.
+/// Mirrors `manifest.description` of `wit/plugin.wit`, which documents the fields.
 #[derive(Clone, Debug, Default)]
 pub struct Manifest {
-    /// Name; file stem and policy name are the same.
+    /// Its name: the stem of its file and of its policy file.
     pub name: String,
     /// For people.
     pub version: String,
-    /// What it reads.
+    /// Topics that it reads.
     pub subscriptions: Vec<Subscription>,
-    /// What it answers; a request names its route by the place in this list.
+    /// Routes that it answers. A request names its route by the place in this list.
     pub routes: Vec<Route>,
     /// Topics that it publishes to.
     pub publishes: Vec<String>,
     /// Saga types that it owns.
     pub sagas: Vec<String>,
-    /// Milliseconds between unit starts, for read models.
+    /// Milliseconds to gather records for a unit, for read models.
     pub gather_ms: u32,
-    /// Its schema, in order.
+    /// Changes of its schema, in order.
     pub migrations: Vec<Migration>,
 }
 
@@ -28,22 +28,22 @@ pub struct Manifest {
 pub struct Subscription {
     /// Topic.
     pub topic: String,
-    /// Where the key of the saga or entity is.
+    /// Where the correlation key is.
     pub correlation: Correlation,
-    /// Whether a foreign producer's ids are remembered.
+    /// Whether the ids of foreign producers are stored, to drop repeats.
     pub foreign_ids: bool,
 }
 
-/// Where the ordering key is.
+/// Where a record carries its correlation key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Correlation {
     /// The record's key.
     RecordKey,
     /// A header, by lower-case name.
     Header(String),
-    /// JSON pointer (RFC 6901) into the value or body.
+    /// JSON pointer (RFC 6901) into the value.
     Json(String),
-    /// Nowhere.
+    /// No key.
     Unordered,
 }
 
@@ -56,11 +56,9 @@ pub struct Route {
     pub path: String,
     /// True for a read-only transaction outside the lanes.
     pub read: bool,
-    /// Two requests of one key never share a unit.
-    pub correlation: Correlation,
 }
 
-/// A route as its manifest names it: the same in every version that has it.
+/// A route by method and path: the same in every version that has it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RouteName {
     /// Upper case.
@@ -69,7 +67,7 @@ pub struct RouteName {
     pub path: String,
 }
 
-/// The place of a route in a manifest: versions may list their routes differently.
+/// The place of a route in a manifest. Versions may list their routes in another order.
 #[must_use]
 pub fn route_index(manifest: &Manifest, name: &RouteName) -> Option<u32> {
     let place =
@@ -78,37 +76,36 @@ pub fn route_index(manifest: &Manifest, name: &RouteName) -> Option<u32> {
 }
 
 impl Manifest {
-    /// From what `describe` returned; and the names of the extensions that it asks for.
-    pub(crate) fn of(said: wit::Description) -> (Self, Vec<String>) {
-        let subscriptions = said.subscriptions.into_iter().map(|subscription| Subscription {
+    /// The manifest that `describe` returned, and the names of the extensions that it asks for.
+    pub(crate) fn of(returned: wit::Description) -> (Self, Vec<String>) {
+        let subscriptions = returned.subscriptions.into_iter().map(|subscription| Subscription {
             topic: subscription.topic,
             correlation: subscription.correlation.into(),
             foreign_ids: subscription.foreign_ids,
         });
-        let routes = said.routes.into_iter().map(|route| Route {
+        let routes = returned.routes.into_iter().map(|route| Route {
             method: route.method,
             path: route.path,
             read: matches!(route.access, wit::Access::Read),
-            correlation: route.correlation.into(),
         });
-        let migrations = said.migrations.into_iter().map(|m| Migration { name: m.name, sql: m.sql });
+        let migrations = returned.migrations.into_iter().map(|m| Migration { name: m.name, sql: m.sql });
         let manifest = Self {
-            name: said.name,
-            version: said.version,
+            name: returned.name,
+            version: returned.version,
             subscriptions: subscriptions.collect(),
             routes: routes.collect(),
-            publishes: said.publishes,
-            sagas: said.sagas,
-            gather_ms: said.gather_ms,
+            publishes: returned.publishes,
+            sagas: returned.sagas,
+            gather_ms: returned.gather_ms,
             migrations: migrations.collect(),
         };
-        (manifest, said.extensions.into_iter().map(|(name, _)| name).collect())
+        (manifest, returned.extensions.into_iter().map(|(name, _)| name).collect())
     }
 }
 
 impl From<wit::Correlation> for Correlation {
-    fn from(said: wit::Correlation) -> Self {
-        match said {
+    fn from(returned: wit::Correlation) -> Self {
+        match returned {
             wit::Correlation::RecordKey => Self::RecordKey,
             wit::Correlation::Header(name) => Self::Header(name),
             wit::Correlation::Json(pointer) => Self::Json(pointer),

@@ -365,12 +365,7 @@ mod tests {
                 correlation: Correlation::RecordKey,
                 foreign_ids: false,
             }],
-            routes: vec![Route {
-                method: "GET".to_owned(),
-                path: "/a/{id}".to_owned(),
-                read: true,
-                correlation: Correlation::Unordered,
-            }],
+            routes: vec![Route { method: "GET".to_owned(), path: "/a/{id}".to_owned(), read: true }],
             publishes: vec!["out-topic".to_owned()],
             ..Manifest::default()
         };

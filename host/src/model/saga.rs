@@ -1,4 +1,4 @@
-//! A live saga as a unit has read it.
+//! A live saga, as a unit reads it.
 
 /// A live saga, locked by this unit.
 #[derive(Clone, Debug)]
@@ -7,16 +7,16 @@ pub struct LiveSaga {
     pub saga_type: String,
     /// Key.
     pub key: String,
-    /// Digest of the version that it stays with.
+    /// Digest of the version that handles it.
     pub version: String,
-    /// Transitions so far, from 1.
+    /// 1 when it starts; each transition adds 1.
     pub revision: i64,
     /// State.
     pub state: String,
     /// JSON.
     pub data: String,
-    /// Microseconds since 1970.
-    pub began_us: i64,
+    /// When it was started, microseconds since 1970.
+    pub started_at_us: i64,
     /// Its deadline, microseconds since 1970.
     pub next_at_us: i64,
 }

@@ -1,48 +1,53 @@
-//! The log of a saga: one JSON object a line, kept in its row. The timeline that a person sees.
+//! The log of a saga: one JSON object a line, stored in its row. People see it as a timeline.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// Room for a line as most are.
+/// The event of a saga's first line. Only the host writes it.
+pub const STARTED: &str = "SAGA_STARTED";
+/// The event of a deadline that passed while the saga went on waiting. Only the host writes it.
+pub const OVERDUE: &str = "SAGA_OVERDUE";
+
+/// Bytes to allocate for a line: most fit.
 const LINE_BYTES: usize = 512;
 
-/// What is known of one transition.
+/// One transition: a line of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry<'a> {
     /// RFC 3339, UTC.
     pub at: Cow<'a, str>,
     /// What happened, past tense, as the plugin named it.
     pub event: Cow<'a, str>,
-    /// The state that it led to.
+    /// The state after it.
     pub state: Cow<'a, str>,
-    /// Counts transitions, from 1.
+    /// The revision after it.
     pub revision: i64,
-    /// Digest of the version that decided.
+    /// Digest of the version that decided on it.
     pub digest: Cow<'a, str>,
     /// Trace id, 32 hex digits.
     pub trace: String,
-    /// What it was decided on.
+    /// What caused it.
     pub cause: Cow<'a, Cause<'a>>,
-    /// What was sent because of it.
+    /// The records that it sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sent: Vec<Sent<'a>>,
 }
 
-/// What a transition was decided on.
+/// The delivery or request that caused a transition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause<'a> {
     /// `request`, `kafka`, `timer` or `deadline`.
     pub kind: Cow<'a, str>,
     /// Message or request id, or the timer's name.
     pub id: Cow<'a, str>,
-    /// Of a record.
+    /// Of a record of Kafka.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<Cow<'a, str>>,
-    /// Of a record.
+    /// Of a record of Kafka.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partition: Option<i32>,
-    /// Of a record.
+    /// Of a record of Kafka.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<i64>,
 }
@@ -57,17 +62,17 @@ pub struct Sent<'a> {
 }
 
 impl Entry<'_> {
-    /// The line, with its end.
+    /// The line, with a line feed at its end.
     #[must_use]
     pub fn line(&self) -> String {
         let mut line = Vec::with_capacity(LINE_BYTES);
-        // Texts and numbers, into memory: nothing that could fail.
+        // Texts and numbers written to memory: this cannot fail.
         let _written = serde_json::to_writer(&mut line, self);
         line.push(b'\n');
         String::from_utf8(line).unwrap_or_default()
     }
 
-    /// Reads a log; lines of another form are left out.
+    /// Reads a log. Lines of another form are skipped.
     #[must_use]
     pub fn read(log: &str) -> Vec<Entry<'static>> {
         log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -93,7 +98,7 @@ mod tests {
     use super::{Cause, Entry, rfc3339};
 
     #[test]
-    fn a_log_is_read_back_as_it_was_written() {
+    fn a_log_is_read_as_it_was_written() {
         let entry = Entry {
             at: rfc3339(1_700_000_000_000_001).into(),
             event: "ORDER_CREATED".into(),

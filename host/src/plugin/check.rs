@@ -144,7 +144,6 @@ pub(super) fn manifest(manifest: &Manifest, exported: Exported, extensions: &[St
                 route.method, route.path
             ));
         }
-        correlation(&route.correlation)?;
     }
     manifest.subscriptions.iter().try_for_each(|subscription| correlation(&subscription.correlation))
 }
@@ -286,12 +285,7 @@ mod tests {
                 correlation: Correlation::Json("/id".to_owned()),
                 foreign_ids: false,
             }],
-            routes: vec![Route {
-                method: "POST".to_owned(),
-                path: "/a/{id}".to_owned(),
-                read: false,
-                correlation: Correlation::Unordered,
-            }],
+            routes: vec![Route { method: "POST".to_owned(), path: "/a/{id}".to_owned(), read: false }],
             publishes: vec!["out".to_owned()],
             ..Manifest::default()
         }
@@ -313,8 +307,9 @@ mod tests {
             m.routes.push(same);
         });
         assert_eq!(route, "the route POST /a/{} stands twice in describe()");
-        let pointer =
-            twice(|m| m.routes.iter_mut().for_each(|r| r.correlation = Correlation::Json("id".into())));
+        let pointer = twice(|m| {
+            m.subscriptions.iter_mut().for_each(|s| s.correlation = Correlation::Json("id".into()))
+        });
         assert_eq!(pointer, "the correlation \"id\" is not a JSON pointer such as /orderId");
         assert!(manifest(&asked(), both, &["mail".to_owned()]).is_err());
         assert!(manifest(&asked(), Exported { deliveries: false, requests: true }, &[]).is_err());

@@ -160,25 +160,25 @@ fn none_or_blamed<T>(mut culprits: Vec<Culprit>, answers: T) -> Result<T, Fault>
 }
 
 fn causes(effects: &Effects) -> HashSet<u32> {
-    let Effects { published, begun, transitions, timers, cancelled: _ } = effects;
-    let sagas = begun.iter().map(|e| e.cause).chain(transitions.iter().map(|e| e.cause));
+    let Effects { published, started, transitions, timers, cancelled: _ } = effects;
+    let sagas = started.iter().map(|e| e.cause).chain(transitions.iter().map(|e| e.cause));
     published.iter().map(|e| e.cause).chain(sagas).chain(timers.iter().map(|e| e.cause)).collect()
 }
 
 /// The first step of each saga must begin where its row stands; later ones were judged when the
 /// guest asked.
 fn conflicts(effects: &Effects, sagas: &[LiveSaga]) -> Vec<Culprit> {
-    if sagas.is_empty() || (effects.transitions.is_empty() && effects.begun.is_empty()) {
+    if sagas.is_empty() || (effects.transitions.is_empty() && effects.started.is_empty()) {
         return Vec::new();
     }
     let mut standing: HashMap<(&str, &str), i64> =
         sagas.iter().map(|saga| ((saga.saga_type.as_str(), saga.key.as_str()), saga.revision)).collect();
     let mut culprits = Vec::new();
-    for begun in &effects.begun {
-        if standing.contains_key(&(begun.saga_type.as_str(), begun.key.as_str())) {
+    for started in &effects.started {
+        if standing.contains_key(&(started.saga_type.as_str(), started.key.as_str())) {
             culprits.push(retried(
-                begun.cause,
-                format!("saga-conflict: {}/{} exists", begun.saga_type, begun.key),
+                started.cause,
+                format!("saga-conflict: {}/{} exists", started.saga_type, started.key),
             ));
         }
     }
@@ -255,7 +255,7 @@ mod tests {
             revision: 3,
             state: String::new(),
             data: String::new(),
-            began_us: 0,
+            started_at_us: 0,
             next_at_us: 0,
         };
         let step = |cause, expected_revision| Transition {

@@ -117,7 +117,7 @@ pub(super) fn sagas(sagas: &[LiveSaga]) -> Vec<SagaParam<'_>> {
             state: &saga.state,
             data: &saga.data,
             status: StatusParam::Until(saga.next_at_us),
-            began: saga.began_us,
+            started_at: saga.started_at_us,
         })
         .collect()
 }

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     capability::{
-        context::Speaker,
-        guest::{Access, Grant, Guest, Setting, Shared},
+        context::LogSource,
+        guest::{Access, CallProgress, Grant, Guest, GuestCall},
     },
     model::{
         bindings::{
@@ -118,9 +118,9 @@ impl Version {
     ) -> Called<Vec<Outcome>> {
         let first_id = batch.first().map_or("", |delivery| &delivery.id);
         let guest = self.guest(session, setting, batch.len(), first_id);
-        let shared = Arc::clone(&guest.shared);
-        let called = self.within_time(&shared, self.call_deliveries(guest, batch, sagas)).await;
-        self.write_lines(&shared, setting, |cause| {
+        let progress = Arc::clone(&guest.progress);
+        let called = self.within_time(&progress, self.call_deliveries(guest, batch, sagas)).await;
+        self.write_lines(&progress, setting, |cause| {
             batch.get(cause as usize).map(|delivery| (delivery.id.clone(), delivery.trace.id()))
         });
         called
@@ -136,23 +136,23 @@ impl Version {
     ) -> Called<Vec<Response>> {
         let first_id = batch.first().map_or("", |request| &request.id);
         let guest = self.guest(session, setting, batch.len(), first_id);
-        let shared = Arc::clone(&guest.shared);
-        let called = self.within_time(&shared, self.call_requests(guest, batch)).await;
-        self.write_lines(&shared, setting, |cause| {
+        let progress = Arc::clone(&guest.progress);
+        let called = self.within_time(&progress, self.call_requests(guest, batch)).await;
+        self.write_lines(&progress, setting, |cause| {
             batch.get(cause as usize).map(|request| (request.id.clone(), String::new()))
         });
         called
     }
 
     fn guest(&self, session: Session, setting: &CallSetting, causes: usize, first_id: &str) -> Guest {
-        let setting = Setting {
+        let call = GuestCall {
             access: if setting.read_only { Access::Read } else { Access::Write },
             unit: &setting.unit,
             now_us: setting.now_us,
             causes: u32::try_from(causes).unwrap_or(u32::MAX),
             first_id,
         };
-        Guest::new(Arc::clone(&self.grant), Some(session), &setting)
+        Guest::new(Arc::clone(&self.grant), Some(session), &call)
     }
 
     async fn call_deliveries(
@@ -182,13 +182,17 @@ impl Version {
     }
 
     /// Cuts a call off; its connection is dropped with it, in the middle of whatever it was doing.
-    async fn within_time<T>(&self, shared: &Shared, call: impl Future<Output = Called<T>>) -> Called<T> {
+    async fn within_time<T>(
+        &self,
+        progress: &CallProgress,
+        call: impl Future<Output = Called<T>>,
+    ) -> Called<T> {
         let unit_ms_max = self.policy.limits.unit_ms_max;
         let unit = Duration::from_millis(u64::from(unit_ms_max));
         if let Ok(called) = timeout(unit + GRACE, call).await {
             return called;
         }
-        let silent = shared.statement.lock().is_some_and(|begun| begun.elapsed() >= unit);
+        let silent = progress.statement.lock().is_some_and(|begun| begun.elapsed() >= unit);
         let fault = if silent {
             Fault::Environment(format!(
                 "Postgres has neither answered nor cancelled a statement for {unit_ms_max} ms"
@@ -201,17 +205,17 @@ impl Version {
 
     fn write_lines(
         &self,
-        shared: &Shared,
+        progress: &CallProgress,
         setting: &CallSetting,
         name: impl Fn(u32) -> Option<(String, String)>,
     ) {
-        let speaker = Speaker {
+        let source = LogSource {
             plugin: &self.plugin,
             digest: short(&self.digest),
             unit: &setting.unit,
             log_lines_max: self.policy.limits.log_lines_max,
         };
-        std::mem::take(&mut *shared.lines.lock()).write(speaker, name);
+        std::mem::take(&mut *progress.lines.lock()).write(source, name);
     }
 }
 
@@ -299,8 +303,8 @@ impl Component {
         let call_bytes_max = limits.call_bytes_max;
         let unit = Duration::from_millis(u64::from(limits.unit_ms_max));
         let grant = Arc::new(Grant { limits, ..Grant::default() });
-        let setting = Setting { access: Access::None, unit: "describe", now_us: 0, causes: 0, first_id: "" };
-        let mut call = Call::new(engine, Guest::new(grant, None, &setting)).await;
+        let call = GuestCall { access: Access::None, unit: "describe", now_us: 0, causes: 0, first_id: "" };
+        let mut call = Call::new(engine, Guest::new(grant, None, &call)).await;
         let until = Instant::now() + unit;
         let described = tokio::time::timeout_at(until, async {
             let instance = call.instantiate(&self.pre).await?;

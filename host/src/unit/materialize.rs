@@ -16,13 +16,10 @@ use crate::{
     model::{
         effects::{Effects, Ending, Outgoing, Status, Transition},
         record::{MESSAGE_ID, Record, partition_of},
-        saga_log::{Cause, Entry, Sent, rfc3339},
+        saga_log::{Cause, Entry, STARTED, Sent, rfc3339},
         trace::Trace,
     },
 };
-
-/// The event by which a plugin says that a saga's deadline has passed unanswered.
-pub const OVERDUE_EVENT: &str = "SAGA_OVERDUE";
 
 /// What stays the same during a unit.
 #[derive(Debug)]
@@ -91,10 +88,10 @@ pub fn settle(
     // Stable: what one cause has sent stays in its order.
     sent.sort_by_key(|(cause, _)| *cause);
     let log = Log { at: &at, causes, sent: &sent, records: &records };
-    for saga in effects.begun {
+    for saga in effects.started {
         closing.begin(Begin {
             cause: usize::try_from(saga.cause).unwrap_or(0),
-            log: log.line(saga.cause, "SAGA_BEGUN", &saga.state, 1),
+            log: log.line(saga.cause, STARTED, &saga.state, 1),
             version: cause_of(causes, saga.cause).map_or("", |caused| caused.digest).to_owned(),
             saga_type: saga.saga_type,
             key: saga.key,
@@ -215,13 +212,13 @@ fn advance(log: &Log<'_>, transitions: Vec<Transition>, closing: &mut Closing) -
         let place = places.find(hash, |place| is_same(&steps[*place])).copied();
         let before = i64::try_from(transition.expected_revision).unwrap_or(i64::MAX);
         let line = log.line(transition.cause, &transition.event, &transition.state, before + 1);
-        let was_overdue = transition.event == OVERDUE_EVENT;
-        // That a deadline has passed, the host may say itself: then nobody has taken the saga over.
-        let is_handled = !was_overdue || transition.data.is_some();
+        // The host marks a saga overdue: then no version has moved it on, and it stays with the one that did.
+        let is_handled = !matches!(transition.status, Status::Overdue(_));
         let handler = cause_of(log.causes, transition.cause).filter(|_| is_handled);
         let version = handler.map(|caused| caused.digest.to_owned());
         let then = match transition.status {
-            Status::Until(next_at_us) => Standing::Until(next_at_us, was_overdue),
+            Status::Until(next_at_us) => Standing::Until(next_at_us, false),
+            Status::Overdue(next_at_us) => Standing::Until(next_at_us, true),
             Status::Finished(finish) => Standing::Ended(ending(finish.ending), finish.answer),
         };
         match place {

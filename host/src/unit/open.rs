@@ -121,7 +121,7 @@ fn live_saga(row: &PgRow) -> Result<LiveSaga, sqlx::Error> {
         revision: row.try_get(3)?,
         state: row.try_get(4)?,
         data: row.try_get(5)?,
-        began_us: row.try_get(6)?,
+        started_at_us: row.try_get(6)?,
         next_at_us: row.try_get(7)?,
     })
 }

@@ -20,8 +20,6 @@ pub struct Pending {
     pub route: Arc<RouteName>,
     /// The trace that it continues.
     pub trace: Trace,
-    /// Two requests of one key never share a unit: the route's correlation.
-    pub correlation: Option<String>,
     /// Of its `Idempotency-Key` header.
     pub idempotency: Option<Idempotency>,
     /// Whether the caller waits for the end of the saga (`Prefer: wait`): then the lane asks

@@ -52,7 +52,7 @@ pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, F
     let (responses, effects, statements) =
         handle(setup, &batch, begun_us).await.map_err(|fault| in_work(fault, &running))?;
     let begun: HashSet<(String, String)> =
-        effects.begun.iter().map(|saga| (saga.saga_type.clone(), saga.key.clone())).collect();
+        effects.started.iter().map(|saga| (saga.saga_type.clone(), saga.key.clone())).collect();
     let mut closing = Closing::of_answers();
     let causes: Vec<Caused<'_>> =
         running.iter().map(|place| caused(&work[*place], &setup.active.version.digest)).collect();

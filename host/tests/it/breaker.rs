@@ -69,7 +69,7 @@ async fn a_version_that_fails_at_everything_is_put_back_and_nothing_is_lost() {
     all_done(target).await;
 }
 
-/// It fails at deliveries only, so that sagas begin under it: they must not stay with it.
+/// It fails at deliveries only, so that sagas start under it: they must not stay with it.
 #[tokio::test]
 async fn sagas_of_a_version_that_was_taken_away_move_to_the_one_before() {
     let (stack, plugins) = (Own::start().await, folder::new("plugins"));
@@ -85,8 +85,8 @@ async fn sagas_of_a_version_that_was_taken_away_move_to_the_one_before() {
     })
     .await;
     for number in 0..RECORDS {
-        let begin = Request::post(format!("/misbehave/begin-{number}"), String::new());
-        begin.send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
+        let start = Request::post(format!("/misbehave/start-{number}"), String::new());
+        start.send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
     }
     write(&Writer::new(&target.kafka).unwrap(), 0..RECORDS).await;
     all_done(target).await;

@@ -57,7 +57,7 @@ async fn a_timeline_shows_causes_and_effects() {
     );
     let rows = table(timeline);
     assert_eq!(rows[0], "EVENT | STATE | BY | CAUSE | SENT");
-    assert!(rows[1].starts_with("time | SAGA_BEGUN | SAGA_STARTED | digest | request "), "{shown}");
+    assert!(rows[1].starts_with("time | SAGA_STARTED | SAGA_STARTED | digest | request "), "{shown}");
     assert!(rows[1].ends_with(" | order-created-topic"), "{shown}");
     assert_eq!(
         rows[2..],

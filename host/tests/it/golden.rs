@@ -1,6 +1,6 @@
 //! The promise of `wit/`: a component that was built for a released version of the interfaces runs on every
-//! later host. The files of `host/tests/golden` are `host/tests/guest` as it was at each release, and are
-//! never built again.
+//! later host. Each file of `host/tests/golden` is the component of `host/tests/guest` (`./dev build-guest`)
+//! at that version of `wit/`. Once the version is released, its file is never built again.
 
 use std::{fs, path::Path};
 
@@ -25,7 +25,7 @@ async fn a_component_for_0_1_0_does_all_that_it_did() {
     fs::copy(golden, plugins.join(format!("{PLUGIN}.wasm"))).unwrap();
     let target = &stack.target;
     let _host = host::run(target, &plugins).await;
-    for how in ["behave", "begin-7"] {
+    for how in ["behave", "start-7"] {
         let request = Request::post(format!("/misbehave/{how}"), String::new());
         request.send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
     }
@@ -40,5 +40,5 @@ async fn a_component_for_0_1_0_does_all_that_it_did() {
     })
     .await;
     let saga = host::get(target, "/v1/sagas/misbehaviour/7").await.unwrap();
-    assert_eq!(saga["state"], "begun", "{saga}");
+    assert_eq!(saga["state"], "started", "{saga}");
 }

@@ -1,4 +1,4 @@
-//! Sagas in flight end on the version that began them, which then retires by itself.
+//! Sagas in flight end on the version that started them, which then retires by itself.
 
 use std::{ops::Range, path::Path};
 
@@ -71,7 +71,7 @@ async fn all_by(target: &Target, orders: Range<usize>, digest: &str) {
 }
 
 #[tokio::test]
-async fn sagas_end_on_the_version_that_began_them() {
+async fn sagas_end_on_the_version_that_started_them() {
     let stack = Own::start().await;
     let (target, plugins) = (&stack.target, folder::plugins(&[PLUGIN]));
     let _host = host::run(target, &plugins).await;
@@ -121,10 +121,10 @@ async fn a_policy_that_moves_sagas_has_the_active_version_end_them() {
     assert_eq!((steps.first(), steps.last()), (Some(&Some(&*first)), Some(&Some(&*second))), "{saga}");
 }
 
-/// A saga of the guest, begun by the version that is active.
-async fn begin(target: &Target, key: &str) {
-    let begin = Request::post(format!("/misbehave/begin-{key}"), String::new());
-    begin.send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
+/// A saga of the guest, started by the version that is active.
+async fn start(target: &Target, key: &str) {
+    let start = Request::post(format!("/misbehave/start-{key}"), String::new());
+    start.send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
 }
 
 /// Tells it to go on.
@@ -151,7 +151,7 @@ async fn a_saga_that_was_moved_stays_with_the_version_that_took_it_over() {
     std::fs::write(&policy, format!("{}\n[rollout]\nin_flight = \"move\"\n", guest::POLICY)).unwrap();
     let target = &stack.target;
     let _host = host::run(target, &plugins).await;
-    begin(target, "1").await;
+    start(target, "1").await;
     let first = active(target, guest::PLUGIN).await.unwrap();
     guest::turn(&plugins, "well");
     let second = replaced(target, guest::PLUGIN, &first).await;
@@ -166,7 +166,7 @@ async fn a_saga_waits_for_a_version_that_cannot_be_loaded() {
     guest::add(&plugins);
     let target = &stack.target;
     let host = host::run(target, &plugins).await;
-    begin(target, "1").await;
+    start(target, "1").await;
     let first = active(target, guest::PLUGIN).await.unwrap();
     guest::turn(&plugins, "well");
     replaced(target, guest::PLUGIN, &first).await;

@@ -1,4 +1,4 @@
-//! `POST /stocks`: creates a product, under the caller's number or the next free one.
+//! `POST /stocks`: creates a product, with the caller's number or the next free one.
 
 use saga_plugin::{
     Context, Db, DbError, DbResult, Effects, Fold, Input, Positive, Problem, Request, Response, Table, many,
@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{STOCK_CREATED, stock::StockValue};
 
-/// How often numbers are drawn until all are free. Each time twice as many are drawn as the time before.
+/// How often to draw numbers until enough are free. Each draw takes twice as many as the one before.
 const DRAWS_MAX: u32 = 16;
 
 #[derive(Deserialize)]
@@ -42,7 +42,7 @@ pub(crate) struct CreateStock;
 
 impl Fold for CreateStock {
     type Input = NewStock;
-    /// The number that each place of the batch has got; none where its own was taken.
+    /// The number of each input, by its place in the batch; none where the caller's number was taken.
     type Rows = Table<u32, i32>;
 
     fn load(db: &Db<'_>, inputs: &[NewStock]) -> DbResult<Table<u32, i32>> {
@@ -74,13 +74,13 @@ impl Fold for CreateStock {
         }
     }
 
-    /// Nothing is left to do: the numbers were claimed by inserting their rows.
+    /// Nothing to do: `load` has inserted the products.
     fn store(_: &Db<'_>, _: &Table<u32, i32>) -> DbResult<()> {
         Ok(())
     }
 }
 
-/// Creates products under the callers' numbers; of several for one number the first of the batch gets it.
+/// Creates products with the callers' numbers; of several with one number, the first of the batch.
 fn insert_own(db: &Db<'_>, inputs: &[&NewStock]) -> DbResult<Vec<(u32, i32)>> {
     if inputs.is_empty() {
         return Ok(Vec::new());
@@ -98,8 +98,8 @@ fn insert_own(db: &Db<'_>, inputs: &[&NewStock]) -> DbResult<Vec<(u32, i32)>> {
     numbers(found.rows()?)
 }
 
-/// Creates products under the next numbers. Some of the drawn ones may be taken, so fewer may be created than
-/// were asked for.
+/// Creates products with the next numbers. Some of the drawn numbers may be taken, so it may create
+/// fewer than the inputs ask for.
 fn insert_next(db: &Db<'_>, inputs: &[&NewStock], drawn: usize) -> DbResult<Vec<(u32, i32)>> {
     let found = db.query(
         "WITH drawn AS MATERIALIZED (
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named_before_any_statement() {
+    fn invalid_input_is_refused_before_any_statement() {
         let host = TestHost::default();
         let (mut batch, mut named) = (vec![request("{}")], vec!["qty"]);
         for number in

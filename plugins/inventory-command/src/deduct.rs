@@ -1,4 +1,5 @@
-//! An order comes: its quantity is deducted, or it is told why not. Each order once, however often it comes.
+//! order-created: deducts the quantity or rejects with a reason. Decides on each order once, however often
+//! its record arrives.
 
 use saga_plugin::{Claims, Db, DbResult, Effects, Event, Fold, Outcome, Uuid, keys, many};
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,7 @@ struct Rejected<'a> {
     reason: &'a str,
 }
 
-/// Why an order cannot be deducted: the quantity that is left, or a reason.
+/// The quantity that is left after the deduction, or the reason to reject it.
 fn decide(available: Option<i32>, order: &OrderCreated) -> Result<i32, String> {
     match available {
         _ if order.order_qty < 1 => Err(format!("a quantity of {} cannot be deducted", order.order_qty)),
@@ -49,8 +50,8 @@ impl Fold for Deduct {
     type Input = Event<OrderCreated>;
     type Rows = (Claims<Uuid>, Stock);
 
-    /// Claims the orders and locks the stock in one statement. An order that another unit is deciding on just
-    /// now is waited for.
+    /// Claims the orders and locks the stock in one statement. It waits for another unit that decides on one
+    /// of the orders at the same time.
     fn load(db: &Db<'_>, orders: &[Event<OrderCreated>]) -> DbResult<(Claims<Uuid>, Stock)> {
         let found = db.query(
             "WITH claimed AS (
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_that_comes_twice_is_deducted_once() {
+    fn a_repeated_order_is_deducted_once() {
         let folded = deduct(5, [order(1, 7, 3), order(1, 7, 3)]);
         assert_eq!(folded.rows.1.get(&7), Some(&2));
         assert_eq!(folded.effects.topics(), [DEDUCTED, STOCK_UPDATED]);

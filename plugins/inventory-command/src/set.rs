@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_a_batch_wins_and_each_is_told() {
+    fn the_last_of_a_batch_wins_and_each_is_answered() {
         let set =
             |product, qty| Some(NewQuantity { product: Positive::new(product)?, qty: Positive::new(qty)? });
         let inputs = [set(7, 42), set(8, 1), set(7, 43)].into_iter().flatten();
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_is_refused_before_any_statement() {
+    fn invalid_input_is_refused_before_any_statement() {
         let mut batch = Vec::new();
         for qty in ["0", "-1", "2147483648", "abc", "1.5", "", "+1"] {
             batch.push(patch("7", &[("qty", qty)]));

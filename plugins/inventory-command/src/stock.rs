@@ -1,4 +1,4 @@
-//! What a stock looks like outside, and the statements on `public.stock`.
+//! The wire form of a stock, and the statements on `public.stock`.
 
 use saga_plugin::{Db, DbResult, Effects, Table, many};
 use serde::Serialize;
@@ -16,7 +16,7 @@ pub(crate) struct StockValue {
     pub(crate) current_qty: i32,
 }
 
-/// Sets a quantity and tells of it.
+/// Sets a quantity and publishes stock-updated.
 pub(crate) fn update(stock: &mut Stock, value: &StockValue, effects: &mut Effects<'_>) {
     stock.set(value.product_id, value.current_qty);
     effects.publish(STOCK_UPDATED, "stock-updated", value.product_id, value);

@@ -1,4 +1,4 @@
-//! `GET /stocks`, by number, and `GET /stocks/{productId}`.
+//! `GET /stocks`, sorted by number, and `GET /stocks/{productId}`.
 
 use saga_plugin::{Context, Db, DbResult, Input, Page, Positive, Problem, Read, Request, Response, one};
 use serde::Serialize;
@@ -46,7 +46,7 @@ impl Read for Stocks {
     }
 }
 
-/// Which product.
+/// The product that is asked for.
 pub(crate) struct OfProduct(Positive);
 
 impl Input for OfProduct {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_is_refused() {
+    fn invalid_input_is_refused() {
         let host = TestHost::default();
         for product in ["abc", "0", "-1", "1.0", "99999999999999999999"] {
             assert_eq!(ask(&host, 1, product, &[]).status, 404, "{product}");

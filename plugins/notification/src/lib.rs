@@ -1,18 +1,18 @@
-//! Keeps what orders were notified of, and shows it (`GET /notifications?orderId=`).
+//! Stores the notifications of orders, and shows them (`GET /notifications?orderId=`).
 
-mod keep;
 mod list;
+mod store;
 
 use saga_plugin::{Correlation, Definition, migration};
 
 const NOTIFICATIONS: &str = "order-notifications-topic";
 
-/// Units are started this far apart: fewer and larger ones.
+/// Milliseconds to gather records for one unit: fewer and larger ones cost less.
 const GATHER_MS: u32 = 50;
 
 fn define() -> Definition {
     Definition::new("notification", env!("CARGO_PKG_VERSION"))
-        .on::<keep::Keep>(NOTIFICATIONS, Correlation::RecordKey)
+        .on::<store::StoreNotifications>(NOTIFICATIONS, Correlation::RecordKey)
         .get::<list::Notifications>("/notifications")
         .gather_ms(GATHER_MS)
         .migrations([migration!("../../../migrations/notification/0001_order_notification.sql")])

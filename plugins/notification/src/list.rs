@@ -1,9 +1,9 @@
-//! `GET /notifications?orderId=`: what an order was notified of, the oldest first.
+//! `GET /notifications?orderId=`: the notifications of an order, the oldest first.
 
 use saga_plugin::{Context, Db, DbResult, Input, Problem, Read, Request, Response, Timestamp, Uuid, one};
 use serde::Serialize;
 
-/// The most that are shown: an order has one, and foreign services may repeat theirs.
+/// The most notifications to show: an order has one, but foreign services may repeat theirs.
 const SHOWN_MAX: i64 = 1000;
 
 #[derive(Serialize)]
@@ -14,7 +14,7 @@ struct Notification {
     received_at: Timestamp,
 }
 
-/// Whose notifications.
+/// The order whose notifications are asked for.
 pub(crate) struct OfOrder(Uuid);
 
 impl Input for OfOrder {
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn notifications_are_shown_as_the_contract_has_them() {
+    fn notifications_have_the_form_of_the_contract() {
         let id: Uuid = ID.parse().unwrap();
         let message = format!("OrderConfirmed:{ID}");
         let host = TestHost::default()
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_id_is_needed() {
+    fn an_order_id_is_required() {
         for query in [&[][..], &[("orderId", "abc")], &[("orderId", "")], &[("orderid", ID)]] {
             let response = ask(&TestHost::default(), query);
             assert!(

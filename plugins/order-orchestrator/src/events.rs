@@ -7,7 +7,7 @@ use crate::order::End;
 
 const CREATED: &str = "ORDER_CREATED";
 
-/// Whose history.
+/// The order whose history is asked for.
 pub(crate) struct OfOrder(Uuid);
 
 impl Input for OfOrder {
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn events_tell_their_reason_if_they_have_one() {
+    fn an_event_shows_its_reason_if_it_has_one() {
         let host = TestHost::default().answer([
             many(["CANCELLED".to_owned()]),
             many([Timestamp(NOW_US)]),

@@ -1,5 +1,5 @@
-//! Takes orders (`POST /orders`) and leads the saga of each to its end; shows its history (`GET
-//! /orders/{orderId}/events`).
+//! Takes orders (`POST /orders`), runs the saga of each to its end, and shows its history
+//! (`GET /orders/{orderId}/events`).
 
 mod events;
 mod order;

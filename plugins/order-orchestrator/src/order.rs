@@ -1,9 +1,9 @@
-//! An order as the world sees it.
+//! An order and its end, in the form of the wire contract.
 
 use saga_plugin::{Timestamp, Uuid};
 use serde::{Deserialize, Serialize};
 
-/// The value of order-created; also the body of the answer to `POST /orders`, and what the saga remembers.
+/// The value of order-created. It is also the body of the answer to `POST /orders`, and the saga's data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Order {
@@ -11,7 +11,7 @@ pub(crate) struct Order {
     pub(crate) product_id: i32,
     pub(crate) order_qty: i32,
     pub(crate) timestamp: Timestamp,
-    /// Why it was cancelled: known only to the saga, after everything has been published.
+    /// Why it was cancelled. Only the saga's data has it: the value is published before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
 }
@@ -24,7 +24,7 @@ pub(crate) enum End {
 }
 
 impl End {
-    /// Of an order that has ended, by its status.
+    /// The end that a status stands for; none while the order is pending.
     pub(crate) fn of(status: &str) -> Option<Self> {
         [Self::Confirmed, Self::Cancelled].into_iter().find(|end| end.status() == status)
     }

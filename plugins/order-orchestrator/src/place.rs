@@ -1,5 +1,5 @@
-//! `POST /orders`: the order, its saga and order-created, in one transaction. A repeat under the same
-//! `orderId` answers the same and creates nothing.
+//! `POST /orders`: stores the order and starts its saga, which publishes order-created, in one transaction. A
+//! repeat with the same `orderId` gets the same answer and creates nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,10 +39,10 @@ pub(crate) struct PlaceOrder;
 
 impl Fold for PlaceOrder {
     type Input = Order;
-    /// The ids that are new with this batch, and every order of the batch as it is in the database.
+    /// The ids that this batch inserted, and each order of the batch as it is in the database.
     type Rows = (Claims<Uuid>, Table<Uuid, Order>);
 
-    /// Inserts the orders, of several with one id the first; reads those that were there before.
+    /// Inserts the orders, of several with one id the first. Reads those that were there before.
     fn load(db: &Db<'_>, orders: &[Order]) -> DbResult<Self::Rows> {
         let mut placed: BTreeMap<Uuid, Order> = BTreeMap::new();
         for order in orders {
@@ -67,18 +67,18 @@ impl Fold for PlaceOrder {
                 .into();
         }
         if fresh.take(&id) {
-            effects.begin::<OrderSaga>(id, placed);
+            effects.start::<OrderSaga>(id, placed);
         }
         Response::created(format_args!("/orders/{id}"), placed).with_saga::<OrderSaga>(id)
     }
 
-    /// Nothing is left to do: the orders were claimed by inserting them.
+    /// Nothing to do: `load` has inserted the orders.
     fn store(_: &Db<'_>, _: &Self::Rows) -> DbResult<()> {
         Ok(())
     }
 }
 
-/// Inserts orders; gives the ids that were new, ascending.
+/// Inserts orders and returns the ids that are new, ascending.
 fn insert(db: &Db<'_>, orders: &BTreeMap<Uuid, Order>) -> DbResult<BTreeSet<Uuid>> {
     let now = orders.values().next().map(|order| order.timestamp).unwrap_or_default();
     let found = db.query(
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_order_begins_its_saga() {
+    fn a_new_order_starts_its_saga() {
         let made = Uuid(0x0193_a1b2_c3d4_7000_8000 << 48 | 1);
         let host = TestHost::default().answer([many([made])]);
         let (answers, asked) = run(host, &[r#"{"productId":7,"orderQty":2}"#]);
@@ -159,9 +159,9 @@ mod tests {
         assert_eq!((saga.saga_type.as_str(), saga.key.clone()), ("order", made.to_string()));
         assert_eq!((asked.topics(), asked.values()), (vec![ORDER_CREATED], vec![body.clone()]));
         assert_eq!(asked.messages[0].key.as_deref(), Some(made.to_string().as_bytes()));
-        let [begun] = &asked.begun[..] else { unreachable!("one saga") };
-        assert_eq!((begun.state.as_str(), begun.deadline), ("SAGA_STARTED", NOW_US + 30_000_000));
-        assert_eq!((&begun.data, begun.key.clone()), (&body, made.to_string()));
+        let [started] = &asked.started[..] else { unreachable!("one saga") };
+        assert_eq!((started.state.as_str(), started.deadline), ("SAGA_STARTED", NOW_US + 30_000_000));
+        assert_eq!((&started.data, started.key.clone()), (&body, made.to_string()));
         assert_eq!(asked.statements.len(), 1);
     }
 
@@ -172,7 +172,7 @@ mod tests {
         let (answers, asked) = run(host, &[&body(2), &body(2), &body(3)]);
         assert_eq!(statuses(&answers), [201, 201, 409]);
         assert_eq!(answers[0].body, answers[1].body);
-        assert_eq!((asked.begun.len(), asked.messages.len(), asked.statements.len()), (1, 1, 1));
+        assert_eq!((asked.started.len(), asked.messages.len(), asked.statements.len()), (1, 1, 1));
     }
 
     #[test]
@@ -184,11 +184,11 @@ mod tests {
         assert_eq!(statuses(&answers), [201, 409]);
         assert!(text(&answers[0]).ends_with(r#""timestamp":"2026-11-22T19:27:55.123Z"}"#));
         assert!(answers[0].saga.is_some() && answers[1].saga.is_none());
-        assert_eq!((asked.begun.len(), asked.messages.len(), asked.statements.len()), (0, 0, 2));
+        assert_eq!((asked.started.len(), asked.messages.len(), asked.statements.len()), (0, 0, 2));
     }
 
     #[test]
-    fn what_does_not_fit_is_named_before_any_statement() {
+    fn invalid_input_is_refused_before_any_statement() {
         let mut cases = vec![
             (r#"{"productId":7}"#.to_owned(), "orderQty"),
             (r#"{"orderQty":1}"#.to_owned(), "productId"),

@@ -1,5 +1,5 @@
-//! The order saga: one step, answered by inventory. A rejection is compensated by cancelling the order; a
-//! silence never is, since the stock may be deducted.
+//! The order saga: one step, which inventory answers. A rejection cancels the order. A missing reply does
+//! not: the stock may be deducted.
 
 use saga_plugin::{
     Added, Context, Db, DbResult, Delivery, Effects, Ending, Finished, Input, OnDeadline, Outcome, Saga,
@@ -15,7 +15,7 @@ use crate::{
 const STARTED: &str = "SAGA_STARTED";
 const DEADLINE_S: u64 = 30;
 
-/// What inventory says.
+/// A reply of inventory.
 pub(crate) enum Reply {
     Deducted,
     Rejected(String),
@@ -24,7 +24,7 @@ pub(crate) enum Reply {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ReplyValue {
-    /// Only checked: the saga was found by it.
+    /// Only checked: the host has found the saga by it.
     #[serde(rename = "orderId")]
     _order_id: Uuid,
     reason: Option<String>,
@@ -45,7 +45,7 @@ impl Input for Reply {
     }
 }
 
-/// An order that ended.
+/// An order that ended in this batch.
 pub(crate) struct Ended {
     order_id: Uuid,
     end: End,
@@ -92,7 +92,7 @@ impl Saga for OrderSaga {
         Finished { event: end.event(), answer: Some(format!(r#"{{"orderStatus":"{}"}}"#, end.status())) }
     }
 
-    /// Nobody else updates these orders: their sagas are locked.
+    /// No other unit updates these orders: their sagas are locked.
     fn store(db: &Db<'_>, rows: &Added<Ended>) -> DbResult<()> {
         let mut ended: Vec<&Ended> = rows.iter().collect();
         ended.sort_unstable_by_key(|row| row.order_id);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_that_are_none_are_held() {
+    fn malformed_replies_are_rejected() {
         for value in ["oops", "[]", "{}", r#"{"orderId":5}"#, r#"{"orderId":"a"}"#, ""] {
             let (outcomes, asked) = run(&[reply(DEDUCTED, value)], vec![saga()]);
             assert!(matches!(outcomes[..], [Outcome::Reject(_)]), "{value}");
@@ -207,13 +207,15 @@ mod tests {
     }
 
     #[test]
-    fn a_silence_is_overdue_and_a_late_reply_still_counts() {
+    fn a_deadline_changes_nothing_and_a_late_reply_still_counts() {
+        let (outcomes, asked) = run(&[deadline::<OrderSaga>(ID, 1)], vec![saga()]);
+        assert!(matches!(outcomes[..], [Outcome::Done]));
+        assert!(asked.transitions.is_empty() && asked.messages.is_empty());
+
         let (outcomes, asked) = run(&[deadline::<OrderSaga>(ID, 1), deducted()], vec![saga()]);
         assert!(matches!(outcomes[..], [Outcome::Done, Outcome::Done]));
-        let [overdue, ended] = &asked.transitions[..] else { unreachable!("two transitions") };
-        assert_eq!((overdue.event.as_str(), overdue.state.as_str()), ("SAGA_OVERDUE", STARTED));
-        assert!(matches!(overdue.status, Status::Until(at) if at == NOW_US + 30_000_000));
-        assert_eq!((overdue.expected_revision, ended.expected_revision), (1, 2));
+        let [ended] = &asked.transitions[..] else { unreachable!("one transition") };
+        assert_eq!(ended.expected_revision, 1);
         assert_eq!(asked.values(), [format!("OrderConfirmed:{ID}")]);
     }
 
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_of_another_version_is_held() {
+    fn a_state_of_another_version_is_rejected() {
         let other = sagas::Saga { state: "SAGA_PAYING".to_owned(), ..saga() };
         let (outcomes, _) = run(&[deducted()], vec![other]);
         assert!(matches!(outcomes[..], [Outcome::Reject(_)]));

@@ -1,8 +1,9 @@
-//! Shows orders (`GET /orders`, `GET /orders/{orderId}`), from what the other services say of them.
+//! Shows orders (`GET /orders`, `GET /orders/{orderId}`): a read model of order-created
+//! and inventory's replies.
 
 mod list;
+mod update;
 mod view;
-mod watch;
 
 use saga_plugin::{Correlation, Definition, migration};
 
@@ -10,14 +11,14 @@ const ORDER_CREATED: &str = "order-created-topic";
 const DEDUCTED: &str = "inventory-deducted-topic";
 const REJECTED: &str = "inventory-deduction-rejected-topic";
 
-/// Units are started this far apart: fewer and larger ones.
+/// Milliseconds to gather records for one unit: fewer and larger ones cost less.
 const GATHER_MS: u32 = 50;
 
 fn define() -> Definition {
     Definition::new("order-query", env!("CARGO_PKG_VERSION"))
-        .on::<watch::Watch>(ORDER_CREATED, Correlation::Json("/orderId"))
-        .on::<watch::Watch>(DEDUCTED, Correlation::Json("/orderId"))
-        .on::<watch::Watch>(REJECTED, Correlation::Json("/orderId"))
+        .on::<update::UpdateView>(ORDER_CREATED, Correlation::Json("/orderId"))
+        .on::<update::UpdateView>(DEDUCTED, Correlation::Json("/orderId"))
+        .on::<update::UpdateView>(REJECTED, Correlation::Json("/orderId"))
         .get::<list::Orders>("/orders")
         .get::<list::OneOrder>("/orders/{orderId}")
         .gather_ms(GATHER_MS)

@@ -8,7 +8,7 @@ use serde::Serialize;
 const STATUSES: [&str; 3] = ["PENDING_CONFIRMATION", "CONFIRMED", "CANCELLED"];
 /// Later than every order: the end of the year 9999.
 const LATEST: Timestamp = Timestamp(253_402_300_799_999_999);
-/// Time and id of an order: what the list is sorted by.
+/// Time and id of an order: the list is sorted by them.
 const KEY_BYTES: usize = 8 + 16;
 
 #[derive(Serialize)]
@@ -23,15 +23,15 @@ struct Order {
     created_at: Timestamp,
 }
 
-type Row = (Uuid, i32, i32, String, Timestamp, Timestamp);
+type OrderRow = (Uuid, i32, i32, String, Timestamp, Timestamp);
 
-impl From<Row> for Order {
-    fn from((order_id, product_id, order_qty, order_status, created_at, last_updated_at): Row) -> Self {
+impl From<OrderRow> for Order {
+    fn from((order_id, product_id, order_qty, order_status, created_at, last_updated_at): OrderRow) -> Self {
         Self { order_id, product_id, order_qty, order_status, last_updated_at, created_at }
     }
 }
 
-/// What is listed.
+/// A page of orders, of one status or of all.
 pub(crate) struct Listed {
     page: Page<KEY_BYTES>,
     status: Option<&'static str>,
@@ -71,7 +71,7 @@ impl Read for Orders {
               ORDER BY o.created_at DESC, o.order_id DESC LIMIT $4",
             &[many(statuses.iter().map(|status| (*status).to_owned())), one(time), one(id), one(page.fetch())],
         )?;
-        let orders: Vec<Order> = found.rows::<Row>()?.into_iter().map(Into::into).collect();
+        let orders: Vec<Order> = found.rows::<OrderRow>()?.into_iter().map(Into::into).collect();
         let kept: Vec<_> = status.iter().map(|status| ("status", *status)).collect();
         Ok(page.answer("/orders", &kept, orders, key))
     }
@@ -91,7 +91,7 @@ fn position(key: [u8; KEY_BYTES]) -> (Timestamp, Uuid) {
     (Timestamp(i64::from_be_bytes(time).min(LATEST.0)), Uuid(u128::from_be_bytes(id)))
 }
 
-/// Which order.
+/// The order that is asked for.
 pub(crate) struct OfOrder(Uuid);
 
 impl Input for OfOrder {
@@ -119,7 +119,7 @@ impl Read for OneOrder {
                FROM public.order_view WHERE order_id = $1 AND created_at IS NOT NULL",
             &[one(*id)],
         )?;
-        Ok(match found.rows::<Row>()?.pop() {
+        Ok(match found.rows::<OrderRow>()?.pop() {
             Some(row) => Response::json(200, &Order::from(row)),
             None => unknown(id).into(),
         })
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_is_shown_as_the_contract_has_it() {
+    fn an_order_has_the_form_of_the_contract() {
         let expected = concat!(
             r#"{"orderId":"00000000-0000-0000-0000-000000000000","productId":7,"orderQty":2,"#,
             r#""orderStatus":"CONFIRMED","lastUpdatedAt":"2026-11-22T19:28:00.124Z"}"#
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_is_refused() {
+    fn invalid_input_is_refused() {
         let host = TestHost::default();
         for (name, value) in
             [("status", "DONE"), ("status", ""), ("limit", "0"), ("cursor", "abc"), ("cursor", "\0")]

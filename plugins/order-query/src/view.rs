@@ -1,27 +1,26 @@
-//! What is known of an order, and how two pieces of knowledge become one: in whatever order they come, the
-//! result is the same. Of two replies the one with the earlier record counts, as it does for the
-//! orchestrator.
+//! The facts about an order, and how to merge them: the result does not depend on the order in which they
+//! arrive. Of two replies the one with the earlier record counts, as it does for the orchestrator.
 
 use saga_plugin::{Db, DbResult, Table, Timestamp, Uuid, many, many_or_null};
 
-/// How an order was decided. Of two decisions of one instant the first in this list counts.
+/// How an order was decided. Of two decisions at one time, the first in this list counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Decision {
     Confirmed,
     Cancelled,
 }
 
-/// What the records of a batch say about one order.
+/// The facts about one order in the records of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(crate) struct Known {
+pub(crate) struct OrderFacts {
     /// Product, quantity and time of order-created.
     pub(crate) created: Option<(i32, i32, Timestamp)>,
     /// The earliest reply.
     pub(crate) decided: Option<(Timestamp, Decision)>,
 }
 
-impl Known {
-    /// Both together.
+impl OrderFacts {
+    /// Merges two sets of facts.
     pub(crate) fn and(self, other: Self) -> Self {
         let decided = match (self.decided, other.decided) {
             (Some(one), Some(two)) => Some(one.min(two)),
@@ -39,10 +38,10 @@ impl Known {
     }
 }
 
-/// Merges what is known into the table, by the rules of [`Known::and`].
-pub(crate) fn store(db: &Db<'_>, known: &Table<Uuid, Known>) -> DbResult<()> {
-    let (ids, known): (Vec<Uuid>, Vec<Known>) = known.changed().unzip();
-    let created = || known.iter().map(|known| known.created);
+/// Merges facts into the table, by the rules of [`OrderFacts::and`].
+pub(crate) fn store(db: &Db<'_>, facts: &Table<Uuid, OrderFacts>) -> DbResult<()> {
+    let (ids, facts): (Vec<Uuid>, Vec<OrderFacts>) = facts.changed().unzip();
+    let created = || facts.iter().map(|facts| facts.created);
     db.execute(
         "INSERT INTO public.order_view AS o (order_id, product_id, order_qty, status, created_at, decided_at)
          SELECT v.order_id, coalesce(v.product_id, 0), coalesce(v.order_qty, 0), v.status, v.created_at, v.decided_at
@@ -61,9 +60,9 @@ pub(crate) fn store(db: &Db<'_>, known: &Table<Uuid, Known>) -> DbResult<()> {
             many(ids),
             many_or_null(created().map(|created| Some(created?.0))),
             many_or_null(created().map(|created| Some(created?.1))),
-            many(known.iter().map(|known| known.status().to_owned())),
+            many(facts.iter().map(|facts| facts.status().to_owned())),
             many_or_null(created().map(|created| Some(created?.2))),
-            many_or_null(known.iter().map(|known| Some(known.decided?.0))),
+            many_or_null(facts.iter().map(|facts| Some(facts.decided?.0))),
         ],
     )?;
     Ok(())
@@ -75,13 +74,14 @@ mod tests {
 
     use super::{
         Decision::{Cancelled, Confirmed},
-        Known,
+        OrderFacts,
     };
 
     #[test]
-    fn knowledge_is_the_same_in_any_order() {
-        let created = Known { created: Some((7, 2, Timestamp(1))), ..Known::default() };
-        let decided = |at, decision| Known { decided: Some((Timestamp(at), decision)), ..Known::default() };
+    fn facts_merge_the_same_in_any_order() {
+        let created = OrderFacts { created: Some((7, 2, Timestamp(1))), ..OrderFacts::default() };
+        let decided =
+            |at, decision| OrderFacts { decided: Some((Timestamp(at), decision)), ..OrderFacts::default() };
         for (pieces, status) in [
             (vec![created], "PENDING_CONFIRMATION"),
             (vec![created, decided(2, Confirmed)], "CONFIRMED"),
@@ -91,8 +91,8 @@ mod tests {
             (vec![created, decided(2, Confirmed), decided(2, Cancelled)], "CONFIRMED"),
             (vec![decided(2, Confirmed), decided(2, Confirmed)], "CONFIRMED"),
         ] {
-            let forward = pieces.iter().copied().fold(Known::default(), Known::and);
-            let backward = pieces.iter().rev().copied().fold(Known::default(), Known::and);
+            let forward = pieces.iter().copied().fold(OrderFacts::default(), OrderFacts::and);
+            let backward = pieces.iter().rev().copied().fold(OrderFacts::default(), OrderFacts::and);
             assert_eq!((forward, forward.status()), (backward, status), "{pieces:?}");
         }
     }

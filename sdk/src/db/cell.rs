@@ -6,24 +6,24 @@ use crate::{
     uuid::Uuid,
 };
 
-/// A type that a column of Postgres can have.
+/// A Rust type that stands for a column type of Postgres.
 pub trait Cell: Sized {
-    /// As a single parameter.
+    /// The value as a single parameter.
     fn param(self) -> Param;
-    /// As a column.
+    /// The values as a column.
     fn values(cells: Vec<Self>) -> Values;
-    /// Stands where a row is NULL.
+    /// The value that stands in a column where a row is NULL.
     fn placeholder() -> Self;
-    /// Reads a column; `None` when it has another type.
+    /// Reads a column; `None` where it has another type or a number is out of range.
     fn cells(values: Values) -> Option<Vec<Self>>;
 }
 
-/// One value.
+/// One value as a parameter.
 pub fn one<T: Cell>(value: T) -> Param {
     value.param()
 }
 
-/// SQL NULL.
+/// SQL NULL as a parameter.
 #[must_use]
 pub fn null() -> Param {
     Param::Null
@@ -34,7 +34,7 @@ pub fn many<T: Cell>(values: impl IntoIterator<Item = T>) -> Param {
     Param::Many(Column { values: T::values(values.into_iter().collect()), nulls: Vec::new() })
 }
 
-/// A column in which some rows are NULL.
+/// A column of values, NULL where a value is `None`.
 pub fn many_or_null<T: Cell>(values: impl IntoIterator<Item = Option<T>>) -> Param {
     let mut nulls = Vec::new();
     let cells = values.into_iter().zip(0..).map(|(value, row)| {

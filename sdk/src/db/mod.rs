@@ -2,7 +2,8 @@
 //!
 //! ```ignore
 //! let found = db.query(
-//!     "SELECT product_id, current_qty FROM public.stock WHERE product_id = ANY ($1) ORDER BY product_id FOR UPDATE",
+//!     "SELECT product_id, current_qty FROM public.stock
+//!       WHERE product_id = ANY ($1) ORDER BY product_id FOR UPDATE",
 //!     &[many(ids)],
 //! )?;
 //! let rows: Vec<(i32, i32)> = found.rows()?;
@@ -33,16 +34,16 @@ pub struct Db<'a> {
     host: &'a dyn Host,
 }
 
-/// Why a statement gave no result. The transaction is lost: pass it on with `?`.
+/// A failed statement. The transaction is lost: pass the error on with `?`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DbError {
-    /// SQLSTATE; empty when the result was not what the plugin expected.
+    /// The SQLSTATE; empty where Postgres succeeded but the result is not what the plugin expected.
     pub sqlstate: String,
-    /// For people.
+    /// For people: the error, and the first words of the statement.
     pub message: String,
 }
 
-/// What a statement gives.
+/// The result of a statement.
 pub type DbResult<T> = Result<T, DbError>;
 
 impl<'a> Db<'a> {
@@ -52,18 +53,18 @@ impl<'a> Db<'a> {
         Self { host }
     }
 
-    /// Runs a statement that returns rows.
+    /// Runs a statement and returns its rows.
     ///
     /// # Errors
-    /// As Postgres reports.
+    /// What Postgres reports.
     pub fn query(&self, sql: &'static str, params: &[Param]) -> DbResult<Found> {
         self.host.query(sql, params).map(Found::from).map_err(|error| DbError::of(sql, error))
     }
 
-    /// Runs a statement for its effect; the number of rows affected.
+    /// Runs a statement and returns the number of rows affected.
     ///
     /// # Errors
-    /// As Postgres reports.
+    /// What Postgres reports.
     pub fn execute(&self, sql: &'static str, params: &[Param]) -> DbResult<u64> {
         self.host.execute(sql, params).map_err(|error| DbError::of(sql, error))
     }
@@ -76,7 +77,7 @@ impl fmt::Debug for Db<'_> {
 }
 
 impl DbError {
-    /// A result that the plugin did not expect.
+    /// An error for a result that the plugin did not expect.
     #[must_use]
     pub fn unexpected(message: impl Into<String>) -> Self {
         Self { sqlstate: String::new(), message: message.into() }

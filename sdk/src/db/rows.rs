@@ -1,9 +1,9 @@
-//! Results: columns as the host hands them over, read as rows.
+//! Results: the host returns columns, the plugin reads rows.
 
 use super::{DbError, DbResult, cell::Cell};
 use crate::bindings::saga::plugin::postgres::{Column, Table};
 
-/// What a statement returned.
+/// The result of a query.
 #[derive(Clone, Debug)]
 pub struct Found {
     columns: Vec<Column>,
@@ -17,10 +17,10 @@ impl From<Table> for Found {
 
 /// A column of a result: `T`, or `Option<T>` where it may be NULL.
 pub trait FromColumn: Sized {
-    /// Reads it.
+    /// Reads all rows of the column.
     ///
     /// # Errors
-    /// It has another type, or a NULL where none is expected.
+    /// The column has another type, or a NULL where none is expected.
     fn read(column: Column) -> DbResult<Vec<Self>>;
 }
 
@@ -47,7 +47,7 @@ impl<T: Cell> FromColumn for Option<T> {
     }
 }
 
-/// A tuple that a row is read as.
+/// A tuple that stands for a row.
 pub trait FromRows: Sized {
     /// Reads all rows.
     ///
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_said() {
+    fn a_result_that_does_not_fit_is_an_error() {
         assert!(found().rows::<(i32,)>().is_err());
         assert!(found().rows::<(i32, String)>().is_err());
         assert!(found().rows::<(String, Option<String>)>().is_err());

@@ -1,24 +1,22 @@
 //! The sagas of a batch, as its deliveries change them one after the other.
 
 use crate::{
-    bindings::saga::plugin::sagas::Saga,
+    bindings::saga::plugin::sagas::{Saga, Status},
     input::{Delivery, Source},
-    timestamp::Timestamp,
 };
 
 /// A saga as the last delivery has left it.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct LiveSaga {
     pub(crate) saga_type: String,
     pub(crate) key: String,
     pub(crate) revision: u64,
     pub(crate) state: String,
     pub(crate) data: String,
-    pub(crate) began: Timestamp,
     pub(crate) ended: bool,
 }
 
-impl From<Saga> for Live {
+impl From<Saga> for LiveSaga {
     fn from(saga: Saga) -> Self {
         Self {
             saga_type: saga.saga_type,
@@ -26,14 +24,13 @@ impl From<Saga> for Live {
             revision: saga.revision,
             state: saga.state,
             data: saga.data,
-            began: Timestamp(saga.began),
-            ended: matches!(saga.status, crate::bindings::saga::plugin::sagas::Status::Finished(_)),
+            ended: matches!(saga.status, Status::Finished(_)),
         }
     }
 }
 
-/// The saga of a delivery, by its place in the batch's sagas.
-pub(crate) fn place_of(sagas: &[Live], delivery: &Delivery) -> Option<usize> {
+/// The place in `sagas` of the saga that a delivery belongs to.
+pub(crate) fn saga_of(sagas: &[LiveSaga], delivery: &Delivery) -> Option<usize> {
     if let Source::Deadline(of) = &delivery.source {
         return sagas.iter().position(|saga| saga.saga_type == of.saga_type && saga.key == of.key);
     }

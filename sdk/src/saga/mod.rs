@@ -1,6 +1,6 @@
-//! A saga as a list of steps. Each step sends something out and waits for the reply; when one fails, those
-//! before it are undone in reverse order. What comes next is one pure function, [`next`]; what a reply means
-//! is the author's [`Saga::judge`].
+//! A saga as a list of steps. Each step sends something and waits for the reply. When a step fails, the
+//! completed ones before it are undone in reverse order. One pure function, [`next`], decides what comes
+//! next; the author's [`Saga::judge`] decides what a reply means.
 
 pub(crate) mod live;
 mod next;
@@ -16,7 +16,7 @@ pub use step::{OnDeadline, Step};
 
 pub use crate::bindings::saga::plugin::sagas::Ending;
 use crate::{
-    bindings::saga::plugin::sagas::Beginning,
+    bindings::saga::plugin::sagas::NewSaga,
     context::Context,
     db::{Db, DbResult},
     effects::Effects,
@@ -24,31 +24,29 @@ use crate::{
     rows::Rows,
 };
 
-/// The event by which the host knows that a saga's deadline has passed unanswered.
-pub const OVERDUE: &str = "SAGA_OVERDUE";
-/// The state of a saga that has reached one of its ends.
+/// The state of a saga that ended, completed or compensated.
 pub const COMPLETE: &str = "SAGA_COMPLETE";
-/// The state of a saga that a person must look at.
+/// The state of a saga whose undo failed: a person must decide.
 pub const FAILED: &str = "SAGA_FAILED";
 
-/// How one kind of saga goes. It begins with [`Effects::begin`].
+/// One type of saga: its steps, and what replies mean. [`Effects::start`] starts one.
 pub trait Saga: 'static {
-    /// Its name at the host, e.g. `order`.
+    /// The `saga-type` at the host, e.g. `order`.
     const TYPE: &'static str;
-    /// What it remembers; shown and searched by the host.
+    /// What it remembers, stored as JSON. The host shows it to people.
     type Data: Serialize + DeserializeOwned;
-    /// What its steps wait for.
+    /// The replies that its steps wait for.
     type Reply: Input<Source = Delivery, Answer = Outcome>;
-    /// Business rows that change when it ends.
+    /// The plugin's own rows that change when it ends.
     type Rows: Rows + Default;
 
-    /// Its steps, in order; states are unique.
+    /// Its steps, in order. Each state is unique.
     fn steps(context: &Context<'_>) -> Vec<Step<Self::Data>>;
 
-    /// What a reply says about the step that it answers. What must be known later is put into the data.
+    /// Says what a reply means for the step that it answers. Keep in `data` what must be known later.
     fn judge(data: &mut Self::Data, reply: &Self::Reply) -> Verdict;
 
-    /// The saga has ended: business rows, last messages, and what it is called.
+    /// Called when the saga ends: changes rows, publishes the last messages, and names the event.
     fn finished(
         data: &Self::Data,
         ending: Ending,
@@ -59,30 +57,30 @@ pub trait Saga: 'static {
     /// Stores the rows of all sagas that ended in the batch. Not called when there are none.
     ///
     /// # Errors
-    /// As Postgres reports: the unit is rolled back.
+    /// What Postgres reports. The unit is rolled back.
     fn store(db: &Db<'_>, rows: &Self::Rows) -> DbResult<()>;
 }
 
-/// What a saga's end is called, and what a caller who waits for it is told.
+/// The event of a saga's end, and the answer to a caller that waits for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finished {
     /// Past tense, e.g. `ORDER_CONFIRMED`.
     pub event: &'static str,
-    /// JSON object whose members are added to the body of a caller that waits.
+    /// A JSON object, whose members are added to the body of the waiting caller's answer.
     pub answer: Option<String>,
 }
 
 impl Effects<'_> {
-    /// Begins a saga with its first step. The key must be new: insert a row of your own for it, `ON CONFLICT
-    /// DO NOTHING`, first.
-    pub fn begin<S: Saga>(&mut self, key: impl Display, data: &S::Data) {
+    /// Starts a saga with its first step. The key must be new: first insert a row of your own for it with
+    /// `ON CONFLICT DO NOTHING`. A type without steps makes the delivery or request a culprit.
+    pub fn start<S: Saga>(&mut self, key: impl Display, data: &S::Data) {
         let steps = S::steps(self.context());
         let Some(step) = steps.first() else {
             return self.blame("saga-without-steps", format!("{} has no steps", S::TYPE));
         };
         (step.action)(data, self);
         let Some(json) = self.json(data) else { return };
-        self.begun.push(Beginning {
+        self.started.push(NewSaga {
             cause: self.context().place(),
             saga_type: S::TYPE.to_owned(),
             key: key.to_string(),

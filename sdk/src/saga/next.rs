@@ -1,17 +1,19 @@
-//! What comes next in a saga: pure, with every rule in one function.
+//! What comes next in a saga: a pure function that holds every rule.
 
-use super::{Ending, Step};
+use std::time::Duration;
 
-/// What is known about the step, or undo, that waits in a state.
+use super::{Ending, Step, step::Send};
+
+/// What a reply says about the step, or undo, that waits in a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It has been done.
+    /// It was done.
     Completed(&'static str),
-    /// It has not been done, and never will be.
+    /// It was not done and never will be.
     Failed(&'static str),
 }
 
-/// Something to send out, by the place of its step.
+/// Something to send, by the place of its step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// The step's action.
@@ -23,18 +25,18 @@ pub enum Action {
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Run this, and wait in its state.
+    /// Send this, then wait in its state.
     Run(Action),
-    /// Nothing is left to do.
+    /// The saga ends.
     End(Ending),
     /// The verdict is about a state that the saga is not in: late, repeated or contradicting.
     Stale,
-    /// These steps have no such state: another version of the plugin began the saga.
+    /// These steps have no such state: another version of the plugin started the saga.
     Unknown,
 }
 
 impl Verdict {
-    /// The state that it speaks of.
+    /// The state that it is about.
     #[must_use]
     pub fn state(self) -> &'static str {
         match self {
@@ -62,6 +64,19 @@ pub fn next<D>(steps: &[Step<D>], state: &str, verdict: Verdict) -> Next {
             undo_before(steps, step)
         }
         (Action::Undo(_), Verdict::Failed(_)) => Next::End(Ending::Failed),
+    }
+}
+
+impl Action {
+    /// The state to wait in, what to send, and how long to wait; none for the undo of a step without one.
+    pub(super) fn of<D>(self, steps: &[Step<D>]) -> Option<(&'static str, Send<D>, Duration)> {
+        match self {
+            Self::Do(step) => steps.get(step).map(|step| (step.state, step.action, step.deadline)),
+            Self::Undo(step) => {
+                let step = steps.get(step)?;
+                step.undo.map(|(state, send)| (state, send, step.deadline))
+            }
+        }
     }
 }
 

@@ -4,13 +4,13 @@ use std::{fmt, time::Duration};
 
 use crate::effects::Effects;
 
-/// How long a step waits when nothing is said.
+/// How long a step waits by default.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
 
-/// Sends something out.
+/// Publishes what a step or its undo asks for.
 pub(super) type Send<D> = fn(&D, &mut Effects<'_>);
 
-/// One step: what it sends, how it waits, how it is undone.
+/// One step: what it sends, how long it waits for the reply, and how it is undone.
 pub struct Step<D> {
     pub(super) state: &'static str,
     pub(super) action: Send<D>,
@@ -22,10 +22,10 @@ pub struct Step<D> {
 /// What a deadline without a reply means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDeadline {
-    /// Nothing is known: the saga is marked overdue and looked at again with growing pauses. A late reply
-    /// still counts.
+    /// Nothing is known: the saga goes on waiting, and a late reply still counts. The host marks it overdue
+    /// and sets its next deadline, with growing pauses.
     Wait,
-    /// The step has failed. Only for what certainly did not happen, or can be undone even so.
+    /// The step failed. Only for a step that certainly did not happen, or whose undo works even then.
     Fail,
 }
 
@@ -36,20 +36,20 @@ impl<D> Step<D> {
         Self { state, action, undo: None, deadline: DEADLINE_DEFAULT, on_deadline: OnDeadline::Wait }
     }
 
-    /// How the completed step is undone when a later one fails: `action` runs and `state` waits for its
-    /// reply.
+    /// Sets how the completed step is undone when a later one fails: `action` is sent, and the saga waits
+    /// in `state` for the reply.
     #[must_use]
     pub fn undo(self, state: &'static str, action: fn(&D, &mut Effects<'_>)) -> Self {
         Self { undo: Some((state, action)), ..self }
     }
 
-    /// How long to wait for a reply, 30 s by default.
+    /// Sets how long to wait for a reply, 30 s by default.
     #[must_use]
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
 
-    /// What to do then, [`OnDeadline::Wait`] by default. An undo always waits.
+    /// Sets what a missed deadline means, [`OnDeadline::Wait`] by default. An undo always waits.
     #[must_use]
     pub fn on_deadline(self, on_deadline: OnDeadline) -> Self {
         Self { on_deadline, ..self }

@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn a_timeline_shows_how_long_each_step_took() {
         let saga = json!({"timeline": [
-            {"at": "2026-11-22T19:28:00.123456Z", "event": "SAGA_BEGUN", "state": "SAGA_STARTED",
+            {"at": "2026-11-22T19:28:00.123456Z", "event": "SAGA_STARTED", "state": "SAGA_STARTED",
              "cause": {"kind": "request", "id": "r"}, "sent": [{"topic": "order-created-topic", "id": "x"}]},
             {"at": "2026-11-22T19:28:00.135000Z", "event": "DEDUCTED", "state": "SAGA_COMPLETE",
              "cause": {"kind": "kafka", "id": "y", "topic": "inventory-deducted-topic", "partition": 3, "offset": 12}},
@@ -84,8 +84,8 @@ mod tests {
         assert_eq!(
             lines(&saga),
             [
-                "19:28:00.123         SAGA_BEGUN  SAGA_STARTED   request → order-created-topic",
-                "19:28:00.135 +11 ms  DEDUCTED    SAGA_COMPLETE  inventory-deducted-topic/3/12",
+                "19:28:00.123         SAGA_STARTED  SAGA_STARTED   request → order-created-topic",
+                "19:28:00.135 +11 ms  DEDUCTED      SAGA_COMPLETE  inventory-deducted-topic/3/12",
             ]
         );
     }

@@ -1,4 +1,4 @@
-//! A result by columns: each value goes from the wire's bytes to the end of its column.
+//! A result by columns: each value is read from the wire's bytes and appended to its column.
 
 use sqlx::{
     Column as _, Row, TypeInfo, ValueRef,
@@ -14,7 +14,7 @@ use crate::model::bindings::saga::plugin::{
     types::Uuid,
 };
 
-/// What a list or a string takes in the guest besides its content.
+/// Memory of a list or a string in the guest besides its content.
 const LIST_BYTES: usize = 8;
 
 /// The columns of a result that is being read.
@@ -24,8 +24,8 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// Empty columns for what a statement gives; SG004 when a type does not cross, before
-    /// anything has run.
+    /// Empty columns for a statement's result. SG004 where a type is not supported, before the statement
+    /// runs.
     pub(super) fn new(columns: &[PgColumn]) -> Result<Self, SqlError> {
         let mut table = Table { rows: 0, names: Vec::with_capacity(columns.len()), columns: Vec::new() };
         for column in columns {
@@ -36,7 +36,7 @@ impl Columns {
         Ok(Self { table, bytes: 0 })
     }
 
-    /// Appends a row; an error when that is over a limit.
+    /// Appends a row. SG001 or SG002 over a limit.
     pub(super) fn push(&mut self, row: &PgRow, limits: &SqlLimits) -> Result<(), SqlError> {
         if self.table.rows >= limits.rows_max {
             let message =
@@ -95,7 +95,7 @@ fn empty(scalar: Scalar) -> Values {
     }
 }
 
-/// A placeholder, and the row among the nulls. Gives the bytes that this takes in the guest.
+/// Appends a placeholder, and the row to the nulls. Returns the bytes that this takes in the guest.
 fn push_null(column: &mut Column, row: u32) -> usize {
     column.nulls.push(row);
     size_of::<u32>()
@@ -112,8 +112,8 @@ fn push_null(column: &mut Column, row: u32) -> usize {
         }
 }
 
-/// A value from its binary form; integers and floats are told apart by their length, jsonb by its
-/// first byte, which begins no JSON. Gives the bytes that it takes in the guest.
+/// Appends a value in its binary form. The length tells the width of integers and floats; the first byte
+/// tells jsonb from json, as no JSON starts with it. Returns the bytes that the value takes in the guest.
 #[inline]
 fn push(values: &mut Values, bytes: &[u8]) -> Option<usize> {
     Some(match values {

@@ -1,16 +1,16 @@
-//! SQL errors as a guest sees them: Postgres's own, the connection's, and the four of the host.
+//! SQL errors as a guest sees them: those of Postgres, of the connection, and four of the host.
 
 use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
 
 use crate::model::bindings::saga::plugin::postgres::SqlError;
 
-/// More rows than a result may have.
+/// The result has more rows than `rows_max`.
 pub(super) const ROWS: &str = "SG001";
-/// More bytes than a result may have.
+/// The result has more bytes than `result_bytes_max`.
 pub(super) const BYTES: &str = "SG002";
-/// Not a kind of statement that a guest may run.
+/// The statement is not of an allowed kind.
 pub(super) const KIND: &str = "SG003";
-/// A type that does not cross, or a value that is not of the expected one.
+/// A type is not supported, or a value is not of the expected one.
 pub(super) const TYPE: &str = "SG004";
 
 const CONNECTION_FAILURE: &str = "08006";
@@ -21,7 +21,7 @@ pub(super) fn of_host(sqlstate: &str, message: String) -> SqlError {
     SqlError { sqlstate: sqlstate.to_owned(), message, detail: None, constraint: None, position: None }
 }
 
-/// What Postgres reported; anything else means that the connection is of no more use.
+/// What Postgres reported. Any other error means that the connection is lost.
 pub(super) fn reported(error: &sqlx::Error) -> SqlError {
     let Some(reported) = postgres(error) else {
         return of_host(CONNECTION_FAILURE, error.to_string());
@@ -38,13 +38,13 @@ pub(super) fn reported(error: &sqlx::Error) -> SqlError {
     }
 }
 
-/// The same as a serialization failure, which the host answers by running the unit again.
+/// The error as a serialization failure, after which the host runs the unit again.
 pub(super) fn again(error: &sqlx::Error) -> SqlError {
     SqlError { sqlstate: SERIALIZATION_FAILURE.to_owned(), ..reported(error) }
 }
 
-/// True for "cached plan must not change result type", told apart from other 0A000 by the place
-/// in Postgres that raises it: the text is translated.
+/// Whether it is "cached plan must not change result type". The routine of Postgres that raises it tells it
+/// from other 0A000: the text may be translated.
 pub(super) fn is_stale_plan(error: &sqlx::Error) -> bool {
     postgres(error).is_some_and(|e| e.code() == "0A000" && e.routine() == Some("RevalidateCachedQuery"))
 }

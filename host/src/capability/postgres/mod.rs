@@ -1,10 +1,10 @@
 //! SQL for guests, in their unit's transaction and under their plugin's role: `wit/postgres.wit`.
 //!
-//! A statement is judged by its first word, prepared without types, and its parameters are written
-//! in the binary form of what Postgres inferred, so that one text always means one plan. Rows go
-//! from the wire straight into columns. After the first time a statement costs one round trip.
+//! The first word of a statement decides whether it is allowed. It is prepared without types, and its
+//! parameters are written in the binary form of the types that Postgres inferred, so one text always means
+//! one plan. Rows go from the wire into columns. After the first time a statement costs one round trip.
 //!
-//! Never ends the transaction: none of the statements that `statement` lets through can.
+//! Never ends the transaction: none of the statements that `statement` allows can.
 
 mod array;
 mod column;
@@ -28,24 +28,26 @@ use crate::{
     store::session::Session,
 };
 
-/// What one plugin may ask of a connection.
+/// Limits of one plugin's statements.
 #[derive(Clone, Copy, Debug)]
 pub struct SqlLimits {
     /// Rows of one result; more are SQLSTATE SG001.
     pub rows_max: u32,
     /// Bytes of one result in the guest's memory; more are SQLSTATE SG002.
     pub result_bytes_max: usize,
-    /// Statements that stay prepared on a connection. With more distinct texts all are forgotten
-    /// and prepared anew: a plugin should send values as parameters, not as text.
+    /// Statements that stay prepared on a connection. With more distinct texts all are dropped and prepared
+    /// again: a plugin should send values as parameters, not as text.
     pub distinct_statements_max: usize,
 }
 
-/// Runs a statement and gathers its rows.
+/// Runs a statement and collects its rows.
 ///
 /// # Errors
-/// What Postgres reported, or `SG001` to `SG004`. Every error ends the unit: a statement that
-/// failed only here may have written. Cancelled, the connection is in the middle of an answer:
-/// close it.
+/// What Postgres reported, or `SG001` to `SG004`. Every error ends the unit: a statement that failed here may
+/// have written.
+///
+/// # Cancellation
+/// The connection is then in the middle of an answer: close it.
 pub async fn query(
     session: &mut Session,
     limits: &SqlLimits,
@@ -79,15 +81,15 @@ pub async fn execute(
     }
 }
 
-/// Why a result is not gathered further.
+/// Why no more rows of a result are collected.
 enum Stop {
-    /// It is over a limit, or no value of ours.
+    /// The result is over a limit, or a value cannot be read.
     Here(SqlError),
     /// What Postgres or the connection reported.
     Postgres(sqlx::Error),
 }
 
-/// Rows that are left when a limit bites are dropped unread when the unit is rolled back.
+/// When the result is over a limit, the rows that are left are dropped with the unit's rollback.
 async fn gather(
     session: &mut Session,
     limits: &SqlLimits,
@@ -118,8 +120,8 @@ async fn prepare(session: &mut Session, limits: &SqlLimits, sql: String) -> Resu
     }
 }
 
-/// A schema change can make a prepared statement unusable for good. All are forgotten then, and
-/// the error says so in a way that makes the host run the unit again.
+/// A schema change can make a prepared statement unusable. All are dropped then, and the error is one for
+/// which the host runs the unit again.
 async fn failed(session: &mut Session, error: &sqlx::Error) -> SqlError {
     if !error::is_stale_plan(error) {
         return error::reported(error);

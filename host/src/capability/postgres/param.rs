@@ -1,4 +1,4 @@
-//! Parameters in the binary form of the types that Postgres inferred for a statement.
+//! Parameters, in the binary form of the types that Postgres inferred for the statement.
 
 use sqlx::{
     Arguments, Either, Encode, Postgres, Statement, Type, TypeInfo,
@@ -53,7 +53,7 @@ fn refused(number: usize, param: &Param, info: &PgTypeInfo, cause: BoxDynError) 
         }
         Some(Misfit::Number) => error::of_host(
             "22P02",
-            format!("${number} has a numeric that is no decimal number, such as -12.50, or too long for one"),
+            format!("${number} has a numeric that is not a decimal number such as -12.50, or is too long"),
         ),
         None => error::of_host("54000", format!("${number}: {cause}")),
     }
@@ -68,7 +68,7 @@ pub(super) enum Misfit {
     Range,
     #[error("not a decimal number")]
     Number,
-    #[error("null rows that are none")]
+    #[error("nulls that are not rows of the column")]
     Nulls,
 }
 
@@ -79,7 +79,7 @@ struct Bound<'a> {
 }
 
 impl Type<Postgres> for Bound<'_> {
-    /// Never asked for: [`Encode::produces`] knows better.
+    /// Never used: [`Encode::produces`] gives the type.
     fn type_info() -> PgTypeInfo {
         <str as Type<Postgres>>::type_info()
     }
@@ -210,7 +210,7 @@ fn date(value: i32) -> Result<i32, Misfit> {
     }
 }
 
-/// What a parameter is, for a message.
+/// A parameter's kind, for a message.
 fn name(param: &Param) -> &'static str {
     match param {
         Param::Null => "null",
@@ -239,7 +239,7 @@ fn name(param: &Param) -> &'static str {
     }
 }
 
-/// The type that a parameter fits without doubt.
+/// A type that every value of the parameter fits.
 fn cast(param: &Param) -> &'static str {
     match param {
         Param::Null | Param::Text(_) => "text",
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit() {
+    fn values_that_do_not_fit_are_refused() {
         assert!(matches!(written(Datum::Integer(32_768), Scalar::Int2), Err(Misfit::Range)));
         assert!(matches!(written(Datum::Integer(1 << 31), Scalar::Int4), Err(Misfit::Range)));
         assert!(matches!(written(Datum::Float(1e300), Scalar::Float4), Err(Misfit::Range)));

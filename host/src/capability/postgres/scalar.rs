@@ -1,4 +1,4 @@
-//! The types of Postgres that cross to a guest, by their binary form.
+//! The types of Postgres that a guest can send and receive, by their binary form.
 
 use sqlx::{
     TypeInfo,

@@ -1,12 +1,11 @@
-//! Which statements a guest may run, judged by the first word. That it is a single one is
-//! Postgres's own rule for what is prepared.
+//! Which statements a guest may run: the first word decides. Postgres itself prepares single statements only.
 
 use super::error;
 use crate::model::bindings::saga::plugin::postgres::SqlError;
 
 const ALLOWED: [&str; 7] = ["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "VALUES", "WITH"];
 
-/// Lets through what can neither end the transaction nor change the session.
+/// Allows statements that can neither end the transaction nor change the session.
 pub(super) fn check(sql: &str) -> Result<(), SqlError> {
     if sql.contains('\0') {
         return Err(error::of_host(error::KIND, "a statement cannot contain NUL".to_owned()));
@@ -37,7 +36,7 @@ fn first_word(sql: &str) -> &str {
     &rest[..end]
 }
 
-/// What follows a block comment. They nest; one that does not end hides all that follows.
+/// The text after a block comment. Block comments nest; one that does not end hides the rest.
 fn after_comment(mut rest: &str) -> &str {
     let mut depth = 1;
     while depth > 0 {
@@ -58,7 +57,7 @@ mod tests {
     use super::{check, first_word};
 
     #[test]
-    fn what_a_statement_starts_with() {
+    fn the_first_word_is_found_behind_comments() {
         for (sql, word) in [
             ("select 1", "select"),
             ("  \n\t((SELECT 1))", "SELECT"),
@@ -81,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn only_reading_and_writing() {
+    fn only_statements_that_read_or_write_rows() {
         for sql in [
             "SELECT 1",
             "insert into t",

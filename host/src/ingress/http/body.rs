@@ -1,4 +1,4 @@
-//! Reads a request's body, which is bounded in bytes and in time.
+//! Reads a request's body, bounded in bytes and in time.
 
 use std::time::Duration;
 
@@ -10,17 +10,18 @@ use futures::StreamExt;
 
 use crate::problem::Problem;
 
-/// How long a caller may take to send it.
+/// How long a caller may take to send the body.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
-/// What is taken off the connection of a caller that sends too much, without being kept: one that writes
-/// before it reads would lose the answer with the connection.
+/// Bytes to read and drop from a caller that sends too much: a caller that writes before it reads would lose
+/// the answer with the connection.
 const DISCARD_BYTES_MAX: usize = 1 << 20;
 const DISCARD_WITHIN: Duration = Duration::from_secs(1);
 
 /// The whole body.
 ///
 /// # Errors
-/// 413 above `bytes_max`, announced or sent; 408 when it takes too long; 400 when it breaks off.
+/// 413 above `bytes_max`, announced or sent; 408 when it takes too long; 400 when the caller stops in the
+/// middle.
 pub(super) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Vec<u8>, Problem> {
     read_within(BODY_WITHIN, headers, body, bytes_max).await
 }
@@ -37,19 +38,19 @@ async fn read_within(
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     let mut stream = body.into_data_stream();
     if announced > bytes_max {
-        // A caller that asks before it sends has sent nothing.
+        // A caller that sends `Expect: 100-continue` has not sent the body yet.
         if !headers.contains_key(header::EXPECT) {
             discard(&mut stream).await;
         }
         return Err(too_large(bytes_max));
     }
-    match tokio::time::timeout(within, gather(&mut stream, bytes_max)).await {
+    match tokio::time::timeout(within, collect(&mut stream, bytes_max)).await {
         Ok(Ok(Some(bytes))) => Ok(bytes),
         Ok(Ok(None)) => {
             discard(&mut stream).await;
             Err(too_large(bytes_max))
         }
-        Ok(Err(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, "Bad request", "the body broke off")),
+        Ok(Err(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, "Bad request", "the body ended too early")),
         Err(_) => {
             let detail = format!("the body did not arrive within {} s", within.as_secs());
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "Request timeout", detail))
@@ -57,8 +58,8 @@ async fn read_within(
     }
 }
 
-/// None when there is more than `bytes_max`.
-async fn gather(stream: &mut BodyDataStream, bytes_max: usize) -> Result<Option<Vec<u8>>, axum::Error> {
+/// Collects the body; none when it has more than `bytes_max`.
+async fn collect(stream: &mut BodyDataStream, bytes_max: usize) -> Result<Option<Vec<u8>>, axum::Error> {
     let mut bytes = Vec::new();
     while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_breaks_off_is_a_bad_request() {
+    async fn a_body_that_ends_too_early_is_a_bad_request() {
         let broken = [Ok("ab"), Err("connection reset")];
         assert_eq!(status(Body::from_stream(futures::stream::iter(broken))).await, Err(400));
     }

@@ -1,4 +1,4 @@
-//! One request, from its first byte to its answer: route, body, plugin.
+//! One request, from its first byte to its answer: finds the route, reads the body, calls the plugin.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -23,7 +23,6 @@ use super::{
 };
 use crate::{
     model::{
-        correlation::correlate,
         fault::Fault,
         manifest::route_index,
         request::{Request, Response},
@@ -32,29 +31,29 @@ use crate::{
     problem::Problem,
 };
 
-/// What all requests share.
+/// State that all requests share.
 #[derive(Debug)]
 pub(super) struct Ingress {
-    /// Changed when a plugin changes.
+    /// The routes of the active versions; replaced when a plugin changes.
     pub(super) routes: Arc<ArcSwap<RouteTable>>,
-    /// Set when the host stops: then nobody is kept waiting for the end of a saga.
+    /// Set when the host stops: callers then no longer wait for the end of a saga.
     pub(super) stop: CancellationToken,
 }
 
 /// Where a request goes, with the values of its path.
 enum Found {
     Target(Arc<Target>, Vec<String>),
-    /// It asked what is allowed.
+    /// The request is `OPTIONS`; the value of `Allow`.
     Options(HeaderValue),
 }
 
 /// Answers a request.
 pub(super) async fn handle(State(ingress): State<Arc<Ingress>>, request: HttpRequest) -> HttpResponse<Body> {
-    let began = Instant::now();
+    let started = Instant::now();
     let (parts, body) = request.into_parts();
     let parent = parts.headers.get("traceparent").and_then(|value| Trace::parse(value.as_bytes()));
     let trace = parent.unwrap_or_else(Trace::begin);
-    let answer = answer(&ingress, &parts, body, &trace, began).await;
+    let answer = answer(&ingress, &parts, body, &trace, started).await;
     let answer = answer.unwrap_or_else(IntoResponse::into_response);
     let answer = if parts.method == Method::HEAD { without_body(answer) } else { answer };
     tracing::debug!(
@@ -62,7 +61,7 @@ pub(super) async fn handle(State(ingress): State<Arc<Ingress>>, request: HttpReq
         method = %parts.method,
         path = parts.uri.path(),
         status = answer.status().as_u16(),
-        ms = began.elapsed().as_millis(),
+        ms = started.elapsed().as_millis(),
         "request"
     );
     answer
@@ -73,14 +72,14 @@ async fn answer(
     parts: &Parts,
     body: Body,
     trace: &Trace,
-    began: Instant,
+    started: Instant,
 ) -> Result<HttpResponse<Body>, Problem> {
     let (target, params) = match find(&ingress.routes.load(), &parts.method, parts.uri.path())? {
         Found::Target(target, params) => (target, params),
         Found::Options(allow) => return Ok(options(allow)),
     };
     if target.service.stands_still() {
-        return Err(outcome::behind());
+        return Err(outcome::suspended());
     }
     let bytes_max = target.service.active.load().version.policy.http.body_bytes_max;
     let request = Request {
@@ -95,7 +94,7 @@ async fn answer(
     let response = match target.read {
         true => read(&target, request, trace).await?,
         false => {
-            write(&target.service.requests, &ingress.stop, prepare(&target, parts, request, trace, began)?)
+            write(&target.service.requests, &ingress.stop, prepare(&target, parts, request, trace, started)?)
                 .await?
         }
     };
@@ -134,19 +133,16 @@ fn prepare(
     parts: &Parts,
     request: Request,
     trace: &Trace,
-    began: Instant,
+    started: Instant,
 ) -> Result<Write, Problem> {
-    let Request { params, query, headers, body, .. } = &request;
-    let correlation =
-        correlate(&target.correlation, params.first().map(String::as_bytes), headers, Some(body.as_slice()));
+    let Request { query, body, .. } = &request;
     let idempotency = idempotency(&parts.headers, parts.method.as_str(), parts.uri.path(), query, body)?;
     let wait = prefer::wait(parts.headers.get_all("prefer").iter().map(HeaderValue::as_bytes));
     Ok(Write {
         route: Arc::clone(&target.route),
         trace: *trace,
-        correlation,
         idempotency,
-        wait_until: wait.map(|wait| began + wait),
+        wait_until: wait.map(|wait| started + wait),
         request,
     })
 }
@@ -164,7 +160,7 @@ async fn read(target: &Target, mut request: Request, trace: &Trace) -> Result<Re
         }
         ReadError::Fault(fault) => {
             tracing::warn!(plugin = service.name, trace = trace.id(), %fault, "read not answered");
-            outcome::away()
+            outcome::unreachable()
         }
     })
 }
@@ -183,7 +179,7 @@ fn reason(fault: &Fault) -> String {
     }
 }
 
-/// What a `GET` would have answered, with the length of the body that is left out.
+/// The answer to a `GET` without its body, but with its length.
 fn without_body(answer: HttpResponse<Body>) -> HttpResponse<Body> {
     let (mut parts, body) = answer.into_parts();
     let lengthless = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);

@@ -1,5 +1,6 @@
-//! `Idempotency-Key`: the same request twice is one. The key is the caller's; what it was used for is
-//! kept as a digest. <https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>
+//! `Idempotency-Key`: a repeated request is handled once. The caller chooses the key; the host stores a
+//! digest of the request that it was used for.
+//! <https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>
 
 use axum::http::{HeaderMap, StatusCode};
 use sha2::{Digest, Sha256};
@@ -10,7 +11,7 @@ use crate::{problem::Problem, unit::pending::Idempotency};
 const HEADER: &str = "idempotency-key";
 const KEY_BYTES_MAX: usize = 255;
 
-/// The key of a request, if it has one, and the digest of what must be the same when it is repeated.
+/// The key of a request, if it has one, and the digest of the parts that a repeat must have in common.
 ///
 /// # Errors
 /// The problem with the header.
@@ -34,7 +35,8 @@ pub(super) fn idempotency(
     Ok(Some(Idempotency { key, hash: hash(method, path, query, body) }))
 }
 
-/// Reads a structured-field string (RFC 9651); many callers leave its quotes out.
+/// Reads a structured-field string (RFC 9651). Many callers omit the quotes, so the key is read without them
+/// too.
 fn key(value: &[u8]) -> Option<String> {
     let value = value.trim_ascii();
     let key = match value.strip_prefix(b"\"") {
@@ -58,7 +60,8 @@ fn unescaped(quoted: &[u8]) -> Option<Vec<u8>> {
     Some(key)
 }
 
-/// Parameters of one query in another order are the same request; each part is told apart by its length.
+/// The digest does not depend on the order of query parameters. The length before each part keeps parts
+/// apart.
 fn hash(method: &str, path: &str, query: &[(String, String)], body: &[u8]) -> Vec<u8> {
     let mut sorted: Vec<_> = query.iter().collect();
     sorted.sort_by_key(|(name, _)| name);
@@ -113,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_tells_requests_apart() {
+    fn other_requests_have_other_digests() {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let (ab, ba) = ([pair("a", "1"), pair("b", "2")], [pair("b", "2"), pair("a", "1")]);
         let first = hash("PATCH", "/a", &ab, b"x");

@@ -1,4 +1,4 @@
-//! The service routes: requests in, problem details or answers out.
+//! The service routes: takes HTTP requests, and answers with the plugin's response or with problem details.
 //!
 //! ```text
 //! handler ─▶ router ─▶ body ─┬─▶ write ─▶ pending (lane) ─▶ waiters ─▶ answer
@@ -24,10 +24,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::{handler::Ingress, router::RouteTable};
 
-/// How long a host that stops waits for answers that are under way.
+/// How long a host that stops waits for requests in progress.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
-/// Answers the service routes until `stop`; then accepts nothing more and finishes what is under way.
+/// Answers the service routes until `stop`. Then it accepts nothing more and finishes the requests in
+/// progress.
 ///
 /// # Errors
 /// When the listener fails.
@@ -47,7 +48,7 @@ pub async fn serve(
     tokio::select! {
         done = server.into_future() => done,
         () = expired(stop) => {
-            tracing::warn!("requests were still under way {} s after the stop", DRAIN_WITHIN.as_secs());
+            tracing::warn!("requests were still in progress {} s after the stop", DRAIN_WITHIN.as_secs());
             Ok(())
         }
     }
@@ -73,7 +74,7 @@ mod tests {
     use super::{RouteTable, serve};
 
     #[tokio::test]
-    async fn a_stopped_listener_lets_its_connections_go() {
+    async fn a_stopped_listener_closes_its_connections() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

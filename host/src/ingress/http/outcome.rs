@@ -1,5 +1,5 @@
-//! The problems that a request can end with once it was understood. None of them tells a caller
-//! what stands in a database, a statement or a log.
+//! The problems that a valid request can end with. None of them shows a caller the content of a database, a
+//! statement or a log.
 
 use axum::http::StatusCode;
 
@@ -14,45 +14,45 @@ fn unavailable(title: &'static str, detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, title, detail).retry_after(RETRY_AFTER_S)
 }
 
-/// Too many requests wait.
+/// Too many requests are waiting.
 #[must_use]
 pub(super) fn busy(what: &str) -> Problem {
     unavailable("Busy", format!("too many {what} are waiting; nothing was done, try again"))
 }
 
-/// Postgres is away.
+/// Postgres is unreachable.
 #[must_use]
-pub(super) fn away() -> Problem {
+pub(super) fn unreachable() -> Problem {
     unavailable("Unavailable", "the service cannot reach its database; try again")
 }
 
 /// Another host has activated a version that this one cannot run.
 #[must_use]
-pub(super) fn behind() -> Problem {
+pub(super) fn suspended() -> Problem {
     unavailable(
         "Unavailable",
         "this host cannot run the active version of the service; another one can, try again",
     )
 }
 
-/// The host stops, or the lane let the request go.
+/// The host is stopping, or the lane has dropped the request.
 #[must_use]
 pub(super) fn stopping() -> Problem {
     unavailable("Stopping", "this host is stopping; nothing is lost if it is sent again with the same id")
         .kind(OUTCOME_UNKNOWN)
 }
 
-/// It cannot be told whether it was committed.
+/// Whether the unit was committed is unknown.
 #[must_use]
 pub(super) fn unknown_outcome() -> Problem {
     unavailable(
         "Outcome unknown",
-        "it cannot be told yet whether this was done; repeat it with the same id or Idempotency-Key",
+        "whether this was done is not known yet; repeat it with the same id or Idempotency-Key",
     )
     .kind(OUTCOME_UNKNOWN)
 }
 
-/// The plugin fails on it. The reason stands in the log, under the ids that the caller gets.
+/// The plugin fails on the request. The log has the reason, under the ids that the caller gets.
 #[must_use]
 pub(super) fn failed(request_id: &str, trace: &Trace) -> Problem {
     Problem::new(

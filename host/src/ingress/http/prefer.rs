@@ -1,4 +1,4 @@
-//! `Prefer: wait=N`: how long a caller waits for the end of its saga, and the answer it then gets.
+//! `Prefer: wait=N` (RFC 7240): how long a caller waits for the end of its saga, and the answer it then gets.
 //! <https://www.rfc-editor.org/rfc/rfc7240>
 
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 /// The longest wait that is granted, in seconds.
 const WAIT_SECONDS_MAX: u32 = 30;
 
-/// The wait that these `Prefer` headers ask for: the first `wait` that means something, in whole
-/// seconds, at most 30. What is not understood is ignored, as the standard asks.
+/// The wait that these `Prefer` headers ask for: the first valid `wait`, in whole seconds, at most 30. The
+/// rest is ignored, as the standard requires.
 #[must_use]
 pub(super) fn wait<'h>(headers: impl Iterator<Item = &'h [u8]>) -> Option<Duration> {
     headers.filter_map(|header| std::str::from_utf8(header).ok()).find_map(|header| {
@@ -43,7 +43,7 @@ fn parts(text: &str, separator: char) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The body with the members of `answer` behind its own; as it is when one of the two is no JSON object.
+/// The body with the members of `answer` after its own. Unchanged where one of the two is not a JSON object.
 #[must_use]
 pub(super) fn merge(mut body: Vec<u8>, answer: &str) -> Vec<u8> {
     let kept = body.trim_ascii_end().len();
@@ -66,7 +66,7 @@ mod tests {
     use super::{merge, wait};
 
     #[test]
-    fn a_wait_is_understood_in_every_form_and_nonsense_ignored() {
+    fn a_wait_is_read_in_every_form_and_the_rest_ignored() {
         for (headers, seconds) in [
             (vec!["wait=20"], Some(20)),
             (vec!["wait=20, respond-async"], Some(20)),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_merged_behind_the_members_of_the_body() {
+    fn an_answer_is_merged_after_the_members_of_the_body() {
         for (body, answer, merged) in [
             (r#"{"a":1}"#, r#"{"orderStatus":"CONFIRMED"}"#, r#"{"a":1,"orderStatus":"CONFIRMED"}"#),
             ("{ \"a\" : 1 }\n", r#" {"b":2} "#, r#"{ "a" : 1 ,"b":2}"#),

@@ -1,4 +1,5 @@
-//! Reads: read-only transactions outside the lanes, on a few connections of a plugin's role.
+//! Read-only requests: each runs in a transaction of its own, outside the lanes, on a few connections of the
+//! plugin's role.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,13 +17,13 @@ use crate::{
     store::{Database, PluginRole, session::Session},
 };
 
-/// Connections of one plugin's reads on this host, at the most.
+/// Connections for one plugin's reads on this host.
 const READERS_MAX: usize = 4;
-/// How long a read waits for one of them.
+/// How long a read waits for a connection.
 const FREE_WITHIN: Duration = Duration::from_secs(5);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// The connections of one plugin's reads: opened when first needed, kept while they work.
+/// The connections for one plugin's reads: opened when first needed, kept while they work.
 #[derive(Debug)]
 pub struct Readers {
     database: Database,
@@ -34,7 +35,7 @@ pub struct Readers {
 #[derive(Debug)]
 struct Reader {
     session: Session,
-    /// Its limits are in the connection's settings.
+    /// The policy whose limits are in the connection's settings.
     policy: Arc<Policy>,
 }
 
@@ -50,14 +51,17 @@ pub enum ReadError {
 }
 
 impl Readers {
-    /// No connection is open yet.
+    /// Readers without an open connection.
     #[must_use]
     pub fn new(database: Database, role: PluginRole) -> Self {
         Self { database, role, free: Semaphore::new(READERS_MAX), idle: Mutex::default() }
     }
 
-    /// Runs one request in a transaction of its own that writes nothing. When the environment
-    /// fails, once more on a new connection. A caller that leaves closes the connection.
+    /// Runs one request in a read-only transaction of its own; when the environment fails, once more on a new
+    /// connection.
+    ///
+    /// # Cancellation
+    /// The connection is closed.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -79,7 +83,7 @@ impl Readers {
         }
     }
 
-    /// An open connection with the limits of this policy; those of another one are closed.
+    /// An open connection with the limits of this policy. Connections of another policy are closed.
     fn idle(&self, policy: &Arc<Policy>) -> Option<Reader> {
         let mut idle = self.idle.lock();
         idle.retain(|reader| Arc::ptr_eq(&reader.policy, policy));

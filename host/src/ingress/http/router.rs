@@ -1,10 +1,10 @@
-//! Which plugin answers a path and method. Built anew whenever a plugin changes; a request finds its
-//! way in it without a lock.
+//! Which plugin answers a path and method. The table is rebuilt whenever a plugin changes; requests read it
+//! without a lock.
 
 use std::{collections::HashMap, fmt::Write, sync::Arc};
 
 use crate::{
-    model::manifest::{Correlation, Route, RouteName},
+    model::manifest::{Route, RouteName},
     rollout::service::Service,
 };
 
@@ -25,7 +25,7 @@ pub enum RouteError {
         /// The plugin that asks for it.
         second: String,
     },
-    /// The path is not one.
+    /// The path has not the form of a path.
     #[error("{plugin} asks for the route {method} {path}: {reason}")]
     Malformed {
         /// The plugin that asks for it.
@@ -44,12 +44,10 @@ pub enum RouteError {
 pub struct Target {
     /// The plugin.
     pub service: Arc<Service>,
-    /// The route, to be found in the version that runs.
+    /// The route, looked up in the version that runs.
     pub route: Arc<RouteName>,
     /// Read-only, outside the lanes.
     pub read: bool,
-    /// Where the key is that orders writes.
-    pub correlation: Correlation,
 }
 
 /// The routes of all active plugins.
@@ -61,7 +59,7 @@ impl RouteTable {
     /// # Errors
     /// The first route that cannot be served.
     pub fn build(services: &[Arc<Service>]) -> Result<Self, RouteError> {
-        let mut routes = Planned::default();
+        let mut routes = RouteDraft::default();
         for service in services {
             for route in &service.active.load().version.manifest.routes {
                 let name = RouteName { method: route.method.clone(), path: route.path.clone() };
@@ -69,7 +67,6 @@ impl RouteTable {
                     service: Arc::clone(service),
                     route: Arc::new(name),
                     read: route.read,
-                    correlation: route.correlation.clone(),
                 });
                 routes.add(&service.name, route, target)?;
             }
@@ -78,12 +75,12 @@ impl RouteTable {
     }
 }
 
-/// Whether a version of `plugin` with these routes can stand beside the other plugins.
+/// Checks whether a version of `plugin` with these routes can run beside the other plugins.
 ///
 /// # Errors
-/// The first route that another plugin answers already, or that is not one.
+/// The first route that another plugin answers already, or that is malformed.
 pub fn collides(services: &[Arc<Service>], plugin: &str, routes: &[Route]) -> Result<(), RouteError> {
-    let mut all = Planned::default();
+    let mut all = RouteDraft::default();
     for service in services.iter().filter(|service| service.name != plugin) {
         for route in &service.active.load().version.manifest.routes {
             all.add(&service.name, route, ())?;
@@ -95,7 +92,7 @@ pub fn collides(services: &[Arc<Service>], plugin: &str, routes: &[Route]) -> Re
     all.finish().map(drop)
 }
 
-/// Paths, their methods, and what is behind each.
+/// Paths, their methods, and the target of each.
 #[derive(Debug)]
 pub struct Routes<T> {
     paths: matchit::Router<Resource<T>>,
@@ -134,7 +131,7 @@ impl<T> Routes<T> {
 }
 
 impl<T> Resource<T> {
-    /// What answers a method. `HEAD` is a `GET` (RFC 9110).
+    /// The target of a method. `HEAD` is answered like `GET` (RFC 9110).
     #[must_use]
     pub fn method(&self, name: &str) -> Option<&T> {
         let name = if name == "HEAD" { "GET" } else { name };
@@ -142,17 +139,17 @@ impl<T> Resource<T> {
     }
 }
 
-/// Resources by the pattern of their paths: plugins may name the values of one path differently.
+/// Resources by the pattern of their paths: plugins may name the parameters of one path differently.
 #[derive(Debug)]
-struct Planned<T>(HashMap<String, Resource<T>>);
+struct RouteDraft<T>(HashMap<String, Resource<T>>);
 
-impl<T> Default for Planned<T> {
+impl<T> Default for RouteDraft<T> {
     fn default() -> Self {
         Self(HashMap::new())
     }
 }
 
-impl<T> Planned<T> {
+impl<T> RouteDraft<T> {
     fn add(&mut self, plugin: &str, route: &Route, target: T) -> Result<(), RouteError> {
         let Some(pattern) = pattern(&route.path) else {
             return Err(malformed(
@@ -196,7 +193,7 @@ fn malformed(plugin: &str, route: &Route, reason: &str) -> RouteError {
     RouteError::Malformed { plugin: plugin.to_owned(), method, path, reason: reason.to_owned() }
 }
 
-/// The path with its values numbered; none when it is no path.
+/// The path with its parameters numbered; none where it is malformed.
 fn pattern(path: &str) -> Option<String> {
     let mut pattern = String::with_capacity(path.len());
     for (place, segment) in path.strip_prefix('/')?.split('/').enumerate() {
@@ -226,15 +223,15 @@ fn allow<T>(methods: &[Method<T>]) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use super::{Correlation, Planned, Route, RouteError, Routes};
+    use super::{Route, RouteDraft, RouteError, Routes};
     use crate::model::manifest::{Manifest, RouteName, route_index};
 
     fn route(method: &str, path: &str) -> Route {
-        Route { method: method.into(), path: path.into(), read: false, correlation: Correlation::Unordered }
+        Route { method: method.into(), path: path.into(), read: false }
     }
 
     fn routes(all: &[(&'static str, &str, &str)]) -> Result<Routes<&'static str>, RouteError> {
-        let mut planned = Planned::default();
+        let mut planned = RouteDraft::default();
         for (plugin, method, path) in all {
             planned.add(plugin, &route(method, path), *plugin)?;
         }
@@ -290,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_path_is_refused() {
+    fn a_malformed_path_is_refused() {
         for path in ["", "orders", "/a-{b}", "/{}", "/{*rest}", "/{a}{b}", "/{{a}}", "/*"] {
             assert!(matches!(routes(&[("one", "GET", path)]), Err(RouteError::Malformed { .. })), "{path}");
         }

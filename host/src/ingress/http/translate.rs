@@ -1,5 +1,5 @@
-//! Between HTTP and what a plugin sees of it: addresses are decoded, and headers that belong to the
-//! connection or to the host stay here.
+//! Between HTTP and a plugin's request and response: decodes paths and queries, and removes the headers that
+//! belong to the connection or to the host.
 
 use std::borrow::Cow;
 
@@ -11,8 +11,9 @@ use percent_encoding::percent_decode_str;
 
 use crate::{model::request::Response, problem::Problem};
 
-/// Headers of a connection (RFC 9110, 7.6.1), of a body's form on it, and of what the host does itself.
-const OURS: [&str; 12] = [
+/// Headers of the connection and of the body's encoding on it (RFC 9110, section 7.6.1), and those of the
+/// host.
+const HOST_HEADERS: [&str; 12] = [
     "connection",
     "content-length",
     "date",
@@ -27,7 +28,7 @@ const OURS: [&str; 12] = [
     "upgrade",
 ];
 
-/// The values of a path, decoded.
+/// The parameters of a path, decoded.
 ///
 /// # Errors
 /// The problem with one of them.
@@ -57,27 +58,27 @@ fn spaced(text: &str) -> Cow<'_, str> {
     if text.contains('+') { Cow::Owned(text.replace('+', " ")) } else { Cow::Borrowed(text) }
 }
 
-/// None when it is no UTF-8, and for NUL, which no text of Postgres can hold.
+/// None for text that is not UTF-8 or contains NUL, which Postgres cannot store.
 fn decode(text: &str) -> Option<String> {
     let decoded = percent_decode_str(text).decode_utf8().ok()?;
     (!decoded.contains('\0')).then(|| decoded.into_owned())
 }
 
 fn undecodable(what: String) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "Bad address", format!("{what} is no percent-encoded UTF-8 text"))
+    Problem::new(StatusCode::BAD_REQUEST, "Bad address", format!("{what} is not percent-encoded UTF-8 text"))
 }
 
 /// The headers that a plugin sees, names in lower case.
 #[must_use]
 pub(super) fn headers(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
-    let theirs = headers.iter().filter(|(name, _)| !OURS.contains(&name.as_str()));
+    let theirs = headers.iter().filter(|(name, _)| !HOST_HEADERS.contains(&name.as_str()));
     theirs.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
 }
 
-/// A plugin's answer as it leaves.
+/// A plugin's response as an HTTP response.
 ///
 /// # Errors
-/// What makes it no answer: that is the plugin's fault.
+/// Why it is not a valid HTTP response: the plugin's fault.
 pub(super) fn response(response: Response) -> Result<HttpResponse<Body>, String> {
     let status =
         StatusCode::from_u16(response.status).ok().filter(|status| (200..500).contains(&status.as_u16()));
@@ -88,8 +89,8 @@ pub(super) fn response(response: Response) -> Result<HttpResponse<Body>, String>
     *answer.status_mut() = status;
     for (name, value) in response.headers {
         let header = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::try_from(value).ok());
-        let (name, value) = header.ok_or_else(|| format!("its header {name:?} is no HTTP header"))?;
-        if !OURS.contains(&name.as_str()) {
+        let (name, value) = header.ok_or_else(|| format!("its header {name:?} is not an HTTP header"))?;
+        if !HOST_HEADERS.contains(&name.as_str()) {
             answer.headers_mut().append(name, value);
         }
     }
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_refused_by_name() {
+    fn undecodable_text_is_refused_by_name() {
         assert_eq!(params(&["%ff"]).unwrap_err().status, 400);
         for bad in ["cursor=%00", "limit=1&cursor=%ff%fe", "cursor%ff=1"] {
             assert!(query(bad).unwrap_err().detail().contains("cursor"), "{bad}");
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_sees_what_is_not_the_hosts() {
+    fn a_plugin_sees_no_headers_of_the_host() {
         let mut all = HeaderMap::new();
         for name in ["Content-Type", "Transfer-Encoding", "traceparent", "Accept"] {
             all.append(name, "x".parse().unwrap());
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_must_be_one() {
+    fn an_answer_must_be_valid_http() {
         let with = |status, name: &str, value: &str| {
             let headers = vec![(name.to_owned(), value.as_bytes().to_vec())];
             response(Response { status, headers, body: b"{}".to_vec(), saga: None })

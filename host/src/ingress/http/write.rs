@@ -1,4 +1,4 @@
-//! Writes: queued for the plugin's HTTP lane, answered after the commit.
+//! Requests that write: queued for the plugin's HTTP lane, and answered after the commit.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,28 +20,28 @@ use crate::{
     unit::pending::{Answer, Idempotency, Pending},
 };
 
-/// How long a request waits for its lane.
+/// How long a request waits for the lane's answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-/// A write, ready for the queue.
+/// A request that writes, ready for the queue.
 #[derive(Debug)]
 pub(super) struct Write {
-    /// What the plugin gets.
+    /// The request as the plugin gets it.
     pub(super) request: Request,
-    /// The route that was asked for.
+    /// The route that was matched.
     pub(super) route: Arc<RouteName>,
     /// The trace that it continues.
     pub(super) trace: Trace,
-    /// The route's correlation.
-    pub(super) correlation: Option<String>,
-    /// Of its `Idempotency-Key` header.
+    /// From its `Idempotency-Key` header.
     pub(super) idempotency: Option<Idempotency>,
     /// Until when the caller waits for the end of the saga.
     pub(super) wait_until: Option<Instant>,
 }
 
-/// Runs a write through the lane behind `queue`. A caller that leaves takes nothing back: what is
-/// queued may still be committed.
+/// Queues a write and waits for the lane's answer.
+///
+/// # Cancellation
+/// Takes nothing back: a queued request may still be committed.
 ///
 /// # Errors
 /// The problem to answer with.
@@ -50,11 +50,11 @@ pub(super) async fn write(
     stop: &CancellationToken,
     write: Write,
 ) -> Result<Response, Problem> {
-    let Write { request, route, trace, correlation, idempotency, wait_until } = write;
+    let Write { request, route, trace, idempotency, wait_until } = write;
     let id = request.id.clone();
     let (reply, answer) = oneshot::channel();
     let waits = wait_until.is_some();
-    let pending = Pending { request, route, trace, correlation, idempotency, waits, reply };
+    let pending = Pending { request, route, trace, idempotency, waits, reply };
     let bytes = pending.size();
     queue.offer(pending, bytes).map_err(|_full| busy("writes"))?;
     let answer = match tokio::time::timeout(ANSWER_WITHIN, answer).await {
@@ -106,7 +106,6 @@ mod tests {
             request: Request { id: "r1".into(), ..Request::default() },
             route: Arc::new(RouteName { method: "POST".into(), path: "/orders".into() }),
             trace: Trace::begin(),
-            correlation: None,
             idempotency: None,
             wait_until,
         }

@@ -1,8 +1,8 @@
-//! A plugin that does what it should not, in the way that each request or record names. It speaks to the host
-//! without the dispatch of the SDK, which would not let it.
+//! A plugin that misbehaves in the way that each request or record names. It calls the host without the
+//! dispatch of the SDK, which would prevent that.
 //!
-//! Whatever it is told, it first publishes one message, as it may: nobody must ever see that of a
-//! misbehaviour.
+//! Whatever the name is, it first publishes one message, as it may. A message of a misbehaviour must never be
+//! sent.
 
 mod misbehaviour;
 
@@ -14,34 +14,30 @@ use saga_plugin::bindings::{
     },
 };
 
-/// Its records: the value names what to do.
+/// The topic that it reads: the value of a record names what to do.
 const TOPIC: &str = "misbehaviour-topic";
-/// Where it may publish.
+/// The topic that it may publish to.
 const DONE: &str = "well-behaved-topic";
 
-/// Type of the sagas that it begins when it is told `begin-KEY`, and moves on at `step-KEY`.
+/// The type of its sagas: `start-KEY` starts one, `step-KEY` advances it.
 const SAGA: &str = "misbehaviour";
 
-/// A test that wants another version changes these bytes in the component: `evil` fails at everything, `late`
-/// at deliveries only; `trap`, `loop` and `huge` do not even describe themselves.
+/// A test changes these bytes in the component to get another version. `evil` fails at everything, `late` at
+/// deliveries only; `trap`, `loop` and `huge` fail in `describe`.
 static MOOD: [u8; 9] = *b"mood:good";
 
 fn is_in(mood: &str) -> bool {
     std::hint::black_box(&MOOD).ends_with(mood.as_bytes())
 }
 
-/// What the host is told.
+/// The description of this plugin.
 #[must_use]
 pub fn describe() -> Description {
     misbehaviour::before_it_is_known();
     let subscription =
         Subscription { topic: TOPIC.to_owned(), correlation: Correlation::RecordKey, foreign_ids: false };
-    let route = Route {
-        method: "POST".to_owned(),
-        path: "/misbehave/{how}".to_owned(),
-        access: Access::Write,
-        correlation: Correlation::Unordered,
-    };
+    let route =
+        Route { method: "POST".to_owned(), path: "/misbehave/{how}".to_owned(), access: Access::Write };
     Description {
         name: env!("CARGO_PKG_NAME").to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -55,13 +51,13 @@ pub fn describe() -> Description {
     }
 }
 
-/// Handles a batch of names, with one `answer` each.
+/// Handles a batch of names, and gives `answer` for each.
 ///
 /// # Errors
-/// What a plugin says that has been refused something.
+/// The host refused an effect, or a statement failed.
 ///
 /// # Panics
-/// In a component that was changed to do so.
+/// In a component that a test changed to do so.
 pub fn handle<A: Clone>(batch: &[String], answer: &A) -> Result<Vec<A>, Failure> {
     assert!(!is_in("evil"), "in an evil mood");
     for (how, cause) in batch.iter().zip(0..) {
@@ -84,7 +80,7 @@ fn message(cause: u32, topic: &str) -> Outgoing {
     }
 }
 
-/// Blames nobody: the host has to find the culprit.
+/// Names no culprit: the host has to find it.
 fn refused(refusal: Refusal) -> Failure {
     Failure { message: format!("{}: {}", refusal.code, refusal.message), culprits: Vec::new() }
 }

@@ -1,4 +1,4 @@
-//! What it does instead of its work.
+//! The misbehaviours.
 
 use std::{hint::black_box, thread::sleep, time::Duration};
 
@@ -6,7 +6,7 @@ use saga_plugin::bindings::saga::plugin::{
     context::now,
     kafka::publish,
     postgres::{SqlError, query},
-    sagas::{self, Beginning, Status, Transition},
+    sagas::{self, NewSaga, Status, Transition},
     types::Failure,
 };
 
@@ -16,7 +16,7 @@ const GIB: usize = 1 << 30;
 /// More than any limit is for.
 const MANY: usize = 1_000;
 
-/// In the mood for it, keeps the host from hearing what the plugin asks for.
+/// Fails in `describe`, where a test asks for that.
 pub(crate) fn before_it_is_known() {
     if is_in("trap") {
         trap();
@@ -49,7 +49,7 @@ pub(crate) fn of(how: &str, cause: u32) -> Result<(), Failure> {
         // Goes on as if it had worked.
         "hide-an-error" => drop(state("SELECT nothing FROM nowhere")),
         _ => match how.split_once('-') {
-            Some(("begin", key)) => begin(key, cause)?,
+            Some(("start", key)) => start(key, cause)?,
             Some(("step", key)) => step(key, cause)?,
             _ => {}
         },
@@ -57,15 +57,14 @@ pub(crate) fn of(how: &str, cause: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-/// This one is no misbehaviour.
-fn begin(key: &str, cause: u32) -> Result<(), Failure> {
+/// Starts a saga, which is no misbehaviour.
+fn start(key: &str, cause: u32) -> Result<(), Failure> {
     let deadline = deadline();
-    let (saga_type, state, data) = (SAGA.to_owned(), "begun".to_owned(), "{}".to_owned());
-    sagas::begin(&[Beginning { cause, saga_type, key: key.to_owned(), state, data, deadline }])
-        .map_err(refused)
+    let (saga_type, state, data) = (SAGA.to_owned(), "started".to_owned(), "{}".to_owned());
+    sagas::start(&[NewSaga { cause, saga_type, key: key.to_owned(), state, data, deadline }]).map_err(refused)
 }
 
-/// Nor is this: the saga goes on, if there is one.
+/// Advances a saga, if there is one, which is no misbehaviour either.
 fn step(key: &str, cause: u32) -> Result<(), Failure> {
     let found = sagas::load(SAGA, &[key.to_owned()]).map_err(refused)?;
     let step = |saga: sagas::Saga| Transition {
@@ -95,7 +94,7 @@ fn run_for_ever() {
     while black_box(true) {}
 }
 
-/// Not a call in tail position, which would be a loop.
+/// Not in tail position, where the compiler would make a loop of it.
 fn recurse(depth: u64) -> u64 {
     black_box(depth) + if black_box(true) { recurse(depth + 1) } else { 0 }
 }

@@ -1,13 +1,13 @@
-//! A notification comes: its text is kept as it is, under the order that it names.
+//! Stores the text of each notification as it is, under the order that it names.
 
 use saga_plugin::{
     Added, Context, Db, DbResult, Delivery, Effects, Fold, Input, Outcome, Timestamp, Uuid, many, one,
 };
 
-/// What a notification begins with.
+/// How the text of a notification starts.
 const KINDS: [&str; 2] = ["OrderConfirmed:", "OrderCancelled:"];
 
-/// A notification that came.
+/// A notification to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Notification {
     order_id: Uuid,
@@ -29,9 +29,9 @@ impl Input for Notification {
     }
 }
 
-pub(crate) struct Keep;
+pub(crate) struct StoreNotifications;
 
-impl Fold for Keep {
+impl Fold for StoreNotifications {
     type Input = Notification;
     type Rows = Added<Notification>;
 
@@ -39,20 +39,20 @@ impl Fold for Keep {
         Ok(Added::default())
     }
 
-    fn decide(kept: &mut Added<Notification>, notification: &Notification, _: &mut Effects<'_>) -> Outcome {
-        kept.add(notification.clone());
+    fn decide(rows: &mut Added<Notification>, notification: &Notification, _: &mut Effects<'_>) -> Outcome {
+        rows.add(notification.clone());
         Outcome::Done
     }
 
-    fn store(db: &Db<'_>, kept: &Added<Notification>) -> DbResult<()> {
-        let at = kept.iter().next().map(|notification| notification.received_at).unwrap_or_default();
+    fn store(db: &Db<'_>, rows: &Added<Notification>) -> DbResult<()> {
+        let at = rows.iter().next().map(|notification| notification.received_at).unwrap_or_default();
         db.execute(
             "INSERT INTO public.order_notification (order_id, message, received_at)
              SELECT v.order_id, v.message, $3::timestamptz
                FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY v (order_id, message, n) ORDER BY v.n",
             &[
-                many(kept.iter().map(|notification| notification.order_id)),
-                many(kept.iter().map(|notification| notification.message.clone())),
+                many(rows.iter().map(|notification| notification.order_id)),
+                many(rows.iter().map(|notification| notification.message.clone())),
                 one(at),
             ],
         )?;
@@ -74,9 +74,9 @@ mod tests {
     const ID: &str = "0193a1b2-0000-7000-8000-00000000abcd";
 
     #[test]
-    fn only_the_two_texts_are_kept() {
+    fn only_the_two_texts_are_stored() {
         let upper = ID.to_uppercase();
-        for (text, kept) in [
+        for (text, stored) in [
             (format!("OrderConfirmed:{ID}"), true),
             (format!("OrderCancelled:{upper}"), true),
             (format!("OrderShipped:{ID}"), false),
@@ -89,9 +89,9 @@ mod tests {
         ] {
             let host = TestHost::default();
             let outcomes = deliveries(&define(), &host, &[record(NOTIFICATIONS, &text)], Vec::new()).unwrap();
-            assert_eq!(matches!(outcomes[..], [Outcome::Done]), kept, "{text}");
-            assert_eq!(matches!(outcomes[..], [Outcome::Reject(_)]), !kept, "{text}");
-            assert_eq!(host.recorded().statements.len(), usize::from(kept), "{text}");
+            assert_eq!(matches!(outcomes[..], [Outcome::Done]), stored, "{text}");
+            assert_eq!(matches!(outcomes[..], [Outcome::Reject(_)]), !stored, "{text}");
+            assert_eq!(host.recorded().statements.len(), usize::from(stored), "{text}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What is said about a product: the latest counts, by its record's time, in whatever order it comes.
+//! Updates the view of the stock. Of the quantities of a product the latest counts, by the time of its
+//! record, in whatever order the records arrive.
 
 use saga_plugin::{Context, Db, DbResult, Delivery, Effects, Fold, Input, Outcome, Table, Timestamp, many};
 use serde::Deserialize;
@@ -12,49 +13,49 @@ struct StockValue {
     current_qty: i32,
 }
 
-/// A quantity and its rank: an update beats a creation of the same instant, a later record an earlier one.
+/// A quantity and its rank: of records of one time an update beats a creation, else the later record wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Said {
+pub(crate) struct RankedQuantity {
     rank: (Timestamp, bool),
     current_qty: i32,
 }
 
-pub(crate) struct News {
+pub(crate) struct StockRecord {
     product_id: i32,
-    said: Said,
+    ranked: RankedQuantity,
 }
 
-impl Input for News {
+impl Input for StockRecord {
     type Source = Delivery;
     type Answer = Outcome;
 
     fn decode(delivery: &Delivery, _: &Context<'_>) -> Result<Self, Outcome> {
         let StockValue { product_id, current_qty } = delivery.json()?;
         let rank = (delivery.time(), delivery.topic() == STOCK_UPDATED);
-        Ok(Self { product_id, said: Said { rank, current_qty } })
+        Ok(Self { product_id, ranked: RankedQuantity { rank, current_qty } })
     }
 }
 
-pub(crate) struct Watch;
+pub(crate) struct UpdateView;
 
-impl Fold for Watch {
-    type Input = News;
-    /// Only what the batch says: the statement compares it with what was said before.
-    type Rows = Table<i32, Said>;
+impl Fold for UpdateView {
+    type Input = StockRecord;
+    /// The quantities of the batch only. The statement compares them with what is stored.
+    type Rows = Table<i32, RankedQuantity>;
 
-    fn load(_: &Db<'_>, _: &[News]) -> DbResult<Table<i32, Said>> {
+    fn load(_: &Db<'_>, _: &[StockRecord]) -> DbResult<Table<i32, RankedQuantity>> {
         Ok(Table::default())
     }
 
-    fn decide(stock: &mut Table<i32, Said>, news: &News, _: &mut Effects<'_>) -> Outcome {
-        if stock.get(&news.product_id).is_none_or(|before| before.rank <= news.said.rank) {
-            stock.set(news.product_id, news.said);
+    fn decide(stock: &mut Table<i32, RankedQuantity>, record: &StockRecord, _: &mut Effects<'_>) -> Outcome {
+        if stock.get(&record.product_id).is_none_or(|before| before.rank <= record.ranked.rank) {
+            stock.set(record.product_id, record.ranked);
         }
         Outcome::Done
     }
 
-    fn store(db: &Db<'_>, stock: &Table<i32, Said>) -> DbResult<()> {
-        let (products, said): (Vec<i32>, Vec<Said>) = stock.changed().unzip();
+    fn store(db: &Db<'_>, stock: &Table<i32, RankedQuantity>) -> DbResult<()> {
+        let (products, ranked): (Vec<i32>, Vec<RankedQuantity>) = stock.changed().unzip();
         db.execute(
             "INSERT INTO public.stock_view AS s (product_id, current_qty, said_at, updated)
              SELECT v.product_id, v.current_qty, v.said_at, v.updated
@@ -65,9 +66,9 @@ impl Fold for Watch {
               WHERE (excluded.said_at, excluded.updated) >= (s.said_at, s.updated)",
             &[
                 many(products),
-                many(said.iter().map(|said| said.current_qty)),
-                many(said.iter().map(|said| said.rank.0)),
-                many(said.iter().map(|said| said.rank.1)),
+                many(ranked.iter().map(|ranked| ranked.current_qty)),
+                many(ranked.iter().map(|ranked| ranked.rank.0)),
+                many(ranked.iter().map(|ranked| ranked.rank.1)),
             ],
         )?;
         Ok(())
@@ -83,10 +84,10 @@ mod tests {
         testing::{NOW_US, TestHost, fold, record},
     };
 
-    use super::{Context, Input, News, Watch};
+    use super::{Context, Input, StockRecord, UpdateView};
     use crate::{STOCK_CREATED, STOCK_UPDATED, define};
 
-    fn said(topic: &str, quantity: i32, later_ms: i64) -> Delivery {
+    fn ranked(topic: &str, quantity: i32, later_ms: i64) -> Delivery {
         let value = format!(r#"{{"warehouse":"north","currentQty":{quantity},"productId":7}}"#);
         Delivery { timestamp: NOW_US + later_ms * 1_000, ..record(topic, &value) }
     }
@@ -103,10 +104,10 @@ mod tests {
         ] {
             let host = TestHost::default();
             let context = Context::new(&host, 1);
-            let news = batch
-                .iter()
-                .map(|(topic, quantity, at)| News::decode(&said(topic, *quantity, *at), &context).unwrap());
-            let folded = fold::<Watch>(saga_plugin::Table::default(), news);
+            let records = batch.iter().map(|(topic, quantity, at)| {
+                StockRecord::decode(&ranked(topic, *quantity, *at), &context).unwrap()
+            });
+            let folded = fold::<UpdateView>(saga_plugin::Table::default(), records);
             assert_eq!(folded.rows.get(&7).unwrap().current_qty, expected, "{batch:?}");
         }
     }
@@ -115,9 +116,9 @@ mod tests {
     fn two_topics_are_one_statement() {
         let host = TestHost::default();
         let batch = [
-            said(STOCK_CREATED, 10, 0),
+            ranked(STOCK_CREATED, 10, 0),
             record(STOCK_CREATED, r#"{"productId":"x"}"#),
-            said(STOCK_UPDATED, 9, 0),
+            ranked(STOCK_UPDATED, 9, 0),
         ];
         let outcomes = deliveries(&define(), &host, &batch, Vec::new()).unwrap();
         assert!(matches!(outcomes[..], [Outcome::Done, Outcome::Reject(_), Outcome::Done]));

@@ -1,12 +1,12 @@
-//! Everything that is said about orders goes into their view: one statement for a batch, nothing is read
-//! before.
+//! Merges the facts of each batch of records into the view of orders: one statement per batch, without
+//! reading first.
 
 use saga_plugin::{Context, Db, DbResult, Delivery, Effects, Fold, Input, Outcome, Table, Timestamp, Uuid};
 use serde::Deserialize;
 
 use crate::{
     DEDUCTED, ORDER_CREATED,
-    view::{self, Decision, Known},
+    view::{self, Decision, OrderFacts},
 };
 
 #[derive(Deserialize)]
@@ -24,13 +24,13 @@ struct Reply {
     order_id: Uuid,
 }
 
-/// A piece of knowledge about an order.
-pub(crate) struct News {
+/// What one record says about its order.
+pub(crate) struct OrderRecord {
     order_id: Uuid,
-    known: Known,
+    facts: OrderFacts,
 }
 
-impl Input for News {
+impl Input for OrderRecord {
     type Source = Delivery;
     type Answer = Outcome;
 
@@ -38,35 +38,35 @@ impl Input for News {
         if delivery.topic() == ORDER_CREATED {
             let order: OrderCreated = delivery.json()?;
             let at = order.timestamp.unwrap_or(delivery.time());
-            let known = Known { created: Some((order.product_id, order.order_qty, at)), decided: None };
-            return Ok(Self { order_id: order.order_id, known });
+            let facts = OrderFacts { created: Some((order.product_id, order.order_qty, at)), decided: None };
+            return Ok(Self { order_id: order.order_id, facts });
         }
         let reply: Reply = delivery.json()?;
         let decision = if delivery.topic() == DEDUCTED { Decision::Confirmed } else { Decision::Cancelled };
-        let known = Known { created: None, decided: Some((delivery.time(), decision)) };
-        Ok(Self { order_id: reply.order_id, known })
+        let facts = OrderFacts { created: None, decided: Some((delivery.time(), decision)) };
+        Ok(Self { order_id: reply.order_id, facts })
     }
 }
 
-pub(crate) struct Watch;
+pub(crate) struct UpdateView;
 
-impl Fold for Watch {
-    type Input = News;
-    /// Only what the batch says: what was known before is merged by the statement.
-    type Rows = Table<Uuid, Known>;
+impl Fold for UpdateView {
+    type Input = OrderRecord;
+    /// The facts of the batch only. The statement merges them with what is stored.
+    type Rows = Table<Uuid, OrderFacts>;
 
-    fn load(_: &Db<'_>, _: &[News]) -> DbResult<Table<Uuid, Known>> {
+    fn load(_: &Db<'_>, _: &[OrderRecord]) -> DbResult<Table<Uuid, OrderFacts>> {
         Ok(Table::default())
     }
 
-    fn decide(known: &mut Table<Uuid, Known>, news: &News, _: &mut Effects<'_>) -> Outcome {
-        let before = known.get(&news.order_id).copied().unwrap_or_default();
-        known.set(news.order_id, before.and(news.known));
+    fn decide(facts: &mut Table<Uuid, OrderFacts>, record: &OrderRecord, _: &mut Effects<'_>) -> Outcome {
+        let before = facts.get(&record.order_id).copied().unwrap_or_default();
+        facts.set(record.order_id, before.and(record.facts));
         Outcome::Done
     }
 
-    fn store(db: &Db<'_>, known: &Table<Uuid, Known>) -> DbResult<()> {
-        view::store(db, known)
+    fn store(db: &Db<'_>, facts: &Table<Uuid, OrderFacts>) -> DbResult<()> {
+        view::store(db, facts)
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_held_with_its_reason() {
+    fn malformed_records_are_rejected_with_a_reason() {
         for (topic, value, named) in [
             (ORDER_CREATED, "not json", "JSON"),
             (ORDER_CREATED, "{}", "orderId"),
@@ -123,7 +123,7 @@ mod tests {
         ] {
             let host = TestHost::default();
             let outcomes = deliveries(&define(), &host, &[record(topic, value)], Vec::new()).unwrap();
-            let [Outcome::Reject(reason)] = &outcomes[..] else { unreachable!("{value} is held") };
+            let [Outcome::Reject(reason)] = &outcomes[..] else { unreachable!("{value} is rejected") };
             assert!(reason.contains(named), "{value}: {reason}");
             assert!(host.recorded().statements.is_empty());
         }
