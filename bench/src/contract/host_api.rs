@@ -20,9 +20,9 @@ pub async fn check(system: &System, report: &mut Report) {
     for (method, path, status) in [
         ("GET", "/v1/plugins/nobody", 404),
         ("GET", "/v1/sagas/order/nobody", 404),
-        ("GET", "/v1/held/999999999", 404),
-        ("POST", "/v1/held/999999999/redrive", 404),
-        ("POST", "/v1/held/999999999/discard", 404),
+        ("GET", "/v1/parked/999999999", 404),
+        ("POST", "/v1/parked/999999999/redrive", 404),
+        ("POST", "/v1/parked/999999999/discard", 404),
         ("POST", "/v1/plugins/nobody/rollback", 404),
         ("GET", "/nothing", 404),
         ("DELETE", "/v1/plugins", 405),
@@ -85,8 +85,8 @@ async fn openapi(system: &System) -> Result<()> {
         "/v1/plugins/{name}",
         "/v1/sagas",
         "/v1/sagas/{type}/{key}",
-        "/v1/held",
-        "/v1/held/{id}",
+        "/v1/parked",
+        "/v1/parked/{id}",
     ] {
         ensure!(paths.contains_key(path), "{path} is missing");
     }

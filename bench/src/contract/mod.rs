@@ -6,12 +6,12 @@ pub mod events;
 pub mod foreign_order;
 pub mod foreign_reply;
 pub mod foreign_stock;
-pub mod held;
 pub mod host_api;
 pub mod idempotency;
 pub mod methods;
 pub mod orders;
 pub mod paging;
+pub mod parked;
 pub mod records;
 pub mod stocks;
 pub mod system;
@@ -52,7 +52,7 @@ pub enum Area {
     /// Stock records of other services
     ForeignStock,
     /// Records that nobody can handle
-    Held,
+    Parked,
     /// The host API
     HostApi,
 }
@@ -98,7 +98,7 @@ pub async fn check(target: Target, areas: &[Area], report: &mut Report) -> Resul
             Area::ForeignOrder => foreign_order::check(&system, report).await,
             Area::ForeignReply => foreign_reply::check(&system, report).await,
             Area::ForeignStock => foreign_stock::check(&system, report).await,
-            Area::Held => held::check(&system, report).await,
+            Area::Parked => parked::check(&system, report).await,
             Area::HostApi => host_api::check(&system, report).await,
         }
     }

@@ -162,7 +162,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Kafka or Postgres cannot be asked. A broken invariant is a failed check in `report`.
     pub async fn check(&self, orders_from: Uuid, report: &mut Report) -> Result<()> {
-        let scope = Scope { quiet_within: QUIET_WITHIN, allow_held: false, orders_from };
+        let scope = Scope { quiet_within: QUIET_WITHIN, allow_parked: false, orders_from };
         let (_, rows) = verify::check(self.target, &scope, report).await?;
         report.area("what the clients know");
         for (name, outcome) in self.account.checks(rows.orders.len() as u64) {

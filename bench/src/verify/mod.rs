@@ -32,9 +32,9 @@ pub struct Options {
     /// Seconds to wait for a quiet moment
     #[arg(long, default_value_t = 60)]
     wait_s: u64,
-    /// Held deliveries are no break
+    /// Allow parked deliveries
     #[arg(long)]
-    allow_held: bool,
+    allow_parked: bool,
 }
 
 /// Runs `saga-bench verify`.
@@ -44,7 +44,8 @@ pub struct Options {
 pub async fn run(options: Options) -> Result<()> {
     let mut report = Report::default();
     let target = options.target.target()?;
-    let scope = Scope { allow_held: options.allow_held, ..Scope::all(Duration::from_secs(options.wait_s)) };
+    let scope =
+        Scope { allow_parked: options.allow_parked, ..Scope::all(Duration::from_secs(options.wait_s)) };
     check(&target, &scope, &mut report).await?;
     report.finish()
 }
@@ -54,8 +55,8 @@ pub async fn run(options: Options) -> Result<()> {
 pub struct Scope {
     /// Until the quiet moment must be there.
     pub quiet_within: Duration,
-    /// Held deliveries are no break.
-    pub allow_held: bool,
+    /// Parked deliveries are allowed.
+    pub allow_parked: bool,
     /// Orders with a lower id are left out: none of the topics speaks of them.
     pub orders_from: Uuid,
 }
@@ -64,7 +65,7 @@ impl Scope {
     /// Everything.
     #[must_use]
     pub fn all(quiet_within: Duration) -> Self {
-        Self { quiet_within, allow_held: false, orders_from: Uuid::nil() }
+        Self { quiet_within, allow_parked: false, orders_from: Uuid::nil() }
     }
 }
 
@@ -87,12 +88,12 @@ pub async fn check(target: &Target, scope: &Scope, report: &mut Report) -> Resul
     for (name, outcome) in invariant::all(&ledger, &rows) {
         report.note(name, outcome);
     }
-    report.note(format!("{} deliveries are held", rows.held), held(&rows, scope.allow_held));
+    report.note(format!("{} deliveries are parked", rows.parked), none_parked(&rows, scope.allow_parked));
     Ok((ledger, rows))
 }
 
-fn held(rows: &Rows, allowed: bool) -> Result<()> {
-    ensure!(allowed || rows.held == 0, "see `saga-host held`");
+fn none_parked(rows: &Rows, allowed: bool) -> Result<()> {
+    ensure!(allowed || rows.parked == 0, "see `saga-host parked`");
     Ok(())
 }
 

@@ -36,8 +36,8 @@ pub struct Rows {
     pub notifications: HashMap<Uuid, Vec<String>>,
     /// Ended sagas by order, with their ending; one that is live ends in an empty text.
     pub sagas: HashMap<Uuid, Vec<String>>,
-    /// Held deliveries of all databases.
-    pub held: i64,
+    /// Parked deliveries of all databases.
+    pub parked: i64,
 }
 
 const ORDERS: &str =
@@ -81,7 +81,7 @@ impl Rows {
             rows.sagas.entry(order).or_default().push(ending);
         }
         for service in SERVICES {
-            rows.held += databases.count(service.database, "SELECT count(*) FROM saga.held").await?;
+            rows.parked += databases.count(service.database, "SELECT count(*) FROM saga.held").await?;
         }
         Ok(rows)
     }

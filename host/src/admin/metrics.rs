@@ -12,7 +12,7 @@ use axum::{extract::State, http::header::CONTENT_TYPE, response::IntoResponse};
 use futures::future::join_all;
 use tokio::time::timeout;
 
-use super::{Admin, database};
+use super::{Admin, database, parked, sagas};
 use crate::{rollout::service::Service, store::Database, unit::stages::Stage};
 
 const DATABASE_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
@@ -29,35 +29,18 @@ pub(super) async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
 }
 
 /// What one database holds.
-#[derive(Default)]
 struct Depths {
     outbox: i64,
-    /// By plugin: in flight, of these overdue.
-    sagas: BTreeMap<String, (i64, i64)>,
-    /// By plugin, direction and state.
-    held: BTreeMap<(String, String, String), i64>,
+    in_flight: Vec<sagas::InFlight>,
+    parked: Vec<parked::ParkedCount>,
 }
 
 async fn depths(database: &Database) -> Option<Depths> {
     let read = async {
-        let mut look = database::look(database).await?;
-        let outbox = sqlx::query_scalar("SELECT count(*) FROM saga.outbox").fetch_one(&mut *look).await?;
-        let sagas: Vec<(String, i64, i64)> = sqlx::query_as(
-            "SELECT plugin, count(*), count(*) FILTER (WHERE overdue) FROM saga.saga_live GROUP BY plugin",
-        )
-        .fetch_all(&mut *look)
-        .await?;
-        let held: Vec<(String, String, String, i64)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-            "SELECT plugin, direction, {} AS state, count(*) FROM saga.held GROUP BY 1, 2, 3",
-            super::held::STATE
-        )))
-        .fetch_all(&mut *look)
-        .await?;
-        Ok::<_, sqlx::Error>(Depths {
-            outbox,
-            sagas: sagas.into_iter().map(|(plugin, live, overdue)| (plugin, (live, overdue))).collect(),
-            held: held.into_iter().map(|(plugin, way, state, count)| ((plugin, way, state), count)).collect(),
-        })
+        let mut reading = database::read_only(database).await?;
+        let outbox = sqlx::query_scalar("SELECT count(*) FROM saga.outbox").fetch_one(&mut *reading).await?;
+        let in_flight = sagas::in_flight(&mut reading).await?;
+        Ok::<_, sqlx::Error>(Depths { outbox, in_flight, parked: parked::counts(&mut reading).await? })
     };
     timeout(DATABASE_ANSWERS_WITHIN, read).await.ok()?.ok()
 }
@@ -172,22 +155,23 @@ fn of_databases(
     }
     let of = |service: &Service| {
         let depths = seen().find(|(database, _)| database.name == service.database.name)?.1.as_ref()?;
-        Some(depths.sagas.get(&service.name).copied().unwrap_or_default())
+        let of_plugin = depths.in_flight.iter().find(|count| count.plugin == service.name);
+        Some(of_plugin.map_or((0, 0), |count| (count.sagas, count.overdue)))
     };
     text.family("sagas_in_flight", "gauge", "Sagas that have not ended");
     for service in services {
-        of(service).inspect(|(live, _)| text.sample("sagas_in_flight", &[("plugin", &service.name)], live));
+        of(service).inspect(|(sagas, _)| text.sample("sagas_in_flight", &[("plugin", &service.name)], sagas));
     }
     text.family("sagas_overdue", "gauge", "Sagas whose deadline passed without a reply");
     for service in services {
         of(service)
             .inspect(|(_, overdue)| text.sample("sagas_overdue", &[("plugin", &service.name)], overdue));
     }
-    text.family("held", "gauge", "Deliveries (in) and records (out) that wait for a retry or for a person");
-    for depths in depths.iter().flatten() {
-        for ((plugin, direction, state), count) in &depths.held {
-            text.sample("held", &[("plugin", plugin), ("direction", direction), ("state", state)], count);
-        }
+    text.family("parked", "gauge", "Deliveries (in) and records (out) that wait for a retry or for a person");
+    for parked in depths.iter().flatten().flat_map(|depths| &depths.parked) {
+        let labels =
+            [("plugin", &*parked.plugin), ("direction", &*parked.direction), ("state", &*parked.state)];
+        text.sample("parked", &labels, parked.entries);
     }
 }
 
@@ -218,12 +202,12 @@ mod tests {
     #[test]
     fn labels_are_quoted() {
         let mut text = Text::default();
-        text.family("held", "gauge", "Held");
-        text.sample("held", &[("plugin", "a\"b\\c\nd"), ("state", "parked")], 3);
+        text.family("parked", "gauge", "Parked");
+        text.sample("parked", &[("plugin", "a\"b\\c\nd"), ("state", "queued")], 3);
         assert_eq!(
             text.0,
-            "# HELP saga_host_held Held\n# TYPE saga_host_held gauge\n\
-             saga_host_held{plugin=\"a\\\"b\\\\c\\nd\",state=\"parked\"} 3\n"
+            "# HELP saga_host_parked Held\n# TYPE saga_host_parked gauge\n\
+             saga_host_parked{plugin=\"a\\\"b\\\\c\\nd\",state=\"queued\"} 3\n"
         );
     }
 }

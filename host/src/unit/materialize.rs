@@ -94,7 +94,7 @@ pub fn settle(
     for saga in effects.begun {
         closing.begin(Begin {
             cause: usize::try_from(saga.cause).unwrap_or(0),
-            log: log.line(saga.cause, "SAGA_BEGUN", &saga.state, 1),
+            log: log.line(saga.cause, "SAGA_STARTED", &saga.state, 1),
             version: cause_of(causes, saga.cause).map_or("", |caused| caused.digest).to_owned(),
             saga_type: saga.saga_type,
             key: saga.key,

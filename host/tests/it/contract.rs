@@ -75,8 +75,8 @@ async fn foreign_stocks() {
 }
 
 #[tokio::test]
-async fn held_deliveries() {
-    holds(Area::Held).await;
+async fn parked_deliveries() {
+    holds(Area::Parked).await;
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ fn rows() -> Rows {
         stock_views: [(7, 50)].into(),
         notifications: [(id, vec![format!("OrderConfirmed:{ORDER}")])].into(),
         sagas: [(id, vec!["completed".to_owned()])].into(),
-        held: 0,
+        parked: 0,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Records that nobody can handle: held where a person sees them, while the rest of the partition goes on.
+//! Records that no plugin can handle: parked for a person, while the rest of the partition goes on.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -14,7 +14,7 @@ const PARTITION: i32 = 0;
 const LARGE: usize = 900_000;
 const TOO_LARGE: usize = 2_000_000;
 
-/// Where a bad record stands.
+/// The position of a bad record.
 struct Bad {
     topic: &'static str,
     offset: i64,
@@ -22,24 +22,27 @@ struct Bad {
 
 /// Checks the area.
 pub async fn check(system: &System, report: &mut Report) {
-    report.area("held deliveries");
+    report.area("parked deliveries");
     for (what, value) in bad_orders() {
         report
-            .run(format!("{what}: held, and the next record is handled"), held(system, ORDER_CREATED, value))
+            .run(
+                format!("{what}: parked, and the next record is handled"),
+                parked(system, ORDER_CREATED, value),
+            )
             .await;
     }
-    report.run("a reply that is no JSON is held", held(system, DEDUCTED, Some(b"oops".to_vec()))).await;
+    report.run("a reply that is no JSON is parked", parked(system, DEDUCTED, Some(b"oops".to_vec()))).await;
     report
         .run(
-            "a stock record of wrong types is held",
-            held(system, STOCK_CREATED, Some(br#"{"productId":"x","currentQty":1}"#.to_vec())),
+            "a stock record of wrong types is parked",
+            parked(system, STOCK_CREATED, Some(br#"{"productId":"x","currentQty":1}"#.to_vec())),
         )
         .await;
     report
-        .run("a notification that is none is held", held(system, NOTIFICATIONS, Some(b"Hello".to_vec())))
+        .run("a notification that is none is parked", parked(system, NOTIFICATIONS, Some(b"Hello".to_vec())))
         .await;
     report.run("a good order of 900 KB is handled", large_order(system)).await;
-    report.run("a redrive of what is still bad holds it again", redriven(system)).await;
+    report.run("a redrive of what is still bad parks it again", redriven(system)).await;
 }
 
 fn bad_orders() -> Vec<(&'static str, Option<Vec<u8>>)> {
@@ -73,7 +76,7 @@ fn bad_orders() -> Vec<(&'static str, Option<Vec<u8>>)> {
 
 /// Writes a bad record and, for orders, a good one behind it; then looks for the bad one at every service
 /// that reads the topic.
-async fn held(system: &System, topic: &'static str, value: Option<Vec<u8>>) -> Result<()> {
+async fn parked(system: &System, topic: &'static str, value: Option<Vec<u8>>) -> Result<()> {
     let too_large = value.as_ref().is_some_and(|value| value.len() >= TOO_LARGE);
     let written = system.write(topic, Draft { value, partition: Some(PARTITION), ..Draft::default() }).await;
     if too_large && written.is_err() {
@@ -103,20 +106,20 @@ async fn large_order(system: &System) -> Result<()> {
     good_order(system, "x".repeat(LARGE)).await
 }
 
-/// The offset of a held delivery, under either name.
+/// The offset of a parked delivery, under either name.
 fn offset(entry: &Value) -> Option<i64> {
     entry.get("offset").or_else(|| entry.get("position"))?.as_i64()
 }
 
 async fn entry_of(system: &System, plugin: &str, bad: &Bad) -> Result<Value> {
     eventually(async || {
-        let reply = system.admin(Request::get("/v1/held")).await?.expect(200)?;
+        let reply = system.admin(Request::get("/v1/parked")).await?.expect(200)?;
         let is_it = |entry: &Value| {
             entry["plugin"] == plugin && entry["topic"] == bad.topic && offset(entry) == Some(bad.offset)
         };
         let found = items(&reply)?.into_iter().find(is_it);
         let entry = found.with_context(|| {
-            format!("{}/{PARTITION}/{} is not held by {plugin}: {}", bad.topic, bad.offset, reply.short())
+            format!("{}/{PARTITION}/{} is not parked by {plugin}: {}", bad.topic, bad.offset, reply.short())
         })?;
         ensure!(entry["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "no reason: {entry}");
         Ok(entry)
@@ -125,7 +128,7 @@ async fn entry_of(system: &System, plugin: &str, bad: &Bad) -> Result<Value> {
 }
 
 async fn discard(system: &System, entry: &Value) -> Result<()> {
-    let path = format!("/v1/held/{}", path_id(entry)?);
+    let path = format!("/v1/parked/{}", path_id(entry)?);
     system.admin(Request::get(&path)).await?.expect(200)?;
     let reply = system.admin(Request::new("POST", format!("{path}/discard"))).await?;
     ensure!((200..300).contains(&reply.status), "{}: {} {}", reply.asked, reply.status, reply.short());
@@ -148,7 +151,8 @@ async fn redriven(system: &System) -> Result<()> {
     let bad = Bad { topic: NOTIFICATIONS, offset: written.1 };
     let entry = entry_of(system, "notification", &bad).await?;
     let attempts = entry["attempts"].as_i64().unwrap_or_default();
-    let reply = system.admin(Request::new("POST", format!("/v1/held/{}/redrive", path_id(&entry)?))).await?;
+    let reply =
+        system.admin(Request::new("POST", format!("/v1/parked/{}/redrive", path_id(&entry)?))).await?;
     ensure!((200..300).contains(&reply.status), "{}: {} {}", reply.asked, reply.status, reply.short());
     let again = eventually(async || {
         let again = entry_of(system, "notification", &bad).await?;
