@@ -13,6 +13,7 @@ use super::{
     random::Randomness,
     refusal::{READ_ONLY, UNIT_FULL, refuse},
     sagas::Chains,
+    wasi,
 };
 use crate::{
     model::{bindings::saga::plugin::types::Refusal, effects::Effects, policy::Limits},
@@ -107,12 +108,13 @@ pub(crate) struct OverLimit(pub(crate) String);
 impl Guest {
     pub(crate) fn new(grant: Arc<Grant>, session: Option<Session>, setting: &Setting<'_>) -> Self {
         let output = Output::default();
-        let wasi = WasiCtx::builder().stdout(output.clone()).stderr(output.clone()).build();
         let mut seed = Sha256::new();
         for part in [setting.unit, &grant.digest, setting.first_id] {
             seed.update(part);
             seed.update([0]);
         }
+        let random = Randomness::new(seed.finalize().into());
+        let wasi = wasi::context(&output, setting.now_us, &random);
         Self {
             memory: Memory { mib_max: grant.limits.memory_mib_max },
             grant,
@@ -125,7 +127,7 @@ impl Guest {
             chains: Chains::default(),
             statements: 0,
             sql_error: None,
-            random: Randomness::new(seed.finalize().into()),
+            random,
             shared: Arc::default(),
             output,
             ticks: 0,
