@@ -101,10 +101,11 @@ chaos *ARGS: build-plugins build-release
 contract *ARGS: build-release
     {{ target }}/release/saga-testkit contract {{ ARGS }}
 
-# Check formatting and lints; no warning passes
+# Check formatting, lints and unused dependencies; no warning passes
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
+    cargo machete
 
 # Build the documentation of all crates; no warning passes
 docs:

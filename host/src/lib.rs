@@ -12,6 +12,7 @@ pub mod ingress;
 pub mod kafka;
 pub mod lane;
 pub mod log;
+pub mod metrics;
 pub mod model;
 pub mod plugin;
 pub mod problem;

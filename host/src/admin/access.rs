@@ -1,5 +1,5 @@
-//! Who may use the host API: whoever has the token; without one, programs of this machine, but no
-//! web page that a browser of this machine shows.
+//! Who may use the host API: clients with the token. Without a token, programs on this machine, but not web
+//! pages in a browser on this machine.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -17,20 +17,20 @@ use sha2::{Digest, Sha256};
 
 use crate::problem::Problem;
 
-/// Refuses an address that others can reach, where no token keeps them out.
+/// Refuses an address that other machines can reach when no token is set.
 ///
 /// # Errors
 /// One line that says what to set.
 pub fn check_exposure(address: &SocketAddr, token: Option<&str>) -> anyhow::Result<()> {
     ensure!(
         token.is_some() || address.ip().to_canonical().is_loopback(),
-        "the host API on {address} can be reached from elsewhere and needs a token; set SAGA_HOST_ADMIN_TOKEN, \
-         or leave it on 127.0.0.1"
+        "other machines can reach the host API on {address}, so it needs a token: set SAGA_HOST_ADMIN_TOKEN, \
+         or use an address on 127.0.0.1"
     );
     Ok(())
 }
 
-/// The rule of one listener.
+/// The access rule of one listener.
 pub(super) struct Access {
     token_hash: Option<[u8; 32]>,
 }
@@ -49,7 +49,7 @@ impl Access {
                     Problem::new(
                         StatusCode::UNAUTHORIZED,
                         "Unauthorized",
-                        "this host API asks for `Authorization: Bearer TOKEN`",
+                        "this host API requires `Authorization: Bearer TOKEN`",
                     )
                     .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
                 )
@@ -58,22 +58,22 @@ impl Access {
             None if headers.contains_key(ORIGIN) || !host_is_local(headers) => Some(Problem::new(
                 StatusCode::FORBIDDEN,
                 "Forbidden",
-                "without a token only programs of this machine may ask, under a name of this machine; set \
-                 SAGA_HOST_ADMIN_TOKEN for others",
+                "without a token, only programs on this machine may use the host API, under a loopback address \
+                 or `localhost`; set SAGA_HOST_ADMIN_TOKEN to allow others",
             )),
             None => None,
         }
     }
 }
 
-/// Hashes are compared, so the time it takes tells nothing of the token.
+/// Compare hashes of it only: the time that takes reveals nothing about the token.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(AUTHORIZATION)?.as_bytes();
     let (scheme, token) = value.split_at_checked("Bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token)
 }
 
-/// A page that has its own name point at 127.0.0.1 still sends that name.
+/// DNS rebinding: a page whose own name points at 127.0.0.1 still sends that name.
 fn host_is_local(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(HOST) else { return true };
     let host = host.to_str().unwrap_or_default();
@@ -102,7 +102,7 @@ mod tests {
     use super::{Access, check_exposure};
 
     #[test]
-    fn off_loopback_a_token_is_needed() {
+    fn a_token_is_required_off_loopback() {
         for (address, open) in [
             ("127.0.0.1:7081", true),
             ("127.9.9.9:1", true),
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_asked_for() {
+    fn the_token_must_match() {
         for (value, ok) in
             [("Bearer s3cret", true), ("bearer s3cret", true), ("Bearer s3cre", false), ("s3cret", false)]
         {

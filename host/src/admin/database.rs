@@ -1,10 +1,10 @@
-//! The databases that the host API reads: one for each service, by the host's own account.
+//! The databases that the host API reads, with the host's own account.
 
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::{rollout::shared::Shared, store::Database};
 
-/// Each database once, by name.
+/// The databases of all services, each once, by name.
 pub(super) fn databases(shared: &Shared) -> Vec<Database> {
     let mut databases: Vec<Database> =
         shared.services().iter().map(|service| service.database.clone()).collect();
@@ -13,12 +13,12 @@ pub(super) fn databases(shared: &Shared) -> Vec<Database> {
     databases
 }
 
-/// A transaction that can neither write nor take long: what it looks through is the operator's choice.
-pub(super) async fn look(database: &Database) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+/// A read-only transaction with a time limit: the operator chooses how much it reads.
+pub(super) async fn read_only(database: &Database) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     database.admin.begin_with("BEGIN READ ONLY; SET LOCAL statement_timeout = 5000").await
 }
 
-/// Whether it answers.
+/// Fails when the database does not answer.
 pub(super) async fn ping(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query_scalar("SELECT 1").fetch_one(connection).await.map(|_: i32| ())
 }

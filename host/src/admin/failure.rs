@@ -1,4 +1,4 @@
-//! What a handler fails with, and the form in which every error leaves: problem details.
+//! The error of a handler. Every error leaves the API as problem details (RFC 9457).
 
 use axum::{
     body::to_bytes,
@@ -10,18 +10,18 @@ use crate::problem::{self, Problem};
 
 const EXPLANATION_BYTES_MAX: usize = 4096;
 
-/// Why a request is not served.
+/// An error that a handler answers with.
 pub(super) struct Failure(Problem);
 
 impl Failure {
-    /// 400 for a parameter that means nothing.
+    /// 400: the parameter is unknown or its value is not valid.
     pub(super) fn parameter(name: &str, detail: &str) -> Self {
         Problem::new(StatusCode::BAD_REQUEST, "Bad parameter", format!("{name}: {detail}"))
             .with("parameter", name)
             .into()
     }
 
-    /// 404 for something that is not there.
+    /// 404.
     pub(super) fn unknown(detail: impl Into<String>) -> Self {
         Problem::new(StatusCode::NOT_FOUND, "Not found", detail).into()
     }
@@ -35,12 +35,12 @@ impl From<Problem> for Failure {
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        tracing::warn!(reason = %error, "host API");
+        tracing::warn!(reason = %error, "the host API cannot read Postgres");
         let problem = match error.as_database_error().and_then(|error| error.code()) {
             Some(code) if code == "57014" => Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "Too much to look through",
-                "narrow the search by type and key",
+                "Search takes too long",
+                "the search was stopped after 5 s; narrow it by type and key",
             ),
             Some(code) if code.starts_with("22") => {
                 Problem::new(StatusCode::BAD_REQUEST, "Bad parameter", error.to_string())
@@ -59,7 +59,7 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Gives the errors of the router and of extractors the form that ours have.
+/// Turns the errors of the router and of extractors into problem details.
 pub(super) async fn as_problem(response: Response) -> Response {
     let status = response.status();
     let is_problem = response
@@ -72,8 +72,10 @@ pub(super) async fn as_problem(response: Response) -> Response {
     let (mut head, body) = response.into_parts();
     let text = to_bytes(body, EXPLANATION_BYTES_MAX).await.unwrap_or_default();
     let detail = match (status, String::from_utf8_lossy(&text)) {
-        (StatusCode::NOT_FOUND, _) => "no such route; /openapi.json lists them".to_owned(),
-        (StatusCode::METHOD_NOT_ALLOWED, _) => "not a method of this route; see Allow".to_owned(),
+        (StatusCode::NOT_FOUND, _) => "no such route; /openapi.json lists all routes".to_owned(),
+        (StatusCode::METHOD_NOT_ALLOWED, _) => {
+            "this route does not have that method; the Allow header lists those it has".to_owned()
+        }
         (_, text) => text.into_owned(),
     };
     let problem = Problem::new(status, status.canonical_reason().unwrap_or("Error"), detail).into_response();

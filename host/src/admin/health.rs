@@ -1,4 +1,4 @@
-//! Alive, and ready: every part that is not is named.
+//! `/healthz` and `/readyz`. A host that is not ready names each part that is not, and why.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Whether the brokers answer. One client, asked at most once a second however often readiness is.
+//! Whether the brokers answer. It uses one client and asks at most once a second, however often `/readyz` is
+//! called.
 
 use std::{
     sync::Arc,
@@ -13,33 +14,33 @@ use crate::{config::Config, kafka::Brokers};
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// Asks the brokers for the topics that there are.
+/// Asks the brokers for their metadata.
 pub(super) struct KafkaProbe {
     brokers: Brokers,
-    state: Mutex<State>,
+    last: Mutex<LastProbe>,
 }
 
 #[derive(Default)]
-struct State {
+struct LastProbe {
     client: Option<Arc<BaseProducer>>,
-    last: Option<(Instant, Result<(), String>)>,
+    answer: Option<(Instant, Result<(), String>)>,
 }
 
 impl KafkaProbe {
     pub(super) fn new(config: &Config) -> Self {
-        Self { brokers: Brokers::new(&config.kafka, &config.kafka_properties), state: Mutex::default() }
+        Self { brokers: Brokers::new(&config.kafka, &config.kafka_properties), last: Mutex::default() }
     }
 
-    /// The last answer, or a new one.
+    /// The last answer if it is recent, otherwise a new one.
     pub(super) async fn answers(&self) -> Result<(), String> {
-        let mut state = self.state.lock().await;
-        if let Some((at, outcome)) = &state.last
+        let mut last = self.last.lock().await;
+        if let Some((at, outcome)) = &last.answer
             && at.elapsed() < ASK_EVERY
         {
             return outcome.clone();
         }
-        let outcome = self.ask(&mut state.client).await;
-        state.last = Some((Instant::now(), outcome.clone()));
+        let outcome = self.ask(&mut last.client).await;
+        last.answer = Some((Instant::now(), outcome.clone()));
         outcome
     }
 

@@ -1,229 +1,277 @@
-//! Counters and gauges in the Prometheus text format.
-//! <https://prometheus.io/docs/instrumenting/exposition_formats/>
+//! `GET /metrics`: counters, gauges and histograms as OpenMetrics text, which Prometheus scrapes.
+//! <https://prometheus.io/docs/specs/om/open_metrics_spec/>
 
 use std::{
     collections::BTreeMap,
-    fmt::Write,
-    sync::{Arc, atomic::Ordering},
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use axum::{extract::State, http::header::CONTENT_TYPE, response::IntoResponse};
 use futures::future::join_all;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text},
+    metrics::{TypedMetric, counter::ConstCounter, gauge::ConstGauge},
+    registry::{Registry, Unit},
+};
 use tokio::time::timeout;
 
-use super::{Admin, database};
-use crate::{rollout::service::Service, store::Database, unit::stages::Stage};
+use super::{Admin, database, parked, sagas};
+use crate::{
+    rollout::service::Service,
+    store::Database,
+    unit::stages::{Stage, Stages},
+    versions::running::{Counters, Running},
+};
 
 const DATABASE_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 pub(super) async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     let services = admin.shared.services();
     let databases = database::databases(&admin.shared);
     let depths = join_all(databases.iter().map(depths)).await;
-    let mut text = Text::default();
-    of_plugins(&mut text, &services);
-    of_relays(&mut text, &services);
-    of_databases(&mut text, &services, &databases, &depths);
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.0)
+    let names = databases.into_iter().map(|database| database.name);
+    let mut registry = Registry::with_prefix("saga_host");
+    registry.register_collector(Box::new(Versions(services.clone())));
+    registry.register_collector(Box::new(Lanes(services.clone())));
+    registry.register_collector(Box::new(Relays(services.clone())));
+    registry.register_collector(Box::new(Databases { services, depths: names.zip(depths).collect() }));
+    let mut body = String::new();
+    // Writing into memory does not fail.
+    let _infallible = text::encode(&mut body, &registry);
+    ([(CONTENT_TYPE, OPENMETRICS)], body)
+}
+
+/// Encodes one metric family with its samples.
+fn family<L: EncodeLabelSet, M: EncodeMetric + TypedMetric>(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, unit): (&str, Option<Unit>),
+    help: &str,
+    samples: impl IntoIterator<Item = (L, M)>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), M::TYPE)?;
+    samples.into_iter().try_for_each(|(labels, metric)| metric.encode(family.encode_family(&labels)?))
+}
+
+/// What the versions of each plugin have done.
+#[derive(Debug)]
+struct Versions(Vec<Arc<Service>>);
+
+impl Collector for Versions {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        type Pick = fn(&Counters) -> &AtomicU64;
+        let counters: [(&str, &str, Pick); 4] = [
+            ("units", "Committed units of work", |c| &c.units),
+            ("deliveries", "Deliveries and requests in committed units", |c| &c.deliveries),
+            ("statements", "SQL statements of the plugin in committed units", |c| &c.statements),
+            ("plugin_errors", "Units that failed by the plugin's fault", |c| &c.errors),
+        ];
+        let running: Vec<Arc<Running>> = self.0.iter().flat_map(|service| service.versions()).collect();
+        for (name, help, pick) in counters {
+            let samples = running.iter().map(|running| {
+                let (version, count) = (&*running.version, pick(&running.counters).load(Ordering::Relaxed));
+                let labels = [
+                    ("plugin", &*version.plugin),
+                    ("version", &*version.manifest.version),
+                    ("digest", &*version.digest),
+                ];
+                (labels, ConstCounter::new(count))
+            });
+            family(&mut encoder, (name, None), help, samples)?;
+        }
+        let sagas = self.0.iter().flat_map(|service| {
+            let histograms = service.saga_durations.by_ending().iter();
+            histograms
+                .map(|(ending, sagas)| ([("plugin", &*service.name), ("ending", *ending)], sagas.clone()))
+        });
+        let help = "Time from the start of a saga to its end";
+        family(&mut encoder, ("saga_duration", Some(Unit::Seconds)), help, sagas)
+    }
+}
+
+/// The two lanes of each plugin.
+#[derive(Debug)]
+struct Lanes(Vec<Arc<Service>>);
+
+impl Lanes {
+    fn stages(&self) -> impl Iterator<Item = ([(&str, &str); 2], &Stages)> {
+        self.0.iter().flat_map(|service| {
+            let lanes = [("kafka", &*service.delivery_stages), ("http", &*service.request_stages)];
+            lanes.map(|(lane, stages)| (lane_labels(service, lane), stages))
+        })
+    }
+}
+
+fn lane_labels<'a>(service: &'a Service, lane: &'a str) -> [(&'a str, &'a str); 2] {
+    [("plugin", &service.name), ("lane", lane)]
+}
+
+impl Collector for Lanes {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let stages = self.stages().flat_map(|([plugin, lane], stages)| {
+            Stage::NAMED.map(|(stage, name)| {
+                ([plugin, lane, ("stage", name)], ConstCounter::new(stages.spent(stage).as_secs_f64()))
+            })
+        });
+        let help = "Time that the units of a lane took, by stage";
+        family(&mut encoder, ("unit", Some(Unit::Seconds)), help, stages)?;
+        let units = self.stages().map(|(labels, stages)| (labels, stages.units.clone()));
+        let help = "Time that a unit took that reached its COMMIT";
+        family(&mut encoder, ("unit_duration", Some(Unit::Seconds)), help, units)?;
+        let commits = self.stages().map(|(labels, stages)| (labels, stages.commits.clone()));
+        family(&mut encoder, ("commit_duration", Some(Unit::Seconds)), "Time that a COMMIT took", commits)?;
+        let waited = self.0.iter().flat_map(|service| {
+            [("kafka", service.deliveries.waited()), ("http", service.requests.waited())]
+                .map(|(lane, waited)| (lane_labels(service, lane), ConstCounter::new(waited.as_secs_f64())))
+        });
+        let help = "Time that deliveries and requests waited for a lane, added up";
+        family(&mut encoder, ("queue", Some(Unit::Seconds)), help, waited)?;
+        let bytes = self.0.iter().flat_map(|service| {
+            [("kafka", service.deliveries.bytes()), ("http", service.requests.bytes())]
+                .map(|(lane, bytes)| (lane_labels(service, lane), ConstGauge::new(gauge(bytes))))
+        });
+        family(&mut encoder, ("queue", Some(Unit::Bytes)), "Bytes that wait for a lane", bytes)
+    }
+}
+
+/// The relay of each database.
+#[derive(Debug)]
+struct Relays(Vec<Arc<Service>>);
+
+impl Collector for Relays {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let relays: BTreeMap<&str, _> =
+            self.0.iter().map(|service| (&*service.database.name, &service.relay)).collect();
+        let each = || relays.iter().map(|(database, relay)| ([("database", *database)], *relay));
+        let published = each()
+            .map(|(labels, relay)| (labels, ConstCounter::new(relay.published.load(Ordering::Relaxed))));
+        let help = "Records that this host has handed to the Kafka client";
+        family(&mut encoder, ("relay_published", None), help, published)?;
+        let units = each().map(|(labels, relay)| (labels, ConstCounter::new(relay.waits.units())));
+        let help = "Units of this host's relay that Kafka has acknowledged";
+        family(&mut encoder, ("relay_units", None), help, units)?;
+        let stages = each().flat_map(|([database], relay)| {
+            relay.waits.named().map(|(stage, waited)| {
+                ([database, ("stage", stage)], ConstCounter::new(waited.as_secs_f64()))
+            })
+        });
+        let help = "Time from a unit's commit to the Kafka client, and from there to Kafka's acknowledgement";
+        family(&mut encoder, ("relay", Some(Unit::Seconds)), help, stages)?;
+        let durations = each().map(|(labels, relay)| (labels, relay.waits.durations.clone()));
+        let help = "Time from a unit's commit to Kafka's acknowledgement of its records";
+        family(&mut encoder, ("relay_duration", Some(Unit::Seconds)), help, durations)?;
+        let leads = each().map(|(labels, relay)| (labels, ConstGauge::new(i64::from(relay.leads()))));
+        let help = "1 where this host leads: it publishes what is committed to the database";
+        family(&mut encoder, ("relay_leads", None), help, leads)
+    }
 }
 
 /// What one database holds.
-#[derive(Default)]
+#[derive(Debug)]
 struct Depths {
     outbox: i64,
-    /// By plugin: in flight, of these overdue.
-    sagas: BTreeMap<String, (i64, i64)>,
-    /// By plugin, direction and state.
-    held: BTreeMap<(String, String, String), i64>,
+    in_flight: Vec<sagas::InFlight>,
+    parked: Vec<parked::ParkedCount>,
 }
 
+/// None when the database does not answer in time.
 async fn depths(database: &Database) -> Option<Depths> {
     let read = async {
-        let mut look = database::look(database).await?;
-        let outbox = sqlx::query_scalar("SELECT count(*) FROM saga.outbox").fetch_one(&mut *look).await?;
-        let sagas: Vec<(String, i64, i64)> = sqlx::query_as(
-            "SELECT plugin, count(*), count(*) FILTER (WHERE overdue) FROM saga.saga_live GROUP BY plugin",
-        )
-        .fetch_all(&mut *look)
-        .await?;
-        let held: Vec<(String, String, String, i64)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-            "SELECT plugin, direction, {} AS state, count(*) FROM saga.held GROUP BY 1, 2, 3",
-            super::held::STATE
-        )))
-        .fetch_all(&mut *look)
-        .await?;
-        Ok::<_, sqlx::Error>(Depths {
-            outbox,
-            sagas: sagas.into_iter().map(|(plugin, live, overdue)| (plugin, (live, overdue))).collect(),
-            held: held.into_iter().map(|(plugin, way, state, count)| ((plugin, way, state), count)).collect(),
-        })
+        let mut reading = database::read_only(database).await?;
+        let outbox = sqlx::query_scalar("SELECT count(*) FROM saga.outbox").fetch_one(&mut *reading).await?;
+        let in_flight = sagas::in_flight(&mut reading).await?;
+        Ok::<_, sqlx::Error>(Depths { outbox, in_flight, parked: parked::counts(&mut reading).await? })
     };
     timeout(DATABASE_ANSWERS_WITHIN, read).await.ok()?.ok()
 }
 
-fn of_plugins(text: &mut Text, services: &[Arc<Service>]) {
-    type Counter = fn(&crate::versions::running::Counters) -> u64;
-    let counters: [(&str, &str, Counter); 4] = [
-        ("units_total", "Units of work committed", |c| c.units.load(Ordering::Relaxed)),
-        ("deliveries_total", "Deliveries and requests in committed units", |c| {
-            c.deliveries.load(Ordering::Relaxed)
-        }),
-        ("statements_total", "SQL statements of the plugin in committed units", |c| {
-            c.statements.load(Ordering::Relaxed)
-        }),
-        ("plugin_errors_total", "Units that failed by the plugin's fault", |c| {
-            c.errors.load(Ordering::Relaxed)
-        }),
-    ];
-    for (name, help, value) in counters {
-        text.family(name, "counter", help);
-        for service in services {
-            for running in service.versions() {
-                let labels = [
-                    ("plugin", service.name.as_str()),
-                    ("version", &running.version.manifest.version),
-                    ("digest", &running.version.digest),
-                ];
-                text.sample(name, &labels, value(&running.counters));
-            }
-        }
-    }
-    of_lanes(text, services);
+/// What all databases hold, by name; none where one does not answer.
+#[derive(Debug)]
+struct Databases {
+    services: Vec<Arc<Service>>,
+    depths: BTreeMap<String, Option<Depths>>,
 }
 
-fn of_lanes(text: &mut Text, services: &[Arc<Service>]) {
-    text.family("unit_seconds_total", "counter", "Time that the units of a lane took, by stage");
-    for service in services {
-        for (lane, stages) in [("kafka", &service.delivery_stages), ("http", &service.request_stages)] {
-            for (stage, name) in Stage::NAMED {
-                let labels = [("plugin", service.name.as_str()), ("lane", lane), ("stage", name)];
-                text.sample("unit_seconds_total", &labels, stages.spent(stage).as_secs_f64());
-            }
-        }
-    }
-    text.family(
-        "queue_seconds_total",
-        "counter",
-        "Time that deliveries and requests waited for a lane, added up",
-    );
-    for service in services {
-        for (lane, waited) in [("kafka", service.deliveries.waited()), ("http", service.requests.waited())] {
-            let labels = [("plugin", service.name.as_str()), ("lane", lane)];
-            text.sample("queue_seconds_total", &labels, waited.as_secs_f64());
-        }
-    }
-    text.family("queue_bytes", "gauge", "Bytes that wait for a lane");
-    for service in services {
-        for (lane, bytes) in [("kafka", service.deliveries.bytes()), ("http", service.requests.bytes())] {
-            text.sample("queue_bytes", &[("plugin", &service.name), ("lane", lane)], bytes);
-        }
+impl Databases {
+    /// Sagas in flight and overdue ones of each plugin whose database answers.
+    fn sagas(&self) -> impl Iterator<Item = ([(&str, &str); 1], (i64, i64))> {
+        self.services.iter().filter_map(|service| {
+            let depths = self.depths.get(&service.database.name)?.as_ref()?;
+            let of_plugin = depths.in_flight.iter().find(|count| count.plugin == service.name);
+            let counts = of_plugin.map_or((0, 0), |count| (count.sagas, count.overdue));
+            Some(([("plugin", &*service.name)], counts))
+        })
     }
 }
 
-fn of_relays(text: &mut Text, services: &[Arc<Service>]) {
-    let relays: BTreeMap<&str, &Service> =
-        services.iter().map(|service| (service.database.name.as_str(), &**service)).collect();
-    text.family("relay_published_total", "counter", "Records handed to Kafka by this host");
-    for (database, service) in &relays {
-        let published = service.relay.published.load(Ordering::Relaxed);
-        text.sample("relay_published_total", &[("database", database)], published);
-    }
-    text.family("relay_units_total", "counter", "Units of this host's relay that Kafka has acknowledged");
-    for (database, service) in &relays {
-        text.sample("relay_units_total", &[("database", database)], service.relay.waits.units());
-    }
-    text.family(
-        "relay_seconds_total",
-        "counter",
-        "Time from commit to producer, and on to Kafka's answer, of units",
-    );
-    for (database, service) in &relays {
-        for (stage, waited) in service.relay.waits.named() {
-            text.sample(
-                "relay_seconds_total",
-                &[("database", database), ("stage", stage)],
-                waited.as_secs_f64(),
-            );
-        }
-    }
-    text.family("relay_leads", "gauge", "1 where this host publishes what the database has committed");
-    for (database, service) in &relays {
-        text.sample("relay_leads", &[("database", database)], u8::from(service.relay.leads()));
+impl Collector for Databases {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let up = self.depths.iter().map(|(database, depths)| {
+            ([("database", &**database)], ConstGauge::new(i64::from(depths.is_some())))
+        });
+        family(&mut encoder, ("database_up", None), "1 where the database answers", up)?;
+        let outboxes = self.depths.iter().filter_map(|(database, depths)| {
+            Some(([("database", &**database)], ConstGauge::new(depths.as_ref()?.outbox)))
+        });
+        family(&mut encoder, ("outbox_units", None), "Units that Kafka has not acknowledged", outboxes)?;
+        let sagas = self.sagas().map(|(labels, (sagas, _))| (labels, ConstGauge::new(sagas)));
+        family(&mut encoder, ("sagas_in_flight", None), "Sagas that have not ended", sagas)?;
+        let overdue = self.sagas().map(|(labels, (_, overdue))| (labels, ConstGauge::new(overdue)));
+        let help = "Sagas whose deadline passed without a reply";
+        family(&mut encoder, ("sagas_overdue", None), help, overdue)?;
+        let parked = self.depths.values().flatten().flat_map(|depths| &depths.parked).map(|count| {
+            let labels =
+                [("plugin", &*count.plugin), ("direction", &*count.direction), ("state", &*count.state)];
+            (labels, ConstGauge::new(count.entries))
+        });
+        let help = "Deliveries (in) and records (out) that wait for a retry or for a person";
+        family(&mut encoder, ("parked", None), help, parked)
     }
 }
 
-fn of_databases(
-    text: &mut Text,
-    services: &[Arc<Service>],
-    databases: &[Database],
-    depths: &[Option<Depths>],
-) {
-    let seen = || databases.iter().zip(depths);
-    text.family("database_up", "gauge", "1 where the database answers");
-    for (database, depths) in seen() {
-        text.sample("database_up", &[("database", &database.name)], u8::from(depths.is_some()));
-    }
-    text.family("outbox_units", "gauge", "Units that Kafka has not acknowledged");
-    for (database, depths) in seen() {
-        if let Some(depths) = depths {
-            text.sample("outbox_units", &[("database", &database.name)], depths.outbox);
-        }
-    }
-    let of = |service: &Service| {
-        let depths = seen().find(|(database, _)| database.name == service.database.name)?.1.as_ref()?;
-        Some(depths.sagas.get(&service.name).copied().unwrap_or_default())
-    };
-    text.family("sagas_in_flight", "gauge", "Sagas that have not ended");
-    for service in services {
-        of(service).inspect(|(live, _)| text.sample("sagas_in_flight", &[("plugin", &service.name)], live));
-    }
-    text.family("sagas_overdue", "gauge", "Sagas whose deadline passed without a reply");
-    for service in services {
-        of(service)
-            .inspect(|(_, overdue)| text.sample("sagas_overdue", &[("plugin", &service.name)], overdue));
-    }
-    text.family("held", "gauge", "Deliveries (in) and records (out) that wait for a retry or for a person");
-    for depths in depths.iter().flatten() {
-        for ((plugin, direction, state), count) in &depths.held {
-            text.sample("held", &[("plugin", plugin), ("direction", direction), ("state", state)], count);
-        }
-    }
-}
-
-/// The text as it grows.
-#[derive(Default)]
-struct Text(String);
-
-impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _infallible = writeln!(self.0, "# HELP saga_host_{name} {help}\n# TYPE saga_host_{name} {kind}");
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-        let labels: Vec<String> =
-            labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
-        let _infallible = writeln!(self.0, "saga_host_{name}{{{}}} {value}", labels.join(","));
-    }
-}
-
-fn escape(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+fn gauge(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use super::Text;
+    use std::collections::BTreeMap;
+
+    use prometheus_client::{encoding::text, registry::Registry};
+
+    use super::{Databases, Depths, parked::ParkedCount};
 
     #[test]
-    fn labels_are_quoted() {
-        let mut text = Text::default();
-        text.family("held", "gauge", "Held");
-        text.sample("held", &[("plugin", "a\"b\\c\nd"), ("state", "parked")], 3);
+    fn what_is_parked_is_a_gauge_by_plugin_direction_and_state() {
+        let parked = vec![ParkedCount {
+            plugin: "a\"b".to_owned(),
+            direction: "in".to_owned(),
+            state: "dead_letter".to_owned(),
+            entries: 3,
+        }];
+        let depths = Depths { outbox: 0, in_flight: Vec::new(), parked };
+        let depths = BTreeMap::from([("a".to_owned(), Some(depths)), ("b".to_owned(), None)]);
+        let mut registry = Registry::with_prefix("saga_host");
+        registry.register_collector(Box::new(Databases { services: Vec::new(), depths }));
+        let mut body = String::new();
+        text::encode(&mut body, &registry).unwrap();
+        let samples: Vec<&str> = body.lines().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(
-            text.0,
-            "# HELP saga_host_held Held\n# TYPE saga_host_held gauge\n\
-             saga_host_held{plugin=\"a\\\"b\\\\c\\nd\",state=\"parked\"} 3\n"
+            samples,
+            [
+                r#"saga_host_database_up{database="a"} 1"#,
+                r#"saga_host_database_up{database="b"} 0"#,
+                r#"saga_host_outbox_units{database="a"} 0"#,
+                r#"saga_host_parked{plugin="a\"b",direction="in",state="dead_letter"} 3"#,
+            ]
         );
+        assert!(body.ends_with("# EOF\n"), "{body}");
     }
 }

@@ -1,16 +1,17 @@
-//! The host API: what operators and the command line see of a running host, on a listener of its
-//! own. It reads and redrives; it never handles a delivery itself. `openapi.json` describes it.
+//! The host API, on a listener of its own: what operators and the command line see of a running host. It
+//! reads, deploys and redrives; it never handles a delivery itself. `openapi.json` describes it.
 
 mod access;
 mod database;
 mod failure;
 mod health;
-mod held;
+mod ignored;
 mod kafka_probe;
 mod listen;
 mod metrics;
 mod openapi;
 mod paging;
+mod parked;
 mod plugins;
 mod sagas;
 
@@ -31,10 +32,10 @@ use crate::rollout::shared::Shared;
 pub use access::check_exposure;
 pub use listen::listen;
 
-/// A larger component is answered by 413.
+/// The API answers 413 to a larger component.
 pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
 
-/// What every handler gets.
+/// The state that axum hands to each handler.
 #[derive(Clone)]
 struct Admin {
     shared: Arc<Shared>,
@@ -76,11 +77,11 @@ fn routes() -> Vec<Route> {
         Route::post("/v1/plugins/{name}/rollback", plugins::roll_back),
         Route::get("/v1/sagas", sagas::search),
         Route::get("/v1/sagas/{type}/{key}", sagas::timeline),
-        Route::get("/v1/held", held::list),
-        Route::post("/v1/held/redrive", held::redrive_many),
-        Route::get("/v1/held/{id}", held::one),
-        Route::post("/v1/held/{id}/redrive", held::redrive),
-        Route::post("/v1/held/{id}/discard", held::discard),
+        Route::get("/v1/parked", parked::list),
+        Route::post("/v1/parked/redrive", parked::redrive_many),
+        Route::get("/v1/parked/{id}", parked::one),
+        Route::post("/v1/parked/{id}/redrive", parked::redrive),
+        Route::post("/v1/parked/{id}/discard", parked::discard),
     ]
 }
 

@@ -13,7 +13,7 @@ const LIMIT_DEFAULT: i64 = 100;
 const LIMIT_MAX: i64 = 1000;
 const FILTER_BYTES_MAX: usize = 1024;
 
-/// Query parameters that are taken one by one; what is left over is an error.
+/// Query parameters, taken one by one. One that is left over is an error.
 pub(super) struct Params(BTreeMap<String, String>);
 
 impl Params {
@@ -21,12 +21,12 @@ impl Params {
         Self(pairs.into_iter().collect())
     }
 
-    /// A filter that must not be empty.
+    /// A filter. It must not be empty.
     pub(super) fn filter(&mut self, name: &str) -> Result<Option<String>, Failure> {
         let Some(text) = self.0.remove(name) else { return Ok(None) };
         match text.len() {
             1..=FILTER_BYTES_MAX => Ok(Some(text)),
-            _ => Err(Failure::parameter(name, &format!("1 to {FILTER_BYTES_MAX} bytes"))),
+            _ => Err(Failure::parameter(name, &format!("must have 1 to {FILTER_BYTES_MAX} bytes"))),
         }
     }
 
@@ -35,39 +35,43 @@ impl Params {
         let Some(text) = self.0.remove("limit") else { return Ok(LIMIT_DEFAULT) };
         match text.parse() {
             Ok(limit) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
-            _ => Err(Failure::parameter("limit", &format!("a number from 1 to {LIMIT_MAX}"))),
+            _ => Err(Failure::parameter("limit", &format!("must be a number from 1 to {LIMIT_MAX}"))),
         }
     }
 
-    /// Where the page before ended.
+    /// Where the previous page ended.
     pub(super) fn cursor<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Failure> {
         let Some(text) = self.0.remove("cursor") else { return Ok(None) };
-        let place = hex::decode(&text).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        place.map(Some).ok_or_else(|| Failure::parameter("cursor", "not the `next` of an earlier page"))
+        let cursor = hex::decode(&text).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        cursor.map(Some).ok_or_else(|| Failure::parameter("cursor", "must be the `next` of an earlier page"))
     }
 
-    /// Refuses what nobody asked for: a mistyped filter must not look like a match of everything.
+    /// Refuses unknown parameters: a mistyped filter must not match everything.
     pub(super) fn finish(self) -> Result<(), Failure> {
         self.0
             .into_keys()
             .next()
-            .map_or(Ok(()), |name| Err(Failure::parameter(&name, "no parameter of this route")))
+            .map_or(Ok(()), |name| Err(Failure::parameter(&name, "this route has no such parameter")))
     }
 }
 
 /// The text that [`Params::cursor`] reads.
-pub(super) fn cursor(place: &impl Serialize) -> String {
-    hex::encode(serde_json::to_vec(place).unwrap_or_default())
+pub(super) fn cursor(last: &impl Serialize) -> String {
+    hex::encode(serde_json::to_vec(last).unwrap_or_default())
 }
 
-/// Cuts what was fetched beyond the limit, and says where the next page begins.
-pub(super) fn cut<T, C: Serialize>(rows: &mut Vec<T>, limit: i64, place: impl Fn(&T) -> C) -> Option<String> {
+/// Drops the rows beyond the limit; returns the cursor of the next page if there are any.
+pub(super) fn cut<T, C: Serialize>(
+    rows: &mut Vec<T>,
+    limit: i64,
+    cursor_of: impl Fn(&T) -> C,
+) -> Option<String> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     if rows.len() <= limit {
         return None;
     }
     rows.truncate(limit);
-    rows.last().map(|last| cursor(&place(last)))
+    rows.last().map(|last| cursor(&cursor_of(last)))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Plugins and their versions, and how a new version comes in.
+//! Plugins and their versions: show them, deploy, activate, roll back.
 
 use std::{
     collections::BTreeMap,
@@ -27,24 +27,24 @@ use crate::{
     versions::running::Counters,
 };
 
-/// Earlier versions without sagas in flight that are shown of one plugin.
+/// Retired versions of one plugin that are shown, the latest first.
 const RETIRED_SHOWN_MAX: i64 = 10;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Plugin {
+struct PluginView {
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     database: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     generation: Option<i64>,
     /// The active one first.
-    versions: Vec<Shown>,
+    versions: Vec<VersionView>,
 }
 
 #[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Shown {
+struct VersionView {
     version: Option<String>,
     digest: String,
     state: &'static str,
@@ -62,8 +62,8 @@ struct Shown {
     sagas_in_flight: i64,
 }
 
-impl Shown {
-    /// What this host has done with a version that it runs.
+impl VersionView {
+    /// The counters of a version that this host runs.
     fn counted(counters: &Counters) -> Self {
         let value = |counter: &AtomicU64| Some(counter.load(Ordering::Relaxed));
         Self {
@@ -76,46 +76,65 @@ impl Shown {
     }
 }
 
-/// A version that the database knows of: digest, name, last activation, sagas in flight.
-type Known = (String, Option<String>, Option<i64>, i64);
+/// A version in the database.
+struct KnownVersion {
+    digest: String,
+    version: Option<String>,
+    activated_at_us: Option<i64>,
+    sagas_in_flight: i64,
+}
 
-/// What has sagas in flight, and the last of what was ever active.
-async fn known(service: &Service, retired_max: i64) -> Result<Vec<Known>, sqlx::Error> {
-    sqlx::query_as(
-        "WITH flying AS (SELECT version AS digest, count(*) AS sagas FROM saga.saga_live WHERE plugin = $1 GROUP BY 1),
+/// The versions with sagas in flight, and the latest of the others that were ever active.
+async fn known_versions(service: &Service, retired_max: i64) -> Result<Vec<KnownVersion>, sqlx::Error> {
+    let rows: Vec<(String, Option<String>, Option<i64>, i64)> = sqlx::query_as(
+        "WITH live AS (SELECT version AS digest, count(*) AS sagas FROM saga.saga_live
+                        WHERE plugin = $1 GROUP BY 1),
               activated AS (SELECT DISTINCT ON (digest) digest, version, activated_at FROM saga.activation
                              WHERE plugin = $1 ORDER BY digest, generation DESC),
-              both_known AS (SELECT digest, a.version, (extract(epoch FROM a.activated_at) * 1000000)::bigint AS at,
-                                    coalesce(f.sagas, 0) AS sagas
-                               FROM activated a FULL JOIN flying f USING (digest))
-         (SELECT * FROM both_known WHERE sagas > 0) UNION ALL
-         (SELECT * FROM both_known WHERE sagas = 0 ORDER BY at DESC LIMIT $2)",
+              known AS (SELECT digest, a.version,
+                               (extract(epoch FROM a.activated_at) * 1000000)::bigint AS activated_at_us,
+                               coalesce(l.sagas, 0) AS sagas_in_flight
+                          FROM activated a FULL JOIN live l USING (digest))
+         (SELECT * FROM known WHERE sagas_in_flight > 0) UNION ALL
+         (SELECT * FROM known WHERE sagas_in_flight = 0 ORDER BY activated_at_us DESC LIMIT $2)",
     )
     .bind(&service.name)
     .bind(retired_max + 1)
     .fetch_all(&service.database.admin)
-    .await
+    .await?;
+    let known = |(digest, version, activated_at_us, sagas_in_flight)| KnownVersion {
+        digest,
+        version,
+        activated_at_us,
+        sagas_in_flight,
+    };
+    Ok(rows.into_iter().map(known).collect())
 }
 
 async fn plugin(
     service: &Service,
     rejected: Option<Rejected>,
     retired_max: i64,
-) -> Result<Plugin, sqlx::Error> {
+) -> Result<PluginView, sqlx::Error> {
     let active = service.active.load_full();
-    let known = known(service, retired_max).await?;
+    let known = known_versions(service, retired_max).await?;
     let digest = &active.version.digest;
-    let mut versions = vec![Shown {
+    let mut versions = vec![VersionView {
         version: Some(active.version.manifest.version.clone()),
         digest: digest.clone(),
         state: "active",
         since: instant(active.since),
-        sagas_in_flight: known.iter().filter(|known| known.0 == *digest).map(|known| known.3).sum(),
-        ..Shown::counted(&active.counters)
+        sagas_in_flight: known
+            .iter()
+            .filter(|known| known.digest == *digest)
+            .map(|known| known.sagas_in_flight)
+            .sum(),
+        ..VersionView::counted(&active.counters)
     }];
     let drains = service.draining.all();
     let mut retired = retired_max;
-    for (digest, version, at, sagas_in_flight) in known.into_iter().filter(|known| known.0 != *digest) {
+    for known in known.into_iter().filter(|known| known.digest != *digest) {
+        let KnownVersion { digest, version, activated_at_us, sagas_in_flight } = known;
         let draining = sagas_in_flight > 0;
         retired -= i64::from(!draining);
         if draining || retired >= 0 {
@@ -123,14 +142,15 @@ async fn plugin(
             let drain = drains.iter().find(|drain| draining && drain.running.version.digest == digest);
             let since = match drain {
                 Some(drain) => instant(drain.since),
-                None => at.map(rfc3339).unwrap_or_default(),
+                None => activated_at_us.map(rfc3339).unwrap_or_default(),
             };
-            let counted = drain.map(|drain| Shown::counted(&drain.running.counters)).unwrap_or_default();
-            versions.push(Shown { version, digest, state, since, sagas_in_flight, ..counted });
+            let counted =
+                drain.map(|drain| VersionView::counted(&drain.running.counters)).unwrap_or_default();
+            versions.push(VersionView { version, digest, state, since, sagas_in_flight, ..counted });
         }
     }
     versions.extend(rejected.map(refused));
-    Ok(Plugin {
+    Ok(PluginView {
         name: service.name.clone(),
         database: Some(service.database.name.clone()),
         generation: Some(active.generation),
@@ -138,13 +158,13 @@ async fn plugin(
     })
 }
 
-fn refused(rejected: Rejected) -> Shown {
-    Shown {
+fn refused(rejected: Rejected) -> VersionView {
+    VersionView {
         digest: rejected.digest,
         state: "rejected",
         since: instant(rejected.at),
         reason: Some(rejected.reason),
-        ..Shown::default()
+        ..VersionView::default()
     }
 }
 
@@ -154,7 +174,7 @@ fn instant(at: SystemTime) -> String {
 }
 
 fn unknown(name: &str) -> Failure {
-    Failure::unknown(format!("no plugin {name} on this host"))
+    Failure::unknown(format!("this host has no plugin {name}"))
 }
 
 pub(super) async fn list(State(admin): State<Admin>) -> Result<Json<Value>, Failure> {
@@ -181,8 +201,8 @@ pub(super) async fn one(
     Ok(Json(json!(plugin)))
 }
 
-fn never_active(name: String, rejected: Rejected) -> Plugin {
-    Plugin { name, database: None, generation: None, versions: vec![refused(rejected)] }
+fn never_active(name: String, rejected: Rejected) -> PluginView {
+    PluginView { name, database: None, generation: None, versions: vec![refused(rejected)] }
 }
 
 pub(super) async fn deploy(
@@ -195,7 +215,7 @@ pub(super) async fn deploy(
         return Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "Unsupported media type",
-            "the body is a component: application/wasm",
+            "the body must be a component: application/wasm",
         )
         .into());
     }
@@ -206,7 +226,7 @@ pub(super) async fn deploy(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Activate {
-    /// Or the start of it.
+    /// Its first digits are enough.
     digest: String,
 }
 
@@ -219,11 +239,11 @@ pub(super) async fn activate(
         Problem::new(
             rejection.status(),
             "Bad request",
-            format!("{}; wanted: {{\"digest\": …}}", rejection.body_text()),
+            format!("{}; expected {{\"digest\": …}}", rejection.body_text()),
         )
     })?;
     if !(1..=64).contains(&digest.len()) || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(Failure::parameter("digest", "the first hexadecimal digits of one, at most 64"));
+        return Err(Failure::parameter("digest", "must be the first 1 to 64 hexadecimal digits of a digest"));
     }
     answer(&name, admin.shared.activate(&name, &digest.to_ascii_lowercase(), "host API").await)
 }
@@ -246,7 +266,7 @@ fn answer(name: &str, done: Result<Deployed, DeployError>) -> Result<Json<Value>
         }))),
         Err(DeployError::UnknownPlugin) => Err(unknown(name)),
         Err(DeployError::SameDigest(digest)) => {
-            let detail = format!("{name} {digest} is active already");
+            let detail = format!("{name} {digest} is already active");
             Err(Problem::new(StatusCode::CONFLICT, "Already active", detail).with("digest", digest).into())
         }
         Err(DeployError::Conflict(reason)) => {

@@ -13,6 +13,7 @@ use super::{
     random::Randomness,
     refusal::{READ_ONLY, UNIT_FULL, refuse},
     sagas::SagaRevisions,
+    wasi,
 };
 use crate::{
     model::{bindings::saga::plugin::types::Refusal, effects::Effects, policy::Limits},
@@ -108,12 +109,13 @@ pub(crate) struct OverLimit(pub(crate) String);
 impl Guest {
     pub(crate) fn new(grant: Arc<Grant>, session: Option<Session>, call: &GuestCall<'_>) -> Self {
         let output = Output::default();
-        let wasi = WasiCtx::builder().stdout(output.clone()).stderr(output.clone()).build();
         let mut seed = Sha256::new();
         for part in [call.unit, &grant.digest, call.first_id] {
             seed.update(part);
             seed.update([0]);
         }
+        let random = Randomness::new(seed.finalize().into());
+        let wasi = wasi::context(&output, call.now_us, &random);
         Self {
             memory: Memory { mib_max: grant.limits.memory_mib_max },
             grant,
@@ -126,7 +128,7 @@ impl Guest {
             revisions: SagaRevisions::default(),
             statements: 0,
             sql_error: None,
-            random: Randomness::new(seed.finalize().into()),
+            random,
             progress: Arc::default(),
             output,
             ticks: 0,

@@ -1,39 +1,37 @@
-//! Randomness and ids that a guest gets: derived from the unit, so that the same unit done again
-//! gives the same ones.
+//! Randomness and ids that a guest gets: derived from the unit, so that the same unit run again gives the same
+//! ones.
 
+use rand::{SeedableRng, rngs::StdRng};
 use sha2::{Digest, Sha256};
 
-/// SHA-256 of the seed and a counter, as long as is needed.
+/// The seed of one call of a guest, from which all its randomness is derived.
 #[derive(Debug)]
 pub(crate) struct Randomness {
     seed: [u8; 32],
-    blocks: u64,
     ids: u64,
 }
 
 impl Randomness {
     pub(super) fn new(seed: [u8; 32]) -> Self {
-        Self { seed, blocks: 0, ids: 0 }
+        Self { seed, ids: 0 }
     }
 
-    pub(super) fn fill(&mut self, bytes: &mut [u8]) {
-        for chunk in bytes.chunks_mut(32) {
-            let block = self.block(b"bytes", self.blocks);
-            self.blocks += 1;
-            chunk.iter_mut().zip(block).for_each(|(to, from)| *to = from);
-        }
+    /// A generator of its own for each purpose.
+    pub(super) fn generator(&self, purpose: &[u8]) -> StdRng {
+        StdRng::from_seed(self.block(purpose))
     }
 
-    /// Two numbers that are always the same, for a guest's hash maps.
-    pub(super) fn hash_seed(&self) -> (u64, u64) {
-        halves(self.block(b"hash", 0))
+    /// For a guest's hash maps.
+    pub(super) fn hash_seed(&self) -> u128 {
+        let (first, second) = halves(self.block(b"hash"));
+        (u128::from(first) << 64) | u128::from(second)
     }
 
-    /// A version 7 UUID (RFC 9562) as big-endian halves: the unit's time, then a random number
-    /// that goes up by one, so that ids ascend.
+    /// A version 7 UUID (RFC 9562) as big-endian halves: the unit's time, then a random number that each id
+    /// increases by one, so that ids ascend.
     pub(super) fn id(&mut self, now_us: i64) -> (u64, u64) {
-        let (first, second) = halves(self.block(b"ids", 0));
-        // 73 of 74 bits, so that counting up never runs over.
+        let (first, second) = halves(self.block(b"ids"));
+        // 73 of 74 bits, so that counting up never overflows.
         let start = (u128::from(first & 0x1ff) << 64) | u128::from(second);
         let number = start + u128::from(self.ids);
         self.ids += 1;
@@ -44,11 +42,10 @@ impl Randomness {
         (high, (0b10 << 62) | u64::try_from(lower).unwrap_or(0))
     }
 
-    fn block(&self, purpose: &[u8], number: u64) -> [u8; 32] {
+    fn block(&self, purpose: &[u8]) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(self.seed);
         hash.update(purpose);
-        hash.update(number.to_be_bytes());
         hash.finalize().into()
     }
 }
@@ -61,6 +58,8 @@ fn halves(block: [u8; 32]) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use rand::Rng;
+
     use super::Randomness;
 
     #[test]
@@ -79,14 +78,15 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_and_another_does_not() {
-        let bytes = |seed: u8| {
+        let bytes = |seed: u8, purpose: &[u8]| {
             let mut buffer = [0; 70];
-            Randomness::new([seed; 32]).fill(&mut buffer);
+            Randomness::new([seed; 32]).generator(purpose).fill_bytes(&mut buffer);
             buffer
         };
-        assert_eq!(bytes(1), bytes(1));
-        assert_ne!(bytes(1), bytes(2));
-        assert_ne!(bytes(1).first_chunk::<32>(), bytes(1).last_chunk::<32>());
+        assert_eq!(bytes(1, b"secure"), bytes(1, b"secure"));
+        assert_ne!(bytes(1, b"secure"), bytes(2, b"secure"));
+        assert_ne!(bytes(1, b"secure"), bytes(1, b"insecure"));
+        assert_ne!(Randomness::new([1; 32]).hash_seed(), Randomness::new([2; 32]).hash_seed());
         assert_ne!(Randomness::new([1; 32]).id(0), Randomness::new([2; 32]).id(0));
     }
 }

@@ -1,55 +1,70 @@
-//! The part of WASI 0.2 that standard libraries import, with nothing granted: no files, network,
-//! environment or arguments. Clocks stand still at the unit's time and randomness comes from the
-//! unit: a batch that is handled again decides the same.
+//! The part of WASI 0.2 that standard libraries import, with nothing granted: no files, network, environment or
+//! arguments. Clocks stand at the unit's time and randomness is derived from the unit, so a batch that is handled
+//! again decides the same.
+
+use std::time::Duration;
 
 use wasmtime::component::{HasSelf, Linker, Resource};
-use wasmtime_wasi::p2::{
-    DynPollable,
-    bindings::{
-        clocks::{
-            monotonic_clock,
-            wall_clock::{self, Datetime},
-        },
-        random::{insecure, insecure_seed, random},
-    },
+use wasmtime_wasi::{
+    HostWallClock, WasiCtx,
+    p2::{DynPollable, bindings::clocks::monotonic_clock},
 };
 
-use super::guest::{Guest, OverLimit};
+use super::{
+    guest::{Guest, OverLimit},
+    output::Output,
+    random::Randomness,
+};
 
 const RANDOM_BYTES_MAX: u64 = 1 << 20;
-const US_PER_S: i64 = 1_000_000;
+const RESOLUTION: Duration = Duration::from_micros(1);
 
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    // Only this one is replaced: its pollables would wait.
     linker.allow_shadowing(true);
-    wall_clock::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     monotonic_clock::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
-    random::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
-    insecure::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
-    insecure_seed::add_to_linker::<_, HasSelf<Guest>>(linker, |guest| guest)?;
     linker.allow_shadowing(false);
     Ok(())
 }
 
-impl wall_clock::Host for Guest {
-    fn now(&mut self) -> wasmtime::Result<Datetime> {
-        let seconds = u64::try_from(self.now_us.div_euclid(US_PER_S)).unwrap_or(0);
-        let nanoseconds = u32::try_from(self.now_us.rem_euclid(US_PER_S) * 1_000).unwrap_or(0);
-        Ok(Datetime { seconds, nanoseconds })
+/// What a call gets of WASI.
+pub(super) fn context(output: &Output, now_us: i64, random: &Randomness) -> WasiCtx {
+    WasiCtx::builder()
+        .stdout(output.clone())
+        .stderr(output.clone())
+        .wall_clock(UnitClock(since_epoch(now_us)))
+        .secure_random(random.generator(b"secure"))
+        .insecure_random(random.generator(b"insecure"))
+        .insecure_random_seed(random.hash_seed())
+        .max_random_size(RANDOM_BYTES_MAX)
+        .build()
+}
+
+fn since_epoch(now_us: i64) -> Duration {
+    Duration::from_micros(u64::try_from(now_us).unwrap_or(0))
+}
+
+/// Stands at the time of the unit, counted from 1970.
+struct UnitClock(Duration);
+
+impl HostWallClock for UnitClock {
+    fn resolution(&self) -> Duration {
+        RESOLUTION
     }
 
-    fn resolution(&mut self) -> wasmtime::Result<Datetime> {
-        Ok(Datetime { seconds: 0, nanoseconds: 1_000 })
+    fn now(&self) -> Duration {
+        self.0
     }
 }
 
 impl monotonic_clock::Host for Guest {
     fn now(&mut self) -> wasmtime::Result<u64> {
-        Ok(u64::try_from(self.now_us).unwrap_or(0).saturating_mul(1_000))
+        Ok(nanoseconds(since_epoch(self.now_us)))
     }
 
     fn resolution(&mut self) -> wasmtime::Result<u64> {
-        Ok(1_000)
+        Ok(nanoseconds(RESOLUTION))
     }
 
     fn subscribe_instant(&mut self, _: u64) -> wasmtime::Result<Resource<DynPollable>> {
@@ -61,51 +76,11 @@ impl monotonic_clock::Host for Guest {
     }
 }
 
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 fn sleeping() -> wasmtime::Error {
-    OverLimit("a plugin cannot sleep: time stands still during a unit; schedule a timer".to_owned()).into()
-}
-
-impl Guest {
-    fn random_bytes(&mut self, count: u64) -> wasmtime::Result<Vec<u8>> {
-        if count > RANDOM_BYTES_MAX {
-            return Err(
-                OverLimit(format!("asks for {count} random bytes, more than {RANDOM_BYTES_MAX}")).into()
-            );
-        }
-        let mut bytes = vec![0; usize::try_from(count)?];
-        self.random.fill(&mut bytes);
-        Ok(bytes)
-    }
-
-    fn random_number(&mut self) -> u64 {
-        let mut bytes = [0; 8];
-        self.random.fill(&mut bytes);
-        u64::from_be_bytes(bytes)
-    }
-}
-
-impl random::Host for Guest {
-    fn get_random_bytes(&mut self, count: u64) -> wasmtime::Result<Vec<u8>> {
-        self.random_bytes(count)
-    }
-
-    fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
-        Ok(self.random_number())
-    }
-}
-
-impl insecure::Host for Guest {
-    fn get_insecure_random_bytes(&mut self, count: u64) -> wasmtime::Result<Vec<u8>> {
-        self.random_bytes(count)
-    }
-
-    fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {
-        Ok(self.random_number())
-    }
-}
-
-impl insecure_seed::Host for Guest {
-    fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
-        Ok(self.random.hash_seed())
-    }
+    OverLimit("a plugin cannot sleep: its clock stands still during a unit; schedule a timer".to_owned())
+        .into()
 }

@@ -13,18 +13,18 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
-    /// The component
+    /// File of the component
     file: PathBuf,
-    /// Policy that it is checked against [default: the .toml beside it]
+    /// Policy to check it against [default: the .toml file beside it]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// Write the policy from what the plugin asks for, where there is none
+    /// Write a policy with what the plugin asks for, if there is none
     #[arg(long)]
     write_policy: bool,
-    /// Folder of compiled plugins, for this user alone
+    /// Folder of compiled components; only this user may write to it
     #[arg(long, env = "SAGA_HOST_CACHE", value_name = "DIR", default_value = ".saga-host/cache")]
     cache: PathBuf,
-    /// Answer in JSON, for machines
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -59,7 +59,7 @@ impl Check {
                 let suggested = Policy::suggested(&Version::describe(engine, stem, bytes).await?);
                 ensure!(
                     self.write_policy,
-                    "no policy {}; --write-policy writes what the plugin asks for:\n\n{suggested}",
+                    "there is no policy {}; --write-policy writes what the plugin asks for:\n\n{suggested}",
                     file.display()
                 );
                 std::fs::write(&file, &suggested)
@@ -73,6 +73,8 @@ impl Check {
 
 fn describe(version: &Version) -> Value {
     let manifest = &version.manifest;
+    let routes = manifest.routes.iter().map(|route| format!("{} {}", route.method, route.path));
+    let routes: Vec<String> = routes.collect();
     json!({
         "name": version.plugin,
         "version": manifest.version,
@@ -80,7 +82,7 @@ fn describe(version: &Version) -> Value {
         "database": version.policy.database.name,
         "reads": manifest.subscriptions.iter().map(|subscription| &subscription.topic).collect::<Vec<_>>(),
         "writes": manifest.publishes,
-        "routes": manifest.routes.iter().map(|route| format!("{} {}", route.method, route.path)).collect::<Vec<_>>(),
+        "routes": routes,
         "sagas": manifest.sagas,
         "migrations": manifest.migrations.iter().map(|migration| &migration.name).collect::<Vec<_>>(),
     })

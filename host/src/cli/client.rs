@@ -1,4 +1,4 @@
-//! Asks the host API of a running host.
+//! The client of a running host's API.
 
 use std::time::Duration;
 
@@ -10,28 +10,28 @@ use ureq::{Agent, Body, http::Response};
 use super::output;
 use crate::config::ADMIN_DEFAULT;
 
-/// A component may have to be compiled.
+/// A deploy may have to compile the component.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 
-/// Where the host is, and in which form to answer.
+/// Options of every command that calls the host API.
 #[derive(Debug, clap::Args)]
 pub(super) struct Client {
     /// Address of the host API
     #[arg(long, env = "SAGA_HOST_ADMIN", value_name = "ADDR", default_value = ADMIN_DEFAULT)]
     admin: String,
-    /// Token of the host API; rather by the variable: others see a command line
+    /// Token of the host API; prefer the environment variable: other users can read command lines
     #[arg(long, env = "SAGA_HOST_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     admin_token: Option<String>,
-    /// Answer in JSON, for machines
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Query parameters, those without a value left out.
+/// Query parameters; those without a value are left out.
 pub(super) type Query<'a> = &'a [(&'a str, Option<String>)];
 
 impl Client {
-    /// Prints the answer: as it is with `--json`, else as `text` puts it.
+    /// Prints the answer: unchanged with `--json`, otherwise as `text` formats it.
     pub(super) fn show(&self, answer: &Value, text: impl FnOnce(&Value) -> String) {
         match self.json {
             true => output::json(answer),
@@ -80,12 +80,12 @@ impl Client {
 
     fn answer(&self, answer: Result<Response<Body>, ureq::Error>) -> anyhow::Result<Value> {
         let mut answer = answer.map_err(|error| {
-            let hint = "start a host, or name its address by --admin";
-            anyhow!("no host API at {} ({error}); {hint}", self.admin)
+            let hint = "start a host, or set its address with --admin";
+            anyhow!("cannot reach the host API at {} ({error}); {hint}", self.admin)
         })?;
         let status = answer.status();
         let body: Value = answer.body_mut().read_json().with_context(|| {
-            format!("{} does not answer as a saga-host does (status {status})", self.admin)
+            format!("{} is not the host API of a saga-host: it answered with status {status}", self.admin)
         })?;
         if status.is_success() {
             return Ok(body);
@@ -101,10 +101,10 @@ fn given<'a>(query: Query<'a>) -> impl Iterator<Item = (&'a str, String)> {
     query.iter().filter_map(|(name, value)| Some((*name, value.clone()?)))
 }
 
-/// All but the unreserved characters of RFC 3986.
+/// All characters except the unreserved ones of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Part of a path.
+/// Percent-encodes one segment of a path.
 pub(super) fn segment(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }

@@ -12,9 +12,9 @@ use super::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Deploy {
-    /// The component
+    /// File of the component
     file: PathBuf,
-    /// Plugin that it becomes a version of [default: the name of the file]
+    /// Name of the plugin [default: the name of the file without its extension]
     #[arg(long)]
     name: Option<String>,
     #[command(flatten)]
@@ -26,7 +26,10 @@ impl Deploy {
         let file = self.file.display();
         let component = std::fs::read(&self.file).with_context(|| format!("cannot read {file}"))?;
         let stem = self.file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        let name = self.name.or(stem).with_context(|| format!("{file} has no name; give --name"))?;
+        let name = self
+            .name
+            .or(stem)
+            .with_context(|| format!("{file} has no file name; choose a plugin name with --name"))?;
         let path = format!("/v1/plugins/{}", segment(&name));
         let deployed = self.client.put(&path, "application/wasm", &component)?;
         self.client.show(&deployed, active);
@@ -34,14 +37,14 @@ impl Deploy {
     }
 }
 
-/// What became active, for a person.
+/// Describes the version that became active.
 pub(super) fn active(deployed: &Value) -> String {
     let was = match deployed["was"].as_str() {
         Some(_) => format!(", was {}", digest(&deployed["was"])),
         None => String::new(),
     };
     format!(
-        "{} {} ({}) active{was}; generation {}",
+        "{} {} ({}) is active{was}; generation {}",
         text(&deployed["name"]),
         digest(&deployed["digest"]),
         text(&deployed["version"]),

@@ -7,7 +7,7 @@ use saga_devstack::Stack;
 use super::{
     output,
     serve::{Signals, block_on},
-    stack::{Place, banner, stop},
+    stack::{StackArgs, banner, stop},
 };
 use crate::{
     admin::{check_exposure, listen},
@@ -22,29 +22,29 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Dev {
     #[command(flatten)]
-    place: Place,
+    stack: StackArgs,
     /// Address of the service routes
     #[arg(long, env = "SAGA_HOST_HTTP", value_name = "ADDR", default_value = HTTP_DEFAULT)]
     http: String,
     /// Address of the host API
     #[arg(long, env = "SAGA_HOST_ADMIN", value_name = "ADDR", default_value = ADMIN_DEFAULT)]
     admin: String,
-    /// Token of the host API, needed off loopback
+    /// Token of the host API, required when its address is not on loopback
     #[arg(long, env = "SAGA_HOST_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     admin_token: Option<String>,
-    /// Folder of the plugins; a policy that is missing is written there
+    /// Folder of the plugins; a missing policy is written there
     #[arg(long, env = "SAGA_HOST_PLUGINS", value_name = "DIR", default_value = "plugins/dist")]
     plugins: PathBuf,
-    /// Schema migrations
+    /// How to treat schema migrations
     #[arg(long, env = "SAGA_HOST_MIGRATIONS", value_enum, default_value = "apply")]
     migrations: MigrationsMode,
     /// Any librdkafka properties, e.g. session.timeout.ms=6000
     #[arg(long, env = "SAGA_HOST_KAFKA_PROPERTIES", hide_env_values = true, value_name = "NAME=VALUE,...")]
     kafka_properties: Option<KafkaProperties>,
-    /// Threads that work [default: one for each core]
+    /// Worker threads [default: one per core]
     #[arg(long, env = "SAGA_HOST_WORKERS", value_name = "N")]
     workers: Option<usize>,
-    /// Form of log lines
+    /// Format of log lines
     #[arg(long, env = "SAGA_HOST_LOG_FORMAT", value_enum, default_value = "text")]
     log_format: log::LogFormat,
 }
@@ -53,13 +53,13 @@ impl Dev {
     pub(super) fn run(self) -> anyhow::Result<()> {
         log::init(self.log_format)?;
         block_on(self.workers, async {
-            // Before minutes are spent on starting a broker.
+            // Fail on a taken address before the broker takes its time to start.
             listen("the service routes", "--http", &self.http).await?;
             let admin = listen("the host API", "--admin", &self.admin).await?;
             check_exposure(&admin.local_addr()?, self.admin_token.as_deref())?;
             drop(admin);
             let mut signals = Signals::new()?;
-            let stack = self.place.start(&mut signals).await?;
+            let stack = self.stack.start(&mut signals).await?;
             let served = self.serve(&stack, &mut signals).await;
             let stopped = stop(stack, &mut signals).await;
             served.and(stopped)
@@ -75,7 +75,7 @@ impl Dev {
             ("services", format!("http://{http}")),
             ("host API", format!("http://{admin}")),
             ("plugins", format!("{}, watched", self.plugins.display())),
-            ("data", format!("{}, kept; --fresh begins anew", self.place.data.display())),
+            ("data", format!("{}, kept between starts; --fresh deletes it", self.stack.data.display())),
         ];
         output::line(&banner(stack, &further));
         tokio::select! {
@@ -93,7 +93,7 @@ impl Dev {
             admin: self.admin.clone(),
             admin_token: self.admin_token.clone().filter(|token| !token.is_empty()),
             plugins: self.plugins.clone(),
-            cache: self.place.data.join("cache"),
+            cache: self.stack.data.join("cache"),
             migrations: self.migrations,
             write_policies: true,
             topic_partitions: TOPIC_PARTITIONS_DEFAULT,

@@ -1,11 +1,11 @@
-//! The command line: one command a file, and this enum that delegates.
+//! The command line: one command per file, and one enum that delegates to them.
 
 mod check;
 mod client;
 mod deploy;
 mod dev;
-mod held;
 mod output;
+mod parked;
 mod plugins;
 mod redrive;
 mod rollback;
@@ -20,13 +20,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Runs saga logic as WebAssembly components next to Kafka and Postgres
+/// Run saga logic as WebAssembly components beside Kafka and Postgres
 #[derive(Parser)]
 #[command(
     name = "saga-host",
     version,
-    after_help = "SAGA_HOST_LOG chooses what is logged, e.g. warn,saga_host::relay=debug [default: info,librdkafka=error,sqlx::postgres::notice=warn]\n\
-                  Exit codes: 0 done, 1 failed, 2 used wrongly"
+    after_help = "SAGA_HOST_LOG sets the log filter, e.g. warn,saga_host::relay=debug\n\
+                  [default: info,librdkafka=error,sqlx::postgres::notice=warn]\n\
+                  Exit codes: 0 success, 1 failure, 2 wrong usage"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -35,47 +36,45 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Development: a private Postgres and Kafka, the host, and all plugins of a folder
+    /// Run for development: a private Postgres and Kafka, the host, and all plugins of a folder
     #[command(after_help = "Example: saga-host dev --plugins plugins/dist --fresh")]
     Dev(dev::Dev),
-    /// Only the private Postgres and Kafka, without a host
+    /// Run only the private Postgres and Kafka, without a host
     #[command(after_help = "Example: saga-host stack --postgres-port 5433 --kafka-port 9093")]
     Stack(stack::Stack),
-    /// Production: serve with the Postgres and Kafka that it is told
-    #[command(
-        after_help = "Example: SAGA_HOST_POSTGRES=postgres://saga:secret@db/postgres SAGA_HOST_KAFKA=kafka:9092 \
-                            saga-host run --plugins /etc/saga-host/plugins"
-    )]
+    /// Run for production: connect to an existing Postgres and Kafka
+    #[command(after_help = "Example: SAGA_HOST_POSTGRES=postgres://saga:secret@db/postgres \
+                      SAGA_HOST_KAFKA=kafka:9092 saga-host run --plugins /etc/saga-host/plugins")]
     Run(run::Run),
-    /// Would this component be accepted? Needs no running host
+    /// Check whether a host would accept a component; needs no running host
     #[command(after_help = "Example: saga-host check plugins/dist/inventory-command.wasm")]
     Check(check::Check),
-    /// Bring a component into a running host
+    /// Deploy a component to a running host
     #[command(after_help = "Example: saga-host deploy plugins/dist/inventory-command.wasm")]
     Deploy(deploy::Deploy),
-    /// Plugins, their versions, and what these have done
+    /// List plugins, their versions and counters
     #[command(after_help = "Example: saga-host plugins --json")]
     Plugins(plugins::Plugins),
-    /// Activate the version before, or another that was active once
+    /// Roll back to the previous version, or activate another earlier one
     #[command(after_help = "Example: saga-host rollback inventory-command\n         \
                             saga-host rollback inventory-command --to 51b0aa")]
     Rollback(rollback::Rollback),
     /// Search sagas
     #[command(after_help = "Example: saga-host sagas --type order --state overdue")]
     Sagas(sagas::Sagas),
-    /// The timeline of one saga
+    /// Show the timeline of one saga
     #[command(after_help = "Example: saga-host saga 0193a1b2-0000-7000-8000-00000000abcd")]
     Saga(saga::Saga),
-    /// What waits for a retry or for a person
-    #[command(after_help = "Example: saga-host held --state parked")]
-    Held(held::Held),
-    /// Have held deliveries tried again, each key in its order
+    /// List parked deliveries, which wait for a retry or for a person
+    #[command(after_help = "Example: saga-host parked --state dead_letter")]
+    Parked(parked::Parked),
+    /// Redrive parked deliveries, each key in its order
     #[command(after_help = "Example: saga-host redrive order-query-12\n         \
                             saga-host redrive --plugin order-query --reason 'no such column'")]
     Redrive(redrive::Redrive),
 }
 
-/// Runs the command of this process's arguments.
+/// Runs the command that the arguments name.
 #[must_use]
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
@@ -88,7 +87,7 @@ pub fn main() -> ExitCode {
         Command::Rollback(command) => command.run(),
         Command::Sagas(command) => command.run(),
         Command::Saga(command) => command.run(),
-        Command::Held(command) => command.run(),
+        Command::Parked(command) => command.run(),
         Command::Redrive(command) => command.run(),
     };
     match outcome {
@@ -107,7 +106,7 @@ mod tests {
     use super::Cli;
 
     #[test]
-    fn every_command_is_sound_and_shows_an_example() {
+    fn every_command_shows_an_example() {
         let command = Cli::command();
         command.clone().debug_assert();
         for command in command.get_subcommands() {

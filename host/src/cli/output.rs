@@ -1,9 +1,9 @@
-//! What a person reads: the only module that prints.
+//! Prints for a person or a program. No other module prints.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the one place for output")]
 
 use std::io::{IsTerminal, Write};
 
-/// Whether a person looks at it, and not another program.
+/// Whether standard output is a terminal.
 pub(super) fn is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
@@ -21,7 +21,7 @@ pub(super) fn json(value: &serde_json::Value) {
     line(&serde_json::to_string_pretty(value).unwrap_or_default());
 }
 
-/// Says why a command failed.
+/// Prints why a command failed.
 pub(super) fn error(text: &str) {
     eprintln!("error: {text}");
 }

@@ -7,9 +7,9 @@ use super::{
     table::{Table, age, count, digest, text},
 };
 
-/// Above it, batches are not served by set-based statements.
+/// Above it, the plugin runs statements per delivery instead of per batch.
 const STATEMENTS_PER_DELIVERY_WARN: f64 = 0.1;
-/// Fewer deliveries say nothing about batches.
+/// With fewer deliveries, the ratio means nothing.
 const DELIVERIES_TO_JUDGE: f64 = 1_000.0;
 
 #[derive(Debug, clap::Args)]
@@ -70,7 +70,7 @@ fn note(name: &str, version: &Value) -> Option<String> {
     let each = statements / deliveries;
     (deliveries >= DELIVERIES_TO_JUDGE && each > STATEMENTS_PER_DELIVERY_WARN).then(|| {
         format!(
-            "{name} runs {each:.2} statements for each delivery; load many, store many keeps it below 0.1"
+            "{name} runs {each:.2} statements per delivery; load and store whole batches to stay below 0.1"
         )
     })
 }
@@ -82,7 +82,7 @@ mod tests {
     use super::show;
 
     #[test]
-    fn versions_stand_under_their_plugin() {
+    fn versions_are_listed_under_their_plugin() {
         let shown = show(&json!({"plugins": [{"name": "order-query", "versions": [
             {"version": "1.2.0", "digest": "51b0aa0000", "state": "active", "since": null, "units": 40,
              "deliveries": 5120, "statements": 2000, "errors": 0, "sagasInFlight": 0},

@@ -9,10 +9,9 @@ use super::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Rollback {
-    /// The plugin
+    /// Name of the plugin
     name: String,
-    /// Digest, or the start of one, of a version that was active before [default: the version before the
-    /// active one]
+    /// Digest, or its first digits, of an earlier version [default: the previous version]
     #[arg(long, value_name = "DIGEST")]
     to: Option<String>,
     #[command(flatten)]
@@ -30,7 +29,7 @@ impl Rollback {
         };
         self.client.show(&answer, |answer: &Value| {
             format!(
-                "{}\nIts file in the plugin folder is as it was; it is not deployed again unless it changes.",
+                "{}\nThe file in the plugin folder is unchanged; the host deploys it again when it changes.",
                 deploy::active(answer)
             )
         });

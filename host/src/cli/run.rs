@@ -7,7 +7,7 @@ use crate::{config::Settings, log, runtime::Host};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Run {
-    /// TOML file of settings; options and variables win over it
+    /// TOML file of settings; options and environment variables override it
     #[arg(long, env = "SAGA_HOST_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]

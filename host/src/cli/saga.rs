@@ -9,14 +9,14 @@ use super::{
     table::{Table, clock, cut, digest, text},
 };
 
-/// On a terminal; another program gets all of it.
+/// Characters of the data on a terminal; another program gets all of it.
 const DATA_SHOWN: usize = 110;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Saga {
-    /// Its key
+    /// Key of the saga
     key: String,
-    /// Its type, where keys are not unique
+    /// Type of the saga [default: the only type with this key]
     #[arg(long = "type", value_name = "TYPE")]
     saga_type: Option<String>,
     #[command(flatten)]
@@ -35,7 +35,10 @@ impl Saga {
         Ok(())
     }
 
-    /// The type of the sagas of this key, when there is one type.
+    /// The type of this key's sagas.
+    ///
+    /// # Errors
+    /// No saga has this key, or sagas of several types have it.
     fn only_type(&self) -> anyhow::Result<String> {
         let found = self.client.get("/v1/sagas", &[("key", Some(self.key.clone()))])?;
         let mut types: Vec<String> =
@@ -43,9 +46,13 @@ impl Saga {
         types.dedup();
         match types.as_slice() {
             [one] => Ok(one.clone()),
-            [] => bail!("no saga {}", self.key),
+            [] => bail!("there is no saga {}; `saga-host sagas` lists them", self.key),
             several => {
-                bail!("{} is a saga of several types; give --type, one of {}", self.key, several.join(", "))
+                bail!(
+                    "sagas of several types have the key {}: choose one with --type: {}",
+                    self.key,
+                    several.join(", ")
+                )
             }
         }
     }
@@ -54,14 +61,14 @@ impl Saga {
 fn show(saga: &Value) -> String {
     let data_shown = if output::is_terminal() { DATA_SHOWN } else { usize::MAX };
     let mut lines = vec![format!(
-        "{} {}  {}, state {}, began {}{}",
+        "{} {}  {}, state {}, started {}{}",
         text(&saga["type"]),
         text(&saga["key"]),
         text(&saga["status"]),
         text(&saga["state"]),
-        text(&saga["began"]),
-        match saga["nextLook"].as_str() {
-            Some(at) => format!(", looked at again {at}"),
+        text(&saga["startedAt"]),
+        match saga["nextAt"].as_str() {
+            Some(at) => format!(", due {at}"),
             None => String::new(),
         }
     )];

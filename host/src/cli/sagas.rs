@@ -9,19 +9,19 @@ use super::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Sagas {
-    /// Only of this type
+    /// Only those of this type
     #[arg(long = "type", value_name = "TYPE")]
     saga_type: Option<String>,
-    /// live, overdue, completed, compensated, failed, or a state as the plugin names it
+    /// Only those in this state: live, overdue, completed, compensated, failed, or one of the plugin's
     #[arg(long)]
     state: Option<String>,
-    /// Only of this key
+    /// Only those of this key
     #[arg(long)]
     key: Option<String>,
-    /// Entries of a page, 1 to 1000
+    /// Entries per page, 1 to 1000
     #[arg(long, default_value_t = 20)]
     limit: u32,
-    /// Where the page before ended
+    /// Where the previous page ended
     #[arg(long)]
     cursor: Option<String>,
     #[command(flatten)]
@@ -51,7 +51,7 @@ fn show(answer: &Value) -> String {
             text(&saga["key"]),
             text(&saga["status"]),
             text(&saga["state"]),
-            age(&saga["began"]),
+            age(&saga["startedAt"]),
             digest(&saga["digest"]),
         ]);
     }

@@ -1,4 +1,4 @@
-//! What commands that stay up share: the runtime, and how a signal ends them.
+//! Shared by commands that keep running: the runtime, and how a signal ends them.
 
 use std::{future::Future, time::Duration};
 
@@ -7,10 +7,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::runtime::Host;
 
-/// Blocking work that is left when a command ends is waited for this long.
+/// How long to wait for blocking work that is left when a command ends.
 const LEFT_OVER_WITHIN: Duration = Duration::from_secs(1);
 
-/// Runs a command on a runtime of its own; `workers` is by default one for each core.
+/// Runs a command on a runtime of its own; `workers` defaults to one per core.
 pub(super) fn block_on<T>(
     workers: Option<usize>,
     work: impl Future<Output = anyhow::Result<T>>,
@@ -44,7 +44,7 @@ impl Signals {
         }
     }
 
-    /// What `work` gives, unless a signal comes first.
+    /// The result of `work`, unless a signal comes first.
     pub(super) async fn or_stop<T>(
         &mut self,
         work: impl Future<Output = T>,
@@ -56,10 +56,14 @@ impl Signals {
         }
     }
 
-    /// Serves until the first signal, then finishes what has begun; a second one ends at once.
+    /// Serves until the first signal, then finishes the units that run; a second signal ends at once.
     pub(super) async fn serve(&mut self, host: Host) -> anyhow::Result<()> {
         self.next().await;
-        tracing::info!("stopping: what has begun is finished; a second signal ends at once");
-        self.or_stop(host.stop(), "finishing; what was not committed is done again at the next start").await
+        tracing::info!("stopping: finishing the units that run; a second signal ends at once");
+        self.or_stop(
+            host.stop(),
+            "finishing the units that run; the next start repeats those that were not committed",
+        )
+        .await
     }
 }

@@ -13,19 +13,19 @@ use crate::log;
 #[derive(Debug, clap::Args)]
 pub(super) struct Stack {
     #[command(flatten)]
-    place: Place,
-    /// Form of log lines
+    stack: StackArgs,
+    /// Format of log lines
     #[arg(long, env = "SAGA_HOST_LOG_FORMAT", value_enum, default_value = "text")]
     log_format: log::LogFormat,
 }
 
-/// Where a development stack lives.
+/// Options of the development stack.
 #[derive(Debug, clap::Args)]
-pub(super) struct Place {
-    /// Folder of all data, kept from one start to the next
+pub(super) struct StackArgs {
+    /// Folder of all data; it is kept between starts
     #[arg(long, value_name = "DIR", default_value = ".saga-host")]
     pub(super) data: PathBuf,
-    /// Begin without what an earlier start left there
+    /// Delete the data of earlier starts first
     #[arg(long)]
     fresh: bool,
     /// Port of Postgres on 127.0.0.1
@@ -36,8 +36,8 @@ pub(super) struct Place {
     kafka_port: u16,
 }
 
-impl Place {
-    /// Starts Postgres and Kafka there.
+impl StackArgs {
+    /// Starts Postgres and Kafka.
     pub(super) async fn start(&self, signals: &mut Signals) -> anyhow::Result<saga_devstack::Stack> {
         let options = StackOptions {
             data: self.data.clone(),
@@ -59,7 +59,7 @@ impl Stack {
         log::init(self.log_format)?;
         block_on(None, async {
             let mut signals = Signals::new()?;
-            let stack = self.place.start(&mut signals).await?;
+            let stack = self.stack.start(&mut signals).await?;
             let served = self.serve(&stack, &mut signals).await;
             let stopped = stop(stack, &mut signals).await;
             served.and(stopped)
@@ -68,7 +68,7 @@ impl Stack {
 
     async fn serve(&self, stack: &saga_devstack::Stack, signals: &mut Signals) -> anyhow::Result<()> {
         stack.write_dev_json(None, None)?;
-        output::line(&banner(stack, &[("data", self.place.data.display().to_string())]));
+        output::line(&banner(stack, &[("data", self.stack.data.display().to_string())]));
         tokio::select! {
             () = signals.next() => Ok(()),
             error = stack.failed() => Err(error),
@@ -76,7 +76,7 @@ impl Stack {
     }
 }
 
-/// Addresses, one a line.
+/// Addresses, one per line.
 pub(super) fn banner(stack: &saga_devstack::Stack, further: &[(&str, String)]) -> String {
     let mut text = format!("\nsaga-host {}\n\n", env!("CARGO_PKG_VERSION"));
     let of_stack =
@@ -84,6 +84,6 @@ pub(super) fn banner(stack: &saga_devstack::Stack, further: &[(&str, String)]) -
     for (name, value) in further.iter().chain(&of_stack) {
         text.push_str(&format!("  {name:<10}{value}\n"));
     }
-    text.push_str("\nCtrl-C stops it.\n");
+    text.push_str("\nPress Ctrl-C to stop.\n");
     text
 }

@@ -222,7 +222,7 @@ impl<'a> Leader<'a> {
         if !reports.acknowledged.is_empty() {
             fault_point::reach("after-publish-before-clear");
         }
-        self.relay.waits.acknowledged(reports.acknowledged.len(), reports.waited);
+        self.relay.waits.acknowledged(&reports.acknowledged, reports.waited);
         self.acknowledged.extend(reports.acknowledged);
         for (seq, index, reason) in &reports.refused {
             let records = self.relay.order.lock().in_flight_records(*seq);

@@ -8,6 +8,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crate::{
     ingress::{http::readers::Readers, kafka::health::Health},
     kafka::Topics,
+    metrics::SagaDurations,
     model::{
         delivery::Delivery,
         policy::{InFlight, Policy},
@@ -56,6 +57,8 @@ pub struct Service {
     pub delivery_stages: Arc<Stages>,
     /// Where the HTTP lane's time goes.
     pub request_stages: Arc<Stages>,
+    /// How long its sagas take.
+    pub saga_durations: SagaDurations,
     /// How its reading of Kafka goes.
     pub consumer: Health,
     /// The connections of its reads.

@@ -1,128 +1,166 @@
-//! Whether a migration only adds. An earlier version that still runs must find everything as it knows it, so
-//! nothing may be taken away, renamed, rewritten or restricted under it: "expand and contract",
-//! <https://martinfowler.com/bliki/ParallelChange.html>. Judged by the words of each statement, strictly:
-//! what is not known to only add counts as contracting. What it makes itself, a migration may restrict.
+//! Decides whether a migration only adds. Earlier versions that still run must find everything as they know it, so
+//! a migration may not remove, rename, rewrite or restrict anything under them: "expand and contract",
+//! <https://martinfowler.com/bliki/ParallelChange.html>. The judgement is strict: a statement that is not known to
+//! only add, or that sqlparser cannot parse, counts as contracting. A table that the migration itself creates, it
+//! may also restrict.
 
-/// The beginning of the first statement that does not only add.
+use sqlparser::{
+    ast::{
+        AlterColumnOperation, AlterTable, AlterTableOperation, ColumnDef, ColumnOption, CreateTable,
+        CreateView, Insert, ObjectName, OnConflictAction, OnInsert, Query, SetExpr, Statement, TableObject,
+    },
+    dialect::PostgreSqlDialect,
+    parser::Parser,
+    tokenizer::{Token, TokenWithSpan, Tokenizer},
+};
+
+/// Characters of a statement in the answer.
+const SHOWN_CHARS_MAX: usize = 100;
+
+/// The first statement that does not only add, as an error message shows it.
 pub(super) fn contracting(sql: &str) -> Option<String> {
-    let mut made = Vec::new();
-    statements(sql).into_iter().find(|words| !only_adds(words, &mut made)).map(|words| {
-        let shown: Vec<&str> = words.iter().take(8).map(String::as_str).collect();
-        let more = if words.len() > shown.len() { " …" } else { "" };
-        format!("{}{more}", shown.join(" "))
+    let dialect = PostgreSqlDialect {};
+    let tokens = match Tokenizer::new(&dialect, sql).tokenize_with_location() {
+        Ok(tokens) => tokens,
+        Err(error) => return Some(format!("text that cannot be read as SQL: {error}")),
+    };
+    let mut created = Vec::new();
+    tokens.split(|token| token.token == Token::SemiColon).find_map(|tokens| {
+        let is_blank = |token: &TokenWithSpan| matches!(token.token, Token::Whitespace(_) | Token::EOF);
+        if tokens.iter().all(is_blank) {
+            return None;
+        }
+        match parse(&dialect, tokens) {
+            Some(statement) => (!only_adds(&statement, &mut created)).then(|| shown(&statement.to_string())),
+            None => Some(format!("{}; saga-host cannot parse it", shown(&text(tokens)))),
+        }
     })
 }
 
-/// Kinds of things of which one more disturbs nobody.
-const MADE: [&str; 9] =
-    ["AGGREGATE", "DOMAIN", "EXTENSION", "FUNCTION", "PROCEDURE", "SCHEMA", "SEQUENCE", "STATISTICS", "TYPE"];
+fn parse(dialect: &PostgreSqlDialect, tokens: &[TokenWithSpan]) -> Option<Statement> {
+    let mut parser = Parser::new(dialect).with_tokens_with_locations(tokens.to_vec());
+    let statement = parser.parse_statement().ok()?;
+    (parser.peek_token().token == Token::EOF).then_some(statement)
+}
 
-/// `made` are the tables of this migration, as far as it is read.
-fn only_adds(words: &[String], made: &mut Vec<String>) -> bool {
-    let words: Vec<&str> =
-        words.iter().map(String::as_str).filter(|word| !["IF", "NOT", "EXISTS"].contains(word)).collect();
-    let is_made = |table: &str| made.iter().any(|name| name == table);
-    let on_made = || words.windows(2).any(|pair| pair[0] == "ON" && is_made(pair[1]));
-    match words.as_slice() {
-        [] | ["GRANT" | "COMMENT" | "ANALYZE" | "SET", ..] => true,
-        ["INSERT", "INTO", table, rest @ ..] => is_made(table) || !rest.contains(&"UPDATE"),
-        ["CREATE", "TABLE" | "VIEW", name, ..] | ["CREATE", "MATERIALIZED", "VIEW", name, ..] => {
-            made.push((*name).to_owned());
+/// The statement without its comments.
+fn text(tokens: &[TokenWithSpan]) -> String {
+    tokens
+        .iter()
+        .map(|token| match &token.token {
+            Token::Whitespace(_) => " ".to_owned(),
+            Token::EOF => String::new(),
+            token => token.to_string(),
+        })
+        .collect()
+}
+
+/// One line of limited length.
+fn shown(statement: &str) -> String {
+    let line = statement.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None => line,
+    }
+}
+
+/// `created` are the tables and views that this migration has created so far.
+fn only_adds(statement: &Statement, created: &mut Vec<String>) -> bool {
+    let is_created = |name: &ObjectName| created.contains(&normalized(name));
+    match statement {
+        Statement::Grant(_) | Statement::Comment { .. } | Statement::Analyze(_) | Statement::Set(_) => true,
+        Statement::CreateDomain(_)
+        | Statement::CreateExtension(_)
+        | Statement::CreateSchema { .. }
+        | Statement::CreateSequence { .. }
+        | Statement::CreateType { .. } => true,
+        Statement::CreateFunction(function) => !function.or_replace,
+        Statement::CreateProcedure { or_alter, .. } => !or_alter,
+        Statement::CreateAggregate(aggregate) => !aggregate.or_replace,
+        // With IF NOT EXISTS the table may be that of an earlier version.
+        Statement::CreateTable(CreateTable { name, if_not_exists, or_replace: false, .. })
+        | Statement::CreateView(CreateView { name, if_not_exists, or_replace: false, .. }) => {
+            if !if_not_exists {
+                created.push(normalized(name));
+            }
             true
         }
-        ["CREATE", "INDEX", ..] => true,
-        ["CREATE", kind, ..] if MADE.contains(kind) => true,
-        ["CREATE", "UNIQUE", "INDEX", ..] | ["CREATE", "TRIGGER" | "RULE" | "POLICY", ..] => on_made(),
-        ["ALTER", "TABLE", table, ..] if is_made(table) => true,
-        ["ALTER", "TABLE", _, actions @ ..] => actions.split(|word| *word == ",").all(action_only_adds),
-        _ => false,
-    }
-}
-
-/// One action of ALTER TABLE, without what stands in brackets.
-fn action_only_adds(words: &[&str]) -> bool {
-    match words {
-        ["ADD", rest @ ..] => column_only_adds(rest.strip_prefix(&["COLUMN"]).unwrap_or(rest)),
-        ["ALTER", rest @ ..] => {
-            let change = rest.strip_prefix(&["COLUMN"]).unwrap_or(rest).get(1..).unwrap_or_default();
-            matches!(
-                change,
-                ["DROP", "NULL"] | ["SET", "DEFAULT" | "STATISTICS" | "STORAGE" | "COMPRESSION", ..]
-            )
+        Statement::CreateIndex(index) => !index.unique || is_created(&index.table_name),
+        Statement::CreateTrigger(trigger) => !trigger.or_replace && is_created(&trigger.table_name),
+        Statement::CreatePolicy(policy) => is_created(&policy.table_name),
+        Statement::AlterTable(AlterTable { name, operations, .. }) => {
+            is_created(name) || operations.iter().all(operation_only_adds)
         }
-        ["SET"] => true,
-        _ => false,
-    }
-}
-
-/// What follows ADD COLUMN. Old rows, and those that an earlier version writes, must fit.
-fn column_only_adds(words: &[&str]) -> bool {
-    const RESTRICTS: [&str; 8] =
-        ["CHECK", "CONSTRAINT", "EXCLUDE", "FOREIGN", "PRIMARY", "REFERENCES", "UNIQUE", "VALIDATE"];
-    let fills_itself = words.contains(&"DEFAULT") || words.contains(&"GENERATED");
-    !words.iter().any(|word| RESTRICTS.contains(word)) && (fills_itself || !words.contains(&"NULL"))
-}
-
-/// The words of each statement in upper case: without comments, texts and what stands in brackets. A quoted
-/// name is `"…"`, a text `'…'`.
-fn statements(sql: &str) -> Vec<Vec<String>> {
-    let mut statements = vec![Vec::new()];
-    let mut depth = 0_usize;
-    let mut rest = sql;
-    while let Some(first) = rest.chars().next() {
-        let (length, word) = token(rest, first);
-        rest = rest.get(length..).unwrap_or_default();
-        match (first, depth) {
-            ('(', _) => depth += 1,
-            (')', _) => depth = depth.saturating_sub(1),
-            (';', 0) => statements.push(Vec::new()),
-            (_, 0) => statements.last_mut().into_iter().for_each(|words| words.extend(word.clone())),
-            _ => {}
-        }
-    }
-    statements
-}
-
-/// The length of the token at the start of `rest`, and the word that it is.
-fn token(rest: &str, first: char) -> (usize, Option<String>) {
-    let until = |end: &str, from: usize| {
-        rest.get(from..).and_then(|tail| tail.find(end)).map(|at| from + at + end.len())
-    };
-    let quoted = |end: &str, shown: &str| (until(end, 1).unwrap_or(rest.len()), Some(shown.to_owned()));
-    match first {
-        '-' if rest.starts_with("--") => (until("\n", 2).unwrap_or(rest.len()), None),
-        '/' if rest.starts_with("/*") => (until("*/", 2).unwrap_or(rest.len()), None),
-        '\'' => quoted("'", "'…'"),
-        'E' | 'e' if rest.get(1..).is_some_and(|text| text.starts_with('\'')) => {
-            (escaped(rest), Some("'…'".to_owned()))
-        }
-        '"' => {
-            let length = until("\"", 1).unwrap_or(rest.len());
-            (length, rest.get(..length).map(str::to_owned))
-        }
-        '$' => match until("$", 1).and_then(|tag| until(rest.get(..tag)?, tag)) {
-            Some(end) => (end, Some("'…'".to_owned())),
-            None => (1, None),
+        Statement::Insert(insert) => match &insert.table {
+            TableObject::TableName(name) if is_created(name) => !changes_rows_elsewhere(insert),
+            _ => !changes_rows_elsewhere(insert) && !updates_on_conflict(insert),
         },
-        ',' => (1, Some(",".to_owned())),
-        _ if first.is_alphanumeric() || first == '_' => {
-            let in_word = |c: char| c.is_alphanumeric() || ['_', '.', '$'].contains(&c);
-            let length = rest.find(|c| !in_word(c)).unwrap_or(rest.len());
-            (length, rest.get(..length).map(str::to_uppercase))
-        }
-        _ => (first.len_utf8(), None),
+        _ => false,
     }
 }
 
-/// The length of a text `E'…'`, in which a backslash takes its meaning from the next character.
-fn escaped(rest: &str) -> usize {
-    let mut is_taken = false;
-    let end = rest.char_indices().skip(2).find(|(_, c)| {
-        let ends = !is_taken && *c == '\'';
-        is_taken = !is_taken && *c == '\\';
-        ends
+/// Unquoted names fold to lower case.
+fn normalized(name: &ObjectName) -> String {
+    let parts = name.0.iter().map(|part| match part.as_ident() {
+        Some(ident) if ident.quote_style.is_some() => ident.value.clone(),
+        Some(ident) => ident.value.to_lowercase(),
+        None => part.to_string(),
     });
-    end.map_or(rest.len(), |(at, quote)| at + quote.len_utf8())
+    parts.collect::<Vec<_>>().join(".")
+}
+
+fn operation_only_adds(operation: &AlterTableOperation) -> bool {
+    match operation {
+        AlterTableOperation::AddColumn { column_def, .. } => column_only_adds(column_def),
+        AlterTableOperation::AlterColumn { op, .. } => {
+            matches!(op, AlterColumnOperation::DropNotNull | AlterColumnOperation::SetDefault { .. })
+        }
+        AlterTableOperation::SetOptionsParens { .. } => true,
+        _ => false,
+    }
+}
+
+/// The rows that are there, and those that an earlier version writes, must fit a new column.
+fn column_only_adds(column: &ColumnDef) -> bool {
+    let mut options = column.options.iter().map(|option| &option.option);
+    let fills_itself = options.clone().any(|option| {
+        matches!(
+            option,
+            ColumnOption::Default(_) | ColumnOption::Generated { .. } | ColumnOption::Identity(_)
+        )
+    });
+    options.all(|option| match option {
+        ColumnOption::Null
+        | ColumnOption::Default(_)
+        | ColumnOption::Generated { .. }
+        | ColumnOption::Identity(_)
+        | ColumnOption::Collation(_) => true,
+        ColumnOption::NotNull => fills_itself,
+        _ => false,
+    })
+}
+
+fn updates_on_conflict(insert: &Insert) -> bool {
+    match &insert.on {
+        None => false,
+        Some(OnInsert::OnConflict(conflict)) => conflict.action != OnConflictAction::DoNothing,
+        Some(_) => true,
+    }
+}
+
+/// `INSERT INTO a WITH gone AS (DELETE FROM b …) SELECT …`
+fn changes_rows_elsewhere(insert: &Insert) -> bool {
+    let with = insert.source.as_deref().and_then(|source| source.with.as_ref());
+    with.is_some_and(|with| with.cte_tables.iter().any(|cte| !reads(&cte.query)))
+}
+
+fn reads(query: &Query) -> bool {
+    let with_reads = query.with.iter().flat_map(|with| &with.cte_tables).all(|cte| reads(&cte.query));
+    with_reads
+        && !matches!(
+            &*query.body,
+            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_)
+        )
 }
 
 #[cfg(test)]
@@ -135,48 +173,81 @@ mod tests {
             "",
             "-- DROP TABLE stock;\nCREATE TABLE note (id bigint PRIMARY KEY, text text NOT NULL);",
             "ALTER TABLE stock ADD COLUMN note text, ADD COLUMN kind text NOT NULL DEFAULT 'a, b; DROP'",
-            "alter table if not exists stock add if not exists note text, set (fillfactor = 70)",
+            "alter table if exists stock add if not exists note text; ALTER TABLE stock SET (fillfactor = 70)",
             "ALTER TABLE stock ALTER COLUMN note DROP NOT NULL; ALTER TABLE stock ALTER note SET DEFAULT 'x'",
             "/* TRUNCATE */ CREATE INDEX stock_note ON stock (note)",
-            "CREATE TABLE a (b int); CREATE UNIQUE INDEX a_b ON a (b); ALTER TABLE a ADD UNIQUE (b), ALTER b SET NOT NULL",
+            "/* one /* DROP TABLE stock; */ comment; */ CREATE INDEX stock_note ON stock (note)",
+            "CREATE TABLE a (b int); CREATE UNIQUE INDEX a_b ON a (b);
+             ALTER TABLE a ADD UNIQUE (b), ALTER b SET NOT NULL",
+            "CREATE TABLE \"a\" (b int); ALTER TABLE A ADD UNIQUE (b)",
             "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $x$ BEGIN DELETE FROM stock; RETURN 1; END $x$;",
+            "CREATE TABLE a (b int); CREATE TRIGGER t BEFORE INSERT ON a FOR EACH ROW EXECUTE FUNCTION f()",
             "INSERT INTO kind VALUES ('it''s'), ('; DROP TABLE stock') ON CONFLICT DO NOTHING",
+            "CREATE TABLE a (b int); INSERT INTO a VALUES (1) ON CONFLICT (b) DO UPDATE SET b = 0",
             r"INSERT INTO kind VALUES (E'\'); DROP TABLE stock; --')",
             "CREATE TABLE line (stock bigint REFERENCES stock ON DELETE CASCADE)",
+            "INSERT INTO kind VALUES ($q$ it's; DROP TABLE stock; $$ $q$)",
+            "COMMENT ON TABLE stock IS 'what is left; DROP TABLE stock'",
+            "CREATE TYPE kind AS ENUM ('a'); CREATE SEQUENCE s; CREATE EXTENSION pg_trgm; GRANT SELECT ON stock TO r",
+            "ALTER TABLE stock ADD id2 bigint GENERATED ALWAYS AS IDENTITY NOT NULL",
         ] {
             assert_eq!(contracting(adds), None, "{adds}");
         }
+    }
+
+    #[test]
+    fn what_does_not_only_add_is_named() {
         for (contracts, shown) in [
-            ("DROP TABLE stock", "DROP TABLE STOCK"),
-            ("CREATE TABLE a (); alter table stock drop column note;", "ALTER TABLE STOCK DROP COLUMN NOTE"),
-            ("ALTER TABLE stock RENAME note TO remark", "ALTER TABLE STOCK RENAME NOTE TO REMARK"),
-            ("ALTER TABLE stock ALTER note TYPE int", "ALTER TABLE STOCK ALTER NOTE TYPE INT"),
-            ("ALTER TABLE stock ALTER note SET NOT NULL", "ALTER TABLE STOCK ALTER NOTE SET NOT NULL"),
-            ("ALTER TABLE stock ALTER note DROP DEFAULT", "ALTER TABLE STOCK ALTER NOTE DROP DEFAULT"),
-            ("ALTER TABLE stock ADD CHECK (note <> '')", "ALTER TABLE STOCK ADD CHECK"),
-            ("ALTER TABLE stock ADD note text UNIQUE", "ALTER TABLE STOCK ADD NOTE TEXT UNIQUE"),
-            ("ALTER TABLE stock DISABLE TRIGGER ALL", "ALTER TABLE STOCK DISABLE TRIGGER ALL"),
-            ("CREATE UNIQUE INDEX one ON stock (note)", "CREATE UNIQUE INDEX ONE ON STOCK"),
+            ("DROP TABLE stock", "DROP TABLE stock"),
+            ("CREATE TABLE a (); alter table stock drop column note;", "ALTER TABLE stock DROP COLUMN note"),
+            ("CREATE TABLE a (); -- it's\nDROP TABLE stock", "DROP TABLE stock"),
+            ("ALTER TABLE stock RENAME note TO remark", "ALTER TABLE stock RENAME COLUMN note TO remark"),
+            ("ALTER TABLE stock ALTER note TYPE int", "ALTER TABLE stock ALTER COLUMN note TYPE INT"),
+            ("ALTER TABLE stock ALTER note SET NOT NULL", "ALTER TABLE stock ALTER COLUMN note SET NOT NULL"),
+            ("ALTER TABLE stock ALTER note DROP DEFAULT", "ALTER TABLE stock ALTER COLUMN note DROP DEFAULT"),
+            ("ALTER TABLE stock ADD CHECK (note <> '')", "ALTER TABLE stock ADD CHECK (note <> '')"),
+            ("ALTER TABLE stock ADD note text UNIQUE", "ALTER TABLE stock ADD note TEXT UNIQUE"),
+            ("ALTER TABLE stock ADD note text NOT NULL", "ALTER TABLE stock ADD note TEXT NOT NULL"),
+            ("ALTER TABLE stock DISABLE TRIGGER ALL", "ALTER TABLE stock DISABLE TRIGGER ALL"),
+            ("CREATE UNIQUE INDEX one ON stock (note)", "CREATE UNIQUE INDEX one ON stock(note)"),
             (
                 "CREATE TRIGGER t BEFORE INSERT ON stock EXECUTE FUNCTION f()",
-                "CREATE TRIGGER T BEFORE INSERT ON STOCK EXECUTE …",
+                "CREATE TRIGGER t BEFORE INSERT ON stock EXECUTE FUNCTION f()",
             ),
-            ("DROP INDEX stock_old", "DROP INDEX STOCK_OLD"),
+            ("DROP INDEX stock_old", "DROP INDEX stock_old"),
             (
                 "INSERT INTO stock VALUES (1) ON CONFLICT (id) DO UPDATE SET n = 0",
-                "INSERT INTO STOCK VALUES ON CONFLICT DO UPDATE …",
+                "INSERT INTO stock VALUES (1) ON CONFLICT(id) DO UPDATE SET n = 0",
             ),
-            ("SELECT f()", "SELECT F"),
-            (r"COMMENT ON TABLE stock IS E'\''; DROP TABLE stock --'", "DROP TABLE STOCK"),
-            ("ALTER TABLE stock ADD note text NOT NULL", "ALTER TABLE STOCK ADD NOTE TEXT NOT NULL"),
-            ("UPDATE stock SET note = ''", "UPDATE STOCK SET NOTE '…'"),
-            ("WITH gone AS (DELETE FROM stock) SELECT 1", "WITH GONE AS SELECT 1"),
-            ("DO $$ BEGIN DROP TABLE stock; END $$", "DO '…'"),
-            ("CREATE OR REPLACE VIEW v AS SELECT 1", "CREATE OR REPLACE VIEW V AS SELECT 1"),
+            ("SELECT f()", "SELECT f()"),
+            (r"COMMENT ON TABLE stock IS E'\''; DROP TABLE stock --'", "DROP TABLE stock"),
+            ("UPDATE stock SET note = ''", "UPDATE stock SET note = ''"),
+            ("WITH gone AS (DELETE FROM stock) SELECT 1", "WITH gone AS (DELETE FROM stock) SELECT 1"),
+            (
+                "INSERT INTO kind WITH gone AS (DELETE FROM stock RETURNING id) SELECT id FROM gone",
+                "INSERT INTO kind WITH gone AS (DELETE FROM stock RETURNING id) SELECT id FROM gone",
+            ),
+            (
+                "CREATE TABLE IF NOT EXISTS stock (); ALTER TABLE stock DROP note",
+                "ALTER TABLE stock DROP note",
+            ),
+            ("CREATE OR REPLACE VIEW v AS SELECT 1", "CREATE OR REPLACE VIEW v AS SELECT 1"),
             ("TRUNCATE \"stock\"", "TRUNCATE \"stock\""),
-            ("CREATE TABLE \"a\" (); ALTER TABLE \"b\" ADD UNIQUE (c)", "ALTER TABLE \"b\" ADD UNIQUE"),
+            ("CREATE TABLE \"A\" (); ALTER TABLE a ADD UNIQUE (c)", "ALTER TABLE a ADD UNIQUE (c)"),
+            (
+                "DO $$ BEGIN DROP TABLE stock; END $$",
+                "DO $$ BEGIN DROP TABLE stock; END $$; saga-host cannot parse it",
+            ),
+            (
+                "ALTER TABLE stock SET /* soon */ FROBNICATED",
+                "ALTER TABLE stock SET FROBNICATED; saga-host cannot parse it",
+            ),
         ] {
             assert_eq!(contracting(contracts).as_deref(), Some(shown), "{contracts}");
         }
+        let shown = contracting("CREATE TABLE a (); INSERT INTO a VALUES ('").unwrap_or_default();
+        assert!(shown.starts_with("text that cannot be read as SQL: Unterminated string"), "{shown}");
+        let long = contracting(&format!("UPDATE stock SET note = '{}'", "x".repeat(200))).unwrap_or_default();
+        assert!(long.ends_with("xxx…") && long.chars().count() == 101, "{long}");
     }
 }

@@ -1,6 +1,6 @@
 //! One unit of Kafka records, timers and deadlines, from its plan to its commit.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
     Setup,
@@ -16,11 +16,13 @@ use super::{
 use crate::{
     claims::partitions::{Advance, Sources},
     clock::now_us,
+    metrics::SagaDurations,
     model::{
         delivery::{Delivery, Origin},
         effects::Effects,
         fault::{Culprit, Fault, Then, retry_after_ms},
         outcome::Outcome,
+        saga::LiveSaga,
         saga_log::Cause,
     },
     versions::running::Running,
@@ -141,6 +143,7 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
     commit(setup.connection()?, chain, &mut laps, closing, settled.records, &relay, || {})
         .await
         .map_err(|fault| in_work(fault, &runs.deliveries))?;
+    observe_ended(&setup.service.saga_durations, &settled.ended, &runs.sagas);
     let dealt_with = plan.fates.iter().filter(|fate| **fate != Fate::Drop).count();
     Ok(Committed {
         advances: plan.advances.into_values().collect(),
@@ -149,6 +152,22 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
         dealt_with,
         committed: true,
     })
+}
+
+/// Observes how long each ended saga took, counted from its row.
+fn observe_ended(durations: &SagaDurations, ended: &[Ended], sagas: &[LiveSaga]) {
+    if ended.is_empty() {
+        return;
+    }
+    let started: HashMap<(&str, &str), i64> =
+        sagas.iter().map(|saga| ((&*saga.saga_type, &*saga.key), saga.started_us)).collect();
+    let now = now_us();
+    for saga in ended {
+        if let Some(started) = started.get(&(&*saga.saga_type, &*saga.key)) {
+            let took = u64::try_from(now - started).unwrap_or(0);
+            durations.observe(saga.ending, Duration::from_micros(took));
+        }
+    }
 }
 
 fn opening(plan: &Plan, work: &[Work]) -> Opening {

@@ -55,6 +55,8 @@ pub struct Ended {
     pub saga_type: String,
     /// Key.
     pub key: String,
+    /// `completed`, `compensated` or `failed`.
+    pub ending: &'static str,
     /// JSON object for a caller that waits.
     pub answer: Option<String>,
 }
@@ -251,10 +253,11 @@ fn advance(log: &Log<'_>, transitions: Vec<Transition>, closing: &mut Closing) -
     }
     let mut ended = Vec::new();
     for step in steps {
-        if let Standing::Ended(_, answer) = &step.then {
+        if let Standing::Ended(ending, answer) = &step.then {
             ended.push(Ended {
                 saga_type: step.saga_type.clone(),
                 key: step.key.clone(),
+                ending,
                 answer: answer.clone(),
             });
         }

@@ -6,6 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use prometheus_client::metrics::histogram::Histogram;
+
+use crate::metrics::unit_histogram;
+
 /// A part of a unit, in the order of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -25,21 +29,34 @@ impl Stage {
         [(Self::Open, "open"), (Self::Plugin, "plugin"), (Self::Close, "close"), (Self::Commit, "commit")];
 }
 
-/// What one lane has spent, failed units included.
-#[derive(Debug, Default)]
-pub struct Stages([AtomicU64; Stage::NAMED.len()]);
+/// How long the units of one lane took, failed ones included.
+#[derive(Debug)]
+pub struct Stages {
+    nanos: [AtomicU64; Stage::NAMED.len()],
+    /// Units that reached their COMMIT, as a whole.
+    pub units: Histogram,
+    /// Their COMMIT alone.
+    pub commits: Histogram,
+}
+
+impl Default for Stages {
+    fn default() -> Self {
+        Self { nanos: Default::default(), units: unit_histogram(), commits: unit_histogram() }
+    }
+}
 
 impl Stages {
     /// The time spent in a stage since the host started.
     #[must_use]
     pub fn spent(&self, stage: Stage) -> Duration {
-        Duration::from_nanos(self.0[stage as usize].load(Ordering::Relaxed))
+        Duration::from_nanos(self.nanos[stage as usize].load(Ordering::Relaxed))
     }
 
     /// Begins to time a unit.
     #[must_use]
     pub fn begin(&self) -> Laps<'_> {
-        Laps { stages: self, since: Instant::now() }
+        let now = Instant::now();
+        Laps { stages: self, started: now, since: now }
     }
 }
 
@@ -47,6 +64,7 @@ impl Stages {
 #[derive(Debug)]
 pub struct Laps<'a> {
     stages: &'a Stages,
+    started: Instant,
     since: Instant,
 }
 
@@ -55,7 +73,11 @@ impl Laps<'_> {
     pub fn end(&mut self, stage: Stage) {
         let now = Instant::now();
         let nanos = u64::try_from((now - self.since).as_nanos()).unwrap_or(u64::MAX);
-        self.stages.0[stage as usize].fetch_add(nanos, Ordering::Relaxed);
+        self.stages.nanos[stage as usize].fetch_add(nanos, Ordering::Relaxed);
+        if stage == Stage::Commit {
+            self.stages.commits.observe((now - self.since).as_secs_f64());
+            self.stages.units.observe((now - self.started).as_secs_f64());
+        }
         self.since = now;
     }
 }

@@ -25,13 +25,13 @@ async fn write(writer: &Writer, numbers: std::ops::Range<u64>) {
     }
 }
 
-/// Everything has been handled, nothing is held.
+/// Everything has been handled, nothing is parked.
 async fn all_done(target: &Target) {
     eventually(async || {
         let done = flow::records(target, DONE).await;
         ensure!(done == 2 * RECORDS, "{done} messages instead of {}", 2 * RECORDS);
-        let held = get(target, "/v1/held").await?;
-        ensure!(held["held"].as_array().is_some_and(Vec::is_empty), "{held}");
+        let parked = get(target, "/v1/parked").await?;
+        ensure!(parked["parked"].as_array().is_some_and(Vec::is_empty), "{parked}");
         Ok(())
     })
     .await;

@@ -42,7 +42,7 @@ async fn an_overdue_saga_is_shown_and_completed_by_a_late_reply() {
     assert_eq!(metric(target, "sagas_overdue", "order-orchestrator").await.unwrap(), 1.0);
     let timeline = get(target, &saga).await.unwrap();
     assert!(timeline["timeline"].to_string().contains("SAGA_OVERDUE"), "{timeline}");
-    assert!(timeline["nextLook"].is_string(), "{timeline}");
+    assert!(timeline["nextAt"].is_string(), "{timeline}");
 
     folder::add_plugin(&plugins, "inventory-command");
     eventually(async || {

@@ -261,7 +261,7 @@ async fn a_migration_that_takes_away_waits_until_no_saga_of_an_earlier_version_i
     provision(&all).await.unwrap();
     all.push(migration("0003_narrower.sql", "ALTER TABLE ours DROP COLUMN note"));
     let refusal = provision(&all).await.unwrap_err().to_string();
-    assert!(refusal.contains("(ALTER TABLE OURS DROP COLUMN NOTE), and 1 sagas in flight"), "{refusal}");
+    assert!(refusal.contains("(ALTER TABLE ours DROP COLUMN note), and 1 sagas in flight"), "{refusal}");
     sqlx::query("DELETE FROM saga.saga_live").execute(&house.database.admin).await.unwrap();
     provision(&all).await.unwrap();
 }

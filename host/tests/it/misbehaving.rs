@@ -131,14 +131,14 @@ async fn write(writer: &Writer, key: &str, how: &str) {
     writer.write(TOPIC, &draft).await.unwrap();
 }
 
-/// The held deliveries of a key: their states and reasons, the oldest first.
-fn held_of<'a>(held: &'a [Value], key: &str) -> Vec<(&'a str, &'a str)> {
-    let of_key = held.iter().rev().filter(|entry| entry["key"] == key);
+/// The parked deliveries of a key: their states and reasons, the oldest first.
+fn parked_of<'a>(parked: &'a [Value], key: &str) -> Vec<(&'a str, &'a str)> {
+    let of_key = parked.iter().rev().filter(|entry| entry["key"] == key);
     of_key.map(|entry| (entry["state"].as_str().unwrap(), entry["reason"].as_str().unwrap())).collect()
 }
 
 #[tokio::test]
-async fn a_record_that_misbehaves_is_held_with_its_key_and_the_partition_goes_on() {
+async fn a_record_that_misbehaves_is_parked_with_its_key_and_the_partition_goes_on() {
     let house = House::new().await;
     let target = &house.stack.target;
     let writer = Writer::new(&target.kafka).unwrap();
@@ -151,18 +151,18 @@ async fn a_record_that_misbehaves_is_held_with_its_key_and_the_partition_goes_on
     }
     flow::product(target, 1).await;
     let expected = 1 + 2 * MISBEHAVIOURS.len();
-    let held = eventually(async || {
-        let shown = get(target, &format!("/v1/held?plugin={PLUGIN}")).await?;
-        let held = shown["held"].as_array().context("no list")?.clone();
-        ensure!(held.len() == expected, "{} held instead of {expected}: {shown}", held.len());
+    let parked = eventually(async || {
+        let shown = get(target, &format!("/v1/parked?plugin={PLUGIN}")).await?;
+        let parked = shown["parked"].as_array().context("no list")?.clone();
+        ensure!(parked.len() == expected, "{} parked instead of {expected}: {shown}", parked.len());
         let done = flow::records(target, DONE).await;
         ensure!(done == MISBEHAVIOURS.len() as u64, "{done} messages");
-        Ok(held)
+        Ok(parked)
     })
     .await;
     for (how, says) in MISBEHAVIOURS {
-        let of_key = held_of(&held, how);
-        assert!(of_key[0].0 == "parked" && of_key[0].1.contains(says), "{how}: {of_key:?}");
+        let of_key = parked_of(&parked, how);
+        assert!(of_key[0].0 == "dead_letter" && of_key[0].1.contains(says), "{how}: {of_key:?}");
         assert_eq!(of_key[1..], [("queued", "an earlier delivery of its key is held")]);
     }
     a_batch_was_halved(&house.log);

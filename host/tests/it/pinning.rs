@@ -177,14 +177,14 @@ async fn a_saga_waits_for_a_version_that_cannot_be_loaded() {
     sqlx::query(damage).bind(&first).execute(&mut database).await.unwrap();
     let host = host::run(target, &plugins).await;
     step(target, "1").await;
-    let held = async || {
-        let held = get(target, "/v1/held").await?;
-        let first = held["held"].as_array().context("no list")?.first().cloned();
-        first.with_context(|| format!("nothing is held: {held}"))
+    let parked = async || {
+        let shown = get(target, "/v1/parked").await?;
+        let first = shown["parked"].as_array().context("no list")?.first().cloned();
+        first.with_context(|| format!("nothing is parked: {shown}"))
     };
     for _ in 0..2 {
         let waits = eventually(async || {
-            let waits = held().await?;
+            let waits = parked().await?;
             ensure!(waits["state"] == "retrying", "{waits}");
             Ok(waits)
         })
@@ -201,9 +201,9 @@ async fn a_saga_waits_for_a_version_that_cannot_be_loaded() {
     sqlx::query(mend).bind(&first).execute(&mut database).await.unwrap();
     database.close().await.unwrap();
     let _host = host::run(target, &plugins).await;
-    if let Ok(waits) = held().await {
+    if let Ok(waits) = parked().await {
         host::cli(target, &["redrive", waits["id"].as_str().unwrap()]);
     }
     assert_eq!(stepped(target, "1").await, first);
-    assert!(held().await.is_err());
+    assert!(parked().await.is_err());
 }

@@ -12,7 +12,7 @@ use crate::service::SERVICES;
 pub async fn check(system: &System, report: &mut Report) {
     report.area("host API");
     report.run("alive and ready", alive(system)).await;
-    report.run("metrics in Prometheus text", metrics(system)).await;
+    report.run("metrics for Prometheus", metrics(system)).await;
     report.run("OpenAPI names the routes", openapi(system)).await;
     report.run("five plugins are active", plugins(system)).await;
     report.run("the timeline of a saga has cause, digest and sent records", timeline(system)).await;
@@ -66,7 +66,10 @@ async fn alive(system: &System) -> Result<()> {
 async fn metrics(system: &System) -> Result<()> {
     let reply = get(system, "/metrics").await?;
     let kind = reply.header("content-type").unwrap_or_default();
-    ensure!(kind.starts_with("text/plain"), "content type {kind:?}");
+    ensure!(
+        kind.starts_with("application/openmetrics-text") || kind.starts_with("text/plain"),
+        "content type {kind:?}"
+    );
     ensure!(reply.text().contains("# TYPE "), "{}", reply.short());
     Ok(())
 }

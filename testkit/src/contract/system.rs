@@ -17,7 +17,7 @@ use crate::topic::writer::{Draft, Writer};
 use crate::topic::{Record, blocking, reader};
 
 /// Where the host API lists parked deliveries.
-pub(super) const PARKED: &str = "/v1/held";
+pub(super) const PARKED: &str = "/v1/parked";
 
 const EFFECT_WITHIN: Duration = Duration::from_secs(15);
 const QUIET_WITHIN: Duration = Duration::from_secs(30);

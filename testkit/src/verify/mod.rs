@@ -93,7 +93,7 @@ pub async fn check(target: &Target, scope: &Scope, report: &mut Report) -> Resul
 }
 
 fn parked(rows: &Rows, allowed: bool) -> Result<()> {
-    ensure!(allowed || rows.parked == 0, "see `saga-host held`");
+    ensure!(allowed || rows.parked == 0, "see `saga-host parked`");
     Ok(())
 }
 

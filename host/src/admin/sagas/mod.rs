@@ -9,24 +9,26 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use self::statements::{Filter, Place};
+pub(super) use self::statements::{InFlight, in_flight};
+use self::statements::{SagaCursor, SagaFilter};
 use super::{
     Admin,
-    database::{databases, look},
+    database::{databases, read_only},
     failure::Failure,
+    ignored,
     paging::{Pairs, Params, cut},
 };
 use crate::{rollout::shared::Shared, store::Database};
 
-/// Within a database newest first where keys are ids that ascend in time; databases by name.
+/// Databases by name; in each, newest first if keys are ids that ascend in time.
 pub(super) async fn search(
     State(admin): State<Admin>,
     Query(pairs): Query<Pairs>,
 ) -> Result<Json<Value>, Failure> {
     let mut params = Params::new(pairs);
     let limit = params.limit()?;
-    let cursor: Option<Place> = params.cursor()?;
-    let filter = Filter {
+    let cursor: Option<SagaCursor> = params.cursor()?;
+    let filter = SagaFilter {
         saga_type: params.filter("type")?,
         key: params.filter("key")?,
         state: params.filter("state")?,
@@ -35,39 +37,38 @@ pub(super) async fn search(
     let mut found = Vec::new();
     for database in databases(&admin.shared) {
         let after = match &cursor {
-            Some(place) if database.name < place.database => continue,
-            Some(place) if database.name == place.database => Some(place),
+            Some(cursor) if database.name < cursor.database => continue,
+            Some(cursor) if database.name == cursor.database => Some(cursor),
             _ => None,
         };
         let missing = limit + 1 - i64::try_from(found.len()).unwrap_or(i64::MAX);
         if missing <= 0 {
             break;
         }
-        found.extend(
-            statements::search(&mut *look(&database).await?, &database.name, &filter, after, missing).await?,
-        );
+        let mut reading = read_only(&database).await?;
+        found.extend(statements::search(&mut reading, &database.name, &filter, after, missing).await?);
     }
-    let next = cut(&mut found, limit, row::Row::place);
-    let sagas: Vec<row::Summary> = found.into_iter().map(row::Row::summary).collect();
+    let next = cut(&mut found, limit, row::SagaRow::cursor);
+    let sagas: Vec<row::Summary> = found.into_iter().map(row::SagaRow::summary).collect();
     Ok(Json(json!({ "sagas": sagas, "next": next })))
 }
 
-/// Ids are found in upper and lower case.
+/// Finds the key in upper and lower case.
 pub(super) async fn timeline(
     State(admin): State<Admin>,
     Path((saga_type, key)): Path<(String, String)>,
 ) -> Result<Json<Value>, Failure> {
     for database in owners_first(&admin.shared, &saga_type) {
-        let mut look = look(&database).await?;
-        if let Some(row) = statements::find(&mut look, &database.name, &saga_type, &key).await? {
-            let ignored = statements::ignored(&mut look, &row.plugin, &row.key).await?;
+        let mut reading = read_only(&database).await?;
+        if let Some(row) = statements::find(&mut reading, &database.name, &saga_type, &key).await? {
+            let ignored = ignored::list(&mut reading, &row.plugin, &row.key).await?;
             return Ok(Json(json!(row.timeline(ignored))));
         }
     }
     Err(Failure::unknown(format!("no saga {saga_type}/{key}")))
 }
 
-/// All databases, those of plugins that own the type in front.
+/// All databases, first those of plugins that own the type.
 fn owners_first(shared: &Shared, saga_type: &str) -> Vec<Database> {
     let services = shared.services();
     let owns = |name: &str| {

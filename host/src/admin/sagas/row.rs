@@ -1,28 +1,31 @@
-//! A saga as its row holds it, and as the API shows it.
+//! A saga as its row stores it, and as the API shows it.
 
 use serde::Serialize;
 use serde_json::Value;
 
-use super::statements::{Ignored, Place};
-use crate::model::saga_log::{Entry, rfc3339};
+use super::statements::SagaCursor;
+use crate::{
+    admin::ignored::Ignored,
+    model::saga_log::{Entry, rfc3339},
+};
 
 /// One row of `saga.saga_live` or `saga.saga_done`. Times are microseconds since 1970.
-pub(super) struct Row {
+pub(super) struct SagaRow {
     pub(super) database: String,
     pub(super) saga_type: String,
     pub(super) key: String,
-    /// `infinity` while it lives.
+    /// `infinity` until it ends.
     pub(super) day: String,
     pub(super) plugin: String,
     pub(super) version: String,
     pub(super) revision: i64,
     pub(super) state: String,
     pub(super) overdue: bool,
-    pub(super) began: i64,
+    pub(super) started_at: i64,
     pub(super) next_at: Option<i64>,
-    pub(super) ended: Option<i64>,
+    pub(super) ended_at: Option<i64>,
     pub(super) ending: Option<String>,
-    /// Only where a timeline is asked for.
+    /// Empty in a list, as `answer` and `log`.
     pub(super) data: String,
     pub(super) answer: Option<String>,
     pub(super) log: String,
@@ -39,15 +42,15 @@ pub(super) struct Summary {
     state: String,
     plugin: String,
     database: String,
-    /// Of the version that it stays with.
+    /// Of the version that handles it.
     digest: String,
     revision: i64,
     overdue: bool,
-    began: String,
+    started_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_look: Option<String>,
+    next_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ended: Option<String>,
+    ended_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ending: Option<String>,
 }
@@ -65,9 +68,9 @@ pub(super) struct Timeline {
     ignored: Vec<Ignored>,
 }
 
-impl Row {
-    pub(super) fn place(&self) -> Place {
-        Place {
+impl SagaRow {
+    pub(super) fn cursor(&self) -> SagaCursor {
+        SagaCursor {
             database: self.database.clone(),
             saga_type: self.saga_type.clone(),
             key: self.key.clone(),
@@ -91,9 +94,9 @@ impl Row {
             digest: self.version,
             revision: self.revision,
             overdue: self.overdue,
-            began: rfc3339(self.began),
-            next_look: self.next_at.map(rfc3339),
-            ended: self.ended.map(rfc3339),
+            started_at: rfc3339(self.started_at),
+            next_at: self.next_at.map(rfc3339),
+            ended_at: self.ended_at.map(rfc3339),
             ending: self.ending,
         }
     }
@@ -109,7 +112,7 @@ impl Row {
     }
 }
 
-/// JSON as it stands; what is none is shown as text.
+/// JSON, or text where it is not JSON.
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
 }

@@ -1,83 +1,76 @@
-//! The statements that read `saga.saga_live`, `saga.saga_done` and `saga.ignored`.
+//! The statements that read `saga.saga_live` and `saga.saga_done`.
 
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, Postgres, QueryBuilder, Row as _, postgres::PgRow};
 
-use super::row::Row;
-use crate::model::saga_log::rfc3339;
+use super::row::SagaRow;
 
-/// Ignored deliveries shown of one saga, the newest.
-const IGNORED_MAX: i64 = 100;
-
-/// What is searched for.
+/// Which sagas are meant.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Filter {
+pub(super) struct SagaFilter {
     pub(super) saga_type: Option<String>,
     pub(super) key: Option<String>,
     /// `live`, `overdue`, an ending, or a state as the plugin names it.
     pub(super) state: Option<String>,
 }
 
-/// Where a page ended.
+/// The last saga of a page.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Place {
+pub(super) struct SagaCursor {
     pub(super) database: String,
     pub(super) saga_type: String,
     pub(super) key: String,
     pub(super) day: String,
 }
 
-/// A delivery that changed nothing.
-#[derive(Debug, Serialize)]
-pub(super) struct Ignored {
-    at: String,
-    source: String,
-    reason: String,
-}
-
 const LIVE: &str = "SELECT type, key, 'infinity'::date AS day, plugin, version, revision, state, overdue, \
-    (extract(epoch FROM began) * 1000000)::bigint AS began, (extract(epoch FROM next_at) * 1000000)::bigint AS next_at, \
-    NULL::bigint AS ended, NULL::text AS ending";
+    (extract(epoch FROM began) * 1000000)::bigint AS started_at, \
+    (extract(epoch FROM next_at) * 1000000)::bigint AS next_at, \
+    NULL::bigint AS ended_at, NULL::text AS ending";
 const DONE: &str = "SELECT type, key, day, plugin, version, revision, state, false AS overdue, \
-    (extract(epoch FROM began) * 1000000)::bigint AS began, NULL::bigint AS next_at, \
-    (extract(epoch FROM ended) * 1000000)::bigint AS ended, ending";
+    (extract(epoch FROM began) * 1000000)::bigint AS started_at, NULL::bigint AS next_at, \
+    (extract(epoch FROM ended) * 1000000)::bigint AS ended_at, ending";
 
-/// The next `limit` sagas of one database. Each half walks its primary key backwards.
+/// The next `limit` sagas of one database. Each half reads its primary key backwards.
 pub(super) async fn search(
     connection: &mut PgConnection,
     database: &str,
-    filter: &Filter,
-    after: Option<&Place>,
+    filter: &SagaFilter,
+    after: Option<&SagaCursor>,
     limit: i64,
-) -> Result<Vec<Row>, sqlx::Error> {
+) -> Result<Vec<SagaRow>, sqlx::Error> {
     let mut query = QueryBuilder::new(
         "SELECT *, '' AS data, NULL::text AS answer, '' AS log, day::text AS on_day FROM ((",
     );
     query.push(LIVE).push(" FROM saga.saga_live WHERE true");
     narrow(&mut query, filter);
     in_state(&mut query, filter, true);
-    if let Some(place) = after {
+    if let Some(cursor) = after {
         query
             .push(" AND (type, key) < (")
-            .push_bind(&place.saga_type)
+            .push_bind(&cursor.saga_type)
             .push(", ")
-            .push_bind(&place.key)
+            .push_bind(&cursor.key)
             .push(")");
     }
     query.push(" ORDER BY type DESC, key DESC LIMIT ").push_bind(limit).push(") UNION ALL (");
     query.push(DONE).push(" FROM saga.saga_done WHERE true");
     narrow(&mut query, filter);
     in_state(&mut query, filter, false);
-    if let Some(place) = after {
-        query.push(" AND (type, key, day) < (").push_bind(&place.saga_type).push(", ").push_bind(&place.key);
-        query.push(", ").push_bind(&place.day).push("::date)");
+    if let Some(cursor) = after {
+        query
+            .push(" AND (type, key, day) < (")
+            .push_bind(&cursor.saga_type)
+            .push(", ")
+            .push_bind(&cursor.key);
+        query.push(", ").push_bind(&cursor.day).push("::date)");
     }
     query.push(" ORDER BY type DESC, key DESC, day DESC LIMIT ").push_bind(limit);
     query.push(")) sagas ORDER BY type DESC, key DESC, day DESC LIMIT ").push_bind(limit);
     query.build().fetch_all(connection).await?.iter().map(|row| read(row, database)).collect()
 }
 
-fn narrow(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
+fn narrow(query: &mut QueryBuilder<Postgres>, filter: &SagaFilter) {
     if let Some(saga_type) = &filter.saga_type {
         query.push(" AND type = ").push_bind(saga_type.clone());
     }
@@ -86,8 +79,8 @@ fn narrow(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
     }
 }
 
-/// Of the words that the host itself knows, each concerns one half.
-fn in_state(query: &mut QueryBuilder<Postgres>, filter: &Filter, live: bool) {
+/// Each state that the host itself knows concerns one of the two tables.
+fn in_state(query: &mut QueryBuilder<Postgres>, filter: &SagaFilter, live: bool) {
     let Some(state) = filter.state.as_deref() else { return };
     match (state, live) {
         ("live", true) => query,
@@ -104,13 +97,13 @@ fn both_cases(key: &str) -> Vec<String> {
     vec![key.to_owned(), key.to_lowercase()]
 }
 
-/// The living saga of this key, else the one that ended last.
+/// The live saga of this key, else the one that ended last.
 pub(super) async fn find(
     connection: &mut PgConnection,
     database: &str,
     saga_type: &str,
     key: &str,
-) -> Result<Option<Row>, sqlx::Error> {
+) -> Result<Option<SagaRow>, sqlx::Error> {
     let mut query = QueryBuilder::new("SELECT *, day::text AS on_day FROM (");
     query
         .push(LIVE)
@@ -119,12 +112,12 @@ pub(super) async fn find(
     query.push(" AND key = ANY (").push_bind(both_cases(key)).push(") UNION ALL ");
     query.push(DONE).push(", data, answer, log FROM saga.saga_done WHERE type = ").push_bind(saga_type);
     query.push(" AND key = ANY (").push_bind(both_cases(key));
-    query.push(")) sagas ORDER BY key = ").push_bind(key).push(" DESC, day DESC, ended DESC LIMIT 1");
+    query.push(")) sagas ORDER BY key = ").push_bind(key).push(" DESC, day DESC, ended_at DESC LIMIT 1");
     query.build().fetch_optional(connection).await?.map(|row| read(&row, database)).transpose()
 }
 
-fn read(row: &PgRow, database: &str) -> Result<Row, sqlx::Error> {
-    Ok(Row {
+fn read(row: &PgRow, database: &str) -> Result<SagaRow, sqlx::Error> {
+    Ok(SagaRow {
         database: database.to_owned(),
         saga_type: row.try_get("type")?,
         key: row.try_get("key")?,
@@ -134,9 +127,9 @@ fn read(row: &PgRow, database: &str) -> Result<Row, sqlx::Error> {
         revision: row.try_get("revision")?,
         state: row.try_get("state")?,
         overdue: row.try_get("overdue")?,
-        began: row.try_get("began")?,
+        started_at: row.try_get("started_at")?,
         next_at: row.try_get("next_at")?,
-        ended: row.try_get("ended")?,
+        ended_at: row.try_get("ended_at")?,
         ending: row.try_get("ending")?,
         data: row.try_get("data")?,
         answer: row.try_get("answer")?,
@@ -144,24 +137,20 @@ fn read(row: &PgRow, database: &str) -> Result<Row, sqlx::Error> {
     })
 }
 
-/// What its plugin ignored of this key, oldest first.
-pub(super) async fn ignored(
-    connection: &mut PgConnection,
-    plugin: &str,
-    key: &str,
-) -> Result<Vec<Ignored>, sqlx::Error> {
-    let rows: Vec<(i64, String, String)> = sqlx::query_as(
-        "SELECT (extract(epoch FROM at) * 1000000)::bigint, source, reason FROM saga.ignored
-          WHERE key = $1 AND plugin = $2 ORDER BY at DESC LIMIT $3",
+/// The sagas in flight of one plugin.
+#[derive(Debug)]
+pub(in crate::admin) struct InFlight {
+    pub(in crate::admin) plugin: String,
+    pub(in crate::admin) sagas: i64,
+    pub(in crate::admin) overdue: i64,
+}
+
+/// Counts the sagas in flight of one database.
+pub(in crate::admin) async fn in_flight(connection: &mut PgConnection) -> Result<Vec<InFlight>, sqlx::Error> {
+    let rows: Vec<(String, i64, i64)> = sqlx::query_as(
+        "SELECT plugin, count(*), count(*) FILTER (WHERE overdue) FROM saga.saga_live GROUP BY plugin",
     )
-    .bind(key)
-    .bind(plugin)
-    .bind(IGNORED_MAX)
     .fetch_all(connection)
     .await?;
-    Ok(rows
-        .into_iter()
-        .rev()
-        .map(|(at, source, reason)| Ignored { at: rfc3339(at), source, reason })
-        .collect())
+    Ok(rows.into_iter().map(|(plugin, sagas, overdue)| InFlight { plugin, sagas, overdue }).collect())
 }

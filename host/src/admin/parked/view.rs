@@ -1,26 +1,26 @@
-//! A row of `saga.held`, and as the API shows it.
+//! A parked delivery or record as the API shows it.
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::statements::Place;
+use super::statements::ParkedCursor;
 use crate::model::{
     delivery::Delivery,
     record::{Record, decode},
     saga_log::rfc3339,
 };
 
-/// Bytes of a value that are shown.
+/// A longer value is cut.
 const VALUE_SHOWN_MAX: usize = 64 << 10;
 
-/// Names a row over all databases: `PLUGIN-NUMBER`.
+/// Names an entry across all databases: `PLUGIN-NUMBER`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Id {
+pub(super) struct ParkedId {
     pub(super) plugin: String,
     pub(super) row_id: i64,
 }
 
-impl Id {
+impl ParkedId {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (plugin, number) = text.rsplit_once('-')?;
         (!plugin.is_empty()).then_some(Self { plugin: plugin.to_owned(), row_id: number.parse().ok()? })
@@ -31,10 +31,10 @@ impl Id {
     }
 }
 
-/// What is held, without its body.
+/// One entry. `body` is there only when its content is asked for.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Held {
+pub(super) struct Parked {
     pub(super) id: String,
     pub(super) plugin: String,
     pub(super) database: String,
@@ -43,29 +43,29 @@ pub(super) struct Held {
     pub(super) state: String,
     pub(super) topic: String,
     pub(super) partition: i32,
-    /// Of a delivery that was a record.
+    /// Only of a delivery that was read from Kafka.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) offset: Option<i64>,
     pub(super) key: Option<String>,
     pub(super) reason: String,
     pub(super) attempts: i32,
-    pub(super) held_at: String,
+    pub(super) parked_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) retry_at: Option<String>,
     #[serde(skip)]
     pub(super) row_id: i64,
     #[serde(skip)]
-    pub(super) held_at_us: i64,
+    pub(super) parked_at_us: i64,
     #[serde(skip)]
     pub(super) body: Vec<u8>,
 }
 
-impl Held {
-    pub(super) fn place(&self) -> Place {
-        Place { held_at_us: self.held_at_us, database: self.database.clone(), row_id: self.row_id }
+impl Parked {
+    pub(super) fn cursor(&self) -> ParkedCursor {
+        ParkedCursor { parked_at_us: self.parked_at_us, database: self.database.clone(), row_id: self.row_id }
     }
 
-    /// As `saga.ignored` names it.
+    /// Where it came from or was to go, as `saga.ignored` names it.
     pub(super) fn source(&self) -> String {
         match self.offset {
             Some(offset) => format!("{}/{}/{offset}", self.topic, self.partition),
@@ -73,7 +73,7 @@ impl Held {
         }
     }
 
-    /// With what is to be handled or sent.
+    /// The entry with its content: the delivery or the record.
     pub(super) fn detail(&self) -> Value {
         let mut shown = json!(self);
         let content = if self.direction == "in" {
@@ -114,7 +114,7 @@ fn headers(headers: &[(impl AsRef<str>, impl AsRef<[u8]>)]) -> Vec<Value> {
         .collect()
 }
 
-/// UTF-8 as it is, other bytes in hex; what is long is cut and says so.
+/// UTF-8 as text, other bytes in hex. A long value is cut, and its full length is named.
 fn text(bytes: &[u8]) -> String {
     let shown = &bytes[..bytes.len().min(VALUE_SHOWN_MAX)];
     let mut text = match std::str::from_utf8(shown) {
@@ -132,15 +132,15 @@ fn text(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Id, VALUE_SHOWN_MAX, text};
+    use super::{ParkedId, VALUE_SHOWN_MAX, text};
 
     #[test]
     fn an_id_names_plugin_and_row() {
-        let id = Id { plugin: "order-query".into(), row_id: 12 };
-        assert_eq!(Id::parse("order-query-12"), Some(id.clone()));
-        assert_eq!(Id::parse(&Id::text(&id.plugin, id.row_id)), Some(id));
+        let id = ParkedId { plugin: "order-query".into(), row_id: 12 };
+        assert_eq!(ParkedId::parse("order-query-12"), Some(id.clone()));
+        assert_eq!(ParkedId::parse(&ParkedId::text(&id.plugin, id.row_id)), Some(id));
         for bad in ["", "12", "999999999", "-12", "order-query", "order-query-", "order-query-x"] {
-            assert_eq!(Id::parse(bad), None, "{bad}");
+            assert_eq!(ParkedId::parse(bad), None, "{bad}");
         }
     }
 

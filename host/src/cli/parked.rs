@@ -1,4 +1,4 @@
-//! `saga-host held`
+//! `saga-host parked`
 
 use serde_json::Value;
 
@@ -10,35 +10,35 @@ use super::{
 const REASON_SHOWN: usize = 80;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Held {
-    /// Show this one, with its content
+pub(super) struct Parked {
+    /// Id of one parked delivery, to show its content
     id: Option<String>,
-    /// Only of this plugin
+    /// Only those of this plugin
     #[arg(long)]
     plugin: Option<String>,
-    /// Only with this text in the reason
+    /// Only those with this text in the reason
     #[arg(long)]
     reason: Option<String>,
-    /// Only of this key
+    /// Only those of this key
     #[arg(long)]
     key: Option<String>,
-    /// queued, retrying or parked
+    /// Only those in this state: retrying, queued or dead_letter
     #[arg(long)]
     state: Option<String>,
-    /// Entries of a page, 1 to 1000
+    /// Entries per page, 1 to 1000
     #[arg(long, default_value_t = 20)]
     limit: u32,
-    /// Where the page before ended
+    /// Where the previous page ended
     #[arg(long)]
     cursor: Option<String>,
     #[command(flatten)]
     client: Client,
 }
 
-impl Held {
+impl Parked {
     pub(super) fn run(self) -> anyhow::Result<()> {
         if let Some(id) = &self.id {
-            let answer = self.client.get(&format!("/v1/held/{}", segment(id)), &[])?;
+            let answer = self.client.get(&format!("/v1/parked/{}", segment(id)), &[])?;
             self.client.show(&answer, |answer| serde_json::to_string_pretty(answer).unwrap_or_default());
             return Ok(());
         }
@@ -50,19 +50,19 @@ impl Held {
             ("limit", Some(self.limit.to_string())),
             ("cursor", self.cursor),
         ];
-        let answer = self.client.get("/v1/held", &query)?;
+        let answer = self.client.get("/v1/parked", &query)?;
         self.client.show(&answer, show);
         Ok(())
     }
 }
 
 fn show(answer: &Value) -> String {
-    let held = answer["held"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if held.is_empty() {
-        return "nothing is held".to_owned();
+    let parked = answer["parked"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if parked.is_empty() {
+        return "nothing is parked".to_owned();
     }
     let mut table = Table::new(&["ID", "STATE", "ATTEMPTS", "AGE", "SOURCE", "KEY", "REASON"]);
-    for entry in held {
+    for entry in parked {
         let topic = text(&entry["topic"]);
         let source = match entry["offset"].as_i64() {
             Some(offset) => format!("{topic}/{}/{offset}", entry["partition"]),
@@ -72,7 +72,7 @@ fn show(answer: &Value) -> String {
             text(&entry["id"]),
             text(&entry["state"]),
             count(&entry["attempts"]),
-            age(&entry["heldAt"]),
+            age(&entry["parkedAt"]),
             source,
             text(&entry["key"]),
             cut(&text(&entry["reason"]), REASON_SHOWN),
