@@ -108,7 +108,9 @@ fn of_lanes(text: &mut Text, services: &[Arc<Service>]) {
         "Time that deliveries and requests waited for a lane, added up",
     );
     for service in services {
-        for (lane, waited) in [("kafka", service.deliveries.waited()), ("http", service.requests.waited())] {
+        for (lane, waited) in
+            [("kafka", service.deliveries.total_wait()), ("http", service.requests.total_wait())]
+        {
             let labels = [("plugin", service.name.as_str()), ("lane", lane)];
             text.sample("queue_seconds_total", &labels, waited.as_secs_f64());
         }
@@ -131,7 +133,11 @@ fn of_relays(text: &mut Text, services: &[Arc<Service>]) {
     }
     text.family("relay_units_total", "counter", "Units of this host's relay that Kafka has acknowledged");
     for (database, service) in &relays {
-        text.sample("relay_units_total", &[("database", database)], service.relay.waits.units());
+        text.sample(
+            "relay_units_total",
+            &[("database", database)],
+            service.relay.latency.acknowledged_units(),
+        );
     }
     text.family(
         "relay_seconds_total",
@@ -139,7 +145,7 @@ fn of_relays(text: &mut Text, services: &[Arc<Service>]) {
         "Time from commit to producer, and on to Kafka's answer, of units",
     );
     for (database, service) in &relays {
-        for (stage, waited) in service.relay.waits.named() {
+        for (stage, waited) in service.relay.latency.stages() {
             text.sample(
                 "relay_seconds_total",
                 &[("database", database), ("stage", stage)],
@@ -149,7 +155,7 @@ fn of_relays(text: &mut Text, services: &[Arc<Service>]) {
     }
     text.family("relay_leads", "gauge", "1 where this host publishes what the database has committed");
     for (database, service) in &relays {
-        text.sample("relay_leads", &[("database", database)], u8::from(service.relay.leads()));
+        text.sample("relay_leads", &[("database", database)], u8::from(service.relay.is_leader()));
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
 
 /// What the host fixes for one call.
 #[derive(Clone, Debug)]
-pub struct CallSetting {
+pub struct CallContext {
     /// `database:slot:epoch:unit`, for logs; also what ids and random numbers derive from.
     pub unit: String,
     /// The guest's clock, microseconds since 1970; the same during the whole unit.
@@ -18,7 +18,7 @@ pub struct CallSetting {
 
 /// What came of one call.
 #[derive(Debug)]
-pub struct Called<T> {
+pub struct CallResult<T> {
     /// None when the call was cut off inside a statement: the connection is closed.
     pub session: Option<Session>,
     /// What the guest asked for, `cause` counting within the call.

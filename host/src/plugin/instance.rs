@@ -68,7 +68,7 @@ impl<'engine> Call<'engine> {
     }
 }
 
-/// Called when the epoch has moved on while the guest was running.
+/// CallResult when the epoch has moved on while the guest was running.
 fn charge(guest: &mut Guest) -> wasmtime::Result<()> {
     if !mem::take(&mut guest.waited) {
         guest.ticks += 1;

@@ -41,9 +41,9 @@ impl<'a> Headers<'a> {
 
 /// The sagas of a batch by key, to tell each delivery its own: of several of a key, the one whose type sorts
 /// first.
-pub(crate) struct SagaPlaces<'a>(HashMap<&'a str, u32>, &'a [LiveSaga]);
+pub(crate) struct SagaIndex<'a>(HashMap<&'a str, u32>, &'a [LiveSaga]);
 
-impl<'a> SagaPlaces<'a> {
+impl<'a> SagaIndex<'a> {
     pub(crate) fn of(sagas: &'a [LiveSaga]) -> Self {
         let mut places = HashMap::with_capacity(sagas.len());
         for (place, saga) in (0..).zip(sagas) {
@@ -74,7 +74,7 @@ impl<'a> SagaPlaces<'a> {
 pub(super) fn deliveries<'a>(
     batch: &'a [&'a Delivery],
     headers: &'a Headers<'a>,
-    places: &SagaPlaces<'_>,
+    places: &SagaIndex<'_>,
 ) -> Vec<wit::Delivery<'a>> {
     batch
         .iter()

@@ -7,13 +7,13 @@ use tokio::time::{Instant, timeout};
 use wasmtime::component::InstancePre;
 
 use super::{
-    call::{CallSetting, Called},
+    call::{CallContext, CallResult},
     check::{self, Exported},
     component_cache::Origin,
     engine::Engine,
     instance::{Call, Exports, is_shortage},
     lift,
-    lower::{self, Headers, RequestParts, SagaPlaces},
+    lower::{self, Headers, RequestParts, SagaIndex},
     native::{self, NativePlugin},
 };
 use crate::{
@@ -115,10 +115,10 @@ impl Version {
     pub async fn handle_deliveries(
         &self,
         session: Session,
-        setting: &CallSetting,
+        setting: &CallContext,
         batch: &[&Delivery],
         sagas: &[LiveSaga],
-    ) -> Called<Vec<Outcome>> {
+    ) -> CallResult<Vec<Outcome>> {
         let first_id = batch.first().map_or("", |delivery| &delivery.id);
         let guest = self.guest(session, setting, batch.len(), first_id);
         let shared = Arc::clone(&guest.shared);
@@ -134,9 +134,9 @@ impl Version {
     pub async fn handle_requests(
         &self,
         session: Session,
-        setting: &CallSetting,
+        setting: &CallContext,
         batch: &[&Request],
-    ) -> Called<Vec<Response>> {
+    ) -> CallResult<Vec<Response>> {
         let first_id = batch.first().map_or("", |request| &request.id);
         let guest = self.guest(session, setting, batch.len(), first_id);
         let shared = Arc::clone(&guest.shared);
@@ -147,7 +147,7 @@ impl Version {
         called
     }
 
-    fn guest(&self, session: Session, setting: &CallSetting, causes: usize, first_id: &str) -> Guest {
+    fn guest(&self, session: Session, setting: &CallContext, causes: usize, first_id: &str) -> Guest {
         let setting = Setting {
             access: if setting.read_only { Access::Read } else { Access::Write },
             unit: &setting.unit,
@@ -163,9 +163,9 @@ impl Version {
         guest: Guest,
         batch: &[&Delivery],
         sagas: &[LiveSaga],
-    ) -> Called<Vec<Outcome>> {
+    ) -> CallResult<Vec<Outcome>> {
         let headers = Headers::of(batch.iter().map(|delivery| &delivery.headers));
-        let deliveries = lower::deliveries(batch, &headers, &SagaPlaces::of(sagas));
+        let deliveries = lower::deliveries(batch, &headers, &SagaIndex::of(sagas));
         let live = lower::sagas(sagas);
         let (guest, returned) = match self.native {
             None => self.component.deliveries(&self.engine, guest, &deliveries, &live).await,
@@ -177,7 +177,7 @@ impl Version {
         })
     }
 
-    async fn call_requests(&self, guest: Guest, batch: &[&Request]) -> Called<Vec<Response>> {
+    async fn call_requests(&self, guest: Guest, batch: &[&Request]) -> CallResult<Vec<Response>> {
         let parts: Vec<_> = batch.iter().copied().map(RequestParts::of).collect();
         let requests = lower::requests(batch, &parts);
         let (guest, returned) = match self.native {
@@ -191,7 +191,11 @@ impl Version {
     }
 
     /// Cuts a call off; its connection is dropped with it, in the middle of whatever it was doing.
-    async fn within_time<T>(&self, shared: &Shared, call: impl Future<Output = Called<T>>) -> Called<T> {
+    async fn within_time<T>(
+        &self,
+        shared: &Shared,
+        call: impl Future<Output = CallResult<T>>,
+    ) -> CallResult<T> {
         let unit_ms_max = self.policy.limits.unit_ms_max;
         let unit = Duration::from_millis(u64::from(unit_ms_max));
         if let Ok(called) = timeout(unit + GRACE, call).await {
@@ -205,13 +209,13 @@ impl Version {
         } else {
             Fault::Guest(format!("takes longer than unit_ms_max = {unit_ms_max} ms, Postgres included"))
         };
-        Called { session: None, effects: Effects::default(), statements: 0, result: Err(fault) }
+        CallResult { session: None, effects: Effects::default(), statements: 0, result: Err(fault) }
     }
 
     fn write_lines(
         &self,
         shared: &Shared,
-        setting: &CallSetting,
+        setting: &CallContext,
         name: impl Fn(u32) -> Option<(String, String)>,
     ) {
         let speaker = Speaker {
@@ -229,12 +233,12 @@ fn finish<R, T>(
     mut guest: Guest,
     returned: wasmtime::Result<R>,
     judge: impl FnOnce(&Guest, wasmtime::Result<R>) -> Result<T, Fault>,
-) -> Called<T> {
+) -> CallResult<T> {
     let result = match returned {
         Err(error) if is_shortage(&error) => Err(Fault::Environment(error.to_string())),
         returned => judge(&guest, returned),
     };
-    Called {
+    CallResult {
         session: guest.session.take(),
         effects: std::mem::take(&mut guest.effects),
         statements: guest.statements,
