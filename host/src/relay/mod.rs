@@ -1,5 +1,5 @@
-//! Publishes committed records to Kafka in order, and deletes them from the outbox when Kafka has acknowledged
-//! them.
+//! Publishes committed records to Kafka in order, and deletes them from the outbox when Kafka has
+//! acknowledged them.
 //!
 //! ```text
 //!  lane ── register(seq) ── COMMIT ── committed(seq, records) ──▶ order ──▶ sender ──▶ Kafka
@@ -147,8 +147,8 @@ impl Relay {
         if self.is_leader() { self.changed.notify_one() } else { self.notifier.notify_committed() }
     }
 
-    /// Stands for election, and leads whenever it is elected, until `stop`. Then it sends what is committed and
-    /// releases the lease.
+    /// Stands for election, and leads whenever it is elected, until `stop`. Then it sends what is committed
+    /// and releases the lease.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         while !stop.is_cancelled() {
             match LeaderLease::acquire(&self.database.admin, &self.owner).await {

@@ -8,9 +8,9 @@
 //! Notifications are hints only: one can be lost, for example when a host dies before it sends it. So every
 //! host also polls.
 //!
-//! After a notification the notifier pauses for as long as a unit of a lane takes, which is longer on a busier
-//! machine, and the leader pauses as long between two reads of the outbox. What is committed meanwhile shares
-//! one notification, one read, and one request to Kafka.
+//! After a notification the notifier pauses for as long as a unit of a lane takes, which is longer on a
+//! busier machine, and the leader pauses as long between two reads of the outbox. What is committed meanwhile
+//! shares one notification, one read, and one request to Kafka.
 
 use std::{
     convert::Infallible,
@@ -232,14 +232,14 @@ impl Notifier {
             // It is no error when the last subscriber has gone meanwhile.
             Ok(ends) => drop(self.saga_ends.send(ends.into())),
             Err(error) => {
-                tracing::debug!(reason = %error, "cannot read a notification of ended sagas from another host")
+                tracing::debug!(reason = %error, "cannot read another host's notification of ended sagas");
             }
         }
     }
 }
 
-/// JSON arrays of type and key, each short enough for one notification. Leaves out a name that is too long for
-/// one.
+/// JSON arrays of type and key, each short enough for one notification. Leaves out a name that is too long
+/// for one.
 fn payloads_of(ended: &[SagaName]) -> Vec<String> {
     let mut payloads: Vec<String> = Vec::new();
     for name in ended {

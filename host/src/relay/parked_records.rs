@@ -65,8 +65,8 @@ impl ParkedRecords {
         if self.first_by_key.is_empty() || self.behind(seq, records).is_empty() {
             return Ok(());
         }
-        // A redrive commits the record's new outbox row together with the end of its parking: only the database
-        // tells whether the earlier record is still parked.
+        // A redrive commits the record's new outbox row together with the end of its parking: only the
+        // database tells whether the earlier record is still parked.
         self.load(database).await?;
         for index in self.behind(seq, records) {
             let reason = "an earlier record of its key is parked";

@@ -125,8 +125,8 @@ impl<'a> Publisher<'a> {
         self.relay.notifier.set_has_peers(has_peers);
     }
 
-    /// When to read the outbox next. With peers every unit asks for it, so the reads are spaced by the pause of
-    /// the notifier.
+    /// When to read the outbox next. With peers every unit asks for it, so the reads are spaced by the pause
+    /// of the notifier.
     fn next_outbox_read(&self) -> Instant {
         let notifier = &self.relay.notifier;
         if !notifier.peer_has_committed() && !self.relay.order.lock().needs_snapshot() {
@@ -190,8 +190,8 @@ impl<'a> Publisher<'a> {
         })
     }
 
-    /// Takes Kafka's answers: notes the acknowledged units, parks the refused records, fails when the client is
-    /// broken.
+    /// Takes Kafka's answers: notes the acknowledged units, parks the refused records, fails when the client
+    /// is broken.
     async fn collect_reports(&mut self) -> anyhow::Result<()> {
         let Some(sender) = &self.sender else { return Ok(()) };
         let reports = sender.take_reports();

@@ -120,8 +120,8 @@ fn is_permanent(error: &KafkaError) -> bool {
     )
 }
 
-/// Packs a unit (below 2^47) and the index of a record (below 2^16) into the word that librdkafka returns with
-/// the delivery report.
+/// Packs a unit (below 2^47) and the index of a record (below 2^16) into the word that librdkafka returns
+/// with the delivery report.
 fn opaque(seq: i64, index: usize) -> usize {
     (usize::try_from(seq).unwrap_or(0) << 16) | (index & 0xffff)
 }
