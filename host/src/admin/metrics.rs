@@ -127,7 +127,7 @@ impl Collector for Lanes {
         let commits = self.stages().map(|(labels, stages)| (labels, stages.commits.clone()));
         family(&mut encoder, ("commit_duration", Some(Unit::Seconds)), "Time that a COMMIT took", commits)?;
         let waited = self.0.iter().flat_map(|service| {
-            [("kafka", service.deliveries.waited()), ("http", service.requests.waited())]
+            [("kafka", service.deliveries.total_wait()), ("http", service.requests.total_wait())]
                 .map(|(lane, waited)| (lane_labels(service, lane), ConstCounter::new(waited.as_secs_f64())))
         });
         let help = "Time that deliveries and requests waited for a lane, added up";
@@ -153,20 +153,21 @@ impl Collector for Relays {
             .map(|(labels, relay)| (labels, ConstCounter::new(relay.published.load(Ordering::Relaxed))));
         let help = "Records that this host has handed to the Kafka client";
         family(&mut encoder, ("relay_published", None), help, published)?;
-        let units = each().map(|(labels, relay)| (labels, ConstCounter::new(relay.waits.units())));
+        let units =
+            each().map(|(labels, relay)| (labels, ConstCounter::new(relay.latency.acknowledged_units())));
         let help = "Units of this host's relay that Kafka has acknowledged";
         family(&mut encoder, ("relay_units", None), help, units)?;
         let stages = each().flat_map(|([database], relay)| {
-            relay.waits.named().map(|(stage, waited)| {
+            relay.latency.stages().map(|(stage, waited)| {
                 ([database, ("stage", stage)], ConstCounter::new(waited.as_secs_f64()))
             })
         });
         let help = "Time from a unit's commit to the Kafka client, and from there to Kafka's acknowledgement";
         family(&mut encoder, ("relay", Some(Unit::Seconds)), help, stages)?;
-        let durations = each().map(|(labels, relay)| (labels, relay.waits.durations.clone()));
+        let durations = each().map(|(labels, relay)| (labels, relay.latency.durations.clone()));
         let help = "Time from a unit's commit to Kafka's acknowledgement of its records";
         family(&mut encoder, ("relay_duration", Some(Unit::Seconds)), help, durations)?;
-        let leads = each().map(|(labels, relay)| (labels, ConstGauge::new(i64::from(relay.leads()))));
+        let leads = each().map(|(labels, relay)| (labels, ConstGauge::new(i64::from(relay.is_leader()))));
         let help = "1 where this host leads: it publishes what is committed to the database";
         family(&mut encoder, ("relay_leads", None), help, leads)
     }

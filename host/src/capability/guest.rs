@@ -49,7 +49,7 @@ pub(crate) enum Access {
 
 /// The values that the host fixes for one call.
 #[derive(Debug)]
-pub(crate) struct GuestCall<'a> {
+pub(crate) struct CallScope<'a> {
     pub(crate) access: Access,
     pub(crate) unit: &'a str,
     pub(crate) now_us: i64,
@@ -107,7 +107,7 @@ pub(crate) struct SqlFailure {
 pub(crate) struct OverLimit(pub(crate) String);
 
 impl Guest {
-    pub(crate) fn new(grant: Arc<Grant>, session: Option<Session>, call: &GuestCall<'_>) -> Self {
+    pub(crate) fn new(grant: Arc<Grant>, session: Option<Session>, call: &CallScope<'_>) -> Self {
         let output = Output::default();
         let mut seed = Sha256::new();
         for part in [call.unit, &grant.digest, call.first_id] {

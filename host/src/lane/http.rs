@@ -50,7 +50,7 @@ impl HttpLane {
             let batch = self.take_batch();
             self.pace.start();
             self.process(batch).await;
-            self.seat.service.relay.neighbours().units_take(self.pace.end());
+            self.seat.service.relay.notifier().set_unit_duration(self.pace.end());
         }
         self.seat.release().await;
     }

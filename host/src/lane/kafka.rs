@@ -92,7 +92,7 @@ impl KafkaLane {
             let batch = self.take_batch();
             self.pace.start();
             self.process(batch).await;
-            self.seat.service.relay.neighbours().units_take(self.pace.end());
+            self.seat.service.relay.notifier().set_unit_duration(self.pace.end());
         }
         self.seat.release().await;
     }
@@ -130,7 +130,7 @@ impl KafkaLane {
         let service = self.seat.service.clone();
         let owned = Owned {
             sources: self.sources.positions(),
-            leads: service.relay.leads(),
+            leads: service.relay.is_leader(),
             owner: self.seat.owner.clone(),
         };
         let limit = service.active.load().version.policy.limits.batch_deliveries_max;

@@ -160,7 +160,7 @@ pub(crate) fn bare(origin: Origin, timestamp_us: i64) -> Delivery {
         payload: None,
         timestamp_us,
         attempt: 1,
-        trace: Trace::begin(),
+        trace: Trace::start(),
         mark: None,
         foreign_id: None,
         held: None,

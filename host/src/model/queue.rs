@@ -87,7 +87,7 @@ impl<T> Queue<T> {
     /// Waits, on a thread of its own, until the lane has found the queue empty since the last
     /// [`Self::push_all`], or the queue is closed or `timeout` has passed. Who hands over only
     /// then does so once for a unit, with all that has come meanwhile.
-    pub fn wait_until_asked(&self, timeout: Duration) {
+    pub fn wait_for_demand(&self, timeout: Duration) {
         let mut inner = self.inner.lock();
         if !inner.asked && !inner.closed {
             self.asked.wait_for(&mut inner, timeout);
@@ -105,7 +105,7 @@ impl<T> Queue<T> {
     }
 
     /// How long items have waited here, added up.
-    pub fn waited(&self) -> Duration {
+    pub fn total_wait(&self) -> Duration {
         let mut inner = self.inner.lock();
         inner.account();
         inner.waited
@@ -202,10 +202,10 @@ mod tests {
     fn what_waits_is_added_up() {
         let queue = Queue::new(10);
         queue.push_all(vec![('a', 1), ('b', 1)]);
-        while queue.waited().is_zero() {}
+        while queue.total_wait().is_zero() {}
         assert_eq!(queue.take_while(|_| true).len(), 2);
-        let waited = queue.waited();
-        assert_eq!(queue.waited(), waited, "nothing waits");
+        let waited = queue.total_wait();
+        assert_eq!(queue.total_wait(), waited, "nothing waits");
     }
 
     #[tokio::test]
@@ -214,9 +214,9 @@ mod tests {
         let reader = std::thread::spawn({
             let queue = queue.clone();
             move || {
-                queue.wait_until_asked(FOR_EVER);
+                queue.wait_for_demand(FOR_EVER);
                 queue.push_all(vec![('a', 1)]);
-                queue.wait_until_asked(Duration::ZERO);
+                queue.wait_for_demand(Duration::ZERO);
                 queue.push_all(vec![('b', 1)]);
             }
         });
@@ -224,9 +224,9 @@ mod tests {
         assert!(reader.join().is_ok());
         assert_eq!(queue.take_while(|_| true), ['a', 'b']);
         assert!(tokio::time::timeout(Duration::ZERO, queue.ready()).await.is_err(), "empty: it asks");
-        queue.wait_until_asked(FOR_EVER);
+        queue.wait_for_demand(FOR_EVER);
         queue.push_all(vec![('c', 1)]);
         queue.close();
-        queue.wait_until_asked(FOR_EVER);
+        queue.wait_for_demand(FOR_EVER);
     }
 }

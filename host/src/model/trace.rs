@@ -13,7 +13,7 @@ pub struct Trace {
 impl Trace {
     /// A trace of its own, sampled.
     #[must_use]
-    pub fn begin() -> Self {
+    pub fn start() -> Self {
         Self { id: uuid::Uuid::new_v4().as_u128(), flags: 1 }
     }
 

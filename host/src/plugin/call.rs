@@ -1,4 +1,4 @@
-//! What passes between a lane and a plugin in one call: the values of `wit/`, without the bindings.
+//! The input and the result of one call of a plugin, apart from the batch.
 
 use crate::{
     model::{effects::Effects, fault::Fault},
@@ -7,24 +7,24 @@ use crate::{
 
 /// What the host fixes for one call.
 #[derive(Clone, Debug)]
-pub struct CallSetting {
-    /// `database:slot:epoch:unit`, for logs; also what ids and random numbers derive from.
+pub struct CallContext {
+    /// `database:slot:epoch:unit`. Logs show it, and ids and random numbers derive from it.
     pub unit: String,
-    /// The guest's clock, microseconds since 1970; the same during the whole unit.
+    /// The guest's clock in microseconds since 1970, the same during the whole unit.
     pub now_us: i64,
-    /// True for a `GET`: the transaction is read-only and effects are refused.
+    /// True for a `GET`: the transaction is read-only, and the host refuses effects.
     pub read_only: bool,
 }
 
-/// What came of one call.
+/// The result of one call, and what the call leaves behind.
 #[derive(Debug)]
-pub struct Called<T> {
-    /// None when the call was cut off inside a statement: the connection is closed.
+pub struct CallResult<T> {
+    /// None when the call was cancelled inside a statement: then its connection is closed.
     pub session: Option<Session>,
-    /// What the guest asked for, `cause` counting within the call.
+    /// The effects that the guest requested. `cause` counts within the call.
     pub effects: Effects,
-    /// SQL statements that it ran.
+    /// SQL statements that the guest ran.
     pub statements: u32,
-    /// Its answers, one for each delivery or request, in order; or why there are none.
+    /// One answer for each delivery or request, in order, or why there are none.
     pub result: Result<T, Fault>,
 }

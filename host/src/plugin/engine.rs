@@ -1,4 +1,4 @@
-//! The wasmtime engine that all plugins share: one pool of instances, one linker, one clock.
+//! The wasmtime engine that all plugins share: one instance pool, one linker, one component cache, one clock.
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
@@ -9,25 +9,25 @@ use wasmtime::{
 };
 
 use super::{component_cache::ComponentCache, ticker::Ticker};
-use crate::capability::{self, guest::Guest};
+use crate::{
+    capability::{self, guest::Guest},
+    model::policy::MEMORY_MIB_MAX,
+};
 
-/// The largest `memory_mib_max` of a policy.
-pub const MEMORY_MIB_MAX: u32 = 1_024;
-
-/// Instances at one time; a call beyond them waits for its turn.
+/// Instances at one time, at most. A call beyond them waits for a free slot.
 const INSTANCES_MAX: u32 = 64;
-/// A component is a handful of core modules: its own, and those that its tools put around it.
+/// A component consists of several core modules: the plugin's own and those that build tools add.
 const CORE_INSTANCES_MAX: u32 = 16 * INSTANCES_MAX;
-/// Memory and table pages that a slot keeps, so that the next instance finds them mapped.
-const KEEP_RESIDENT_BYTES: usize = 256 << 10;
+/// Memory and table bytes that a free slot keeps mapped for its next instance.
+const RESIDENT_BYTES_MAX: usize = 256 << 10;
 
-/// The engine. Clones share it.
+/// A handle of the engine. Clones share it.
 #[derive(Clone)]
 pub struct Engine {
-    inner: Arc<Inner>,
+    parts: Arc<EngineParts>,
 }
 
-struct Inner {
+struct EngineParts {
     wasmtime: wasmtime::Engine,
     linker: Linker<Guest>,
     cache: ComponentCache,
@@ -36,49 +36,49 @@ struct Inner {
 }
 
 impl Engine {
-    /// `cache_dir` keeps compiled components; it is made with mode 0700.
+    /// Stores compiled components in the folder `cache_dir`, which it creates with mode 0700.
     ///
     /// # Errors
-    /// When the machine cannot reserve the address space of the pool, or the folder cannot be
-    /// made or belongs to somebody else.
+    /// The machine cannot reserve the pool's address space, or the folder cannot be created or belongs to
+    /// another account.
     pub fn new(cache_dir: impl Into<PathBuf>) -> anyhow::Result<Self> {
         let wasmtime = wasmtime::Engine::new(&config()).map_err(anyhow::Error::from).with_context(|| {
-            format!("cannot reserve the address space of {INSTANCES_MAX} plugin instances")
+            format!("reserving the address space of {INSTANCES_MAX} plugin instances, check ulimit -v")
         })?;
         let linker = capability::linker(&wasmtime)
             .map_err(anyhow::Error::from)
-            .context("cannot link what plugins import")?;
+            .context("linking the interfaces that plugins import")?;
         let cache = ComponentCache::open(cache_dir.into(), &wasmtime)?;
         let ticker = Ticker::start(&wasmtime)?;
         let slots = Semaphore::new(INSTANCES_MAX as usize);
-        Ok(Self { inner: Arc::new(Inner { wasmtime, linker, cache, ticker, slots }) })
+        Ok(Self { parts: Arc::new(EngineParts { wasmtime, linker, cache, ticker, slots }) })
     }
 
     pub(super) fn wasmtime(&self) -> &wasmtime::Engine {
-        &self.inner.wasmtime
+        &self.parts.wasmtime
     }
 
     pub(super) fn linker(&self) -> &Linker<Guest> {
-        &self.inner.linker
+        &self.parts.linker
     }
 
     pub(super) fn cache(&self) -> &ComponentCache {
-        &self.inner.cache
+        &self.parts.cache
     }
 
     pub(super) fn ticker(&self) -> &Ticker {
-        &self.inner.ticker
+        &self.parts.ticker
     }
 
-    /// A place for one instance. Waits while all are taken.
+    /// A slot of the pool for one instance. Waits while all are in use.
     pub(super) async fn slot(&self) -> Option<SemaphorePermit<'_>> {
-        self.inner.slots.acquire().await.ok()
+        self.parts.slots.acquire().await.ok()
     }
 }
 
 impl fmt::Debug for Engine {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Engine").field("free_slots", &self.inner.slots.available_permits()).finish()
+        formatter.debug_struct("Engine").field("free_slots", &self.parts.slots.available_permits()).finish()
     }
 }
 
@@ -94,10 +94,10 @@ fn config() -> Config {
         .table_elements(65_536)
         .max_memory_size((MEMORY_MIB_MAX as usize) << 20)
         .max_unused_warm_slots(INSTANCES_MAX / 4)
-        .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
-        .table_keep_resident(KEEP_RESIDENT_BYTES)
-        // Kernels since 6.7 tell which pages an instance wrote: only those are put back, and few are given up
-        // to be mapped anew.
+        .linear_memory_keep_resident(RESIDENT_BYTES_MAX)
+        .table_keep_resident(RESIDENT_BYTES_MAX)
+        // Linux since 6.7 reports which pages an instance has written: only those are reset, and few are
+        // unmapped.
         .pagemap_scan(Enabled::Auto);
     let mut config = Config::new();
     config

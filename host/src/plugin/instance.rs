@@ -1,5 +1,4 @@
-//! One fresh instance for one call: guest time is measured, memory bounded, and what the guest was
-//! given comes back when it is done.
+//! One call of a guest: a fresh instance whose guest time is measured and whose memory is bounded.
 
 use std::mem;
 
@@ -10,41 +9,41 @@ use wasmtime::{
 };
 
 use super::{
-    check::Exported,
+    check::Handlers,
     engine::Engine,
-    ticker::{Running, TICK_MS},
+    ticker::{TICK_MS, TickGuard},
 };
 use crate::{
     capability::guest::{Guest, OverLimit},
     model::bindings::exports::saga::plugin::{deliveries, manifest, requests},
 };
 
-/// Where the exports of a component are.
-pub(super) struct Exports {
+/// Where a component's exports are found in an instance of it.
+pub(super) struct ExportIndices {
     pub(super) manifest: manifest::GuestIndices,
     pub(super) deliveries: Option<deliveries::GuestIndices>,
     pub(super) requests: Option<requests::GuestIndices>,
 }
 
-impl Exports {
-    pub(super) fn find(pre: &InstancePre<Guest>, exported: Exported) -> wasmtime::Result<Self> {
+impl ExportIndices {
+    pub(super) fn find(pre: &InstancePre<Guest>, handlers: Handlers) -> wasmtime::Result<Self> {
         Ok(Self {
             manifest: manifest::GuestIndices::new(pre)?,
-            deliveries: exported.deliveries.then(|| deliveries::GuestIndices::new(pre)).transpose()?,
-            requests: exported.requests.then(|| requests::GuestIndices::new(pre)).transpose()?,
+            deliveries: handlers.deliveries.then(|| deliveries::GuestIndices::new(pre)).transpose()?,
+            requests: handlers.requests.then(|| requests::GuestIndices::new(pre)).transpose()?,
         })
     }
 }
 
-/// An instance in its store.
-pub(super) struct Call<'engine> {
+/// The store of one call, with a slot of the instance pool. Dropping it stops the guest in mid-call.
+pub(super) struct GuestCall<'engine> {
     pub(super) store: Store<Guest>,
     _slot: Option<SemaphorePermit<'engine>>,
-    _clock: Running<'engine>,
+    _clock: TickGuard<'engine>,
 }
 
-impl<'engine> Call<'engine> {
-    /// Waits for a free slot. Dropping it stops the guest where it is.
+impl<'engine> GuestCall<'engine> {
+    /// Waits for a free slot.
     pub(super) async fn new(engine: &'engine Engine, guest: Guest) -> Self {
         let slot = engine.slot().await;
         let bytes_max = guest.grant.limits.call_bytes_max;
@@ -56,31 +55,32 @@ impl<'engine> Call<'engine> {
             charge(store.data_mut())?;
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
-        Self { store, _slot: slot, _clock: engine.ticker().run() }
+        Self { store, _slot: slot, _clock: engine.ticker().keep_awake() }
     }
 
     pub(super) async fn instantiate(&mut self, pre: &InstancePre<Guest>) -> wasmtime::Result<Instance> {
         pre.instantiate_async(&mut self.store).await
     }
 
-    pub(super) fn end(self) -> Guest {
+    pub(super) fn into_guest(self) -> Guest {
         self.store.into_data()
     }
 }
 
-/// Called when the epoch has moved on while the guest was running.
+/// Charges one tick: the epoch has changed while the guest was running.
 fn charge(guest: &mut Guest) -> wasmtime::Result<()> {
     if !mem::take(&mut guest.waited) {
         guest.ticks += 1;
     }
-    let most = guest.grant.limits.guest_ms_max;
-    if guest.ticks.saturating_mul(TICK_MS) <= most {
+    let guest_ms_max = guest.grant.limits.guest_ms_max;
+    if guest.ticks.saturating_mul(TICK_MS) <= guest_ms_max {
         return Ok(());
     }
-    Err(OverLimit(format!("runs longer than guest_ms_max = {most} ms, host calls not counted")).into())
+    Err(OverLimit(format!("runs longer than guest_ms_max = {guest_ms_max} ms, host calls not counted"))
+        .into())
 }
 
-/// Whether it is the pool that was too small, not the guest that failed.
-pub(super) fn is_shortage(error: &wasmtime::Error) -> bool {
+/// Whether the instance pool is exhausted, which is no fault of the guest.
+pub(super) fn is_pool_exhausted(error: &wasmtime::Error) -> bool {
     error.is::<PoolConcurrencyLimitError>()
 }

@@ -1,5 +1,5 @@
-//! A batch as the guest's world has it: borrowed, so that nothing but the small records around the
-//! bytes is built before it is copied into the guest's memory.
+//! Lowers a batch: host values → WIT values. These borrow the batch's bytes, which are copied only once, into
+//! the guest's memory.
 
 use std::collections::HashMap;
 
@@ -12,19 +12,18 @@ use crate::model::{
         },
     },
     delivery::{Delivery, Origin},
-    outcome::Outcome,
-    request::{Request, Response},
+    request::Request,
     saga::LiveSaga,
 };
 
-/// Headers of a whole batch in one list; each delivery has a part of it.
+/// The headers of a whole batch in one list, of which each delivery borrows a range.
 pub(super) struct Headers<'a> {
     all: Vec<HeaderParam<'a>>,
     ends: Vec<usize>,
 }
 
 impl<'a> Headers<'a> {
-    pub(super) fn of(lists: impl Iterator<Item = &'a Vec<(String, Vec<u8>)>>) -> Self {
+    pub(super) fn new(lists: impl Iterator<Item = &'a Vec<(String, Vec<u8>)>>) -> Self {
         let (mut all, mut ends) = (Vec::new(), Vec::new());
         for list in lists {
             all.extend(list.iter().map(|(name, value)| HeaderParam { name, value }));
@@ -33,40 +32,44 @@ impl<'a> Headers<'a> {
         Self { all, ends }
     }
 
-    fn parts(&self) -> impl Iterator<Item = &[HeaderParam<'a>]> {
-        let begins = std::iter::once(0).chain(self.ends.iter().copied());
-        begins.zip(&self.ends).map(|(begin, end)| self.all.get(begin..*end).unwrap_or_default())
+    /// The headers of each delivery.
+    fn ranges(&self) -> impl Iterator<Item = &[HeaderParam<'a>]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| self.all.get(start..*end).unwrap_or_default())
     }
 }
 
-/// The sagas of a batch by key, to tell each delivery its own: of several of a key, the one whose type sorts
-/// first.
-pub(crate) struct SagaPlaces<'a>(HashMap<&'a str, u32>, &'a [LiveSaga]);
+/// Finds the saga of each delivery in the sagas of its batch. Where several sagas have one key, a record or
+/// timer gets the one whose type sorts first.
+pub(crate) struct SagaIndex<'a> {
+    sagas: &'a [LiveSaga],
+    by_key: HashMap<&'a str, u32>,
+}
 
-impl<'a> SagaPlaces<'a> {
+impl<'a> SagaIndex<'a> {
     pub(crate) fn of(sagas: &'a [LiveSaga]) -> Self {
-        let mut places = HashMap::with_capacity(sagas.len());
-        for (place, saga) in (0..).zip(sagas) {
-            let first = places.entry(saga.key.as_str()).or_insert(place);
+        let mut by_key = HashMap::with_capacity(sagas.len());
+        for (index, saga) in (0..).zip(sagas) {
+            let first = by_key.entry(saga.key.as_str()).or_insert(index);
             if sagas[*first as usize].saga_type > saga.saga_type {
-                *first = place;
+                *first = index;
             }
         }
-        Self(places, sagas)
+        Self { sagas, by_key }
     }
 
-    /// The place of a delivery's saga.
+    /// The index of a delivery's saga.
     pub(crate) fn find(&self, delivery: &Delivery) -> Option<u32> {
-        let wanted = match &delivery.origin {
+        let (saga_type, key) = match &delivery.origin {
             Origin::Deadline { saga_type, key, .. } => (Some(saga_type), key),
             _ => (None, delivery.correlation.as_ref()?),
         };
-        let place = *self.0.get(wanted.1.as_str())?;
-        let of_type = |saga: &LiveSaga| wanted.0.is_none_or(|saga_type| saga.saga_type == *saga_type);
-        if self.1.get(place as usize).is_some_and(of_type) {
-            return Some(place);
+        let first = *self.by_key.get(key.as_str())?;
+        let has_type = |saga: &LiveSaga| saga_type.is_none_or(|saga_type| saga.saga_type == *saga_type);
+        if self.sagas.get(first as usize).is_some_and(has_type) {
+            return Some(first);
         }
-        let other = self.1.iter().position(|saga| saga.key == *wanted.1 && of_type(saga))?;
+        let other = self.sagas.iter().position(|saga| saga.key == *key && has_type(saga))?;
         u32::try_from(other).ok()
     }
 }
@@ -74,16 +77,16 @@ impl<'a> SagaPlaces<'a> {
 pub(super) fn deliveries<'a>(
     batch: &'a [&'a Delivery],
     headers: &'a Headers<'a>,
-    places: &SagaPlaces<'_>,
+    sagas: &SagaIndex<'_>,
 ) -> Vec<wit::Delivery<'a>> {
     batch
         .iter()
-        .zip(headers.parts())
+        .zip(headers.ranges())
         .map(|(delivery, headers)| wit::Delivery {
             id: &delivery.id,
             source: source(&delivery.origin),
             correlation: delivery.correlation.as_deref(),
-            saga: places.find(delivery),
+            saga: sagas.find(delivery),
             event_type: &delivery.event_type,
             key: delivery.key.as_deref(),
             headers,
@@ -122,7 +125,7 @@ pub(super) fn sagas(sagas: &[LiveSaga]) -> Vec<SagaParam<'_>> {
         .collect()
 }
 
-/// What a request's lists are borrowed from.
+/// The lists of one request that its WIT value borrows.
 pub(super) struct RequestParts<'a> {
     params: Vec<&'a str>,
     query: Vec<(&'a str, &'a str)>,
@@ -130,7 +133,7 @@ pub(super) struct RequestParts<'a> {
 }
 
 impl<'a> RequestParts<'a> {
-    pub(super) fn of(request: &'a Request) -> Self {
+    pub(super) fn new(request: &'a Request) -> Self {
         Self {
             params: request.params.iter().map(String::as_str).collect(),
             query: request.query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
@@ -155,22 +158,4 @@ pub(super) fn requests<'a>(
             body: &request.body,
         })
         .collect()
-}
-
-pub(super) fn outcome(outcome: wit::Outcome) -> Outcome {
-    match outcome {
-        wit::Outcome::Done => Outcome::Done,
-        wit::Outcome::Ignored(reason) => Outcome::Ignored(reason),
-        wit::Outcome::Retry(delay) => Outcome::Retry { after_ms: delay.after_ms, reason: delay.reason },
-        wit::Outcome::Reject(reason) => Outcome::Reject(reason),
-    }
-}
-
-pub(super) fn response(response: requests::Response) -> Response {
-    Response {
-        status: response.status,
-        headers: response.headers.into_iter().map(|header| (header.name, header.value)).collect(),
-        body: response.body,
-        saga: response.saga.map(|saga| (saga.saga_type, saga.key)),
-    }
 }

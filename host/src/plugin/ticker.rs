@@ -1,8 +1,8 @@
-//! The clock of guest time: raises the engine's epoch every [`TICK_MS`] while a guest runs, and
-//! sleeps otherwise.
+//! The clock of guest time: increments the engine's epoch every [`TICK_MS`] while a guest runs, and sleeps
+//! otherwise.
 //!
-//! A guest is charged a tick each time it notices that the epoch has moved on. Time in which it
-//! did not run (a statement in Postgres, another task on its thread) passes as one tick at most.
+//! A guest is charged one tick whenever it notices that the epoch has changed. Time in which it does not run
+//! (a statement in Postgres, another task on its thread) counts as one tick at most.
 
 use std::{
     sync::{
@@ -17,82 +17,83 @@ use anyhow::Context;
 
 /// Milliseconds between two ticks.
 pub(super) const TICK_MS: u32 = 5;
-/// Ticks without a guest before the clock stops: calls follow each other closely under load, and
-/// waking a thread for each would cost more than it saves.
-const IDLE_TICKS: u32 = 20;
+/// Ticks without a guest before the clock sleeps. Under load calls follow each other closely, and waking the
+/// thread for each would cost more than it saves.
+const IDLE_TICKS_MAX: u32 = 20;
 
 #[derive(Debug)]
-struct State {
-    running: AtomicUsize,
+struct TickerState {
+    /// Guests that run.
+    guests: AtomicUsize,
     asleep: AtomicBool,
-    ended: AtomicBool,
+    stopped: AtomicBool,
 }
 
-/// The clock.
+/// The thread that increments the epoch. Dropping it ends the thread.
 #[derive(Debug)]
 pub(super) struct Ticker {
-    state: Arc<State>,
+    state: Arc<TickerState>,
     thread: Thread,
 }
 
-/// Keeps the clock going.
+/// Keeps the clock awake until it is dropped.
 #[derive(Debug)]
-pub(super) struct Running<'a>(&'a State);
+pub(super) struct TickGuard<'a>(&'a TickerState);
 
 impl Ticker {
     pub(super) fn start(engine: &wasmtime::Engine) -> anyhow::Result<Self> {
-        let state = Arc::new(State {
-            running: AtomicUsize::new(0),
+        let state = Arc::new(TickerState {
+            guests: AtomicUsize::new(0),
             asleep: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
         });
         let (engine, shared) = (engine.clone(), Arc::clone(&state));
         let handle = thread::Builder::new()
             .name("guest-clock".to_owned())
             .stack_size(128 << 10)
             .spawn(move || tick(&engine, &shared))
-            .context("cannot start the thread that measures guest time")?;
+            .context("starting the thread that measures guest time")?;
         Ok(Self { state, thread: handle.thread().clone() })
     }
 
-    /// The clock goes while the answer lives.
-    pub(super) fn run(&self) -> Running<'_> {
-        self.state.running.fetch_add(1, Ordering::SeqCst);
+    /// Wakes the clock for one guest, until the guard is dropped.
+    pub(super) fn keep_awake(&self) -> TickGuard<'_> {
+        self.state.guests.fetch_add(1, Ordering::SeqCst);
         if self.state.asleep.swap(false, Ordering::SeqCst) {
             self.thread.unpark();
         }
-        Running(&self.state)
+        TickGuard(&self.state)
     }
 }
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.state.ended.store(true, Ordering::SeqCst);
+        self.state.stopped.store(true, Ordering::SeqCst);
         self.thread.unpark();
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for TickGuard<'_> {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::SeqCst);
+        self.0.guests.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-fn tick(engine: &wasmtime::Engine, state: &State) {
-    let mut idle = 0;
-    while !state.ended.load(Ordering::SeqCst) {
-        if idle < IDLE_TICKS {
+fn tick(engine: &wasmtime::Engine, state: &TickerState) {
+    let mut idle_ticks = 0;
+    while !state.stopped.load(Ordering::SeqCst) {
+        if idle_ticks < IDLE_TICKS_MAX {
             thread::sleep(Duration::from_millis(u64::from(TICK_MS)));
             engine.increment_epoch();
-            idle = if state.running.load(Ordering::SeqCst) == 0 { idle + 1 } else { 0 };
+            idle_ticks = if state.guests.load(Ordering::SeqCst) == 0 { idle_ticks + 1 } else { 0 };
             continue;
         }
-        // Said before looking once more: a guest that starts in between sees it and wakes us.
+        // Set before `guests` is read again: a guest that starts in between sees it and wakes this thread.
         state.asleep.store(true, Ordering::SeqCst);
-        if state.running.load(Ordering::SeqCst) == 0 {
+        if state.guests.load(Ordering::SeqCst) == 0 {
             thread::park();
         }
-        idle = 0;
+        idle_ticks = 0;
     }
 }
 
@@ -104,7 +105,7 @@ mod tests {
     use super::Ticker;
 
     #[test]
-    fn the_clock_stops_without_guests_and_goes_again() {
+    fn the_clock_sleeps_without_guests_and_wakes_for_one() {
         let ticker = Ticker::start(&wasmtime::Engine::default()).unwrap();
         let asleep = |wanted: bool| {
             (0..2_000).any(|_| {
@@ -113,9 +114,9 @@ mod tests {
             })
         };
         assert!(asleep(true));
-        let running = ticker.run();
+        let guard = ticker.keep_awake();
         assert!(asleep(false));
-        drop(running);
+        drop(guard);
         assert!(asleep(true));
     }
 }

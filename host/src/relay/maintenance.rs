@@ -1,4 +1,4 @@
-//! What the leader of a database looks after besides publishing: the partitions of the days to come.
+//! Maintenance that the leader does for its database: creates and drops the partitions of tables by day.
 
 use std::time::Duration;
 
@@ -6,31 +6,36 @@ use tokio::time::Instant;
 
 use crate::store::{Database, roll_partitions};
 
-const EVERY: Duration = Duration::from_secs(3_600);
-const AGAIN_AFTER_FAILURE: Duration = Duration::from_secs(60);
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(3_600);
+/// Pause after a failure. Partitions are created a week ahead, so there is time for many retries.
+const MAINTENANCE_RETRY_PAUSE: Duration = Duration::from_secs(60);
 
-/// When it is next time.
+/// The schedule of maintenance. Provisioning a plugin does the same, so the first run waits for one interval.
 #[derive(Debug)]
-pub(super) struct Upkeep {
-    at: Instant,
+pub(super) struct Maintenance {
+    next_at: Instant,
 }
 
-impl Default for Upkeep {
+impl Default for Maintenance {
     fn default() -> Self {
-        Self { at: Instant::now() + EVERY }
+        Self { next_at: Instant::now() + MAINTENANCE_INTERVAL }
     }
 }
 
-impl Upkeep {
-    /// Does what is due; a failure is tried again soon, since a week is prepared ahead.
-    pub(super) async fn look_after(&mut self, database: &Database) {
-        if Instant::now() < self.at {
+impl Maintenance {
+    /// Runs maintenance when it is due. Logs a failure and retries it after a pause.
+    pub(super) async fn run_if_due(&mut self, database: &Database) {
+        if Instant::now() < self.next_at {
             return;
         }
-        self.at = Instant::now() + EVERY;
+        self.next_at = Instant::now() + MAINTENANCE_INTERVAL;
         if let Err(error) = roll_partitions(&database.admin).await {
-            tracing::warn!(database = database.name, reason = %error, "the partitions of the next days cannot be made");
-            self.at = Instant::now() + AGAIN_AFTER_FAILURE;
+            tracing::warn!(
+                database = database.name,
+                reason = %error,
+                "cannot create the table partitions of the next days, retrying in {MAINTENANCE_RETRY_PAUSE:?}"
+            );
+            self.next_at = Instant::now() + MAINTENANCE_RETRY_PAUSE;
         }
     }
 }

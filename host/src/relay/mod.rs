@@ -1,24 +1,26 @@
-//! Publishes what was committed, in order, and forgets it when Kafka has acknowledged it.
+//! Publishes committed records to Kafka in order, and deletes them from the outbox when Kafka has
+//! acknowledged them.
 //!
 //! ```text
-//!  lane ── register(seq) ── COMMIT ── committed(seq, records) ──▶ order ──▶ producer ──▶ Kafka
-//!                                                                   ▲           │
-//!  outbox rows of other hosts, and after a restart ── snapshot ─────┘           ▼
-//!                                                              acknowledged: DELETE FROM outbox
+//!  lane ── register(seq) ── COMMIT ── committed(seq, records) ──▶ order ──▶ sender ──▶ Kafka
+//!                                                                   ▲          │
+//!  outbox rows of other hosts, and after a restart ── snapshot ─────┘          ▼
+//!                                                             acknowledged: DELETE FROM outbox
 //! ```
 //!
-//! One host leads a database's relay. What the others commit, the leader finds in the outbox when they
-//! tell it to look, see [`self::notifier`].
-//! It never decides what is sent: that is fixed by the commit.
+//! One host, the leader, runs a database's relay. It finds in the outbox what other hosts commit; they notify
+//! it, see [`self::notifier`].
+//! The relay never decides what is sent: the commit has fixed every byte.
 
 mod election;
-mod leader;
+mod latency;
 mod maintenance;
 pub mod notifier;
 pub mod order;
 mod outbox;
-mod producer;
-mod waits;
+mod parked_records;
+mod publisher;
+mod sender;
 
 use std::{
     sync::{
@@ -28,24 +30,23 @@ use std::{
     time::Duration,
 };
 
-use notifier::Neighbours;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    election::{LEASE, Lease, RENEWAL},
-    leader::{Leader, Refused},
-    maintenance::Upkeep,
-    order::{Order, Records},
-    waits::Waits,
+    election::{LEASE_DURATION, LEASE_RENEWAL_INTERVAL, LeaderLease},
+    latency::PublishLatency,
+    notifier::Notifier,
+    order::{Records, SendOrder},
+    publisher::{LeaderState, Publisher},
 };
 use crate::{kafka::Brokers, store::Database};
 
-/// Units that are ready to be sent and kept in memory, at the most.
+/// Units that are committed, not yet sent, and kept in memory, at most.
 const READY_UNITS_MAX: usize = 2_000;
-/// Before a broken producer is built anew.
-const REBUILD_AFTER: Duration = Duration::from_millis(200);
+/// Pause before a broken Kafka client or database connection is replaced.
+const PUBLISHER_RESTART_PAUSE: Duration = Duration::from_millis(200);
 
 /// The relay of one database, shared by its lanes.
 #[derive(Debug)]
@@ -53,159 +54,163 @@ pub struct Relay {
     database: Database,
     brokers: Brokers,
     owner: String,
-    order: Mutex<Order>,
+    order: Mutex<SendOrder>,
     leading: AtomicBool,
-    /// Some plugin of this database publishes.
+    /// Whether a plugin of this database publishes.
     publishes: AtomicBool,
     changed: Arc<Notify>,
-    neighbours: Arc<Neighbours>,
-    /// Records handed to Kafka since the start, for the metrics.
+    notifier: Arc<Notifier>,
+    /// Records passed to the Kafka client since the start, for the metrics.
     pub published: AtomicU64,
-    /// How long units have waited here, for the metrics.
-    pub waits: Waits,
+    /// For the metrics.
+    pub latency: PublishLatency,
 }
 
 impl Relay {
-    /// A relay that [`Relay::run`] starts.
+    /// A relay that [`Relay::run`] starts. `owner` names this host in its lease.
     #[must_use]
     pub fn new(database: Database, brokers: Brokers, owner: &str) -> Arc<Self> {
         let changed = Arc::<Notify>::default();
-        let neighbours = Neighbours::new(database.admin.clone(), changed.clone());
+        let notifier = Notifier::new(database.admin.clone(), changed.clone());
         Arc::new(Self {
             database,
             brokers,
             owner: owner.to_owned(),
-            order: Mutex::new(Order::new(READY_UNITS_MAX)),
+            order: Mutex::new(SendOrder::new(READY_UNITS_MAX)),
             leading: AtomicBool::new(false),
             publishes: AtomicBool::new(false),
             changed,
-            neighbours,
+            notifier,
             published: AtomicU64::new(0),
-            waits: Waits::default(),
+            latency: PublishLatency::default(),
         })
     }
 
-    /// The other hosts on this database.
+    /// The connection to the other hosts on this database.
     #[must_use]
-    pub fn neighbours(&self) -> &Arc<Neighbours> {
-        &self.neighbours
+    pub fn notifier(&self) -> &Arc<Notifier> {
+        &self.notifier
     }
 
-    /// The database whose outbox it empties.
+    /// The database whose outbox it publishes.
     #[must_use]
     pub fn database(&self) -> &Database {
         &self.database
     }
 
-    /// A plugin that publishes is about to run: its first record finds a producer that is connected.
+    /// Connects to Kafka ahead of the first record: a plugin that publishes is about to run.
     pub fn expect_records(&self) {
         self.publishes.store(true, Ordering::Release);
         self.changed.notify_one();
     }
 
-    /// Whether this host leads: it also looks after the database's timers then.
+    /// Whether this host is the leader. The leader also polls for the database's timers.
     #[must_use]
-    pub fn leads(&self) -> bool {
+    pub fn is_leader(&self) -> bool {
         self.leading.load(Ordering::Acquire)
     }
 
-    /// True when nothing that this host knows of waits to be sent or acknowledged.
+    /// Whether nothing that this host knows of waits to be sent or acknowledged.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.order.lock().is_idle()
     }
 
-    /// Before COMMIT: this number is about to be used.
+    /// Call before COMMIT: the unit uses this number.
     pub fn register(&self, seq: i64) {
         self.order.lock().register(seq);
     }
 
-    /// After COMMIT.
+    /// Call after COMMIT.
     pub fn committed(&self, seq: i64, records: Records) {
-        if self.leads() {
-            self.waits.committed(seq);
+        if self.is_leader() {
+            self.latency.committed(seq);
         }
         self.order.lock().committed(seq, records);
-        self.tell_leader();
+        self.notify_leader();
     }
 
-    /// The unit was rolled back.
+    /// Call after ROLLBACK.
     pub fn rolled_back(&self, seq: i64) {
         self.order.lock().rolled_back(seq);
         self.changed.notify_one();
     }
 
-    /// COMMIT had no answer: the outbox will tell.
-    pub fn unknown(&self, seq: i64) {
-        self.order.lock().unknown(seq);
-        self.tell_leader();
+    /// Call when COMMIT has no answer: the leader finds in the outbox whether the unit has committed.
+    pub fn commit_unknown(&self, seq: i64) {
+        self.order.lock().commit_unknown(seq);
+        self.notify_leader();
     }
 
-    /// This host or another: who does not lead now, but did when the unit was handed over, has left it to the
-    /// outbox.
-    fn tell_leader(&self) {
-        if self.leads() { self.changed.notify_one() } else { self.neighbours.tell_committed() }
+    /// A host that has just lost the lead notifies its successor: the order has left the unit to the outbox.
+    fn notify_leader(&self) {
+        if self.is_leader() { self.changed.notify_one() } else { self.notifier.notify_committed() }
     }
 
-    /// Leads whenever it can, until `stop`; then sends what is committed and gives up the lead.
+    /// Stands for election, and leads whenever it is elected, until `stop`. Then it sends what is committed
+    /// and releases the lease.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            match Lease::take(&self.database.admin, &self.owner).await {
+            match LeaderLease::acquire(&self.database.admin, &self.owner).await {
                 Ok(Some(lease)) => self.lead(lease, &stop).await,
-                // Something may have been committed before that was known.
+                // This host may have committed before it knew of its peers, hence without a notification.
                 Ok(None) => {
-                    if self.neighbours.set_present(true) {
-                        self.neighbours.tell_committed();
+                    if self.notifier.set_has_peers(true) {
+                        self.notifier.notify_committed();
                     }
                 }
                 Err(error) => {
                     tracing::warn!(
                         database = self.database.name,
                         reason = format!("{error:#}"),
-                        "relay waits"
+                        "relay paused: cannot acquire the leader lease in Postgres, retrying"
                     )
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(RENEWAL) => {}
+                () = tokio::time::sleep(LEASE_RENEWAL_INTERVAL) => {}
                 () = stop.cancelled() => {}
             }
         }
     }
 
-    async fn lead(&self, mut lease: Lease, stop: &CancellationToken) {
+    async fn lead(&self, mut lease: LeaderLease, stop: &CancellationToken) {
         self.order.lock().lead();
         self.leading.store(true, Ordering::Release);
-        tracing::debug!(database = self.database.name, "relay leads");
-        let mut refused = Refused::new();
-        let mut upkeep = Upkeep::default();
-        while lease.holds() && !(stop.is_cancelled() && self.is_idle()) {
-            // Whatever an earlier producer had in flight goes again, lowest first.
-            self.order.lock().resume();
-            let published = match Leader::begin(self, &mut refused, &mut upkeep).await {
-                Ok(leader) => leader.publish(&mut lease, stop).await,
-                Err(error) => Err(error),
-            };
-            match published {
-                Ok(()) => break,
-                Err(error) => {
-                    tracing::warn!(
-                        database = self.database.name,
-                        reason = format!("{error:#}"),
-                        "relay starts again"
-                    );
-                    tokio::time::sleep(REBUILD_AFTER).await;
-                    if matches!(lease.renew(&self.database.admin, &self.owner).await, Ok(false)) {
-                        break;
-                    }
-                }
-            }
-        }
+        tracing::debug!(database = self.database.name, "this host leads the relay");
+        self.publish_until_lost(&mut lease, stop).await;
         self.leading.store(false, Ordering::Release);
-        self.waits.clear();
+        self.latency.stop_leading();
         self.order.lock().follow();
         if let Err(error) = lease.release(&self.database.admin).await {
-            tracing::debug!(database = self.database.name, "the lead ends by itself in {LEASE:?}: {error:#}");
+            tracing::debug!(
+                database = self.database.name,
+                reason = format!("{error:#}"),
+                "cannot release the leader lease, it expires within {LEASE_DURATION:?}"
+            );
+        }
+    }
+
+    /// Publishes with one Kafka client after the other.
+    async fn publish_until_lost(&self, lease: &mut LeaderLease, stop: &CancellationToken) {
+        let mut state = LeaderState::default();
+        while lease.is_valid() && !(stop.is_cancelled() && self.is_idle()) {
+            // Sends again, lowest first, what an earlier client had in flight.
+            self.order.lock().resume();
+            let published = match Publisher::connect(self, &mut state).await {
+                Ok(publisher) => publisher.publish(lease, stop).await,
+                Err(error) => Err(error),
+            };
+            let Err(error) = published else { return };
+            tracing::warn!(
+                database = self.database.name,
+                reason = format!("{error:#}"),
+                "relay restarts, resuming from the outbox"
+            );
+            tokio::time::sleep(PUBLISHER_RESTART_PAUSE).await;
+            if matches!(lease.renew(&self.database.admin, &self.owner).await, Ok(false)) {
+                return;
+            }
         }
     }
 }

@@ -1,16 +1,16 @@
-//! What the hosts on one database tell each other, by NOTIFY:
+//! Notifies the other hosts on one database, its peers, by Postgres NOTIFY:
 //!
 //! ```text
-//!  a host that does not lead ── it has committed ──▶ the leader: look into the outbox
-//!  a host that ended a saga  ── its type and key ──▶ all: whoever waits for it, look it up
+//!  a host that does not lead commits records ── saga_outbox ──▶ the leader reads the outbox
+//!  a host ends sagas ── saga_ended (types and keys) ──▶ all: callers that wait for one of them look it up
 //! ```
 //!
-//! Only words that make another host look sooner: one can be missed, as when a host dies before it, and the
-//! others also look by themselves.
+//! Notifications are hints only: one can be lost, for example when a host dies before it sends it. So every
+//! host also polls.
 //!
-//! Between two words, and between two looks for what was told, a host rests for as long as the units of its
-//! lanes take: longer as the machine gets busier. What is committed meanwhile is told at once, seen at once,
-//! and goes to Kafka in one request.
+//! After a notification the notifier pauses for as long as a unit of a lane takes, which is longer on a
+//! busier machine, and the leader pauses as long between two reads of the outbox. What is committed meanwhile
+//! shares one notification, one read, and one request to Kafka.
 
 use std::{
     convert::Infallible,
@@ -27,121 +27,123 @@ use sqlx::{PgPool, postgres::PgListener};
 use tokio::sync::{Notify, broadcast};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-const OUTBOX: &str = "saga_outbox";
-const ENDED: &str = "saga_ended";
-/// Postgres takes less than 8,000.
+/// The leader is to read the outbox.
+const OUTBOX_CHANNEL: &str = "saga_outbox";
+/// Sagas have ended.
+const SAGA_ENDED_CHANNEL: &str = "saga_ended";
+/// Postgres accepts payloads below 8,000 bytes.
 const PAYLOAD_BYTES_MAX: usize = 7_900;
-/// Ends that wait to be told, at the most: what is beyond is found without.
-const ENDS_MAX: usize = 10_000;
-/// Notifications of ends that a slow listener may lag behind.
-const HEARD_MAX: usize = 64;
-/// Before listening is tried again.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Ended sagas that wait to be notified, at most. Callers find the others by polling.
+const PENDING_SAGA_ENDS_MAX: usize = 10_000;
+/// Received notifications that a slow subscriber may lag behind, at most.
+const UNREAD_NOTIFICATIONS_MAX: usize = 64;
+/// Pause before listening again after an error.
+const LISTEN_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Type and key of a saga.
 pub type SagaName = (String, String);
 
-/// The other hosts on one database.
+/// The connection of this host to its peers on one database.
 #[derive(Debug)]
-pub struct Neighbours {
+pub struct Notifier {
     pool: PgPool,
-    present: AtomicBool,
-    /// How long the units of a lane take, in microseconds.
+    has_peers: AtomicBool,
+    /// The duration of a unit of a lane of this host, in microseconds.
     unit_us: AtomicU64,
-    news: Mutex<News>,
-    /// There is news, or hosts came or went.
+    pending: Mutex<PendingNotifications>,
+    /// Notified when `pending` or `has_peers` changes.
     changed: Notify,
-    outbox: AtomicBool,
-    /// Notified when another host tells that it has committed.
+    peer_has_committed: AtomicBool,
+    /// Notified when a peer has committed.
     committed: Arc<Notify>,
-    ended: broadcast::Sender<Arc<[SagaName]>>,
+    saga_ends: broadcast::Sender<Arc<[SagaName]>>,
 }
 
-/// What is to be told.
+/// What is to be sent with the next notification.
 #[derive(Debug, Default)]
-struct News {
+struct PendingNotifications {
     committed: bool,
     ended: Vec<SagaName>,
 }
 
-impl Neighbours {
-    /// None are known yet. `pool` is of the host's own account; `committed` is notified when another host
-    /// tells that it has committed.
+impl Notifier {
+    /// A notifier without peers. `pool` uses the host's own account. `committed` is notified when a peer has
+    /// committed.
     #[must_use]
     pub fn new(pool: PgPool, committed: Arc<Notify>) -> Arc<Self> {
         Arc::new(Self {
             pool,
-            present: AtomicBool::new(false),
+            has_peers: AtomicBool::new(false),
             unit_us: AtomicU64::new(0),
-            news: Mutex::default(),
+            pending: Mutex::default(),
             changed: Notify::new(),
-            outbox: AtomicBool::new(false),
+            peer_has_committed: AtomicBool::new(false),
             committed,
-            ended: broadcast::Sender::new(HEARD_MAX),
+            saga_ends: broadcast::Sender::new(UNREAD_NOTIFICATIONS_MAX),
         })
     }
 
-    /// Whether there are any.
+    /// Whether other hosts work on this database.
     #[must_use]
-    pub fn present(&self) -> bool {
-        self.present.load(Ordering::Acquire)
+    pub fn has_peers(&self) -> bool {
+        self.has_peers.load(Ordering::Acquire)
     }
 
-    /// They came, or went. Whether that is news.
-    pub(crate) fn set_present(&self, present: bool) -> bool {
-        let news = self.present.swap(present, Ordering::AcqRel) != present;
-        if news {
+    /// Starts or stops notifying and listening. Returns whether this is a change.
+    pub(crate) fn set_has_peers(&self, has_peers: bool) -> bool {
+        let changed = self.has_peers.swap(has_peers, Ordering::AcqRel) != has_peers;
+        if changed {
             self.changed.notify_one();
         }
-        news
+        changed
     }
 
-    /// How long the units of a lane of this host take now.
-    pub(crate) fn units_take(&self, unit: Duration) {
+    /// Sets the duration of a unit of a lane of this host, hence the [pause](Self::pause).
+    pub(crate) fn set_unit_duration(&self, unit: Duration) {
         self.unit_us.store(u64::try_from(unit.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Between two words, or two looks for what was told.
-    pub(crate) fn rest(&self) -> Duration {
+    /// Pause between two notifications, and between two reads of the outbox that peers have asked for.
+    pub(crate) fn pause(&self) -> Duration {
         Duration::from_micros(self.unit_us.load(Ordering::Relaxed))
     }
 
-    /// Tells the leader that there is something in the outbox.
-    pub(crate) fn tell_committed(&self) {
-        if self.present() {
-            self.news.lock().committed = true;
+    /// Notifies the leader that there are new records in the outbox.
+    pub(crate) fn notify_committed(&self) {
+        if self.has_peers() {
+            self.pending.lock().committed = true;
             self.changed.notify_one();
         }
     }
 
-    /// Tells whoever waits for that saga that it has ended.
-    pub(crate) fn tell_ended(&self, saga_type: &str, key: &str) {
-        if !self.present() {
+    /// Notifies the peers, whose callers may wait for this saga, that it has ended.
+    pub(crate) fn notify_saga_ended(&self, saga_type: &str, key: &str) {
+        if !self.has_peers() {
             return;
         }
-        let mut news = self.news.lock();
-        if news.ended.len() < ENDS_MAX {
-            news.ended.push((saga_type.to_owned(), key.to_owned()));
+        let mut pending = self.pending.lock();
+        if pending.ended.len() < PENDING_SAGA_ENDS_MAX {
+            pending.ended.push((saga_type.to_owned(), key.to_owned()));
         }
         self.changed.notify_one();
     }
 
-    /// Whether another host has told that it has committed, since the last look into the outbox.
-    pub(crate) fn heard_of_commits(&self) -> bool {
-        self.outbox.load(Ordering::Acquire)
+    /// Whether a peer has committed since the last [`Self::begin_outbox_read`].
+    pub(crate) fn peer_has_committed(&self) -> bool {
+        self.peer_has_committed.load(Ordering::Acquire)
     }
 
-    /// A look into the outbox begins: it finds what was told until now.
-    pub(crate) fn look(&self) {
-        self.outbox.store(false, Ordering::Release);
+    /// Call before the outbox is read: the read finds what peers have committed until now.
+    pub(crate) fn begin_outbox_read(&self) {
+        self.peer_has_committed.store(false, Ordering::Release);
     }
 
-    /// The ends that others tell from now on.
-    pub(crate) fn ends(&self) -> broadcast::Receiver<Arc<[SagaName]>> {
-        self.ended.subscribe()
+    /// The sagas that peers end from now on.
+    pub(crate) fn subscribe_saga_ends(&self) -> broadcast::Receiver<Arc<[SagaName]>> {
+        self.saga_ends.subscribe()
     }
 
-    /// Tells and listens while there are others, until `stop`.
+    /// Notifies and listens while there are peers, until `stop`.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut listening = None;
         loop {
@@ -150,91 +152,94 @@ impl Neighbours {
                 () = self.changed.notified() => {}
                 () = stop.cancelled() => return,
             }
-            let news = std::mem::take(&mut *self.news.lock());
-            if !self.present() {
+            let pending = std::mem::take(&mut *self.pending.lock());
+            if !self.has_peers() {
                 listening = None;
                 continue;
             }
             listening.get_or_insert_with(|| AbortOnDropHandle::new(tokio::spawn(self.clone().listen())));
-            if let Err(error) = self.tell(&news).await {
-                tracing::debug!(%error, "other hosts were not told; they will look by themselves");
+            if let Err(error) = self.send(&pending).await {
+                tracing::debug!(reason = %error, "cannot notify the other hosts, they poll");
             }
-            tokio::time::sleep(self.rest()).await;
+            tokio::time::sleep(self.pause()).await;
         }
     }
 
-    async fn tell(&self, news: &News) -> anyhow::Result<()> {
+    async fn send(&self, pending: &PendingNotifications) -> anyhow::Result<()> {
         let mut channels = Vec::new();
         let mut payloads = Vec::new();
-        if news.committed {
-            channels.push(OUTBOX);
+        if pending.committed {
+            channels.push(OUTBOX_CHANNEL);
             payloads.push(String::new());
         }
-        for payload in payloads_of(&news.ended) {
-            channels.push(ENDED);
+        for payload in payloads_of(&pending.ended) {
+            channels.push(SAGA_ENDED_CHANNEL);
             payloads.push(payload);
         }
         if channels.is_empty() {
             return Ok(());
         }
-        // Lost with the machine it is of no use, so it need not wait for the disk.
+        // A notification is of no use after a crash of the server, so the commit does not wait for the disk.
         sqlx::query(
             "SELECT set_config('synchronous_commit', 'off', true), pg_notify(channel, payload)
-               FROM unnest($1::text[], $2::text[]) AS told (channel, payload)",
+               FROM unnest($1::text[], $2::text[]) AS notification (channel, payload)",
         )
         .bind(channels)
         .bind(payloads)
         .execute(&self.pool)
         .await
-        .context("telling the other hosts")
+        .context("notifying the other hosts")
         .map(drop)
     }
 
     async fn listen(self: Arc<Self>) {
         loop {
-            let Err(error) = self.hear().await;
-            tracing::debug!(%error, "not told of what other hosts do; listening again");
-            tokio::time::sleep(AGAIN_AFTER).await;
+            let Err(error) = self.receive().await;
+            tracing::debug!(
+                reason = %error,
+                "cannot receive notifications of other hosts, retrying in {LISTEN_RETRY_PAUSE:?}"
+            );
+            tokio::time::sleep(LISTEN_RETRY_PAUSE).await;
         }
     }
 
-    async fn hear(&self) -> Result<Infallible, sqlx::Error> {
+    async fn receive(&self) -> Result<Infallible, sqlx::Error> {
         let mut listener = PgListener::connect_with(&self.pool).await?;
-        listener.listen_all([OUTBOX, ENDED]).await?;
+        listener.listen_all([OUTBOX_CHANNEL, SAGA_ENDED_CHANNEL]).await?;
         loop {
-            self.hear_of_commits();
-            // None after an interruption: something may have been missed.
-            while let Some(told) = listener.try_recv().await? {
-                if told.channel() == ENDED {
-                    self.hear_of_ends(told.payload());
+            self.receive_committed();
+            // None after an interruption: a notification may have been lost.
+            while let Some(notification) = listener.try_recv().await? {
+                if notification.channel() == SAGA_ENDED_CHANNEL {
+                    self.receive_saga_ends(notification.payload());
                 } else {
-                    self.hear_of_commits();
+                    self.receive_committed();
                 }
             }
         }
     }
 
-    fn hear_of_commits(&self) {
-        self.outbox.store(true, Ordering::Release);
+    fn receive_committed(&self) {
+        self.peer_has_committed.store(true, Ordering::Release);
         self.committed.notify_one();
     }
 
-    fn hear_of_ends(&self, payload: &str) {
-        if self.ended.receiver_count() == 0 {
+    fn receive_saga_ends(&self, payload: &str) {
+        if self.saga_ends.receiver_count() == 0 {
             return;
         }
         match serde_json::from_str::<Vec<SagaName>>(payload) {
-            // That nobody waits any more is no error.
-            Ok(ends) => drop(self.ended.send(ends.into())),
+            // It is no error when the last subscriber has gone meanwhile.
+            Ok(ends) => drop(self.saga_ends.send(ends.into())),
             Err(error) => {
-                tracing::debug!(%error, "a notification of ended sagas that is not of this version")
+                tracing::debug!(reason = %error, "cannot read another host's notification of ended sagas");
             }
         }
     }
 }
 
-/// JSON arrays of type and key, each short enough for a notification. A name that is too long for one is left
-/// out.
+/// JSON arrays of type and key, each short enough for one notification. Leaves out a name that is too long
+/// for one.
 fn payloads_of(ended: &[SagaName]) -> Vec<String> {
     let mut payloads: Vec<String> = Vec::new();
     for name in ended {
@@ -262,22 +267,22 @@ mod tests {
     }
 
     #[test]
-    fn ends_are_told_in_as_many_notifications_as_they_need() {
+    fn ended_sagas_share_as_few_notifications_as_fit() {
         for (count, expected) in [(0, 0), (1, 1), (100, 1), (1_000, 7)] {
             let ended = names((0..count).map(|number| format!("{number:036}\"\n")));
             let payloads = payloads_of(&ended);
             assert_eq!(payloads.len(), expected, "{count}");
             assert!(payloads.iter().all(|payload| payload.len() <= PAYLOAD_BYTES_MAX));
-            let told: Vec<SagaName> = payloads
+            let received: Vec<SagaName> = payloads
                 .iter()
                 .flat_map(|payload| serde_json::from_str::<Vec<SagaName>>(payload).unwrap())
                 .collect();
-            assert_eq!(told, ended);
+            assert_eq!(received, ended);
         }
     }
 
     #[test]
-    fn a_name_too_long_for_a_notification_does_not_keep_the_others_from_being_told() {
+    fn a_name_too_long_for_a_notification_is_left_out() {
         let ended = names(["a".to_owned(), "x".repeat(PAYLOAD_BYTES_MAX), "b".to_owned()]);
         assert_eq!(payloads_of(&ended).concat(), r#"[["order","a"],["order","b"]]"#);
     }

@@ -1,10 +1,11 @@
-//! In which order committed units leave: pure bookkeeping over `seq`, no database, no Kafka.
+//! Decides in which order committed units are sent. Pure bookkeeping over `seq`: no database, no Kafka.
 //!
-//! A unit takes its `seq` last and inside its transaction, so of two units that touch the same
-//! rows the later has the higher `seq`, and whoever sees it committed can see the earlier one in
-//! the database. Units of this host are registered before their COMMIT and handed over in memory;
-//! what other hosts commit is found in a snapshot of the outbox. A missing number (a rollback, or
-//! another host's unit) is cleared by a snapshot taken after the higher unit had committed.
+//! A unit takes its `seq` last and inside its transaction. So of two units that touch the same rows the later
+//! has the higher `seq`, and whoever sees it committed can see the earlier one in the database.
+//!
+//! This host registers its units before their COMMIT and passes their records in memory. Units that other
+//! hosts commit are found in a snapshot of the outbox. A missing number is a rollback or another host's unit:
+//! a snapshot that is taken after the higher unit has committed tells which.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -17,176 +18,177 @@ use crate::model::record::Record;
 pub type Records = Arc<Vec<Record>>;
 
 #[derive(Debug)]
-enum State {
+enum UnitState {
     /// Its COMMIT is under way.
     Registered,
+    /// Committed, and can be sent when its turn comes.
     Ready(Records),
     RolledBack,
 }
 
-/// What is committed but not yet acknowledged by Kafka, as far as this host knows.
+/// The units that are committed and not yet acknowledged by Kafka, as far as this host knows.
 #[derive(Debug)]
-pub struct Order {
-    units: BTreeMap<i64, State>,
+pub struct SendOrder {
+    units: BTreeMap<i64, UnitState>,
     in_flight: BTreeMap<i64, Records>,
     leading: bool,
-    /// No other host commits here: every number is registered in this order.
-    alone: bool,
-    /// Alone, the lowest number of which nothing is known yet.
-    expected: i64,
-    /// Up to here a snapshot has shown everything that may have to go first.
-    cleared: i64,
-    /// Ready units are kept in memory up to this many; beyond, they are read again from the outbox.
-    ready_max: usize,
-    /// Something that is ready is only in the outbox.
-    overflown: bool,
-    /// Something was left to the outbox since the last snapshot began.
+    /// Other hosts commit to this outbox. Without them every number is registered here.
+    has_peers: bool,
+    /// Without peers: the lowest number of which nothing is known yet.
+    next_seq: i64,
+    /// Up to this number a snapshot has shown everything that may have to be sent first.
+    snapshot_up_to: i64,
+    /// Units kept in memory, at most. The others are read again from the outbox.
+    units_max: usize,
+    /// Some committed units are in the outbox only.
+    overflowed: bool,
+    /// Units were left to the outbox since the last snapshot began.
     dropped: bool,
 }
 
-impl Order {
-    /// Nothing known yet, and not leading.
+impl SendOrder {
+    /// An empty order of a host that does not lead. It keeps `units_max` units in memory.
     #[must_use]
-    pub fn new(ready_max: usize) -> Self {
+    pub fn new(units_max: usize) -> Self {
         Self {
             units: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             leading: false,
-            alone: false,
-            expected: i64::MIN,
-            cleared: i64::MIN,
-            ready_max,
-            overflown: false,
+            has_peers: true,
+            next_seq: i64::MIN,
+            snapshot_up_to: i64::MIN,
+            units_max,
+            overflowed: false,
             dropped: false,
         }
     }
 
-    /// This host publishes from now on. Only COMMITs that are under way are known yet.
+    /// This host publishes from now on. It starts with the units whose COMMIT is under way.
     pub fn lead(&mut self) {
         self.follow();
         self.leading = true;
     }
 
-    /// Another host publishes from now on: what is committed is in the outbox.
+    /// Another host publishes from now on, and finds the committed units in the outbox.
     pub fn follow(&mut self) {
         let registered = std::mem::take(&mut self.units)
             .into_iter()
-            .filter(|(_, state)| matches!(state, State::Registered));
-        *self = Self { units: registered.collect(), ..Self::new(self.ready_max) };
+            .filter(|(_, state)| matches!(state, UnitState::Registered));
+        *self = Self { units: registered.collect(), ..Self::new(self.units_max) };
     }
 
     /// Whether other hosts commit to this outbox, too.
-    pub fn set_alone(&mut self, alone: bool) {
-        if alone && !self.alone {
-            self.expected = i64::MIN;
+    pub fn set_has_peers(&mut self, has_peers: bool) {
+        if !has_peers && self.has_peers {
+            self.next_seq = i64::MIN;
         }
-        self.alone = alone;
+        self.has_peers = has_peers;
     }
 
-    /// A unit of this host has its number and is about to commit.
+    /// A unit of this host has taken its number and is about to commit.
     pub fn register(&mut self, seq: i64) {
-        self.units.insert(seq, State::Registered);
+        self.units.insert(seq, UnitState::Registered);
     }
 
-    /// That unit is committed.
+    /// A registered unit has committed.
     pub fn committed(&mut self, seq: i64, records: Records) {
         // Only while registered: a snapshot may have shown it, and it may be sent by now.
         if let Entry::Occupied(mut unit) = self.units.entry(seq)
-            && matches!(unit.get(), State::Registered)
+            && matches!(unit.get(), UnitState::Registered)
         {
-            if self.overflown || !self.leading {
+            if self.overflowed || !self.leading {
                 self.dropped = true;
                 unit.remove();
             } else {
-                unit.insert(State::Ready(records));
+                unit.insert(UnitState::Ready(records));
             }
         }
-        if self.units.len() > self.ready_max {
+        if self.units.len() > self.units_max {
             self.overflow(i64::MIN);
         }
     }
 
-    /// That unit is rolled back.
+    /// A registered unit has rolled back.
     pub fn rolled_back(&mut self, seq: i64) {
         if self.leading {
-            self.units.entry(seq).and_modify(|state| *state = State::RolledBack);
+            self.units.entry(seq).and_modify(|state| *state = UnitState::RolledBack);
         } else {
             self.units.remove(&seq);
         }
     }
 
-    /// Nobody knows what became of that unit: the outbox will tell.
-    pub fn unknown(&mut self, seq: i64) {
+    /// It is unknown whether a registered unit has committed: if so, a snapshot of the outbox shows it.
+    pub fn commit_unknown(&mut self, seq: i64) {
         self.units.remove(&seq);
     }
 
-    /// Up to here units may leave without another look at the outbox. Other hosts' numbers are not
-    /// registered here, so a hole may fill at any time, and what comes after it may depend on it.
-    fn open_up_to(&self) -> i64 {
-        if self.alone { self.expected.max(self.cleared) } else { self.cleared }
+    /// Up to this number units can be sent without another snapshot. Other hosts' numbers are not registered
+    /// here, so a gap may fill at any time, and what comes after it may depend on it.
+    fn sendable_up_to(&self) -> i64 {
+        if self.has_peers { self.snapshot_up_to } else { self.next_seq.max(self.snapshot_up_to) }
     }
 
-    /// True when the next unit can only leave after a look at the outbox.
+    /// Whether the next unit can only be sent after a snapshot of the outbox.
     #[must_use]
-    pub fn wants_snapshot(&self) -> bool {
+    pub fn needs_snapshot(&self) -> bool {
         match self.units.first_key_value() {
-            Some((seq, State::Ready(_))) => *seq > self.open_up_to(),
+            Some((seq, UnitState::Ready(_))) => *seq > self.sendable_up_to(),
             Some(_) => false,
-            None => self.overflown && self.in_flight.len() < self.ready_max / 2,
+            None => self.overflowed && self.in_flight.len() < self.units_max / 2,
         }
     }
 
-    /// Call before the outbox is read; the answer goes to [`Order::snapshot`].
+    /// Call before the outbox is read; pass the answer to [`SendOrder::snapshot`].
     pub fn begin_snapshot(&mut self) -> i64 {
         self.dropped = false;
-        let ready = self.units.iter().rev().find(|(_, state)| matches!(state, State::Ready(_)));
+        let ready = self.units.iter().rev().find(|(_, state)| matches!(state, UnitState::Ready(_)));
         ready.map_or(i64::MIN, |(seq, _)| *seq)
     }
 
-    /// The unpublished units by `seq`; `complete` is false when there were more than were read: then
-    /// nothing is known of what lies above the last of them.
+    /// Adds the units of a snapshot, which are sorted by `seq`. `complete` is false when the outbox has more
+    /// of them: then nothing is known of the numbers above the last one.
     pub fn snapshot(&mut self, begun_at: i64, rows: Vec<(i64, Records)>, complete: bool) {
         let last = rows.last().map_or(i64::MIN, |(seq, _)| *seq);
         for (seq, records) in rows {
             if self.in_flight.contains_key(&seq) {
                 continue;
             }
-            self.units.insert(seq, State::Ready(records));
+            self.units.insert(seq, UnitState::Ready(records));
         }
         if complete {
-            self.cleared = self.cleared.max(last).max(begun_at);
-            self.overflown = self.dropped;
+            self.snapshot_up_to = self.snapshot_up_to.max(last).max(begun_at);
+            self.overflowed = self.dropped;
         } else {
-            self.cleared = self.cleared.max(last);
+            self.snapshot_up_to = self.snapshot_up_to.max(last);
             self.overflow(last);
         }
     }
 
-    /// Drops from memory what lies above `kept`; the outbox still has it.
-    fn overflow(&mut self, kept: i64) {
-        self.overflown = true;
+    /// Drops from memory the units above `keep_up_to`; the outbox still has them.
+    fn overflow(&mut self, keep_up_to: i64) {
+        self.overflowed = true;
         self.dropped = true;
-        self.units.retain(|seq, state| *seq <= kept || !matches!(state, State::Ready(_)));
+        self.units.retain(|seq, state| *seq <= keep_up_to || !matches!(state, UnitState::Ready(_)));
     }
 
-    /// The next unit to send, now in flight.
+    /// Takes the next unit to send, which is in flight from now on.
     pub fn take_next(&mut self) -> Option<(i64, Records)> {
         loop {
-            let limit = self.open_up_to();
+            let limit = self.sendable_up_to();
             let first = self.units.first_entry()?;
             let seq = *first.key();
             match first.get() {
-                State::Registered => return None,
-                State::RolledBack => {
+                UnitState::Registered => return None,
+                UnitState::RolledBack => {
                     first.remove();
-                    if seq == self.expected {
-                        self.expected += 1;
+                    if seq == self.next_seq {
+                        self.next_seq += 1;
                     }
                 }
-                State::Ready(_) if seq > limit => return None,
-                State::Ready(_) => {
-                    let State::Ready(records) = first.remove() else { return None };
-                    self.expected = self.expected.max(seq + 1);
+                UnitState::Ready(_) if seq > limit => return None,
+                UnitState::Ready(_) => {
+                    let UnitState::Ready(records) = first.remove() else { return None };
+                    self.next_seq = self.next_seq.max(seq + 1);
                     self.in_flight.insert(seq, records.clone());
                     return Some((seq, records));
                 }
@@ -194,19 +196,19 @@ impl Order {
         }
     }
 
-    /// Kafka has acknowledged all of that unit, and the outbox has forgotten it.
-    pub fn cleared(&mut self, seq: i64) {
+    /// Kafka has acknowledged all records of a unit, and its outbox row is deleted.
+    pub fn acknowledged(&mut self, seq: i64) {
         self.in_flight.remove(&seq);
     }
 
-    /// Everything in flight is to be sent again, lowest first.
+    /// Makes everything in flight ready to be sent again.
     pub fn resume(&mut self) {
         for (seq, records) in std::mem::take(&mut self.in_flight) {
-            self.units.insert(seq, State::Ready(records));
+            self.units.insert(seq, UnitState::Ready(records));
         }
     }
 
-    /// The units in flight, lowest first.
+    /// The numbers of the units in flight, lowest first.
     #[must_use]
     pub fn in_flight_seqs(&self) -> Vec<i64> {
         self.in_flight.keys().copied().collect()
@@ -218,10 +220,10 @@ impl Order {
         self.in_flight.get(&seq).cloned()
     }
 
-    /// True when nothing is left to send or to be acknowledged.
+    /// Whether nothing is left to send or to be acknowledged.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.units.is_empty() && self.in_flight.is_empty() && !self.overflown
+        self.units.is_empty() && self.in_flight.is_empty() && !self.overflowed
     }
 }
 

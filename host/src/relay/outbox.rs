@@ -1,4 +1,4 @@
-//! The statements of `saga.outbox`, and of the held records that Kafka refused.
+//! The statements of `saga.outbox`, and those that park the records that Kafka refused.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,19 +8,22 @@ use sqlx::PgConnection;
 use super::order::Records;
 use crate::model::record::{Record, decode, encode};
 
-/// Rows read at once.
+/// Outbox rows that one snapshot reads, at most.
 pub(super) const SNAPSHOT_ROWS_MAX: i64 = 500;
 
-/// A unit as the outbox has it.
-pub(super) struct Row {
+/// A unit in the outbox.
+pub(super) struct OutboxRow {
     pub(super) seq: i64,
     pub(super) records: Records,
-    /// Places of records that are held instead of being sent.
-    pub(super) held: Vec<usize>,
+    /// Indexes of the records that are parked, hence not to be sent.
+    pub(super) parked: Vec<usize>,
 }
 
-/// The unpublished units by `seq`, at most [`SNAPSHOT_ROWS_MAX`], without those in flight.
-pub(super) async fn unpublished(database: &mut PgConnection, in_flight: &[i64]) -> anyhow::Result<Vec<Row>> {
+/// Reads the lowest [`SNAPSHOT_ROWS_MAX`] units that are not in flight, sorted by `seq`.
+pub(super) async fn read_unpublished(
+    database: &mut PgConnection,
+    in_flight: &[i64],
+) -> anyhow::Result<Vec<OutboxRow>> {
     let rows: Vec<(i64, Vec<u8>, Vec<i32>)> =
         sqlx::query_as("SELECT seq, body, held FROM saga.outbox WHERE seq <> ALL ($1) ORDER BY seq LIMIT $2")
             .bind(in_flight)
@@ -29,18 +32,18 @@ pub(super) async fn unpublished(database: &mut PgConnection, in_flight: &[i64]) 
             .await
             .context("reading the outbox")?;
     rows.into_iter()
-        .map(|(seq, body, held)| {
-            let records =
-                decode(&body).with_context(|| format!("outbox row {seq} is not of this version"))?;
-            let held = held.into_iter().filter_map(|index| usize::try_from(index).ok()).collect();
-            Ok(Row { seq, records: Arc::new(records), held })
+        .map(|(seq, body, parked)| {
+            let records = decode(&body)
+                .with_context(|| format!("outbox row {seq} was written by an incompatible saga-host"))?;
+            let parked = parked.into_iter().filter_map(|index| usize::try_from(index).ok()).collect();
+            Ok(OutboxRow { seq, records: Arc::new(records), parked })
         })
         .collect()
 }
 
-/// Forgets units that Kafka has acknowledged. Lost with the machine they are sent again, so it
-/// need not wait for the disk.
-pub(super) async fn forget(database: &mut PgConnection, acknowledged: &[i64]) -> anyhow::Result<()> {
+/// Deletes units that Kafka has acknowledged. If a crash of the server undoes the deletion, they are sent
+/// again, so the commit does not wait for the disk.
+pub(super) async fn delete(database: &mut PgConnection, acknowledged: &[i64]) -> anyhow::Result<()> {
     sqlx::query(
         "WITH soon AS (SELECT set_config('synchronous_commit', 'off', true))
          DELETE FROM saga.outbox USING soon WHERE seq = ANY ($1)",
@@ -48,12 +51,13 @@ pub(super) async fn forget(database: &mut PgConnection, acknowledged: &[i64]) ->
     .bind(acknowledged)
     .execute(database)
     .await
-    .context("clearing the outbox")
+    .context("deleting acknowledged units from the outbox")
     .map(drop)
 }
 
-/// Takes a record out of what is sent and keeps it for a person to see, both at once and only once.
-pub(super) async fn hold(
+/// Parks a record: marks it in its outbox row and keeps a copy for a person, in one statement. Parking it
+/// again changes nothing.
+pub(super) async fn park(
     database: &mut PgConnection,
     seq: i64,
     index: usize,
@@ -78,22 +82,24 @@ pub(super) async fn hold(
     .bind(reason)
     .execute(database)
     .await
-    .context("holding a refused record")
+    .context("parking a record that Kafka refused")
     .map(drop)
 }
 
-/// The order of records within a database: by unit, then by place in it.
+/// Orders the records of a database: by unit, then by index in the unit.
 pub(super) fn position(seq: i64, index: usize) -> i64 {
     (seq << 16) | i64::try_from(index & 0xffff).unwrap_or(0)
 }
 
-/// What is held of this database: for each topic and key the position of its first record.
-pub(super) async fn held(database: &mut PgConnection) -> anyhow::Result<HashMap<(String, String), i64>> {
+/// The first parked record of each (topic, key): its [`position`].
+pub(super) async fn first_parked(
+    database: &mut PgConnection,
+) -> anyhow::Result<HashMap<(String, String), i64>> {
     let rows: Vec<(String, String, i64)> = sqlx::query_as(
         "SELECT topic, key, min(position) FROM saga.held WHERE direction = 'out' AND key IS NOT NULL GROUP BY topic, key",
     )
     .fetch_all(database)
     .await
-    .context("reading the held records")?;
+    .context("reading the parked records")?;
     Ok(rows.into_iter().map(|(topic, key, position)| ((topic, key), position)).collect())
 }

@@ -319,8 +319,10 @@ impl Shared {
         let role = PluginRole { plugin: version.plugin.clone(), name: policy.database.role.clone() };
         let database = self.database(&policy.database.name);
         let pins = policy.rollout.in_flight == InFlight::Pin;
-        let migrations =
-            Migrations { all: &version.manifest.migrations, beside: pins.then_some(version.digest.as_str()) };
+        let migrations = Migrations {
+            all: &version.manifest.migrations,
+            pinning_version: pins.then_some(version.digest.as_str()),
+        };
         let wanted = Provisioned {
             database: database.name.clone(),
             role: role.clone(),

@@ -35,7 +35,7 @@ impl Shared {
         let role = PluginRole { plugin: active.version.plugin.clone(), name: policy.database.role.clone() };
         let service = Arc::new(Service {
             name: active.version.plugin.clone(),
-            waiters: Waiters::new(database.admin.clone(), relay.neighbours().clone()),
+            waiters: Waiters::new(database.admin.clone(), relay.notifier().clone()),
             relay,
             topics: self.topics.clone(),
             deliveries: Arc::new(Queue::new(policy.limits.queue_bytes_max)),
@@ -80,7 +80,7 @@ impl Shared {
         }
         let relay = Relay::new(database.clone(), self.brokers.clone(), &self.owner);
         self.tasks.relays.spawn(relay.clone().run(self.stops.relays.clone()));
-        self.tasks.relays.spawn(relay.neighbours().clone().run(self.stops.relays.clone()));
+        self.tasks.relays.spawn(relay.notifier().clone().run(self.stops.relays.clone()));
         relays.insert(database.name.clone(), relay.clone());
         relay
     }

@@ -15,8 +15,8 @@ pub(super) const LOCK: i64 = 0x7361_6761;
 pub struct Migrations<'a> {
     /// Sorted by name.
     pub all: &'a [Migration],
-    /// The version's digest, when sagas in flight stay with the versions beside it.
-    pub beside: Option<&'a str>,
+    /// The version's digest, when sagas in flight stay with the versions pinning_version it.
+    pub pinning_version: Option<&'a str>,
 }
 
 /// The host's own schema, `saga`.
@@ -56,7 +56,7 @@ pub(super) async fn migrate(
                 });
             }
             None => {
-                if let Some(digest) = wanted.beside {
+                if let Some(digest) = wanted.pinning_version {
                     breaks_nothing(connection, owner, digest, migration).await?;
                 }
                 apply(connection, owner, migration, &hash).await?;

@@ -120,8 +120,13 @@ impl Server {
         if mode == MigrationsMode::Apply {
             sqlx::raw_sql(BOOKKEEPING).execute(&mut *connection).await?;
         }
-        migrate::migrate(connection, "host", &Migrations { all: &host_migrations(), beside: None }, mode)
-            .await?;
+        migrate::migrate(
+            connection,
+            "host",
+            &Migrations { all: &host_migrations(), pinning_version: None },
+            mode,
+        )
+        .await?;
         self.create_role(connection, role).await?;
         migrate::migrate(connection, &role.plugin, migrations, mode).await?;
         if mode == MigrationsMode::Apply {

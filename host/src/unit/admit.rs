@@ -195,7 +195,7 @@ mod tests {
             payload: None,
             timestamp_us: 0,
             attempt: 1,
-            trace: Trace::begin(),
+            trace: Trace::start(),
             mark: None,
             foreign_id: None,
             held: None,

@@ -62,7 +62,7 @@ pub async fn commit(
             before_relay();
             seq.inspect(|seq| relay.committed(*seq, records));
         }
-        (Err(Fault::Unknown), Some(seq)) => relay.unknown(seq),
+        (Err(Fault::Unknown), Some(seq)) => relay.commit_unknown(seq),
         (Err(_), Some(seq)) => relay.rolled_back(seq),
         (Err(_), None) => {}
     }

@@ -160,7 +160,7 @@ fn observe_ended(durations: &SagaDurations, ended: &[Ended], sagas: &[LiveSaga])
         return;
     }
     let started: HashMap<(&str, &str), i64> =
-        sagas.iter().map(|saga| ((&*saga.saga_type, &*saga.key), saga.started_us)).collect();
+        sagas.iter().map(|saga| ((&*saga.saga_type, &*saga.key), saga.started_at_us)).collect();
     let now = now_us();
     for saga in ended {
         if let Some(started) = started.get(&(&*saga.saga_type, &*saga.key)) {

@@ -84,7 +84,7 @@ pub fn settle(
     let shared = SharedHeaders::of(setting, &at);
     for (index, outgoing) in effects.published.into_iter().enumerate() {
         sent.push((outgoing.cause, index));
-        let trace = cause_of(causes, outgoing.cause).map_or_else(Trace::begin, |caused| caused.trace);
+        let trace = cause_of(causes, outgoing.cause).map_or_else(Trace::start, |caused| caused.trace);
         records.push(record(setting, &shared, outgoing, index, trace));
     }
     // Stable: what one cause has sent stays in its order.

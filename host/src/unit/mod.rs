@@ -31,7 +31,7 @@ use stages::Stages;
 use crate::{
     claims::lane_lease::{Chain, LEASE_MS},
     model::fault::Fault,
-    plugin::call::CallSetting,
+    plugin::call::CallContext,
     rollout::service::Service,
     store::session::Session,
     versions::running::Running,
@@ -81,8 +81,8 @@ impl Setup<'_> {
         format!("{}:{slot}:{epoch}:{}", self.service.database.name, unit + 1)
     }
 
-    fn call(&self, now_us: i64, read_only: bool) -> CallSetting {
-        CallSetting { unit: self.unit_name(), now_us, read_only }
+    fn call(&self, now_us: i64, read_only: bool) -> CallContext {
+        CallContext { unit: self.unit_name(), now_us, read_only }
     }
 }
 

@@ -76,7 +76,7 @@ mod tests {
     fn caused(kind: &'static str, id: &'static str) -> Caused<'static> {
         let (kind, id) = (Cow::Borrowed(kind), Cow::Borrowed(id));
         let cause = Cause { kind, id, topic: None, partition: None, offset: None };
-        Caused { cause, digest: "", trace: Trace::begin() }
+        Caused { cause, digest: "", trace: Trace::start() }
     }
 
     fn marked(causes: &[Caused<'_>], transitions: Vec<Transition>) -> Vec<Transition> {

@@ -10,7 +10,7 @@ use crate::{
         fault::{Culprit, Fault, Then},
         saga::LiveSaga,
     },
-    plugin::lower::SagaPlaces,
+    plugin::lower::SagaIndex,
     rollout::service::Service,
     versions::{
         draining::{Found, REFUSED_FOR},
@@ -59,7 +59,7 @@ impl Runs {
             let runs = if places.is_empty() { Vec::new() } else { vec![run] };
             return Ok(Self { deliveries: places, sagas, runs });
         }
-        let by_key = SagaPlaces::of(&sagas);
+        let by_key = SagaIndex::of(&sagas);
         let of_delivery = |place: usize| match by_key.find(&work[place].delivery) {
             Some(saga) => of_sagas[saga as usize].clone(),
             None => Share::Run(0),

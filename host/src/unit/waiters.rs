@@ -23,7 +23,7 @@ use tokio::sync::{
 
 use crate::{
     model::request::Response,
-    relay::notifier::{Neighbours, SagaName},
+    relay::notifier::{Notifier, SagaName},
 };
 
 /// How often an end is looked for without a word of it: another host may have died before it told.
@@ -35,7 +35,7 @@ const LOOK_MAX: usize = 1_000;
 #[derive(Debug)]
 pub struct Waiters {
     admin: PgPool,
-    neighbours: Arc<Neighbours>,
+    notifier: Arc<Notifier>,
     waiting: Mutex<Waiting>,
     /// Kept beside the map so that a lane passes by without the lock when nobody waits.
     count: AtomicUsize,
@@ -78,12 +78,12 @@ impl Wait {
 }
 
 impl Waiters {
-    /// Nobody waits yet. `admin` is the host's own account in the plugin's database, `neighbours` the other
-    /// hosts there.
+    /// Nobody waits yet. `admin` uses the host's own account in the plugin's database; `notifier` reaches its
+    /// peers.
     #[must_use]
-    pub fn new(admin: PgPool, neighbours: Arc<Neighbours>) -> Arc<Self> {
+    pub fn new(admin: PgPool, notifier: Arc<Notifier>) -> Arc<Self> {
         let (waiting, count, wake) = (Mutex::default(), AtomicUsize::new(0), Notify::new());
-        Arc::new(Self { admin, neighbours, waiting, count, wake })
+        Arc::new(Self { admin, notifier, waiting, count, wake })
     }
 
     /// Registers a caller whose answer is `response`; none when the answer stands for no saga or is
@@ -111,7 +111,7 @@ impl Waiters {
         }
         self.count.fetch_add(1, Ordering::Release);
         if !std::mem::replace(&mut waiting.polled, true) {
-            tokio::spawn(Arc::clone(self).poll(self.neighbours.ends()));
+            tokio::spawn(Arc::clone(self).poll(self.notifier.subscribe_saga_ends()));
         }
         Some(Wait(receiver))
     }
@@ -121,7 +121,7 @@ impl Waiters {
     /// looking.
     pub fn ended(&self, saga_type: &str, key: &str, answer: Option<&str>) {
         if !self.answer(saga_type, key, answer) {
-            self.neighbours.tell_ended(saga_type, key);
+            self.notifier.notify_saga_ended(saga_type, key);
         }
     }
 
@@ -249,13 +249,13 @@ mod tests {
     use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
     use tokio::time::Instant;
 
-    use super::{Neighbours, Response, Waiters};
+    use super::{Notifier, Response, Waiters};
 
     /// Without a database: look-ups fail and are tried again.
     fn waiters() -> Arc<Waiters> {
         let nowhere = PgConnectOptions::new().host("127.0.0.1").port(1);
         let pool = PgPoolOptions::new().acquire_timeout(Duration::from_millis(50)).connect_lazy_with(nowhere);
-        Waiters::new(pool.clone(), Neighbours::new(pool, Arc::default()))
+        Waiters::new(pool.clone(), Notifier::new(pool, Arc::default()))
     }
 
     fn answer(status: u16, key: &str) -> Response {

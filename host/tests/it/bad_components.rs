@@ -76,15 +76,15 @@ async fn each_says_what_is_wrong_with_it() {
     let no_route = POLICY.replace(r#"routes = ["POST /misbehave/{how}"]"#, "");
     let other_name = POLICY.replace(r#"name = "misbehaving""#, r#"name = "behaving""#);
     for (what, bytes, policy, says) in [
-        ("an empty file", vec![], POLICY, "an empty file; was it still being copied?"),
+        ("an empty file", vec![], POLICY, "an empty file; copy it again"),
         ("random bytes", noise, POLICY, "not WebAssembly; build a component with --target wasm32-wasip2"),
-        ("a component's head before random bytes", noisy, POLICY, "cut off, damaged, or not a component"),
+        ("a component's head before random bytes", noisy, POLICY, "truncated or damaged, or not a component"),
         ("a core module", b"\0asm\x01\0\0\0".to_vec(), POLICY, "a core module, not a component; build with"),
         (
             "another version of the interfaces",
             patched("saga:plugin/kafka@0.1.0", "saga:plugin/kafka@0.2.0"),
             POLICY,
-            "needs saga:plugin 0.2.0; this host speaks 0.1.0",
+            "needs saga:plugin 0.2.0, but this host provides 0.1.0",
         ),
         (
             "sockets",

@@ -241,7 +241,7 @@ async fn what_a_later_migration_creates_can_be_used() {
 
 /// A version of which no other runs beside it.
 fn alone(all: &[Migration]) -> Migrations<'_> {
-    Migrations { all, beside: None }
+    Migrations { all, pinning_version: None }
 }
 
 #[tokio::test]
@@ -255,7 +255,7 @@ async fn a_migration_that_takes_away_waits_until_no_saga_of_an_earlier_version_i
                  VALUES ('order', 'k', 'ours', 'first', 1, 's', '{}', now(), now(), '')";
     sqlx::query(begin).execute(&house.database.admin).await.unwrap();
     let provision = async |all: &[Migration]| {
-        let migrations = Migrations { all, beside: Some("second") };
+        let migrations = Migrations { all, pinning_version: Some("second") };
         house.server.provision(&house.database, &house.roles[0], &migrations, MigrationsMode::Apply).await
     };
     provision(&all).await.unwrap();

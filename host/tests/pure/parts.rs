@@ -18,7 +18,7 @@ use saga_host::{
         record::{decode, encode},
         saga_log::Cause,
     },
-    relay::order::{Order, Records},
+    relay::order::{Records, SendOrder},
     unit::{
         admit::{Plan, Work},
         flush::Closing,
@@ -92,13 +92,13 @@ fn of_decode() -> Box<dyn FnOnce()> {
 
 /// As many units as elsewhere messages go through the relay's order.
 fn of_order() -> Box<dyn FnOnce()> {
-    let mut order = Order::new(MESSAGES);
+    let mut order = SendOrder::new(MESSAGES);
     order.lead();
-    order.set_alone(true);
+    order.set_has_peers(false);
     let begun_at = order.begin_snapshot();
     order.snapshot(begun_at, vec![(0, Records::default())], true);
     order.take_next().unwrap();
-    order.cleared(0);
+    order.acknowledged(0);
     let records = Records::default();
     Box::new(move || {
         for seq in 1..=MESSAGES as i64 {
@@ -106,7 +106,7 @@ fn of_order() -> Box<dyn FnOnce()> {
             order.committed(seq, records.clone());
             let (sent, records) = order.take_next().expect("it may leave at once");
             black_box(records);
-            order.cleared(sent);
+            order.acknowledged(sent);
         }
     })
 }

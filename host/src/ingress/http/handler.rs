@@ -52,7 +52,7 @@ pub(super) async fn handle(State(ingress): State<Arc<Ingress>>, request: HttpReq
     let started = Instant::now();
     let (parts, body) = request.into_parts();
     let parent = parts.headers.get("traceparent").and_then(|value| Trace::parse(value.as_bytes()));
-    let trace = parent.unwrap_or_else(Trace::begin);
+    let trace = parent.unwrap_or_else(Trace::start);
     let answer = answer(&ingress, &parts, body, &trace, started).await;
     let answer = answer.unwrap_or_else(IntoResponse::into_response);
     let answer = if parts.method == Method::HEAD { without_body(answer) } else { answer };

@@ -13,7 +13,7 @@ use crate::{
         policy::Policy,
         request::{Request, Response},
     },
-    plugin::{call::CallSetting, version::Version},
+    plugin::{call::CallContext, version::Version},
     store::{Database, PluginRole, session::Session},
 };
 
@@ -101,7 +101,7 @@ impl Readers {
     async fn call(&self, reader: Reader, version: &Version, request: &Request) -> Result<Response, Fault> {
         let Reader { mut session, policy } = reader;
         run(&mut session, "RESET ALL; BEGIN READ ONLY").await?;
-        let setting = CallSetting {
+        let setting = CallContext {
             unit: format!("{}:read:{}", self.database.name, request.id),
             now_us: now_us(),
             read_only: true,

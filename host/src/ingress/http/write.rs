@@ -99,13 +99,13 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::{Answer, Pending, Problem, Queue, Request, Response, RouteName, Trace, Write, write};
-    use crate::{relay::notifier::Neighbours, unit::waiters::Waiters};
+    use crate::{relay::notifier::Notifier, unit::waiters::Waiters};
 
     fn request(wait_until: Option<Instant>) -> Write {
         Write {
             request: Request { id: "r1".into(), ..Request::default() },
             route: Arc::new(RouteName { method: "POST".into(), path: "/orders".into() }),
-            trace: Trace::begin(),
+            trace: Trace::start(),
             idempotency: None,
             wait_until,
         }
@@ -213,6 +213,6 @@ mod tests {
 
     fn waiters() -> Arc<Waiters> {
         let pool = PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap();
-        Waiters::new(pool.clone(), Neighbours::new(pool, Arc::default()))
+        Waiters::new(pool.clone(), Notifier::new(pool, Arc::default()))
     }
 }

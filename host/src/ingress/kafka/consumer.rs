@@ -181,7 +181,7 @@ impl Reader {
                 self.commit_changes();
                 self.commit_at = Instant::now() + COMMIT_EVERY;
             }
-            self.setting.service.deliveries.wait_until_asked(POLL);
+            self.setting.service.deliveries.wait_for_demand(POLL);
             let burst = self.read();
             if !burst.is_empty() {
                 self.setting.service.deliveries.push_all(burst);

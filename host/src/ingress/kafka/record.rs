@@ -54,7 +54,7 @@ pub fn delivery(
         payload: message.payload().map(<[u8]>::to_vec),
         timestamp_us: message.timestamp().to_millis().unwrap_or(0).saturating_mul(1_000),
         attempt: 1,
-        trace: envelope.trace.unwrap_or_else(Trace::begin),
+        trace: envelope.trace.unwrap_or_else(Trace::start),
         mark,
         foreign_id,
         held: None,

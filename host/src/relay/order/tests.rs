@@ -1,20 +1,20 @@
 use std::sync::Arc;
 
-use super::{Order, Records};
+use super::{Records, SendOrder};
 
 fn records() -> Records {
     Arc::new(Vec::new())
 }
 
-fn sent(order: &mut Order) -> Vec<i64> {
+fn sent(order: &mut SendOrder) -> Vec<i64> {
     std::iter::from_fn(|| order.take_next()).map(|(seq, _)| seq).collect()
 }
 
-/// As a leader that has read an empty outbox up to number 10.
-fn leading() -> Order {
-    let mut order = Order::new(100);
+/// The order of a leader without peers that has read the outbox up to number 10.
+fn leading() -> SendOrder {
+    let mut order = SendOrder::new(100);
     order.lead();
-    order.set_alone(true);
+    order.set_has_peers(false);
     order.register(10);
     order.committed(10, records());
     let begun = order.begin_snapshot();
@@ -24,7 +24,7 @@ fn leading() -> Order {
 }
 
 #[test]
-fn a_lower_unit_that_is_committing_goes_first() {
+fn a_lower_unit_that_is_committing_is_sent_first() {
     let mut order = leading();
     order.register(11);
     order.register(12);
@@ -35,7 +35,7 @@ fn a_lower_unit_that_is_committing_goes_first() {
 }
 
 #[test]
-fn a_rollback_leaves_no_hole() {
+fn a_rollback_leaves_no_gap() {
     let mut order = leading();
     order.register(11);
     order.rolled_back(11);
@@ -45,19 +45,19 @@ fn a_rollback_leaves_no_hole() {
 }
 
 #[test]
-fn a_hole_is_cleared_by_a_snapshot_that_shows_what_must_go_first() {
+fn a_snapshot_fills_a_gap_with_what_must_be_sent_first() {
     let mut order = leading();
     order.register(12);
     order.committed(12, records());
     assert_eq!(sent(&mut order), [0_i64; 0]);
-    assert!(order.wants_snapshot());
+    assert!(order.needs_snapshot());
     let begun = order.begin_snapshot();
     order.snapshot(begun, vec![(11, records()), (12, records())], true);
     assert_eq!(sent(&mut order), [11, 12]);
 }
 
 #[test]
-fn a_late_lower_unit_is_sent_when_it_shows() {
+fn a_late_lower_unit_is_sent_when_a_snapshot_shows_it() {
     let mut order = leading();
     order.register(12);
     order.committed(12, records());
@@ -77,42 +77,42 @@ fn a_unit_seen_in_a_snapshot_is_not_sent_twice() {
     order.snapshot(begun, vec![(11, records())], true);
     assert_eq!(sent(&mut order), [11]);
     order.committed(11, records());
-    order.cleared(11);
+    order.acknowledged(11);
     order.committed(11, records());
     assert_eq!(sent(&mut order), [0_i64; 0]);
 }
 
 #[test]
-fn after_a_failure_the_lowest_unacknowledged_goes_first() {
+fn after_a_failure_the_lowest_unacknowledged_is_sent_first() {
     let mut order = leading();
     for seq in 11..14 {
         order.register(seq);
         order.committed(seq, records());
     }
     assert_eq!(sent(&mut order), [11, 12, 13]);
-    order.cleared(10);
-    order.cleared(12);
+    order.acknowledged(10);
+    order.acknowledged(12);
     order.resume();
     assert_eq!(sent(&mut order), [11, 13]);
 }
 
 #[test]
 fn a_backlog_stays_in_the_outbox() {
-    let mut order = Order::new(4);
+    let mut order = SendOrder::new(4);
     order.lead();
-    order.set_alone(true);
+    order.set_has_peers(false);
     for seq in 1..=10 {
         order.register(seq);
         order.committed(seq, records());
     }
-    assert!(order.wants_snapshot());
+    assert!(order.needs_snapshot());
     let begun = order.begin_snapshot();
     order.snapshot(begun, (1..=3).map(|seq| (seq, records())).collect(), false);
     assert_eq!(sent(&mut order), [1, 2, 3]);
     for seq in 1..=3 {
-        order.cleared(seq);
+        order.acknowledged(seq);
     }
-    assert!(order.wants_snapshot());
+    assert!(order.needs_snapshot());
     let begun = order.begin_snapshot();
     order.snapshot(begun, (4..=10).map(|seq| (seq, records())).collect(), true);
     assert_eq!(sent(&mut order), (4..=10).collect::<Vec<_>>());
@@ -120,28 +120,28 @@ fn a_backlog_stays_in_the_outbox() {
 }
 
 #[test]
-fn a_cut_off_snapshot_says_nothing_of_what_lies_above_it() {
-    let mut order = Order::new(100);
+fn an_incomplete_snapshot_proves_nothing_about_higher_numbers() {
+    let mut order = SendOrder::new(100);
     order.lead();
-    order.set_alone(true);
+    order.set_has_peers(false);
     order.register(3_000);
     order.committed(3_000, records());
     let begun = order.begin_snapshot();
     order.snapshot(begun, (1..=5).map(|seq| (seq, records())).collect(), false);
     assert_eq!(sent(&mut order), [1, 2, 3, 4, 5]);
-    assert!(order.wants_snapshot());
+    assert!(order.needs_snapshot());
     let begun = order.begin_snapshot();
     order.snapshot(begun, vec![(6, records()), (3_000, records())], true);
     assert_eq!(sent(&mut order), [6, 3_000]);
 }
 
 #[test]
-fn with_other_hosts_nothing_passes_a_hole_without_a_look() {
+fn with_peers_nothing_passes_a_gap_without_a_snapshot() {
     let mut order = leading();
-    order.set_alone(false);
+    order.set_has_peers(true);
     order.register(16);
     order.committed(16, records());
-    assert!(order.wants_snapshot());
+    assert!(order.needs_snapshot());
     let begun = order.begin_snapshot();
     order.snapshot(begun, vec![(16, records())], true);
     assert_eq!(sent(&mut order), [16]);
@@ -154,7 +154,7 @@ fn with_other_hosts_nothing_passes_a_hole_without_a_look() {
 }
 
 #[test]
-fn what_commits_while_a_snapshot_is_read_is_looked_for_again() {
+fn a_commit_during_a_snapshot_needs_another_snapshot() {
     let mut order = leading();
     for seq in 11..=120 {
         order.register(seq);
@@ -165,19 +165,19 @@ fn what_commits_while_a_snapshot_is_read_is_looked_for_again() {
     order.committed(121, records());
     order.snapshot(begun, (11..=120).map(|seq| (seq, records())).collect(), true);
     assert_eq!(sent(&mut order), (11..=120).collect::<Vec<_>>());
-    (10..=120).for_each(|seq| order.cleared(seq));
-    assert!(order.wants_snapshot());
+    (10..=120).for_each(|seq| order.acknowledged(seq));
+    assert!(order.needs_snapshot());
 }
 
 #[test]
-fn a_commit_under_way_outlives_a_change_of_the_lead() {
+fn a_commit_under_way_survives_a_change_of_leader() {
     let mut order = leading();
     order.register(11);
     order.register(12);
     order.follow();
     order.committed(11, records());
     order.lead();
-    order.set_alone(true);
+    order.set_has_peers(false);
     order.committed(12, records());
     assert_eq!(sent(&mut order), [0_i64; 0]);
     let begun = order.begin_snapshot();

@@ -49,7 +49,7 @@ pub(crate) const MISBEHAVIOURS: [(&str, &str); 16] = [
         "commit",
         "a statement must start with SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES, WITH; found COMMIT",
     ),
-    ("hide-an-error", "answered as if done after a failed statement"),
+    ("hide-an-error", "returned success after a failed statement"),
 ];
 
 /// Adds it to a folder of plugins.

@@ -1,4 +1,4 @@
-//! Sending to Kafka: idempotent, in order, without gaps; counts what is acknowledged.
+//! Sends records to Kafka with an idempotent client, in order and without gaps, and collects its answers.
 
 use std::{
     collections::HashMap,
@@ -22,82 +22,87 @@ use tokio::sync::Notify;
 
 use crate::{kafka::Brokers, model::record::Record};
 
-/// How long the thread that takes reports waits for one. The client's own thread waits for 100 ms, and the
-/// last one of them it spends at full speed.
-const REPORT_WITHIN: Duration = Duration::from_secs(1);
+/// How long one poll for delivery reports blocks. The poll thread of `ThreadedProducer` uses 100 ms and
+/// busy-waits for the last of them, so this module polls by itself.
+const REPORT_POLL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Records in the queue of the Kafka client, at most. Above the limit of the publisher: it never fills.
+const CLIENT_QUEUE_RECORDS_MAX: &str = "500000";
+/// Size of one record, at most. Above the usual limit of a broker, which decides: what it refuses is parked.
+const RECORD_BYTES_MAX: &str = "4000000";
 
-/// What became of the records that were sent, gathered between two looks.
+/// The answers of Kafka since the last call of [`Sender::take_reports`].
 #[derive(Debug, Default)]
 pub(super) struct Reports {
-    /// Units that Kafka has acknowledged whole.
+    /// Units of which Kafka has acknowledged every record.
     pub acknowledged: Vec<i64>,
-    /// How long these took since they were sent, added up.
-    pub waited: Duration,
-    /// Records (unit, index) that Kafka refused for good, with the reason.
+    /// The time from sending to acknowledgement, added up over `acknowledged`.
+    pub total_wait: Duration,
+    /// Records (unit, index) that Kafka refuses whenever they are sent, with the reason.
     pub refused: Vec<(i64, usize, String)>,
-    /// The producer cannot go on; why.
+    /// Why the client cannot continue.
     pub broken: Option<String>,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
-    outstanding: HashMap<i64, Outstanding>,
-    bytes: usize,
+struct SendState {
+    in_flight: HashMap<i64, UnitInFlight>,
+    in_flight_bytes: usize,
     reports: Reports,
 }
 
 /// What Kafka has not acknowledged of one unit.
 #[derive(Debug)]
-struct Outstanding {
+struct UnitInFlight {
     records: usize,
     bytes: usize,
-    sent: Instant,
+    sent_at: Instant,
 }
 
+/// Receives the delivery reports of the Kafka client.
 #[derive(Clone, Debug)]
-struct Reporter {
-    counts: Arc<Mutex<Counts>>,
+struct DeliveryReporter {
+    state: Arc<Mutex<SendState>>,
     changed: Arc<Notify>,
 }
 
-impl ClientContext for Reporter {}
+impl ClientContext for DeliveryReporter {}
 
-impl ProducerContext for Reporter {
+impl ProducerContext for DeliveryReporter {
     /// Unit and index of the record, as [`opaque`] packs them.
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
         let (seq, index) = unpack(opaque);
-        let mut counts = self.counts.lock();
+        let mut state = self.state.lock();
         match result {
             Ok(_) => {
-                let Some(left) = counts.outstanding.get_mut(&seq) else { return };
-                left.records -= 1;
-                if left.records > 0 {
+                let Some(unit) = state.in_flight.get_mut(&seq) else { return };
+                unit.records -= 1;
+                if unit.records > 0 {
                     return;
                 }
-                let (bytes, waited) = (left.bytes, left.sent.elapsed());
-                counts.bytes -= bytes;
-                counts.reports.waited += waited;
-                counts.outstanding.remove(&seq);
-                counts.reports.acknowledged.push(seq);
+                let (bytes, wait) = (unit.bytes, unit.sent_at.elapsed());
+                state.in_flight_bytes -= bytes;
+                state.reports.total_wait += wait;
+                state.in_flight.remove(&seq);
+                state.reports.acknowledged.push(seq);
             }
             Err((error, message)) => {
                 let reason =
                     format!("{error} (topic {}, partition {})", message.topic(), message.partition());
-                if is_final(error) {
-                    counts.reports.refused.push((seq, index, reason.clone()));
+                if is_permanent(error) {
+                    state.reports.refused.push((seq, index, reason.clone()));
                 }
-                counts.reports.broken.get_or_insert(reason);
+                state.reports.broken.get_or_insert(reason);
             }
         }
-        drop(counts);
+        drop(state);
         self.changed.notify_one();
     }
 }
 
-/// Errors that sending again will not mend: somebody must change the record or the topic.
-fn is_final(error: &KafkaError) -> bool {
+/// Whether a retry cannot help: a person must change the record, the topic or its access rights.
+fn is_permanent(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
         error.rdkafka_error_code(),
@@ -115,7 +120,8 @@ fn is_final(error: &KafkaError) -> bool {
     )
 }
 
-/// Sequence numbers below 2^47 and indexes below 2^16 share a word.
+/// Packs a unit (below 2^47) and the index of a record (below 2^16) into the word that librdkafka returns
+/// with the delivery report.
 fn opaque(seq: i64, index: usize) -> usize {
     (usize::try_from(seq).unwrap_or(0) << 16) | (index & 0xffff)
 }
@@ -124,29 +130,28 @@ fn unpack(opaque: usize) -> (i64, usize) {
     (i64::try_from(opaque >> 16).unwrap_or(0), opaque & 0xffff)
 }
 
-/// The one producer of a database's relay.
-pub(super) struct Producer {
-    client: Arc<BaseProducer<Reporter>>,
-    counts: Arc<Mutex<Counts>>,
-    ended: Arc<AtomicBool>,
+/// The Kafka client of a database's relay.
+pub(super) struct Sender {
+    client: Arc<BaseProducer<DeliveryReporter>>,
+    state: Arc<Mutex<SendState>>,
+    stopped: Arc<AtomicBool>,
 }
 
-impl Producer {
-    /// Connects in the background; `changed` is notified when a unit is acknowledged or a record fails.
+impl Sender {
+    /// Connects in the background. Notifies `changed` when a unit is acknowledged or a record fails.
     ///
     /// # Errors
-    /// When the operator's Kafka properties do not fit, or the system has no thread left.
+    /// librdkafka refuses the operator's Kafka properties, or the system has no thread left.
     pub(super) fn new(brokers: &Brokers, changed: Arc<Notify>) -> anyhow::Result<Self> {
-        let counts = Arc::<Mutex<Counts>>::default();
-        let context = Reporter { counts: counts.clone(), changed };
-        let client: BaseProducer<Reporter> = brokers
+        let state = Arc::<Mutex<SendState>>::default();
+        let context = DeliveryReporter { state: state.clone(), changed };
+        let client: BaseProducer<DeliveryReporter> = brokers
             .client(
                 &[
                     ("linger.ms", "0"),
                     ("compression.type", "none"),
-                    ("queue.buffering.max.messages", "500000"),
-                    // The broker's limit decides; what it refuses is held.
-                    ("message.max.bytes", "4000000"),
+                    ("queue.buffering.max.messages", CLIENT_QUEUE_RECORDS_MAX),
+                    ("message.max.bytes", RECORD_BYTES_MAX),
                 ],
                 &[
                     ("enable.idempotence", "true"),
@@ -156,24 +161,25 @@ impl Producer {
                 ],
             )
             .create_with_context(context)
-            .context("setting up the Kafka producer")?;
-        let (client, ended) = (Arc::new(client), Arc::<AtomicBool>::default());
-        let (reports, until) = (client.clone(), ended.clone());
+            .context("creating the Kafka client of the relay, check kafka_properties")?;
+        let (client, stopped) = (Arc::new(client), Arc::<AtomicBool>::default());
+        let (polled, until) = (client.clone(), stopped.clone());
         thread::Builder::new()
-            .name("relay reports".to_owned())
+            .name("relay-reports".to_owned())
             .spawn(move || {
                 while !until.load(Ordering::Acquire) {
-                    reports.poll(REPORT_WITHIN);
+                    polled.poll(REPORT_POLL_TIMEOUT);
                 }
             })
-            .context("starting the thread of the Kafka producer")?;
-        Ok(Self { client, counts, ended })
+            .context("starting the thread that polls the Kafka client of the relay")?;
+        Ok(Self { client, state, stopped })
     }
 
-    /// Hands a unit's records to the producer, but for those that `skip` names.
+    /// Passes a unit's records to the Kafka client, except those whose index `skip` selects.
     ///
     /// # Errors
-    /// When its queue is full, or it is broken: build a new one and send again from the lowest.
+    /// The client's queue is full, or the client is broken: create a new one and send again from the lowest
+    /// unit.
     pub(super) fn send(
         &self,
         seq: i64,
@@ -183,21 +189,21 @@ impl Producer {
         let wanted: Vec<(usize, &Record)> =
             records.iter().enumerate().filter(|(index, _)| !skip(*index)).collect();
         let bytes = wanted.iter().map(|(_, record)| record.size()).sum();
-        let unit = Outstanding { records: wanted.len(), bytes, sent: Instant::now() };
+        let unit = UnitInFlight { records: wanted.len(), bytes, sent_at: Instant::now() };
         {
-            let mut counts = self.counts.lock();
+            let mut state = self.state.lock();
             if wanted.is_empty() {
-                counts.reports.acknowledged.push(seq);
+                state.reports.acknowledged.push(seq);
                 return Ok(());
             }
-            counts.bytes += unit.bytes;
-            counts.outstanding.insert(seq, unit);
+            state.in_flight_bytes += unit.bytes;
+            state.in_flight.insert(seq, unit);
         }
         for (index, record) in wanted {
             if let Err(error) = self.send_one(opaque(seq, index), record) {
-                if is_final(&error) {
+                if is_permanent(&error) {
                     let reason = format!("{error} (topic {}, partition {})", record.topic, record.partition);
-                    self.counts.lock().reports.refused.push((seq, index, reason));
+                    self.state.lock().reports.refused.push((seq, index, reason));
                 }
                 return Err(error);
             }
@@ -223,33 +229,33 @@ impl Producer {
         self.client.send(message).map_err(|(error, _)| error)
     }
 
-    /// Records that Kafka has not acknowledged yet.
+    /// The number of records that Kafka has not acknowledged.
     pub(super) fn in_flight(&self) -> usize {
         usize::try_from(self.client.in_flight_count()).unwrap_or(0)
     }
 
-    /// Their size, roughly.
+    /// Their approximate size.
     pub(super) fn in_flight_bytes(&self) -> usize {
-        self.counts.lock().bytes
+        self.state.lock().in_flight_bytes
     }
 
-    /// What was reported since the last call.
-    pub(super) fn reports(&self) -> Reports {
-        std::mem::take(&mut self.counts.lock().reports)
+    /// Kafka's answers since the last call.
+    pub(super) fn take_reports(&self) -> Reports {
+        std::mem::take(&mut self.state.lock().reports)
     }
 }
 
-impl Drop for Producer {
-    /// What is still queued is in the outbox; whoever leads sends it.
+impl Drop for Sender {
+    /// Discards what is still queued: it is in the outbox, and the next leader sends it.
     fn drop(&mut self) {
         self.client.purge(PurgeConfig::default().queue().inflight());
-        self.ended.store(true, Ordering::Release);
+        self.stopped.store(true, Ordering::Release);
     }
 }
 
-impl std::fmt::Debug for Producer {
+impl std::fmt::Debug for Sender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Producer").finish_non_exhaustive()
+        f.debug_struct("Sender").finish_non_exhaustive()
     }
 }
 
@@ -258,7 +264,7 @@ mod tests {
     use super::{opaque, unpack};
 
     #[test]
-    fn a_word_holds_unit_and_index() {
+    fn unit_and_index_survive_packing() {
         for (seq, index) in [(0, 0), (1, 4095), (1 << 46, 65_535)] {
             assert_eq!(unpack(opaque(seq, index)), (seq, index));
         }
