@@ -19,7 +19,7 @@ INSERT INTO saga.lane VALUES (0, '', '', 'leader', '', 0, 0, '', '-infinity');
 
 -- One row per partition that a plugin reads: where it stands, and the high-water mark of every
 -- stream (a lane of some saga-host database) seen in it, which de-duplicates records of ours.
-CREATE TABLE saga.source (
+CREATE TABLE saga.partition_claim (
     id          int    GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     plugin      text   NOT NULL,
     role        name   NOT NULL,
@@ -27,7 +27,7 @@ CREATE TABLE saga.source (
     partition   int    NOT NULL,
     epoch       bigint NOT NULL,
     next_offset bigint NOT NULL,
-    seen        text   NOT NULL DEFAULT '',
+    dedup_marks        text   NOT NULL DEFAULT '',
     UNIQUE (plugin, topic, partition)
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
@@ -40,7 +40,7 @@ CREATE TABLE saga.outbox (
     unit  bigint NOT NULL,
     body  bytea  NOT NULL,
     -- Places in `body` of records that are in `held` instead of being sent.
-    held  int[]  NOT NULL DEFAULT '{}'
+    parked int[]  NOT NULL DEFAULT '{}'
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 ALTER TABLE saga.outbox ALTER COLUMN body SET STORAGE EXTERNAL;
 
@@ -91,7 +91,7 @@ CREATE INDEX timer_due_at ON saga.timer (due_at);
 
 -- Deliveries that wait for a retry (`retry_at`) or for a person (none). `body` is the encoded
 -- delivery (direction in) or record (direction out).
-CREATE TABLE saga.held (
+CREATE TABLE saga.parked (
     id        bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     direction text        NOT NULL CHECK (direction IN ('in', 'out')),
     plugin    text        NOT NULL,
@@ -102,11 +102,11 @@ CREATE TABLE saga.held (
     body      bytea       NOT NULL,
     reason    text        NOT NULL,
     attempts  int         NOT NULL,
-    held_at   timestamptz NOT NULL DEFAULT now(),
+    parked_at   timestamptz NOT NULL DEFAULT now(),
     retry_at  timestamptz
 );
-CREATE INDEX held_source ON saga.held (plugin, topic, partition, key, id);
-CREATE INDEX held_retry_at ON saga.held (retry_at) WHERE retry_at IS NOT NULL;
+CREATE INDEX parked_source ON saga.parked (plugin, topic, partition, key, id);
+CREATE INDEX parked_retry_at ON saga.parked (retry_at) WHERE retry_at IS NOT NULL;
 
 -- What a person decided about a held delivery, and deliveries that changed nothing.
 CREATE TABLE saga.ignored (

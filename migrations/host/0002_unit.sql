@@ -21,8 +21,8 @@ BEGIN
     IF cardinality(p_sources) > 0 THEN
         -- One row's place in the arrays is looked up: a join would have to be set up for a handful of rows.
         RETURN QUERY
-        UPDATE saga.source s
-           SET next_offset = p_next[array_position(p_sources, s.id)], seen = p_seen[array_position(p_sources, s.id)]
+        UPDATE saga.partition_claim s
+           SET next_offset = p_next[array_position(p_sources, s.id)], dedup_marks = p_seen[array_position(p_sources, s.id)]
          WHERE s.id = ANY (p_sources) AND s.epoch = p_epochs[array_position(p_sources, s.id)]
            AND s.next_offset = p_expected[array_position(p_sources, s.id)] AND s.role = session_user
         RETURNING s.id;
@@ -61,7 +61,7 @@ DECLARE
     v_plugin text := (SELECT l.plugin FROM saga.lane l WHERE l.slot = p_slot AND l.role = session_user);
 BEGIN
     RETURN QUERY
-    SELECT h.id, NULL::text, NULL::bigint FROM saga.held h
+    SELECT h.id, NULL::text, NULL::bigint FROM saga.parked h
      WHERE h.id = ANY (p_held) AND h.plugin = v_plugin AND h.direction = 'in' ORDER BY h.id FOR UPDATE;
     RETURN QUERY
     SELECT NULL::bigint, t.name, (extract(epoch FROM t.due_at) * 1000000)::bigint FROM saga.timer t
@@ -211,15 +211,15 @@ BEGIN
     END IF;
 
     IF cardinality(g_id) > 0 THEN
-        DELETE FROM saga.held WHERE id = ANY (g_id) AND plugin = v_lane.plugin AND direction = 'in';
+        DELETE FROM saga.parked WHERE id = ANY (g_id) AND plugin = v_lane.plugin AND direction = 'in';
     END IF;
     IF cardinality(r_id) > 0 THEN
-        UPDATE saga.held h SET reason = v.reason, attempts = v.attempts, retry_at = now() + v.retry_ms * interval '1 ms'
+        UPDATE saga.parked h SET reason = v.reason, attempts = v.attempts, retry_at = now() + v.retry_ms * interval '1 ms'
           FROM unnest(r_id, r_reason, r_attempts, r_retry_ms) v (id, reason, attempts, retry_ms)
          WHERE h.id = v.id AND h.plugin = v_lane.plugin;
     END IF;
     IF cardinality(h_body) > 0 THEN
-        INSERT INTO saga.held (direction, plugin, topic, partition, position, key, body, reason, attempts, retry_at)
+        INSERT INTO saga.parked (direction, plugin, topic, partition, position, key, body, reason, attempts, retry_at)
         SELECT 'in', v_lane.plugin, v.topic, v.part, v.position, v.key, v.body, v.reason, v.attempts,
                now() + v.retry_ms * interval '1 ms'
           FROM unnest(h_topic, h_partition, h_position, h_key, h_body, h_reason, h_attempts, h_retry_ms)

@@ -48,7 +48,7 @@ async fn depths(database: &Database) -> Option<Depths> {
         .fetch_all(&mut *look)
         .await?;
         let held: Vec<(String, String, String, i64)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-            "SELECT plugin, direction, {} AS state, count(*) FROM saga.held GROUP BY 1, 2, 3",
+            "SELECT plugin, direction, {} AS state, count(*) FROM saga.parked GROUP BY 1, 2, 3",
             super::held::STATE
         )))
         .fetch_all(&mut *look)

@@ -1,4 +1,4 @@
-//! A lane's place in the database: its slot, its chain of units, and its connection. Both are had
+//! A lane's place in the database: its lease and its connection. Both are had
 //! again after whatever took them away; waiting for Postgres has no end but the host's.
 
 use std::{sync::Arc, time::Duration};
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    claims::lane_lease::{Chain, LEASE_MS, claim_slot, release_slot, renew_slot},
+    claims::lane_lease::{LEASE_MS, LaneLease},
     model::fault::Fault,
     rollout::service::Service,
     store::session::Session,
@@ -28,7 +28,7 @@ pub(super) struct Seat {
     kind: &'static str,
     stages: Arc<Stages>,
     pub(super) owner: String,
-    chain: Option<Chain>,
+    lease: Option<LaneLease>,
     session: Option<Session>,
     backoff: Duration,
     renew_at: Instant,
@@ -49,7 +49,7 @@ impl Seat {
             kind,
             stages,
             owner: owner.to_owned(),
-            chain: None,
+            lease: None,
             session: None,
             backoff: BACKOFF_MIN,
             renew_at: Instant::now() + RENEWAL,
@@ -73,8 +73,9 @@ impl Seat {
 
     async fn try_take(&mut self) -> anyhow::Result<()> {
         let service = &self.service;
-        if self.chain.is_none() {
-            self.chain = Some(claim_slot(&service.database, &service.role, self.kind, &self.owner).await?);
+        if self.lease.is_none() {
+            self.lease =
+                Some(LaneLease::acquire(&service.database, &service.role, self.kind, &self.owner).await?);
         }
         if self.session.is_none() {
             let policy = service.active.load().version.policy.clone();
@@ -99,15 +100,15 @@ impl Seat {
 
     /// What a unit runs with; none before [`Seat::take`].
     pub(super) fn setup<'a>(&'a mut self, active: &'a Arc<Running>) -> Option<Setup<'a>> {
-        let chain = self.chain.as_ref()?;
+        let lease = self.lease.as_ref()?;
         let (service, stages) = (&*self.service, &*self.stages);
-        Some(Setup { service, active, chain, stages, session: &mut self.session })
+        Some(Setup { service, active, lease, stages, session: &mut self.session })
     }
 
     /// A unit was committed.
     pub(super) fn committed(&mut self) {
-        if let Some(chain) = &mut self.chain {
-            chain.unit += 1;
+        if let Some(lease) = &mut self.lease {
+            lease.unit += 1;
         }
         self.backoff = BACKOFF_MIN;
         self.renew_at = Instant::now() + RENEWAL;
@@ -117,11 +118,11 @@ impl Seat {
     pub(super) async fn recover(&mut self, fault: &Fault) {
         match fault {
             Fault::LaneLost | Fault::Unknown => {
-                self.chain = None;
+                self.lease = None;
                 self.session = None;
             }
             Fault::Environment(_) => self.session = None,
-            Fault::SourcesLost | Fault::Unloaded(_) | Fault::Culprits(_) | Fault::Guest(_) => {
+            Fault::PartitionsLost | Fault::VersionNotLoaded(_) | Fault::Culprits(_) | Fault::Guest(_) => {
                 if let Some(mut session) = self.session.take()
                     && sqlx::raw_sql("ROLLBACK").execute(&mut session.connection).await.is_ok()
                 {
@@ -139,8 +140,8 @@ impl Seat {
     /// Keeps the slot of an idle lane.
     pub(super) async fn renew(&mut self) {
         self.renew_at = Instant::now() + RENEWAL;
-        let Some(chain) = &self.chain else { return };
-        if let Err(error) = renew_slot(&self.service.database.admin, chain).await {
+        let Some(lease) = &self.lease else { return };
+        if let Err(error) = lease.renew(&self.service.database.admin).await {
             tracing::debug!(plugin = self.service.name, "{error:#}");
         }
     }
@@ -151,8 +152,8 @@ impl Seat {
             // The server notices a connection that only goes away, too.
             let _ended = session.connection.close().await;
         }
-        if let Some(chain) = self.chain.take()
-            && let Err(error) = release_slot(&self.service.database.admin, &chain).await
+        if let Some(lease) = self.lease.take()
+            && let Err(error) = lease.release(&self.service.database.admin).await
         {
             tracing::debug!(plugin = self.service.name, "the slot is free in {LEASE_MS} ms: {error:#}");
         }

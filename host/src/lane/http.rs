@@ -100,7 +100,7 @@ impl HttpLane {
                     }
                 }
                 // Requests read no partition and correlate with no saga, so that they lose and load none.
-                Fault::LaneLost | Fault::SourcesLost | Fault::Unloaded(_) => parts.push(part),
+                Fault::LaneLost | Fault::PartitionsLost | Fault::VersionNotLoaded(_) => parts.push(part),
                 Fault::Unknown => {
                     let unknown = part.iter().map(|_| Answer::Unknown).collect();
                     reply(part, unknown);

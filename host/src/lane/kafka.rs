@@ -16,17 +16,17 @@ use super::{
 };
 use crate::{
     claims::{
-        partition::held_keys,
-        partitions::{Place, Sources},
+        partition::parked_keys,
+        partitions::{PartitionClaims, TopicPartition},
     },
     model::{
         delivery::{Delivery, Origin},
-        fault::{Culprit, Fault, Then},
+        fault::{Culprit, Fault, ParkedUntil},
     },
     plugin::version::Version,
     rollout::service::Service,
     unit::{
-        admit::{Aside, Work},
+        admit::{Parking, Work},
         deliveries::{self, Committed, Failed, Ran},
     },
     versions::{
@@ -44,7 +44,7 @@ const STAND_STILL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct KafkaLane {
     seat: Seat,
-    sources: Arc<Sources>,
+    claims: Arc<PartitionClaims>,
     stop: CancellationToken,
     /// What the last unit ran.
     version: Arc<Version>,
@@ -55,11 +55,16 @@ pub struct KafkaLane {
 impl KafkaLane {
     /// `owner` names the host; `stop` ends it after the unit that runs.
     #[must_use]
-    pub fn new(service: Arc<Service>, sources: Arc<Sources>, owner: &str, stop: CancellationToken) -> Self {
+    pub fn new(
+        service: Arc<Service>,
+        claims: Arc<PartitionClaims>,
+        owner: &str,
+        stop: CancellationToken,
+    ) -> Self {
         let version = service.active.load().version.clone();
         let stages = service.delivery_stages.clone();
         let seat = Seat::new(service, "kafka", stages, owner, stop.clone());
-        Self { seat, sources, stop, version, due_at: Instant::now(), pace: Pace::new() }
+        Self { seat, claims, stop, version, due_at: Instant::now(), pace: Pace::new() }
     }
 
     /// Handles what arrives until `stop`. What is queued then comes again from Kafka.
@@ -121,7 +126,7 @@ impl KafkaLane {
             bytes = bytes.saturating_sub(delivery.size());
             fits
         });
-        taken.into_iter().map(|delivery| Work { delivery, aside: None }).collect()
+        taken.into_iter().map(|delivery| Work { delivery, parking: None }).collect()
     }
 
     /// One round of what fell due; whether more of it may be due at once. A round that got nothing
@@ -129,7 +134,7 @@ impl KafkaLane {
     async fn handle_due(&mut self) -> bool {
         let service = self.seat.service.clone();
         let owned = Owned {
-            sources: self.sources.positions(),
+            claims: self.claims.positions(),
             leads: service.relay.leads(),
             owner: self.seat.owner.clone(),
         };
@@ -146,21 +151,21 @@ impl KafkaLane {
         }
         let more = may_be_more(&due, limit);
         let progress =
-            self.process(due.into_iter().map(|delivery| Work { delivery, aside: None }).collect()).await;
-        self.refresh_held().await;
+            self.process(due.into_iter().map(|delivery| Work { delivery, parking: None }).collect()).await;
+        self.refresh_parked().await;
         more && progress
     }
 
     /// A person may have discarded what was held.
-    async fn refresh_held(&self) {
+    async fn refresh_parked(&self) {
         let service = &self.seat.service;
-        let held: Vec<_> = self.sources.with(|sources| {
-            let with_held = sources.iter().filter(|(_, source)| !source.held.is_empty());
-            with_held.map(|(place, source)| (place.clone(), source.epoch)).collect()
+        let parked: Vec<_> = self.claims.with(|claims| {
+            let with_parked = claims.iter().filter(|(_, claim)| !claim.parked.is_empty());
+            with_parked.map(|(place, claim)| (place.clone(), claim.epoch)).collect()
         });
-        for (place, epoch) in held {
-            match held_keys(&service.database.admin, &service.name, &place.0, place.1).await {
-                Ok(keys) => self.sources.set_held(&place, epoch, keys),
+        for (place, epoch) in parked {
+            match parked_keys(&service.database.admin, &service.name, &place.0, place.1).await {
+                Ok(keys) => self.claims.set_parked(&place, epoch, keys),
                 Err(error) => tracing::debug!(plugin = service.name, "{error:#}"),
             }
         }
@@ -192,8 +197,8 @@ impl KafkaLane {
                     }
                     parts.push(part);
                 }
-                Fault::LaneLost | Fault::SourcesLost => parts.push(part),
-                Fault::Unloaded(digest) => {
+                Fault::LaneLost | Fault::PartitionsLost => parts.push(part),
+                Fault::VersionNotLoaded(digest) => {
                     if let Err(error) = self.seat.service.load_draining(&digest).await
                         && !self.seat.pause(&format!("{error:#}")).await
                     {
@@ -201,7 +206,7 @@ impl KafkaLane {
                     }
                     parts.push(part);
                 }
-                Fault::Unknown => self.give_up_sources(),
+                Fault::Unknown => self.give_up_claims(),
                 Fault::Culprits(culprits) => {
                     self.blame(&version, &mut part, culprits);
                     parts.push(part);
@@ -219,19 +224,19 @@ impl KafkaLane {
     /// Runs one unit; how many deliveries it dealt with.
     async fn unit(&mut self, active: &Arc<Running>, work: &[Work]) -> Result<usize, Failed> {
         if self.seat.service.stands_still() || self.reads_otherwise(&active.version) {
-            self.give_up_sources();
+            self.give_up_claims();
             return Ok(0);
         }
-        let sources = self.sources.clone();
+        let claims = self.claims.clone();
         let Some(mut setup) = self.seat.setup(active) else { return Err(Fault::LaneLost.into()) };
         let began = Instant::now();
         let Committed { advances, ended, ran, dealt_with, committed } =
-            deliveries::run(&mut setup, &sources, work).await?;
+            deliveries::run(&mut setup, &claims, work).await?;
         if !committed {
             return Ok(0);
         }
         self.seat.committed();
-        self.sources.advance(advances);
+        self.claims.advance(advances);
         for saga in &ended {
             self.seat.service.waiters.ended(&saga.saga_type, &saga.key, saga.answer.as_deref());
         }
@@ -262,10 +267,10 @@ impl KafkaLane {
         version.counters.errors.fetch_add(1, Ordering::Relaxed);
         for culprit in culprits {
             if let Some(item) = work.get_mut(culprit.cause) {
-                if culprit.then == Then::Retry && item.delivery.attempt <= 1 {
+                if culprit.until == ParkedUntil::Backoff && item.delivery.attempt <= 1 {
                     rollback_guard::failed(&self.seat.service, version, Kind::Deliveries, &culprit.reason);
                 }
-                item.aside = Some(Aside { reason: culprit.reason, then: culprit.then });
+                item.parking = Some(Parking { reason: culprit.reason, until: culprit.until });
             }
         }
     }
@@ -273,7 +278,7 @@ impl KafkaLane {
     /// Takes off the second half; the culprit, when it is alone, is set aside.
     fn halve(&self, version: &Running, work: &mut Vec<Work>, reason: String) -> Vec<Work> {
         version.counters.errors.fetch_add(1, Ordering::Relaxed);
-        let open: Vec<usize> = (0..work.len()).filter(|place| work[*place].aside.is_none()).collect();
+        let open: Vec<usize> = (0..work.len()).filter(|place| work[*place].parking.is_none()).collect();
         match open.as_slice() {
             [] => {
                 // Nobody's decision is left in it, and going on would skip it: all of it comes again.
@@ -282,7 +287,7 @@ impl KafkaLane {
                     reason,
                     "what is set aside cannot be written"
                 );
-                let places: HashSet<Place> =
+                let places: HashSet<TopicPartition> =
                     work.drain(..).filter_map(|item| place_of(item.delivery)).collect();
                 self.give_up(places);
                 Vec::new()
@@ -291,7 +296,7 @@ impl KafkaLane {
                 if work[*alone].delivery.attempt <= 1 {
                     rollback_guard::failed(&self.seat.service, version, Kind::Deliveries, &reason);
                 }
-                work[*alone].aside = Some(Aside { reason, then: Then::Retry });
+                work[*alone].parking = Some(Parking { reason, until: ParkedUntil::Backoff });
                 Vec::new()
             }
             several => {
@@ -309,14 +314,14 @@ impl KafkaLane {
     /// After a COMMIT of which nobody knows, for a version that reads otherwise, and where this host stands
     /// still: whoever has the partitions then claims its partitions again and reads on from where the
     /// database says that each stands.
-    fn give_up_sources(&self) {
-        let places: Vec<_> = self.sources.with(|sources| sources.keys().cloned().collect());
+    fn give_up_claims(&self) {
+        let places: Vec<_> = self.claims.with(|claims| claims.keys().cloned().collect());
         self.give_up(places);
     }
 
-    fn give_up(&self, places: impl IntoIterator<Item = Place>) {
+    fn give_up(&self, places: impl IntoIterator<Item = TopicPartition>) {
         for place in places {
-            self.sources.lose(place);
+            self.claims.lose(place);
         }
     }
 }
@@ -325,11 +330,11 @@ impl KafkaLane {
 /// delivery, and no kind gives more than `limit`.
 fn may_be_more(due: &[Delivery], limit: u32) -> bool {
     due.len() >= usize::try_from(limit).unwrap_or(usize::MAX)
-        || due.iter().any(|delivery| delivery.held.is_some())
+        || due.iter().any(|delivery| delivery.parked_id.is_some())
 }
 
 /// The partition that a delivery comes from.
-fn place_of(delivery: Delivery) -> Option<Place> {
+fn place_of(delivery: Delivery) -> Option<TopicPartition> {
     match delivery.origin {
         Origin::Kafka { topic, partition, .. } => Some((topic, partition)),
         Origin::Timer { .. } | Origin::Deadline { .. } => None,
@@ -346,6 +351,6 @@ mod tests {
         let timer = || bare(Origin::Timer { name: "t".into() }, 0);
         assert!(!may_be_more(&[timer()], 2));
         assert!(may_be_more(&[timer(), timer()], 2));
-        assert!(may_be_more(&[Delivery { held: Some(1), ..timer() }], 2));
+        assert!(may_be_more(&[Delivery { parked_id: Some(1), ..timer() }], 2));
     }
 }

@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Owned {
     /// Partitions: topic, partition, position.
-    pub sources: Vec<(Arc<str>, i32, i64)>,
+    pub claims: Vec<(Arc<str>, i32, i64)>,
     /// Whether it leads the database's relay: it also looks after timers and deadlines then.
     pub leads: bool,
     /// Names the host.
@@ -30,10 +30,10 @@ pub struct Owned {
 /// # Errors
 /// When Postgres is away.
 pub async fn due(pool: &PgPool, plugin: &str, owned: &Owned, limit: u32) -> anyhow::Result<Vec<Delivery>> {
-    let Kinds { some_held, timer_due, deadline_due, leads } =
+    let Kinds { some_parked, timer_due, deadline_due, leads } =
         kinds(pool, plugin, owned).await.context("asking what is due")?;
     let mut due = Vec::new();
-    if some_held {
+    if some_parked {
         due = held(pool, plugin, owned, leads, limit).await.context("reading what is held")?;
     }
     if leads && timer_due {
@@ -47,7 +47,7 @@ pub async fn due(pool: &PgPool, plugin: &str, owned: &Owned, limit: u32) -> anyh
 
 /// What there is to look for. Mostly nothing is, and one question is enough.
 struct Kinds {
-    some_held: bool,
+    some_parked: bool,
     timer_due: bool,
     deadline_due: bool,
     /// Where the host that leads the relay has no lane for the plugin, as when it cannot run its active
@@ -56,8 +56,8 @@ struct Kinds {
 }
 
 async fn kinds(pool: &PgPool, plugin: &str, owned: &Owned) -> sqlx::Result<Kinds> {
-    let (some_held, timer_due, deadline_due, leads) = sqlx::query_as(
-        "SELECT EXISTS (SELECT FROM saga.held WHERE plugin = $1 AND direction = 'in'),
+    let (some_parked, timer_due, deadline_due, leads) = sqlx::query_as(
+        "SELECT EXISTS (SELECT FROM saga.parked WHERE plugin = $1 AND direction = 'in'),
                 EXISTS (SELECT FROM saga.timer WHERE plugin = $1 AND due_at <= now()),
                 EXISTS (SELECT FROM saga.saga_live WHERE plugin = $1 AND next_at <= now()),
                 $2 OR NOT EXISTS (
@@ -70,7 +70,7 @@ async fn kinds(pool: &PgPool, plugin: &str, owned: &Owned) -> sqlx::Result<Kinds
     .bind(&owned.owner)
     .fetch_one(pool)
     .await?;
-    Ok(Kinds { some_held, timer_due, deadline_due, leads })
+    Ok(Kinds { some_parked, timer_due, deadline_due, leads })
 }
 
 /// The first held delivery of each key, when its time has come or it was never tried.
@@ -81,12 +81,12 @@ async fn held(
     leads: bool,
     limit: u32,
 ) -> anyhow::Result<Vec<Delivery>> {
-    let topics: Vec<&str> = owned.sources.iter().map(|(topic, _, _)| &**topic).collect();
-    let partitions: Vec<i32> = owned.sources.iter().map(|(_, partition, _)| *partition).collect();
+    let topics: Vec<&str> = owned.claims.iter().map(|(topic, _, _)| &**topic).collect();
+    let partitions: Vec<i32> = owned.claims.iter().map(|(_, partition, _)| *partition).collect();
     let rows: Vec<(i64, Vec<u8>, i32)> = sqlx::query_as(
         "SELECT id, body, attempts FROM (
              SELECT DISTINCT ON (topic, partition, coalesce(key, id::text)) id, body, attempts, retry_at
-               FROM saga.held h
+               FROM saga.parked h
               WHERE plugin = $1 AND direction = 'in'
                 AND (EXISTS (SELECT FROM unnest($2::text[], $3::int[]) o (topic, partition)
                               WHERE o.topic = h.topic AND o.partition = h.partition)
@@ -102,9 +102,11 @@ async fn held(
     .fetch_all(pool)
     .await?;
     let read = |(id, body, attempts): (i64, Vec<u8>, i32)| match postcard::from_bytes::<Delivery>(&body) {
-        Ok(delivery) => {
-            Some(Delivery { held: Some(id), attempt: u32::try_from(attempts).unwrap_or(0) + 1, ..delivery })
-        }
+        Ok(delivery) => Some(Delivery {
+            parked_id: Some(id),
+            attempt: u32::try_from(attempts).unwrap_or(0) + 1,
+            ..delivery
+        }),
         Err(error) => {
             tracing::error!(plugin, id, reason = %error, "a held delivery is not of this version");
             None
@@ -163,7 +165,7 @@ pub(crate) fn bare(origin: Origin, timestamp_us: i64) -> Delivery {
         trace: Trace::begin(),
         mark: None,
         foreign_id: None,
-        held: None,
-        claim: 0,
+        parked_id: None,
+        claim_epoch: 0,
     }
 }

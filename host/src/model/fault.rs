@@ -11,7 +11,7 @@ pub enum Fault {
     LaneLost,
     /// Another host has claimed partitions that the unit reads: the same again without theirs.
     #[error("another host has claimed partitions of this unit")]
-    SourcesLost,
+    PartitionsLost,
     /// These deliveries or requests, by their place in the call, must be taken out.
     #[error("{} of the batch cannot be handled", .0.len())]
     Culprits(Vec<Culprit>),
@@ -20,7 +20,7 @@ pub enum Fault {
     Guest(String),
     /// A saga stays with a version of this digest, which must be loaded first.
     #[error("version {0} of a saga in flight is not loaded")]
-    Unloaded(String),
+    VersionNotLoaded(String),
     /// COMMIT had no answer and the database cannot tell: for a caller to repeat.
     #[error("it cannot be told whether the unit was committed")]
     Unknown,
@@ -34,20 +34,20 @@ pub struct Culprit {
     /// What is wrong with it.
     pub reason: String,
     /// What becomes of it.
-    pub then: Then,
+    pub until: ParkedUntil,
 }
 
 /// What becomes of a delivery that was set aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub enum ParkedUntil {
     /// Tried again after the pause that its attempts have earned.
-    Retry,
+    Backoff,
     /// Tried again after this many milliseconds.
     RetryAfterMs(u32),
     /// Tried again after this many milliseconds, as often as it takes: no version has tried it.
-    WaitMs(u32),
+    VersionRetryMs(u32),
     /// Held until a person has looked.
-    Hold,
+    Redriven,
 }
 
 impl Fault {

@@ -8,7 +8,7 @@ use crate::{
     model::{
         bindings::saga::plugin::types::Failure,
         effects::Effects,
-        fault::{Culprit, Fault, Then, is_environment},
+        fault::{Culprit, Fault, ParkedUntil, is_environment},
         outcome::Outcome,
         request::Response,
         saga::LiveSaga,
@@ -105,7 +105,7 @@ fn blamed(failure: Failure, causes: u32, sql_error: Option<&SqlFailure>) -> Faul
 }
 
 fn retried(cause: u32, reason: String) -> Culprit {
-    Culprit { cause: cause as usize, reason, then: Then::Retry }
+    Culprit { cause: cause as usize, reason, until: ParkedUntil::Backoff }
 }
 
 /// Outcomes other than done must have no effects; transitions must fit the sagas of the batch.

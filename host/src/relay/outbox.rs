@@ -21,13 +21,14 @@ pub(super) struct Row {
 
 /// The unpublished units by `seq`, at most [`SNAPSHOT_ROWS_MAX`], without those in flight.
 pub(super) async fn unpublished(database: &mut PgConnection, in_flight: &[i64]) -> anyhow::Result<Vec<Row>> {
-    let rows: Vec<(i64, Vec<u8>, Vec<i32>)> =
-        sqlx::query_as("SELECT seq, body, held FROM saga.outbox WHERE seq <> ALL ($1) ORDER BY seq LIMIT $2")
-            .bind(in_flight)
-            .bind(SNAPSHOT_ROWS_MAX)
-            .fetch_all(database)
-            .await
-            .context("reading the outbox")?;
+    let rows: Vec<(i64, Vec<u8>, Vec<i32>)> = sqlx::query_as(
+        "SELECT seq, body, parked FROM saga.outbox WHERE seq <> ALL ($1) ORDER BY seq LIMIT $2",
+    )
+    .bind(in_flight)
+    .bind(SNAPSHOT_ROWS_MAX)
+    .fetch_all(database)
+    .await
+    .context("reading the outbox")?;
     rows.into_iter()
         .map(|(seq, body, held)| {
             let records =
@@ -63,8 +64,8 @@ pub(super) async fn hold(
     let body = encode(std::slice::from_ref(record)).context("encoding a refused record")?;
     sqlx::query(
         "WITH taken AS (
-             UPDATE saga.outbox SET held = array_append(held, $1) WHERE seq = $2 AND NOT ($1 = ANY (held)) RETURNING seq)
-         INSERT INTO saga.held (direction, plugin, topic, partition, position, key, body, reason, attempts)
+             UPDATE saga.outbox SET parked = array_append(parked, $1) WHERE seq = $2 AND NOT ($1 = ANY (parked)) RETURNING seq)
+         INSERT INTO saga.parked (direction, plugin, topic, partition, position, key, body, reason, attempts)
          SELECT 'out', $3, $4, $5, $6, $7, $8, $9, 1 FROM taken",
     )
     .bind(i32::try_from(index).unwrap_or(i32::MAX))
@@ -90,7 +91,7 @@ pub(super) fn position(seq: i64, index: usize) -> i64 {
 /// What is held of this database: for each topic and key the position of its first record.
 pub(super) async fn held(database: &mut PgConnection) -> anyhow::Result<HashMap<(String, String), i64>> {
     let rows: Vec<(String, String, i64)> = sqlx::query_as(
-        "SELECT topic, key, min(position) FROM saga.held WHERE direction = 'out' AND key IS NOT NULL GROUP BY topic, key",
+        "SELECT topic, key, min(position) FROM saga.parked WHERE direction = 'out' AND key IS NOT NULL GROUP BY topic, key",
     )
     .fetch_all(database)
     .await

@@ -6,7 +6,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::{drain, service::Service, shared::Shared};
 use crate::{
-    claims::partitions::Sources,
+    claims::partitions::PartitionClaims,
     ingress::{
         http::readers::Readers,
         kafka::{
@@ -53,14 +53,14 @@ impl Shared {
         });
         // Before the lanes start: only then do they know the types of all sagas in flight.
         drain::look_after(&service).await?;
-        let sources = Arc::<Sources>::default();
+        let claims = Arc::<PartitionClaims>::default();
         let (stop, tasks) = (&self.stops, &self.tasks);
-        let kafka = KafkaLane::new(service.clone(), sources.clone(), &self.owner, stop.lanes.clone());
+        let kafka = KafkaLane::new(service.clone(), claims.clone(), &self.owner, stop.lanes.clone());
         tasks.lanes.spawn(kafka.run());
         tasks.lanes.spawn(HttpLane::new(service.clone(), &self.owner, stop.lanes.clone()).run());
         let setting = Setting {
             service: service.clone(),
-            sources,
+            claims,
             brokers: self.brokers.clone(),
             stop: stop.consumers.clone(),
         };

@@ -5,11 +5,11 @@ use std::time::Duration;
 use sqlx::PgConnection;
 
 use super::{
-    flush::Closing,
+    flush::UnitWrites,
     stages::{Laps, Stage},
 };
 use crate::{
-    claims::lane_lease::{Chain, standing},
+    claims::lane_lease::LaneLease,
     fault_point,
     model::{fault::Fault, record::encode},
     relay::{Relay, order::Records},
@@ -24,7 +24,7 @@ const COMMIT: &str = "SET LOCAL synchronous_commit = on; COMMIT";
 /// On disk within `wal_writer_delay`.
 const COMMIT_SOON: &str = "SET LOCAL synchronous_commit = off; COMMIT";
 
-/// Writes `closing` and the records, commits, and hands the records to the relay. `before_relay`
+/// Writes `writes` and the records, commits, and hands the records to the relay. `before_relay`
 /// runs when the unit is committed and nobody has heard of it yet.
 ///
 /// # Errors
@@ -32,9 +32,9 @@ const COMMIT_SOON: &str = "SET LOCAL synchronous_commit = off; COMMIT";
 /// that it was not.
 pub async fn commit(
     connection: &mut PgConnection,
-    chain: &Chain,
+    lease: &LaneLease,
     laps: &mut Laps<'_>,
-    closing: Closing,
+    writes: UnitWrites,
     records: Records,
     relay: &Relay,
     before_relay: impl FnOnce(),
@@ -43,10 +43,10 @@ pub async fn commit(
         true => None,
         false => Some(encode(&records).map_err(|error| Fault::Guest(error.to_string()))?),
     };
-    let statement = if body.is_some() || closing.must_last() { COMMIT } else { COMMIT_SOON };
-    let seq = match body.is_none() && closing.is_empty() {
+    let statement = if body.is_some() || writes.must_last() { COMMIT } else { COMMIT_SOON };
+    let seq = match body.is_none() && writes.is_empty() {
         true => None,
-        false => closing.write(connection, chain, body).await?,
+        false => writes.write(connection, lease, body).await?,
     };
     seq.inspect(|seq| relay.register(*seq));
     laps.end(Stage::Close);
@@ -54,7 +54,7 @@ pub async fn commit(
     let committed = match sqlx::raw_sql(statement).execute(connection).await {
         Ok(_) => Ok(()),
         Err(error) if is_refusal(&error) => Err(Fault::of(&error)),
-        Err(error) => resolve(chain, relay, &error).await,
+        Err(error) => resolve(lease, relay, &error).await,
     };
     laps.end(Stage::Commit);
     match (&committed, seq) {
@@ -76,12 +76,12 @@ fn is_refusal(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| !code.starts_with("57P"))
 }
 
-/// The chain in the database tells whether the unit is there.
-async fn resolve(chain: &Chain, relay: &Relay, lost: &sqlx::Error) -> Result<(), Fault> {
+/// The lease in the database tells whether the unit is there.
+async fn resolve(lease: &LaneLease, relay: &Relay, lost: &sqlx::Error) -> Result<(), Fault> {
     for _ in 0..STANDING_TRIES {
-        match standing(&relay.database().admin, chain).await {
-            Ok(Some((epoch, unit))) if epoch == chain.epoch && unit > chain.unit => return Ok(()),
-            Ok(Some((epoch, _))) if epoch == chain.epoch => return Err(Fault::Environment(lost.to_string())),
+        match lease.stored_position(&relay.database().admin).await {
+            Ok(Some((epoch, unit))) if epoch == lease.epoch && unit > lease.unit => return Ok(()),
+            Ok(Some((epoch, _))) if epoch == lease.epoch => return Err(Fault::Environment(lost.to_string())),
             Ok(_) => return Err(Fault::Unknown),
             Err(_) => tokio::time::sleep(STANDING_PAUSE).await,
         }

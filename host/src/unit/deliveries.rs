@@ -1,25 +1,25 @@
-//! One unit of Kafka records, timers and deadlines, from its plan to its commit.
+//! One unit of Kafka records, timers and deadlines, from its admission to its commit.
 
 use std::sync::Arc;
 
 use super::{
     Setup,
-    admit::{Aside, Fate, Plan, Work},
+    admit::{Admission, Disposition, Parking, Work},
     commit::commit,
-    flush::{Closing, Held},
-    materialize::{Caused, Ended, Setting, settle},
+    flush::{Held, UnitWrites},
+    materialize::{Caused, Ended, Setting, materialize},
     open::{Opened, Opening},
     overdue,
     runs::{Run, Runs},
     stages::Stage,
 };
 use crate::{
-    claims::partitions::{Advance, Sources},
+    claims::partitions::{ClaimAdvance, PartitionClaims},
     clock::now_us,
     model::{
         delivery::{Delivery, Origin},
         effects::Effects,
-        fault::{Culprit, Fault, Then, retry_after_ms},
+        fault::{Culprit, Fault, ParkedUntil, retry_after_ms},
         outcome::Outcome,
         saga_log::Cause,
     },
@@ -30,12 +30,12 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Committed {
     /// How the sources stand now.
-    pub advances: Vec<Advance>,
+    pub advances: Vec<ClaimAdvance>,
     /// Sagas that ended.
     pub ended: Vec<Ended>,
     /// What each version in it did.
     pub ran: Vec<Ran>,
-    /// Deliveries that were handled, and those that were set aside: all but the dropped.
+    /// Deliveries that were handled, and those that were set parking: all but the dropped.
     pub dealt_with: usize,
     /// False when there was nothing to do: no unit was opened.
     pub committed: bool,
@@ -71,17 +71,21 @@ impl From<Fault> for Failed {
 ///
 /// # Errors
 /// Why it was rolled back.
-pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Result<Committed, Failed> {
-    let mut plan = sources.with(|sources| Plan::make(work, sources));
-    if plan.is_empty() {
+pub async fn run(
+    setup: &mut Setup<'_>,
+    claims: &PartitionClaims,
+    work: &[Work],
+) -> Result<Committed, Failed> {
+    let mut admission = claims.with(|claims| Admission::decide(work, claims));
+    if admission.is_empty() {
         return Ok(Committed::default());
     }
-    let opening = opening(&plan, work);
-    let chain = setup.chain;
+    let opening = opening(&admission, work);
+    let lease = setup.lease;
     let mut laps = setup.stages.begin();
     let opened = setup.open(&opening).await?;
     laps.end(Stage::Open);
-    let lost = plan.lost(&opened.sources);
+    let lost = admission.lost(&opened.claims);
     if !lost.is_empty() {
         // Rolled back: the ids of foreign records that are the other host's now were noted in the same trip.
         for place in lost {
@@ -92,34 +96,35 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
                 partition = place.1,
                 "another host has claimed this partition"
             );
-            sources.lose(place);
+            claims.lose(place);
         }
-        return Err(Fault::SourcesLost.into());
+        return Err(Fault::PartitionsLost.into());
     }
-    drop_what_is_gone(&mut plan, work, &opened);
-    let running = (0..work.len()).filter(|place| plan.fates[*place] == Fate::Run).collect();
+    drop_what_is_gone(&mut admission, work, &opened);
+    let running =
+        (0..work.len()).filter(|place| admission.dispositions[*place] == Disposition::Run).collect();
     let begun_us = now_us();
     let runs = Runs::of(setup.service, setup.active, work, running, opened.sagas)?;
     let batch: Vec<&Delivery> = runs.deliveries.iter().map(|place| &work[*place].delivery).collect();
     let Handled { outcomes, mut effects, ran } = handle(setup, &runs, &batch, begun_us).await?;
-    let mut closing = Closing::default();
+    let mut writes = UnitWrites::default();
     keep_order(&batch, &outcomes).map_err(|fault| in_work(fault, &runs.deliveries))?;
     let active_digest = &setup.active.version.digest;
     let mut causes: Vec<Caused<'_>> =
         batch.iter().enumerate().map(|(cause, delivery)| caused(delivery, runs.digest(cause))).collect();
     let mut book = Book {
         plugin: &setup.service.name,
-        closing: &mut closing,
-        plan: &mut plan,
+        writes: &mut writes,
+        admission: &mut admission,
         attempts_max: setup.active.version.policy.limits.attempts_max,
     };
     for (delivery, outcome) in batch.iter().zip(&outcomes) {
         book.note(delivery, outcome);
     }
     for (place, item) in work.iter().enumerate() {
-        match (book.plan.fates[place].clone(), &item.aside) {
-            (Fate::Aside, Some(aside)) => book.set_aside(&item.delivery, aside),
-            (Fate::Queued, _) => book.queue(&item.delivery),
+        match (book.admission.dispositions[place].clone(), &item.parking) {
+            (Disposition::Park, Some(parking)) => book.park(&item.delivery, parking),
+            (Disposition::Queue, _) => book.queue(&item.delivery),
             _ => continue,
         }
         if matches!(item.delivery.origin, Origin::Deadline { .. }) {
@@ -135,15 +140,16 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
         now_us: now_us(),
         topics: &setup.service.topics,
     };
-    let settled = settle(&setting, effects, &causes, &mut closing);
+    let settled = materialize(&setting, effects, &causes, &mut writes);
     let relay = setup.service.relay.clone();
     laps.end(Stage::Plugin);
-    commit(setup.connection()?, chain, &mut laps, closing, settled.records, &relay, || {})
+    commit(setup.connection()?, lease, &mut laps, writes, settled.records, &relay, || {})
         .await
         .map_err(|fault| in_work(fault, &runs.deliveries))?;
-    let dealt_with = plan.fates.iter().filter(|fate| **fate != Fate::Drop).count();
+    let dealt_with =
+        admission.dispositions.iter().filter(|disposition| **disposition != Disposition::Drop).count();
     Ok(Committed {
-        advances: plan.advances.into_values().collect(),
+        advances: admission.advances.into_values().collect(),
         ended: settled.ended,
         ran,
         dealt_with,
@@ -151,19 +157,19 @@ pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Res
     })
 }
 
-fn opening(plan: &Plan, work: &[Work]) -> Opening {
-    let mut opening = Opening { sources: plan.steps.clone(), ..Opening::default() };
-    for (item, fate) in work.iter().zip(&plan.fates) {
+fn opening(admission: &Admission, work: &[Work]) -> Opening {
+    let mut opening = Opening { claims: admission.claim_advances.clone(), ..Opening::default() };
+    for (item, disposition) in work.iter().zip(&admission.dispositions) {
         let delivery = &item.delivery;
-        if *fate == Fate::Drop {
+        if *disposition == Disposition::Drop {
             continue;
         }
-        match (&delivery.origin, delivery.held) {
+        match (&delivery.origin, delivery.parked_id) {
             (_, Some(id)) => opening.held.push(id),
             (Origin::Timer { name }, None) => opening.timers.push(name.clone()),
             (_, None) => opening.foreign_ids.extend(delivery.foreign_id.clone()),
         }
-        if *fate == Fate::Run || matches!(delivery.origin, Origin::Deadline { .. }) {
+        if *disposition == Disposition::Run || matches!(delivery.origin, Origin::Deadline { .. }) {
             opening.saga_keys.extend(delivery.saga_key().map(str::to_owned));
         }
     }
@@ -173,10 +179,10 @@ fn opening(plan: &Plan, work: &[Work]) -> Opening {
 }
 
 /// What another host, a person or a faster reply has dealt with meanwhile.
-fn drop_what_is_gone(plan: &mut Plan, work: &[Work], opened: &Opened) {
-    for (fate, item) in plan.fates.iter_mut().zip(work) {
+fn drop_what_is_gone(admission: &mut Admission, work: &[Work], opened: &Opened) {
+    for (disposition, item) in admission.dispositions.iter_mut().zip(work) {
         let delivery = &item.delivery;
-        let there = match (&delivery.origin, delivery.held) {
+        let there = match (&delivery.origin, delivery.parked_id) {
             (_, Some(id)) => opened.held.contains(&id),
             // One that was set anew has another payload.
             (Origin::Timer { name }, None) => opened.timers.get(name) == Some(&delivery.timestamp_us),
@@ -189,7 +195,7 @@ fn drop_what_is_gone(plan: &mut Plan, work: &[Work], opened: &Opened) {
             }
         };
         if !there {
-            *fate = Fate::Drop;
+            *disposition = Disposition::Drop;
         }
     }
 }
@@ -238,16 +244,16 @@ async fn handle(
 fn keep_order(batch: &[&Delivery], outcomes: &[Outcome]) -> Result<(), Fault> {
     let mut culprits = Vec::new();
     for (place, outcome) in outcomes.iter().enumerate() {
-        let (reason, then) = match outcome {
+        let (reason, until) = match outcome {
             Outcome::Done | Outcome::Ignored(_) => continue,
-            Outcome::Retry { after_ms, reason } => (reason, Then::RetryAfterMs(*after_ms)),
-            Outcome::Reject(reason) => (reason, Then::Hold),
+            Outcome::Retry { after_ms, reason } => (reason, ParkedUntil::RetryAfterMs(*after_ms)),
+            Outcome::Reject(reason) => (reason, ParkedUntil::Redriven),
         };
         let key = batch[place].correlation.as_deref();
         let overtaken =
             key.is_some() && batch[place + 1..].iter().any(|later| later.shares_order_with(batch[place]));
         if overtaken {
-            culprits.push(Culprit { cause: place, reason: reason.clone(), then });
+            culprits.push(Culprit { cause: place, reason: reason.clone(), until });
         }
     }
     if culprits.is_empty() { Ok(()) } else { Err(Fault::Culprits(culprits)) }
@@ -291,8 +297,8 @@ fn caused<'a>(delivery: &'a Delivery, digest: &'a str) -> Caused<'a> {
 /// Writes down what becomes of each delivery.
 struct Book<'a> {
     plugin: &'a str,
-    closing: &'a mut Closing,
-    plan: &'a mut Plan,
+    writes: &'a mut UnitWrites,
+    admission: &'a mut Admission,
     attempts_max: u32,
 }
 
@@ -302,42 +308,43 @@ impl Book<'_> {
             Outcome::Done => self.finish(delivery),
             Outcome::Ignored(reason) => {
                 self.finish(delivery);
-                self.closing.ignore(delivery.source(), delivery.correlation.clone(), reason.clone());
+                self.writes.ignore(delivery.source(), delivery.correlation.clone(), reason.clone());
             }
             Outcome::Retry { after_ms, reason } => {
-                self.set_aside(
+                self.park(
                     delivery,
-                    &Aside { reason: reason.clone(), then: Then::RetryAfterMs(*after_ms) },
+                    &Parking { reason: reason.clone(), until: ParkedUntil::RetryAfterMs(*after_ms) },
                 );
             }
             Outcome::Reject(reason) => {
-                self.set_aside(delivery, &Aside { reason: reason.clone(), then: Then::Hold });
+                self.park(delivery, &Parking { reason: reason.clone(), until: ParkedUntil::Redriven });
             }
         }
     }
 
     fn finish(&mut self, delivery: &Delivery) {
-        if let Some(id) = delivery.held {
-            self.closing.held_gone.push(id);
-            if let (Some(key), Some(advance)) = (&delivery.correlation, self.plan.advance_for(delivery)) {
+        if let Some(id) = delivery.parked_id {
+            self.writes.held_gone.push(id);
+            if let (Some(key), Some(advance)) = (&delivery.correlation, self.admission.advance_for(delivery))
+            {
                 advance.freed.push(key.clone());
             }
         } else if let Origin::Timer { name } = &delivery.origin {
-            self.closing.timers_gone.push(name.clone());
+            self.writes.timers_gone.push(name.clone());
         }
     }
 
-    fn set_aside(&mut self, delivery: &Delivery, aside: &Aside) {
+    fn park(&mut self, delivery: &Delivery, parking: &Parking) {
         // One that waits counts once at the most: of none, it would be taken for one that queues.
-        let attempt = match aside.then {
-            Then::WaitMs(_) => delivery.attempt.saturating_sub(1).max(1),
+        let attempt = match parking.until {
+            ParkedUntil::VersionRetryMs(_) => delivery.attempt.saturating_sub(1).max(1),
             _ => delivery.attempt,
         };
-        let retry_ms = match aside.then {
-            Then::Retry => retry_after_ms(attempt, self.attempts_max),
-            Then::RetryAfterMs(ms) => (attempt < self.attempts_max).then_some(i64::from(ms)),
-            Then::WaitMs(ms) => Some(i64::from(ms)),
-            Then::Hold => None,
+        let retry_ms = match parking.until {
+            ParkedUntil::Backoff => retry_after_ms(attempt, self.attempts_max),
+            ParkedUntil::RetryAfterMs(ms) => (attempt < self.attempts_max).then_some(i64::from(ms)),
+            ParkedUntil::VersionRetryMs(ms) => Some(i64::from(ms)),
+            ParkedUntil::Redriven => None,
         };
         let attempts = i32::try_from(attempt).unwrap_or(i32::MAX);
         tracing::warn!(
@@ -346,12 +353,12 @@ impl Book<'_> {
             attempt,
             trace = delivery.trace.id(),
             retry_ms,
-            reason = aside.reason,
+            reason = parking.reason,
             "delivery held"
         );
-        match delivery.held {
-            Some(id) => self.closing.hold_again(id, aside.reason.clone(), attempts, retry_ms),
-            None => self.hold(delivery, &aside.reason, attempts, retry_ms),
+        match delivery.parked_id {
+            Some(id) => self.writes.hold_again(id, parking.reason.clone(), attempts, retry_ms),
+            None => self.hold(delivery, &parking.reason, attempts, retry_ms),
         }
     }
 
@@ -364,7 +371,7 @@ impl Book<'_> {
         let (topic, partition, position) = match &delivery.origin {
             Origin::Kafka { topic, partition, offset } => (topic.to_string(), *partition, *offset),
             Origin::Timer { name } => {
-                self.closing.timers_gone.push(name.clone());
+                self.writes.timers_gone.push(name.clone());
                 (format!("timer/{name}"), -1, 0)
             }
             // The saga's own row brings it back.
@@ -373,10 +380,10 @@ impl Book<'_> {
         // Vectors, numbers and texts: nothing that could fail to encode.
         let body = postcard::to_stdvec(delivery).unwrap_or_default();
         let key = delivery.correlation.clone();
-        if let (Some(key), Some(advance)) = (&key, self.plan.advance_for(delivery)) {
-            advance.held.push(key.clone());
+        if let (Some(key), Some(advance)) = (&key, self.admission.advance_for(delivery)) {
+            advance.parked.push(key.clone());
         }
-        self.closing.hold(Held {
+        self.writes.hold(Held {
             topic,
             partition,
             position,
@@ -393,16 +400,16 @@ impl Book<'_> {
 mod tests {
     use std::collections::HashMap;
 
-    use super::{Fate, Opened, Origin, Plan, Work, drop_what_is_gone};
+    use super::{Admission, Disposition, Opened, Origin, Work, drop_what_is_gone};
     use crate::lane::scheduler::bare;
 
     #[test]
     fn a_timer_that_was_set_anew_is_left_alone() {
         let work = ["same", "anew", "gone"]
-            .map(|name| Work { delivery: bare(Origin::Timer { name: name.into() }, 7), aside: None });
+            .map(|name| Work { delivery: bare(Origin::Timer { name: name.into() }, 7), parking: None });
         let timers = HashMap::from([("same".into(), 7), ("anew".into(), 9)]);
-        let mut plan = Plan::make(&work, &HashMap::new());
-        drop_what_is_gone(&mut plan, &work, &Opened { timers, ..Opened::default() });
-        assert_eq!(plan.fates, [Fate::Run, Fate::Drop, Fate::Drop]);
+        let mut admission = Admission::decide(&work, &HashMap::new());
+        drop_what_is_gone(&mut admission, &work, &Opened { timers, ..Opened::default() });
+        assert_eq!(admission.dispositions, [Disposition::Run, Disposition::Drop, Disposition::Drop]);
     }
 }

@@ -4,8 +4,8 @@
 use sqlx::{PgConnection, Row};
 
 use crate::{
-    claims::lane_lease::Chain,
-    model::fault::{Culprit, Fault, Then},
+    claims::lane_lease::LaneLease,
+    model::fault::{Culprit, Fault, ParkedUntil},
 };
 
 /// Of a reason that is stored for a person to read.
@@ -14,7 +14,7 @@ const REASON_CHARS_MAX: usize = 2_000;
 /// Everything that `saga.close` writes, as columns. `push` functions keep their lengths equal.
 #[derive(Debug, Default)]
 #[allow(clippy::type_complexity, reason = "columns, in the order of the function's parameters")]
-pub struct Closing {
+pub struct UnitWrites {
     /// The unit's time, microseconds since 1970.
     pub at_us: i64,
     answers: bool,
@@ -137,7 +137,7 @@ pub struct Held {
     pub retry_ms: Option<i64>,
 }
 
-impl Closing {
+impl UnitWrites {
     /// Of a unit for whose commit HTTP callers wait.
     #[must_use]
     pub fn of_answers() -> Self {
@@ -251,7 +251,7 @@ impl Closing {
     pub async fn write(
         self,
         connection: &mut PgConnection,
-        chain: &Chain,
+        lease: &LaneLease,
         body: Option<Vec<u8>>,
     ) -> Result<Option<i64>, Fault> {
         let Self { at_us, answers: _, b, begun_by, u, d, t, timers_gone, h, r, held_gone, i, q } = self;
@@ -262,8 +262,8 @@ impl Closing {
              $21,$22,$23,$24,$25,$26,$27,$28,$29, $30,$31,$32,$33,$34, $35,$36,$37,$38,$39,$40,$41,$42, \
              $43,$44,$45,$46,$47, $48,$49,$50, $51,$52,$53, $54)",
         )
-        .bind(chain.slot)
-        .bind(&chain.token)
+        .bind(lease.slot)
+        .bind(&lease.token)
         .bind(at_us)
         .bind(column(b.0))
         .bind(column(b.1))
@@ -365,7 +365,7 @@ fn judge(error: &sqlx::Error, begun: &[String], begun_by: &[usize]) -> Fault {
         .map(|(name, cause)| Culprit {
             cause: *cause,
             reason: format!("saga-conflict: saga {name} exists"),
-            then: Then::Hold,
+            until: ParkedUntil::Redriven,
         })
         .collect();
     Fault::Culprits(culprits)

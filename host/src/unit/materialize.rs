@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use hashbrown::HashTable;
 
-use super::flush::{Begin, Closing, Standing, Step};
+use super::flush::{Begin, Standing, Step, UnitWrites};
 use crate::{
     kafka::Topics,
     model::{
@@ -64,21 +64,21 @@ pub struct Ended {
 
 /// What a unit writes and sends.
 #[derive(Debug, Default)]
-pub struct Settled {
+pub struct Materialized {
     /// For the outbox.
     pub records: Arc<Vec<Record>>,
     /// For whoever waits, after the commit.
     pub ended: Vec<Ended>,
 }
 
-/// Turns effects into records and adds the rest to `closing`.
+/// Turns effects into records and adds the rest to `writes`.
 #[must_use]
-pub fn settle(
+pub fn materialize(
     setting: &Setting<'_>,
     effects: Effects,
     causes: &[Caused<'_>],
-    closing: &mut Closing,
-) -> Settled {
+    writes: &mut UnitWrites,
+) -> Materialized {
     let at = rfc3339(setting.now_us);
     let mut sent = Vec::with_capacity(effects.published.len());
     let mut records = Vec::with_capacity(effects.published.len());
@@ -92,7 +92,7 @@ pub fn settle(
     sent.sort_by_key(|(cause, _)| *cause);
     let log = Log { at: &at, causes, sent: &sent, records: &records };
     for saga in effects.begun {
-        closing.begin(Begin {
+        writes.begin(Begin {
             cause: usize::try_from(saga.cause).unwrap_or(0),
             log: log.line(saga.cause, "SAGA_BEGUN", &saga.state, 1),
             version: cause_of(causes, saga.cause).map_or("", |caused| caused.digest).to_owned(),
@@ -103,13 +103,13 @@ pub fn settle(
             next_at_us: saga.deadline,
         });
     }
-    let ended = advance(&log, effects.transitions, closing);
-    closing.at_us = setting.now_us;
+    let ended = advance(&log, effects.transitions, writes);
+    writes.at_us = setting.now_us;
     for timer in effects.timers {
-        closing.schedule(timer.name, timer.due, timer.correlation, timer.payload);
+        writes.schedule(timer.name, timer.due, timer.correlation, timer.payload);
     }
-    closing.timers_gone.extend(effects.cancelled);
-    Settled { records: Arc::new(records), ended }
+    writes.timers_gone.extend(effects.cancelled);
+    Materialized { records: Arc::new(records), ended }
 }
 
 fn cause_of<'a>(causes: &'a [Caused<'a>], cause: u32) -> Option<&'a Caused<'a>> {
@@ -204,7 +204,7 @@ impl Log<'_> {
 }
 
 /// Several transitions of one saga become one step.
-fn advance(log: &Log<'_>, transitions: Vec<Transition>, closing: &mut Closing) -> Vec<Ended> {
+fn advance(log: &Log<'_>, transitions: Vec<Transition>, writes: &mut UnitWrites) -> Vec<Ended> {
     let mut steps: Vec<Step> = Vec::with_capacity(transitions.len());
     // Places in `steps`, by type and key.
     let mut places: HashTable<usize> = HashTable::with_capacity(transitions.len());
@@ -261,7 +261,7 @@ fn advance(log: &Log<'_>, transitions: Vec<Transition>, closing: &mut Closing) -
                 answer: answer.clone(),
             });
         }
-        closing.step(step);
+        writes.step(step);
     }
     ended
 }

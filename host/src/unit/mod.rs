@@ -1,7 +1,7 @@
 //! A unit of work: one batch, one transaction, one fresh instance of each version of the plugin in it.
 //!
 //! ```text
-//!  open ──▶ plugin ──▶ settle ──▶ close ──▶ COMMIT
+//!  open ──▶ plugin ──▶ materialize ──▶ close ──▶ COMMIT
 //!  fences,   its two    effects    sagas,     │
 //!  sagas     statements to rows    outbox     └─▶ relay, answers, waiters
 //! ```
@@ -29,7 +29,7 @@ use sqlx::PgConnection;
 use stages::Stages;
 
 use crate::{
-    claims::lane_lease::{Chain, LEASE_MS},
+    claims::lane_lease::{LEASE_MS, LaneLease},
     model::fault::Fault,
     plugin::call::CallSetting,
     rollout::service::Service,
@@ -45,7 +45,7 @@ pub struct Setup<'a> {
     /// The version that handles what no saga in flight keeps from it.
     pub active: &'a Arc<Running>,
     /// The lane's place, before the unit.
-    pub chain: &'a Chain,
+    pub lease: &'a LaneLease,
     /// Where the lane's time goes.
     pub stages: &'a Stages,
     /// The lane's connection; none after a fault that closed it.
@@ -63,8 +63,8 @@ impl Setup<'_> {
     /// Opens the unit. When Postgres takes the host's own statement amiss, what a guest has left in
     /// the session may be why: the next unit gets a new one.
     async fn open(&mut self, opening: &Opening) -> Result<Opened, Fault> {
-        let chain = self.chain;
-        let opened = open(self.connection()?, chain, LEASE_MS, opening).await;
+        let lease = self.lease;
+        let opened = open(self.connection()?, lease, LEASE_MS, opening).await;
         if matches!(opened, Err(Fault::Guest(_))) {
             *self.session = None;
         }
@@ -77,7 +77,7 @@ impl Setup<'_> {
 
     /// `database:slot:epoch:unit`, of the unit that is open.
     fn unit_name(&self) -> String {
-        let Chain { slot, epoch, unit, .. } = self.chain;
+        let LaneLease { slot, epoch, unit, .. } = self.lease;
         format!("{}:{slot}:{epoch}:{}", self.service.database.name, unit + 1)
     }
 

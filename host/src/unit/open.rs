@@ -9,31 +9,31 @@ use std::{
 use sqlx::{AssertSqlSafe, Column, PgConnection, Row, postgres::PgRow};
 
 use crate::{
-    claims::lane_lease::Chain,
+    claims::lane_lease::LaneLease,
     model::{fault::Fault, saga::LiveSaga},
     store::quote_literal,
 };
 
 /// How a source moves on with this unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceStep {
-    /// Row of `saga.source`.
+pub struct ClaimAdvanceRow {
+    /// Row of `saga.partition_claim`.
     pub id: i32,
     /// Of the claim.
     pub epoch: i64,
     /// Where it must stand.
-    pub expected: i64,
+    pub expected_offset: i64,
     /// Where it will stand.
-    pub next: i64,
+    pub next_offset: i64,
     /// The high-water marks afterwards.
-    pub seen: String,
+    pub dedup_marks: String,
 }
 
 /// What a unit needs from the database before its plugin is called.
 #[derive(Debug, Default)]
 pub struct Opening {
-    /// Sources, sorted by id: all lanes lock in one order.
-    pub sources: Vec<SourceStep>,
+    /// PartitionClaims, sorted by id: all lanes lock in one order.
+    pub claims: Vec<ClaimAdvanceRow>,
     /// Keys that the deliveries correlate with, sorted.
     pub saga_keys: Vec<String>,
     /// Held deliveries that are tried again.
@@ -51,7 +51,7 @@ pub struct Opening {
 pub struct KeptAnswer {
     /// Of the request that it answered.
     pub hash: Vec<u8>,
-    /// As [`super::flush::Closing::keep_answer`] got it.
+    /// As [`super::flush::UnitWrites::keep_answer`] got it.
     pub response: Vec<u8>,
 }
 
@@ -59,7 +59,7 @@ pub struct KeptAnswer {
 #[derive(Debug, Default)]
 pub struct Opened {
     /// The sources that are still ours.
-    pub sources: HashSet<i32>,
+    pub claims: HashSet<i32>,
     /// The live sagas asked for.
     pub sagas: Vec<LiveSaga>,
     /// The held deliveries that are still there.
@@ -72,17 +72,17 @@ pub struct Opened {
     pub answers: HashMap<String, KeptAnswer>,
 }
 
-/// Begins the transaction, moves the lane and its sources on, and locks what the unit handles.
+/// Begins the transaction, moves the lane and its claims on, and locks what the unit handles.
 ///
 /// # Errors
 /// [`Fault::LaneLost`] when another host has the lane; the environment's otherwise.
 pub async fn open(
     connection: &mut PgConnection,
-    chain: &Chain,
+    lease: &LaneLease,
     lease_ms: u32,
     opening: &Opening,
 ) -> Result<Opened, Fault> {
-    let statement = statement(chain, lease_ms, opening);
+    let statement = statement(lease, lease_ms, opening);
     let rows = sqlx::raw_sql(AssertSqlSafe(statement))
         .fetch_all(connection)
         .await
@@ -97,7 +97,7 @@ pub async fn open(
 /// The name of its first column tells which statement a row comes from.
 fn take(row: &PgRow, opened: &mut Opened) -> Result<(), sqlx::Error> {
     match row.column(0).name() {
-        "source" => drop(opened.sources.insert(row.try_get(0)?)),
+        "source" => drop(opened.claims.insert(row.try_get(0)?)),
         "type" => opened.sagas.push(live_saga(row)?),
         "held" => {
             opened.held.extend(row.try_get::<Option<i64>, _>(0)?);
@@ -127,22 +127,22 @@ fn live_saga(row: &PgRow) -> Result<LiveSaga, sqlx::Error> {
 }
 
 /// A simple query takes no parameters: numbers are ours, texts are quoted. An array is one literal, which
-/// Postgres reads faster than a list of constants. The token is not in it: statement text can be seen by
+/// Postgres reads faster than a list of constants. The token is not in it: statement text can be dedup_marks by
 /// other sessions of the role.
-fn statement(chain: &Chain, lease_ms: u32, opening: &Opening) -> String {
-    let Opening { sources, saga_keys, held, timers, foreign_ids, request_keys } = opening;
-    let mut sql = String::with_capacity(256 + sources.len() * 96 + saga_keys.len() * 40);
-    let Chain { slot, epoch, unit, .. } = chain;
+fn statement(lease: &LaneLease, lease_ms: u32, opening: &Opening) -> String {
+    let Opening { claims, saga_keys, held, timers, foreign_ids, request_keys } = opening;
+    let mut sql = String::with_capacity(256 + claims.len() * 96 + saga_keys.len() * 40);
+    let LaneLease { slot, epoch, unit, .. } = lease;
     let _infallible = write!(sql, "RESET ALL; BEGIN; SELECT saga.open({slot},{epoch},{unit},{lease_ms},");
-    numbers(&mut sql, sources.iter().map(|s| i64::from(s.id)));
+    numbers(&mut sql, claims.iter().map(|s| i64::from(s.id)));
     sql.push(',');
-    numbers(&mut sql, sources.iter().map(|s| s.epoch));
+    numbers(&mut sql, claims.iter().map(|s| s.epoch));
     sql.push(',');
-    numbers(&mut sql, sources.iter().map(|s| s.expected));
+    numbers(&mut sql, claims.iter().map(|s| s.expected_offset));
     sql.push(',');
-    numbers(&mut sql, sources.iter().map(|s| s.next));
+    numbers(&mut sql, claims.iter().map(|s| s.next_offset));
     sql.push(',');
-    texts(&mut sql, sources.iter().map(|s| s.seen.as_str()));
+    texts(&mut sql, claims.iter().map(|s| s.dedup_marks.as_str()));
     sql.push_str(") AS source");
     if !foreign_ids.is_empty() {
         let _infallible = write!(sql, "; SELECT saga.first_seen({slot},");
@@ -196,19 +196,25 @@ fn texts<'text>(sql: &mut String, texts: impl Iterator<Item = &'text str>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Opening, SourceStep, statement};
-    use crate::claims::lane_lease::Chain;
+    use super::{ClaimAdvanceRow, Opening, statement};
+    use crate::claims::lane_lease::LaneLease;
 
     #[test]
     fn one_trip_opens_a_unit_and_locks_its_sagas() {
-        let chain = Chain { slot: 3, epoch: 70, unit: 12, token: vec![1, 2] };
+        let lease = LaneLease { slot: 3, epoch: 70, unit: 12, token: vec![1, 2] };
         let opening = Opening {
-            sources: vec![SourceStep { id: 5, epoch: 7, expected: 100, next: 102, seen: "d:1:2:3:4".into() }],
+            claims: vec![ClaimAdvanceRow {
+                id: 5,
+                epoch: 7,
+                expected_offset: 100,
+                next_offset: 102,
+                dedup_marks: "d:1:2:3:4".into(),
+            }],
             saga_keys: vec!["it's".into(), r#"a\"b"#.into()],
             ..Opening::default()
         };
         assert_eq!(
-            statement(&chain, 5000, &opening),
+            statement(&lease, 5000, &opening),
             "RESET ALL; BEGIN; SELECT saga.open(3,70,12,5000,'{5}','{7}','{100}','{102}',E'{\"d:1:2:3:4\"}') AS source; \
              SELECT * FROM saga.lock_sagas(NULL,E'{\"it''s\",\"a\\\\\\\\\\\\\"b\"}')"
         );

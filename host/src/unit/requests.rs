@@ -6,8 +6,8 @@ use super::{
     Setup,
     commit::commit,
     deliveries::in_work,
-    flush::Closing,
-    materialize::{Caused, Setting, Settled, settle},
+    flush::UnitWrites,
+    materialize::{Caused, Materialized, Setting, materialize},
     open::{Opened, Opening},
     pending::{Answer, Idempotency, Pending},
     stages::Stage,
@@ -41,7 +41,7 @@ pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, F
     let request_keys =
         work.iter().filter_map(|pending| Some(pending.idempotency.as_ref()?.key.clone())).collect();
     let opening = Opening { request_keys, ..Opening::default() };
-    let chain = setup.chain;
+    let lease = setup.lease;
     let mut laps = setup.stages.begin();
     let opened = setup.open(&opening).await?;
     laps.end(Stage::Open);
@@ -53,7 +53,7 @@ pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, F
         handle(setup, &batch, begun_us).await.map_err(|fault| in_work(fault, &running))?;
     let begun: HashSet<(String, String)> =
         effects.begun.iter().map(|saga| (saga.saga_type.clone(), saga.key.clone())).collect();
-    let mut closing = Closing::of_answers();
+    let mut writes = UnitWrites::of_answers();
     let causes: Vec<Caused<'_>> =
         running.iter().map(|place| caused(&work[*place], &setup.active.version.digest)).collect();
     let setting = Setting {
@@ -63,11 +63,11 @@ pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, F
         now_us: now_us(),
         topics: &setup.service.topics,
     };
-    let settled = settle(&setting, effects, &causes, &mut closing);
+    let settled = materialize(&setting, effects, &causes, &mut writes);
     for (place, response) in running.iter().zip(&responses) {
-        keep(&work[*place], response, &mut closing);
+        keep(&work[*place], response, &mut writes);
     }
-    let Settled { records, ended } = settled;
+    let Materialized { records, ended } = settled;
     let relay = setup.service.relay.clone();
     let waiters = setup.service.waiters.clone();
     // Before the relay hears of the unit: a saga that it begins cannot have ended yet.
@@ -88,7 +88,7 @@ pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, F
         }
     };
     laps.end(Stage::Plugin);
-    commit(setup.connection()?, chain, &mut laps, closing, records, &relay, answer)
+    commit(setup.connection()?, lease, &mut laps, writes, records, &relay, answer)
         .await
         .map_err(|fault| in_work(fault, &running))?;
     let answers = answers.into_iter().map(|answer| answer.unwrap_or(Answer::Unknown)).collect();
@@ -123,13 +123,13 @@ fn kept(pending: &Pending, opened: &Opened) -> Option<Answer> {
 }
 
 /// Keeps the answer to what was done; a request that was refused may be mended and sent again.
-fn keep(pending: &Pending, response: &Response, closing: &mut Closing) {
+fn keep(pending: &Pending, response: &Response, writes: &mut UnitWrites) {
     let Some(Idempotency { key, hash }) = pending.idempotency.clone().filter(|_| response.status < 300)
     else {
         return;
     };
     // Vectors, numbers and texts: nothing that could fail to encode.
-    closing.keep_answer(key, hash, postcard::to_stdvec(response).unwrap_or_default());
+    writes.keep_answer(key, hash, postcard::to_stdvec(response).unwrap_or_default());
 }
 
 fn caused<'a>(pending: &'a Pending, digest: &'a str) -> Caused<'a> {

@@ -7,7 +7,7 @@ use std::{ops::Range, sync::Arc};
 use super::admit::Work;
 use crate::{
     model::{
-        fault::{Culprit, Fault, Then},
+        fault::{Culprit, Fault, ParkedUntil},
         saga::LiveSaga,
     },
     plugin::lower::SagaPlaces,
@@ -42,7 +42,7 @@ impl Runs {
     /// Shares the deliveries at `places` of `work` out.
     ///
     /// # Errors
-    /// [`Fault::Unloaded`] for a version that must be loaded first, [`Fault::Culprits`] by their place in
+    /// [`Fault::VersionNotLoaded`] for a version that must be loaded first, [`Fault::Culprits`] by their place in
     /// `work` where it cannot be.
     pub(super) fn of(
         service: &Service,
@@ -143,14 +143,14 @@ impl Shares {
                 self.some_refused = true;
                 Ok(Share::Refused(reason))
             }
-            Found::Unknown => Err(Fault::Unloaded(saga.version.clone())),
+            Found::Unknown => Err(Fault::VersionNotLoaded(saga.version.clone())),
         }
     }
 }
 
 fn culprit(place: usize, reason: String) -> Culprit {
     let after_ms = u32::try_from(REFUSED_FOR.as_millis()).unwrap_or(u32::MAX);
-    Culprit { cause: place, reason, then: Then::WaitMs(after_ms) }
+    Culprit { cause: place, reason, until: ParkedUntil::VersionRetryMs(after_ms) }
 }
 
 /// Where the items of one run are, in what is sorted by run.

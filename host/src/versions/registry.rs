@@ -279,9 +279,9 @@ pub(crate) async fn before(pool: &PgPool, plugin: &str, digest: &str) -> anyhow:
 pub(crate) async fn redrive(pool: &PgPool, plugin: &str, since: SystemTime) -> anyhow::Result<()> {
     let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     sqlx::query(
-        "UPDATE saga.held h SET retry_at = now()
-          WHERE h.direction = 'in' AND h.plugin = $1 AND h.held_at >= 'epoch'::timestamptz + $2 * interval '1 us'
-            AND NOT EXISTS (SELECT FROM saga.held f
+        "UPDATE saga.parked h SET retry_at = now()
+          WHERE h.direction = 'in' AND h.plugin = $1 AND h.parked_at >= 'epoch'::timestamptz + $2 * interval '1 us'
+            AND NOT EXISTS (SELECT FROM saga.parked f
                              WHERE f.direction = 'in' AND f.plugin = h.plugin AND f.topic = h.topic
                                AND f.partition = h.partition AND f.key = h.key AND f.id < h.id)",
     )

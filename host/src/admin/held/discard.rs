@@ -6,7 +6,7 @@ use crate::store::Database;
 /// False when the row was gone meanwhile. What was queued behind it is tried next.
 pub(super) async fn discard(database: &Database, held: &Held) -> Result<bool, sqlx::Error> {
     let mut transaction = database.admin.begin().await?;
-    let gone = sqlx::query("DELETE FROM saga.held WHERE id = $1 AND plugin = $2")
+    let gone = sqlx::query("DELETE FROM saga.parked WHERE id = $1 AND plugin = $2")
         .bind(held.row_id)
         .bind(&held.plugin)
         .execute(&mut *transaction)

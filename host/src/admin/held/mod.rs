@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{rollout::shared::Shared, store::Database};
 
-/// The state of a row of `saga.held`, in SQL: `queued` behind an earlier one of its key,
+/// The state of a row of `saga.parked`, in SQL: `queued` behind an earlier one of its key,
 /// `retrying` by itself, or `parked` until a person has looked.
 pub(super) const STATE: &str = "CASE WHEN retry_at IS NOT NULL THEN 'retrying' \
      WHEN direction = 'in' AND attempts = 0 THEN 'queued' ELSE 'parked' END";

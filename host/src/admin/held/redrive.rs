@@ -30,12 +30,12 @@ pub(super) async fn all(database: &Database, filter: &Filter) -> Result<Vec<Stri
 /// Of each key the first is due now; whoever owns its partition takes it up, and the later ones after it.
 async fn deliveries(connection: &mut PgConnection, filter: &Filter) -> Result<Vec<String>, sqlx::Error> {
     let mut query = QueryBuilder::new(
-        "WITH wanted AS (SELECT id, plugin, topic, partition, key FROM saga.held WHERE direction = 'in'",
+        "WITH wanted AS (SELECT id, plugin, topic, partition, key FROM saga.parked WHERE direction = 'in'",
     );
     narrow(&mut query, filter);
     query.push(
-        ") UPDATE saga.held SET retry_at = now() WHERE id IN (
-             SELECT coalesce((SELECT min(f.id) FROM saga.held f
+        ") UPDATE saga.parked SET retry_at = now() WHERE id IN (
+             SELECT coalesce((SELECT min(f.id) FROM saga.parked f
                                WHERE f.direction = 'in' AND f.plugin = w.plugin AND f.topic = w.topic
                                  AND f.partition = w.partition AND f.key = w.key), w.id) FROM wanted w)
            RETURNING plugin, id",
@@ -52,10 +52,10 @@ async fn records(
     filter: &Filter,
 ) -> Result<Vec<String>, Failure> {
     let mut query =
-        QueryBuilder::new("WITH wanted AS (SELECT id, topic, key FROM saga.held WHERE direction = 'out'");
+        QueryBuilder::new("WITH wanted AS (SELECT id, topic, key FROM saga.parked WHERE direction = 'out'");
     narrow(&mut query, filter);
     query.push(
-        ") SELECT id, plugin, body FROM saga.held h
+        ") SELECT id, plugin, body FROM saga.parked h
             WHERE direction = 'out' AND EXISTS (
                   SELECT FROM wanted w WHERE w.id = h.id OR (w.topic = h.topic AND w.key = h.key))
             ORDER BY position FOR UPDATE LIMIT ",
@@ -73,7 +73,7 @@ async fn records(
     let body = renamed(bodies, &format!("{database}:0:{epoch}:{unit}"))
         .map_err(|error| Problem::new(StatusCode::CONFLICT, "Cannot be sent again", format!("{error:#}")))?;
     let ids: Vec<i64> = rows.iter().map(|(id, ..)| *id).collect();
-    sqlx::query("DELETE FROM saga.held WHERE id = ANY ($1)").bind(&ids).execute(&mut *connection).await?;
+    sqlx::query("DELETE FROM saga.parked WHERE id = ANY ($1)").bind(&ids).execute(&mut *connection).await?;
     sqlx::query(
         "INSERT INTO saga.outbox (seq, slot, epoch, unit, body) VALUES (nextval('saga.outbox_seq'), 0, $1, $2, $3)",
     )

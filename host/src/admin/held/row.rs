@@ -1,4 +1,4 @@
-//! A row of `saga.held`, and as the API shows it.
+//! A row of `saga.parked`, and as the API shows it.
 
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! The statements that read `saga.held`.
+//! The statements that read `saga.parked`.
 
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, Postgres, QueryBuilder, Row as _, postgres::PgRow};
@@ -28,13 +28,13 @@ pub(super) struct Place {
     pub(super) row_id: i64,
 }
 
-const HELD_AT: &str = "(extract(epoch FROM held_at) * 1000000)::bigint";
+const HELD_AT: &str = "(extract(epoch FROM parked_at) * 1000000)::bigint";
 
 fn select(body: &str) -> String {
     format!(
         "SELECT id, plugin, direction, {STATE} AS state, topic, partition, position, key, reason, attempts, \
          {HELD_AT} AS held_at_us, (extract(epoch FROM retry_at) * 1000000)::bigint AS retry_at_us, {body} AS body \
-         FROM saga.held WHERE true"
+         FROM saga.parked WHERE true"
     )
 }
 
@@ -76,7 +76,7 @@ pub(super) async fn list(
         query.push(" AND (").push(HELD_AT).push(", id) < (").push_bind(place.held_at_us);
         query.push(", ").push_bind(below).push(")");
     }
-    query.push(" ORDER BY held_at DESC, id DESC LIMIT ").push_bind(limit);
+    query.push(" ORDER BY parked_at DESC, id DESC LIMIT ").push_bind(limit);
     query.build().fetch_all(connection).await?.iter().map(|row| read(row, database)).collect()
 }
 

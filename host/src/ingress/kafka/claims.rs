@@ -22,8 +22,8 @@ use super::{
     start,
 };
 use crate::claims::{
-    partition::{Source, begin_source, claim_source},
-    partitions::{Place, Sources},
+    partition::{PartitionClaim, claim_partition, set_first_offset},
+    partitions::{PartitionClaims, TopicPartition},
 };
 
 const RETRY_CLAIM: Duration = Duration::from_millis(500);
@@ -32,7 +32,7 @@ const RETRY_CLAIM: Duration = Duration::from_millis(500);
 pub(super) struct Claims {
     pub(super) setting: Setting,
     pub(super) runtime: Handle,
-    pub(super) epochs: Mutex<HashMap<Place, i64>>,
+    pub(super) epochs: Mutex<HashMap<TopicPartition, i64>>,
 }
 
 impl ClientContext for Claims {
@@ -52,7 +52,7 @@ impl ConsumerContext for Claims {
             self.setting.service.consumer.assigned.store(true, Ordering::Release);
             if cooperative { consumer.incremental_assign(&claimed) } else { consumer.assign(&claimed) }
         } else {
-            commit(consumer, &self.setting.sources, CommitMode::Sync);
+            commit(consumer, &self.setting.claims, CommitMode::Sync);
             self.forget(&places(list));
             if cooperative { unassign(consumer, list) } else { consumer.unassign() }
         };
@@ -78,7 +78,7 @@ fn in_both(list: &TopicPartitionList, other: &TopicPartitionList) -> TopicPartit
     both
 }
 
-pub(super) fn places(list: &TopicPartitionList) -> Vec<Place> {
+pub(super) fn places(list: &TopicPartitionList) -> Vec<TopicPartition> {
     list.elements().iter().map(|element| (Arc::from(element.topic()), element.partition())).collect()
 }
 
@@ -89,14 +89,14 @@ impl Claims {
         for place in places(list) {
             while !self.setting.stop.is_cancelled() {
                 match self.claim(consumer, &place) {
-                    Ok(Some(source)) => {
+                    Ok(Some(claim)) => {
                         let added = claimed.add_partition_offset(
                             &place.0,
                             place.1,
-                            Offset::Offset(source.next_offset),
+                            Offset::Offset(claim.next_offset),
                         );
                         debug_assert!(added.is_ok(), "an offset is never negative");
-                        self.deliver_under(source);
+                        self.deliver_under(claim);
                         break;
                     }
                     Ok(None) => break,
@@ -114,32 +114,32 @@ impl Claims {
     pub(super) fn claim(
         &self,
         consumer: &BaseConsumer<Self>,
-        place: &Place,
-    ) -> anyhow::Result<Option<Source>> {
+        place: &TopicPartition,
+    ) -> anyhow::Result<Option<PartitionClaim>> {
         let service = &self.setting.service;
-        let claim = claim_source(&service.database, &service.role, &place.0, place.1);
-        let mut source: Source = self.runtime.block_on(claim)?;
+        let claim = claim_partition(&service.database, &service.role, &place.0, place.1);
+        let mut claim: PartitionClaim = self.runtime.block_on(claim)?;
         let (low, high) = consumer
             .fetch_watermarks(&place.0, place.1, SEEK_WITHIN)
             .with_context(|| format!("asking Kafka for the ends of {}/{}", place.0, place.1))?;
-        if source.next_offset < 0 {
+        if claim.next_offset < 0 {
             let policy = &service.active.load().version.policy.clone();
             let first = start::first_offset(&self.setting.brokers, &policy.kafka.start, place, (low, high))?;
-            self.runtime.block_on(begin_source(&service.database.admin, &mut source, first))?;
+            self.runtime.block_on(set_first_offset(&service.database.admin, &mut claim, first))?;
         }
-        if source.next_offset < low || source.next_offset > high {
+        if claim.next_offset < low || claim.next_offset > high {
             let reason = format!(
                 "{}/{} is not read: this plugin stands at {}, but Kafka has {low} to {high}; the topic was made anew, or lost \
-                 records to its retention. To read on from {low}: UPDATE saga.source SET next_offset = {low} WHERE id = {} in \
+                 records to its retention. To read on from {low}: UPDATE saga.partition_claim SET next_offset = {low} WHERE id = {} in \
                  database {}, then start the host again",
-                place.0, place.1, source.next_offset, source.id, service.database.name
+                place.0, place.1, claim.next_offset, claim.id, service.database.name
             );
             tracing::error!(plugin = service.name, "{reason}");
             service.consumer.stopped.lock().insert(place.clone(), reason);
             return Ok(None);
         }
         service.consumer.stopped.lock().remove(place);
-        let offset = source.next_offset;
+        let offset = claim.next_offset;
         tracing::debug!(
             plugin = service.name,
             topic = &*place.0,
@@ -147,17 +147,17 @@ impl Claims {
             offset,
             "partition claimed"
         );
-        Ok(Some(source))
+        Ok(Some(claim))
     }
 
     /// From here on the partition's records are delivered, under this claim.
-    pub(super) fn deliver_under(&self, source: Source) {
-        self.epochs.lock().insert((source.topic.clone(), source.partition), source.epoch);
-        self.setting.sources.insert(source);
+    pub(super) fn deliver_under(&self, claim: PartitionClaim) {
+        self.epochs.lock().insert((claim.topic.clone(), claim.partition), claim.epoch);
+        self.setting.claims.insert(claim);
     }
 
-    pub(super) fn forget(&self, places: &[Place]) {
-        self.setting.sources.remove(places);
+    pub(super) fn forget(&self, places: &[TopicPartition]) {
+        self.setting.claims.remove(places);
         let mut epochs = self.epochs.lock();
         let mut stopped = self.setting.service.consumer.stopped.lock();
         for place in places {
@@ -168,9 +168,9 @@ impl Claims {
 }
 
 /// Tells Kafka where each partition stands.
-pub(super) fn commit(consumer: &BaseConsumer<Claims>, sources: &Sources, mode: CommitMode) {
+pub(super) fn commit(consumer: &BaseConsumer<Claims>, claims: &PartitionClaims, mode: CommitMode) {
     let mut list = TopicPartitionList::new();
-    for (topic, partition, offset) in sources.positions() {
+    for (topic, partition, offset) in claims.positions() {
         let added = list.add_partition_offset(&topic, partition, Offset::Offset(offset));
         debug_assert!(added.is_ok(), "an offset is never negative");
     }

@@ -27,7 +27,7 @@ use super::{
     record::delivery,
 };
 use crate::{
-    claims::partitions::{Place, Sources},
+    claims::partitions::{PartitionClaims, TopicPartition},
     kafka::Brokers,
     model::delivery::Delivery,
     rollout::service::Service,
@@ -61,7 +61,7 @@ pub struct Setting {
     /// The plugin.
     pub service: Arc<Service>,
     /// Shared with the lane.
-    pub sources: Arc<Sources>,
+    pub claims: Arc<PartitionClaims>,
     /// Kafka.
     pub brokers: Brokers,
     /// Ends it; committed positions are told to Kafka first.
@@ -139,7 +139,7 @@ struct Reader {
     setting: Setting,
     topics: Vec<String>,
     names: HashMap<String, Arc<str>>,
-    lost: Vec<(Place, Instant)>,
+    lost: Vec<(TopicPartition, Instant)>,
     paused: bool,
     commit_at: Instant,
     commit_again_at: Instant,
@@ -190,14 +190,14 @@ impl Reader {
                 self.pause();
             }
         };
-        commit(&self.consumer, &self.setting.sources, CommitMode::Sync);
+        commit(&self.consumer, &self.setting.claims, CommitMode::Sync);
         ended
     }
 
     fn commit_changes(&mut self) {
-        let positions = self.setting.sources.positions();
+        let positions = self.setting.claims.positions();
         if positions != self.committed || Instant::now() >= self.commit_again_at {
-            commit(&self.consumer, &self.setting.sources, CommitMode::Async);
+            commit(&self.consumer, &self.setting.claims, CommitMode::Async);
             self.committed = positions;
             self.commit_again_at = Instant::now() + COMMIT_AGAIN_EVERY;
         }
@@ -269,9 +269,9 @@ impl Reader {
     }
 
     /// A version that reads the topic again under the same claim would go on behind the record.
-    fn pass_over(&self, place: Place) {
+    fn pass_over(&self, place: TopicPartition) {
         if self.consumer.context().epochs.lock().remove(&place).is_some() {
-            self.setting.sources.lose(place);
+            self.setting.claims.lose(place);
         }
     }
 
@@ -298,7 +298,7 @@ impl Reader {
     /// Partitions that the lane gave up and Kafka still assigns to this host are claimed again.
     fn claim_back(&mut self) {
         let now = Instant::now();
-        for place in self.setting.sources.take_lost() {
+        for place in self.setting.claims.take_lost() {
             self.consumer.context().epochs.lock().remove(&place);
             self.lost.push((place, now));
         }
@@ -323,20 +323,20 @@ impl Reader {
 
     /// What was read ahead is passed over until the consumer stands where the claim does: under the
     /// new claim it would move the position beyond records that nobody has handled.
-    fn read_again(&self, place: &Place) -> anyhow::Result<()> {
+    fn read_again(&self, place: &TopicPartition) -> anyhow::Result<()> {
         let claims = self.consumer.context();
         claims.epochs.lock().remove(place);
-        let Some(source) = claims.claim(&self.consumer, place)? else { return Ok(()) };
-        let offset = source.next_offset;
+        let Some(claim) = claims.claim(&self.consumer, place)? else { return Ok(()) };
+        let offset = claim.next_offset;
         let seek = self.consumer.seek(&place.0, place.1, Offset::Offset(offset), SEEK_WITHIN);
         seek.or_else(|_given_up| self.take_anew(place, offset))
             .with_context(|| format!("reading {}/{} again from {offset}", place.0, place.1))?;
-        claims.deliver_under(source);
+        claims.deliver_under(claim);
         Ok(())
     }
 
     /// Kafka's client does not seek in a partition that it has given up.
-    fn take_anew(&self, place: &Place, offset: i64) -> KafkaResult<()> {
+    fn take_anew(&self, place: &TopicPartition, offset: i64) -> KafkaResult<()> {
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition_offset(&place.0, place.1, Offset::Offset(offset))?;
         self.consumer.incremental_unassign(&list)?;
@@ -355,8 +355,8 @@ impl Reader {
     /// say which. Claiming compares each position with what Kafka has: it stops those outside, as at
     /// the start, and the others are read on.
     fn claim_all_again(&self) {
-        for (topic, partition, _) in self.setting.sources.positions() {
-            self.setting.sources.lose((topic, partition));
+        for (topic, partition, _) in self.setting.claims.positions() {
+            self.setting.claims.lose((topic, partition));
         }
     }
 }

@@ -7,13 +7,13 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::claims::partitions::Place;
+use crate::claims::partitions::TopicPartition;
 
 /// What the host API shows of a consumer.
 #[derive(Debug, Default)]
 pub struct Health {
     pub(super) assigned: AtomicBool,
-    pub(super) stopped: Mutex<HashMap<Place, String>>,
+    pub(super) stopped: Mutex<HashMap<TopicPartition, String>>,
     pub(super) trouble: Mutex<Option<String>>,
 }
 
