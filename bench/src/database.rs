@@ -81,7 +81,7 @@ impl Databases {
         row.and_then(|row| row.try_get(0)).with_context(|| format!("{statement} in {database}"))
     }
 
-    /// Rows of all business tables, of sagas and of kept answers: what a refused request must not change.
+    /// Rows of all business tables, of sagas and of stored answers: what a refused request must not change.
     ///
     /// # Errors
     /// As Postgres reports.
@@ -89,7 +89,7 @@ impl Databases {
         let pool = self.of(database)?;
         let tables = sqlx::query(
             "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
-             WHERE schemaname = 'public' OR (schemaname, tablename) IN (('saga', 'saga_live'), ('saga', 'outbox'), ('saga', 'request'))
+             WHERE schemaname = 'public' OR (schemaname, tablename) IN (('saga', 'saga_live'), ('saga', 'outbox'), ('saga', 'stored_answer'))
                 OR (schemaname = 'saga' AND tablename LIKE 'saga\\_done\\_%')",
         );
         let mut total = 0;

@@ -17,7 +17,7 @@ use crate::load::Level;
 const TRIPS: u32 = 500;
 const BETWEEN_TRIPS: Duration = Duration::from_millis(2);
 /// Of one unit, with their labels in `/metrics`.
-const STAGES: [&str; 4] = ["open", "plugin", "close", "commit"];
+const STAGES: [&str; 4] = ["open", "plugin", "flush", "commit"];
 
 /// One stop, or several that share a line.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -71,7 +71,7 @@ mod tests {
     fn a_sum_is_of_what_was_added_under_these_labels() {
         let before = Metrics::parse("# HELP x y\nsaga_host_a{plugin=\"p\",stage=\"open\"} 1\n");
         let after = Metrics::parse(
-            "saga_host_a{plugin=\"p\",stage=\"open\"} 1.5\nsaga_host_a{plugin=\"p\",stage=\"close\"} 2\n\
+            "saga_host_a{plugin=\"p\",stage=\"open\"} 1.5\nsaga_host_a{plugin=\"p\",stage=\"flush\"} 2\n\
              saga_host_ab{plugin=\"p\"} 9\nsaga_host_a{plugin=\"q\",stage=\"open\"} 4\n",
         );
         let added = after.since(&before);

@@ -197,7 +197,7 @@ mod tests {
     fn a_lane_is_busy_while_a_unit_is_open() {
         let times = Metrics::parse(
             "saga_host_unit_seconds_total{plugin=\"notification\",lane=\"kafka\",stage=\"open\"} 1\n\
-             saga_host_unit_seconds_total{plugin=\"notification\",lane=\"kafka\",stage=\"close\"} 2\n",
+             saga_host_unit_seconds_total{plugin=\"notification\",lane=\"kafka\",stage=\"flush\"} 2\n",
         );
         assert_eq!(lanes(&times, 12.0), [Lane { name: "notification (kafka)".to_owned(), busy: 0.25 }]);
     }

@@ -219,11 +219,11 @@ mod tests {
     fn labels_are_quoted() {
         let mut text = Text::default();
         text.family("held", "gauge", "Held");
-        text.sample("held", &[("plugin", "a\"b\\c\nd"), ("state", "parked")], 3);
+        text.sample("held", &[("plugin", "a\"b\\c\nd"), ("state", "dead_letter")], 3);
         assert_eq!(
             text.0,
             "# HELP saga_host_held Held\n# TYPE saga_host_held gauge\n\
-             saga_host_held{plugin=\"a\\\"b\\\\c\\nd\",state=\"parked\"} 3\n"
+             saga_host_held{plugin=\"a\\\"b\\\\c\\nd\",state=\"dead_letter\"} 3\n"
         );
     }
 }

@@ -82,7 +82,7 @@ type Known = (String, Option<String>, Option<i64>, i64);
 /// What has sagas in flight, and the last of what was ever active.
 async fn known(service: &Service, retired_max: i64) -> Result<Vec<Known>, sqlx::Error> {
     sqlx::query_as(
-        "WITH flying AS (SELECT version AS digest, count(*) AS sagas FROM saga.saga_live WHERE plugin = $1 GROUP BY 1),
+        "WITH flying AS (SELECT digest, count(*) AS sagas FROM saga.saga_live WHERE plugin = $1 GROUP BY 1),
               activated AS (SELECT DISTINCT ON (digest) digest, version, activated_at FROM saga.activation
                              WHERE plugin = $1 ORDER BY digest, generation DESC),
               both_known AS (SELECT digest, a.version, (extract(epoch FROM a.activated_at) * 1000000)::bigint AS at,

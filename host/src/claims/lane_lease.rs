@@ -51,7 +51,7 @@ impl LaneLease {
     /// When Postgres is unreachable.
     pub async fn renew(&self, pool: &PgPool) -> anyhow::Result<()> {
         sqlx::query(
-            "UPDATE saga.lane SET lease_until = now() + $1 * interval '1 ms' WHERE slot = $2 AND epoch = $3",
+            "UPDATE saga.lane SET lease_expires_at = now() + $1 * interval '1 ms' WHERE slot = $2 AND epoch = $3",
         )
         .bind(LEASE_MS.cast_signed())
         .bind(self.slot)
@@ -67,7 +67,7 @@ impl LaneLease {
     /// # Errors
     /// When Postgres is unreachable.
     pub async fn release(&self, pool: &PgPool) -> anyhow::Result<()> {
-        sqlx::query("UPDATE saga.lane SET lease_until = '-infinity' WHERE slot = $1 AND epoch = $2")
+        sqlx::query("UPDATE saga.lane SET lease_expires_at = '-infinity' WHERE slot = $1 AND epoch = $2")
             .bind(self.slot)
             .bind(self.epoch)
             .execute(pool)
@@ -101,8 +101,8 @@ async fn take_free_slot(
 ) -> anyhow::Result<Option<(i32, i64)>> {
     sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "UPDATE saga.lane SET plugin = $1, role = $2, kind = $3, owner = $4, token = $5, unit = 0, epoch = {NEXT_EPOCH},
-                lease_until = now() + $6 * interval '1 ms'
-          WHERE slot = (SELECT slot FROM saga.lane WHERE slot > 0 AND lease_until < now()
+                lease_expires_at = now() + $6 * interval '1 ms'
+          WHERE slot = (SELECT slot FROM saga.lane WHERE slot > 0 AND lease_expires_at < now()
                          ORDER BY slot LIMIT 1 FOR UPDATE SKIP LOCKED)
           RETURNING slot, epoch"
     )))
@@ -127,7 +127,7 @@ async fn add_slot(
 ) -> anyhow::Result<(i32, i64)> {
     loop {
         let added = sqlx::query_as(
-            "INSERT INTO saga.lane (slot, plugin, role, kind, owner, epoch, unit, token, lease_until)
+            "INSERT INTO saga.lane (slot, plugin, role, kind, owner, epoch, unit, token, lease_expires_at)
              SELECT max(slot) + 1, $1, $2, $3, $4, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, 0, $5,
                     now() + $6 * interval '1 ms' FROM saga.lane
              ON CONFLICT DO NOTHING RETURNING slot, epoch",

@@ -67,7 +67,7 @@ enum Command {
     #[command(after_help = "Example: saga-host saga 0193a1b2-0000-7000-8000-00000000abcd")]
     Saga(saga::Saga),
     /// What waits for a retry or for a person
-    #[command(after_help = "Example: saga-host held --state parked")]
+    #[command(after_help = "Example: saga-host held --state dead_letter")]
     Held(held::Held),
     /// Have held deliveries tried again, each key in its order
     #[command(after_help = "Example: saga-host redrive order-query-12\n         \

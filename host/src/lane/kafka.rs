@@ -26,8 +26,9 @@ use crate::{
     plugin::version::Version,
     rollout::service::Service,
     unit::{
+        Failed,
         admit::{Parking, Work},
-        deliveries::{self, Committed, Failed, Ran},
+        deliveries::{self, Committed, Ran},
     },
     versions::{
         rollback_guard::{self, Kind},
@@ -181,7 +182,7 @@ impl KafkaLane {
                 continue;
             }
             let active = self.seat.service.active.load_full();
-            let Failed { fault, version } = match self.unit(&active, &part).await {
+            let Failed { fault, version, .. } = match self.unit(&active, &part).await {
                 Ok(dealt_with) => {
                     progress |= dealt_with > 0;
                     continue;

@@ -62,8 +62,8 @@ async fn kinds(pool: &PgPool, plugin: &str, owned: &Owned) -> sqlx::Result<Kinds
                 EXISTS (SELECT FROM saga.saga_live WHERE plugin = $1 AND next_at <= now()),
                 $2 OR NOT EXISTS (
                     SELECT FROM saga.lane leader JOIN saga.lane theirs USING (owner)
-                     WHERE leader.slot = 0 AND leader.lease_until > now() AND leader.owner <> $3
-                       AND theirs.plugin = $1 AND theirs.kind = 'kafka' AND theirs.lease_until > now())",
+                     WHERE leader.slot = 0 AND leader.lease_expires_at > now() AND leader.owner <> $3
+                       AND theirs.plugin = $1 AND theirs.kind = 'kafka' AND theirs.lease_expires_at > now())",
     )
     .bind(plugin)
     .bind(owned.leads)

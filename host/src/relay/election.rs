@@ -27,7 +27,7 @@ fn boot_clock() -> Duration {
 }
 
 const OTHERS: &str =
-    "EXISTS (SELECT FROM saga.lane o WHERE o.slot > 0 AND o.owner <> $1 AND o.lease_until > now())";
+    "EXISTS (SELECT FROM saga.lane o WHERE o.slot > 0 AND o.owner <> $1 AND o.lease_expires_at > now())";
 
 impl Lease {
     /// Takes the lead when nobody holds it.
@@ -35,9 +35,9 @@ impl Lease {
         let asked = boot_clock();
         let taken: Option<(i64, bool)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "UPDATE saga.lane
-                SET owner = $1, lease_until = now() + $2 * interval '1 ms',
+                SET owner = $1, lease_expires_at = now() + $2 * interval '1 ms',
                     epoch = greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
-              WHERE slot = 0 AND (lease_until < now() OR owner = $1)
+              WHERE slot = 0 AND (lease_expires_at < now() OR owner = $1)
               RETURNING epoch, {OTHERS}"
         )))
         .bind(owner)
@@ -52,7 +52,7 @@ impl Lease {
     pub(super) async fn renew(&mut self, database: impl PgExecutor<'_>, owner: &str) -> anyhow::Result<bool> {
         let asked = boot_clock();
         let others: Option<bool> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
-            "UPDATE saga.lane SET lease_until = now() + $2 * interval '1 ms'
+            "UPDATE saga.lane SET lease_expires_at = now() + $2 * interval '1 ms'
               WHERE slot = 0 AND epoch = $3 AND owner = $1 RETURNING {OTHERS}"
         )))
         .bind(owner)
@@ -69,7 +69,7 @@ impl Lease {
 
     /// Lets another host take the lead at once.
     pub(super) async fn release(self, database: impl PgExecutor<'_>) -> anyhow::Result<()> {
-        sqlx::query("UPDATE saga.lane SET lease_until = '-infinity' WHERE slot = 0 AND epoch = $1")
+        sqlx::query("UPDATE saga.lane SET lease_expires_at = '-infinity' WHERE slot = 0 AND epoch = $1")
             .bind(self.epoch)
             .execute(database)
             .await

@@ -22,7 +22,7 @@ pub(super) struct Row {
 /// The unpublished units by `seq`, at most [`SNAPSHOT_ROWS_MAX`], without those in flight.
 pub(super) async fn unpublished(database: &mut PgConnection, in_flight: &[i64]) -> anyhow::Result<Vec<Row>> {
     let rows: Vec<(i64, Vec<u8>, Vec<i32>)> = sqlx::query_as(
-        "SELECT seq, body, parked FROM saga.outbox WHERE seq <> ALL ($1) ORDER BY seq LIMIT $2",
+        "SELECT seq, body, parked_indexes FROM saga.outbox WHERE seq <> ALL ($1) ORDER BY seq LIMIT $2",
     )
     .bind(in_flight)
     .bind(SNAPSHOT_ROWS_MAX)
@@ -64,7 +64,7 @@ pub(super) async fn hold(
     let body = encode(std::slice::from_ref(record)).context("encoding a refused record")?;
     sqlx::query(
         "WITH taken AS (
-             UPDATE saga.outbox SET parked = array_append(parked, $1) WHERE seq = $2 AND NOT ($1 = ANY (parked)) RETURNING seq)
+             UPDATE saga.outbox SET parked_indexes = array_append(parked_indexes, $1) WHERE seq = $2 AND NOT ($1 = ANY (parked_indexes)) RETURNING seq)
          INSERT INTO saga.parked (direction, plugin, topic, partition, position, key, body, reason, attempts)
          SELECT 'out', $3, $4, $5, $6, $7, $8, $9, 1 FROM taken",
     )

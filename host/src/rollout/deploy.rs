@@ -181,7 +181,7 @@ impl Shared {
         let recorded = registry::activate(&database.admin, &version, bytes, by, instead_of)
             .await
             .map_err(environment)?;
-        let Some(registry::Recorded { generation, since, first_since }) = recorded else {
+        let Some(registry::Activation { generation, since, first_since }) = recorded else {
             return Err(DeployError::Conflict(format!("another version of {name} was activated meanwhile")));
         };
         let deployed = Deployed {
@@ -304,7 +304,7 @@ impl Shared {
         if registry::withdrawn(pool, name, digest).await.map_err(environment)? {
             return Ok(Vec::new());
         }
-        let Some(kept) = registry::kept_version(pool, name, digest).await.map_err(environment)? else {
+        let Some(kept) = registry::stored_version(pool, name, digest).await.map_err(environment)? else {
             return Ok(Vec::new());
         };
         let Ok(policy) = Policy::parse(name, &kept.policy) else { return Ok(Vec::new()) };

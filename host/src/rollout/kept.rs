@@ -39,7 +39,7 @@ impl Shared {
     ) -> Result<Deployed, DeployError> {
         let _one_at_a_time = self.deploying.lock().await;
         let (pool, active) = self.active_anywhere(name).await?;
-        let kept = registry::kept(&pool, name).await.map_err(environment)?;
+        let kept = registry::stored_digests(&pool, name).await.map_err(environment)?;
         let named: Vec<&String> = kept.iter().filter(|digest| digest.starts_with(start)).collect();
         match named.as_slice() {
             [digest] => self.activate_kept(&pool, name, digest, by, &active).await,
@@ -60,10 +60,10 @@ impl Shared {
     pub async fn roll_back(self: &Arc<Self>, name: &str, by: &str) -> Result<Deployed, DeployError> {
         let _one_at_a_time = self.deploying.lock().await;
         let (pool, active) = self.active_anywhere(name).await?;
-        match registry::before(&pool, name, &active).await.map_err(environment)? {
+        match registry::previous_digest(&pool, name, &active).await.map_err(environment)? {
             Some(digest) => self.activate_kept(&pool, name, &digest, by, &active).await,
             None => {
-                let kept = registry::kept(&pool, name).await.map_err(environment)?;
+                let kept = registry::stored_digests(&pool, name).await.map_err(environment)?;
                 let others: Vec<String> = kept.into_iter().filter(|digest| *digest != active).collect();
                 let others = choice(&others);
                 Err(DeployError::Conflict(format!(
@@ -84,7 +84,7 @@ impl Shared {
                 self.database(&policy.database.name).admin
             }
         };
-        let active = registry::standing(&pool, name, "").await.map_err(environment)?.active;
+        let active = registry::activations(&pool, name, "").await.map_err(environment)?.active;
         Ok((pool, active.ok_or(DeployError::UnknownPlugin)?))
     }
 
@@ -96,7 +96,7 @@ impl Shared {
         by: &str,
         instead_of: &str,
     ) -> Result<Deployed, DeployError> {
-        match registry::kept_version(pool, name, digest).await.map_err(environment)? {
+        match registry::stored_version(pool, name, digest).await.map_err(environment)? {
             Some(kept) => self.deploy_one(name, &kept.body, by, Some(instead_of)).await,
             None => Err(DeployError::Conflict(format!("{name} {} is kept no longer", short(digest)))),
         }
@@ -165,10 +165,10 @@ impl Shared {
         // What is wrong with a policy is said when the file is deployed.
         let Ok(Some(policy)) = self.policy_file(name).await else { return Ok(None) };
         let pool = self.database(&policy.database.name).admin;
-        let standing = registry::standing(&pool, name, file).await.map_err(environment)?;
+        let standing = registry::activations(&pool, name, file).await.map_err(environment)?;
         match standing.active {
             Some(active) if active != file && (standing.known || file.is_empty()) => {
-                let kept = registry::kept_version(&pool, name, &active).await.map_err(environment)?;
+                let kept = registry::stored_version(&pool, name, &active).await.map_err(environment)?;
                 Ok(kept.map(|kept| kept.body))
             }
             _ => Ok(None),
@@ -274,7 +274,9 @@ impl Shared {
             }
             // By then no host runs it any more, and what it held is there to be tried again.
             tokio::time::sleep(REDRIVE_AFTER).await;
-            if let Err(error) = registry::redrive(&service.database.admin, &trip.plugin, active.since).await {
+            if let Err(error) =
+                registry::redrive_parked(&service.database.admin, &trip.plugin, active.since).await
+            {
                 tracing::error!(
                     plugin = trip.plugin,
                     reason = format!("{error:#}"),
@@ -287,9 +289,9 @@ impl Shared {
     async fn put_back_one(self: &Arc<Self>, service: &Service, trip: &Trip) -> Result<(), DeployError> {
         let _one_at_a_time = self.deploying.lock().await;
         let (name, pool) = (&trip.plugin, &service.database.admin);
-        let before = registry::before(pool, name, &trip.digest).await.map_err(environment)?;
+        let before = registry::previous_digest(pool, name, &trip.digest).await.map_err(environment)?;
         let before = before.ok_or_else(|| DeployError::Conflict("no version before it is kept".into()))?;
-        self.activate_kept(pool, name, &before, registry::BREAKER, &trip.digest).await?;
+        self.activate_kept(pool, name, &before, registry::ROLLBACK_GUARD, &trip.digest).await?;
         service.draining.withdraw(&trip.digest);
         let reason = format!("{}; {} is active again", trip.reason, short(&before));
         tracing::error!(plugin = name, digest = trip.digest, reason, "plugin put back");

@@ -114,7 +114,7 @@ impl Service {
             self.draining.withdraw(digest);
             return Ok(());
         }
-        let loaded = match registry::kept_version(&self.database.admin, &self.name, digest).await? {
+        let loaded = match registry::stored_version(&self.database.admin, &self.name, digest).await? {
             None => Err("neither it nor its policy is kept any longer".to_owned()),
             Some(kept) => self.load(kept).await.map_err(|rejection| rejection.0),
         };
@@ -145,10 +145,10 @@ impl Service {
         Ok(())
     }
 
-    async fn load(&self, kept: registry::Kept) -> Result<Running, Rejection> {
+    async fn load(&self, kept: registry::StoredVersion) -> Result<Running, Rejection> {
         let policy = Arc::new(Policy::parse(&self.name, &kept.policy)?);
         let version = Arc::new(Version::load(&self.engine, &self.name, &kept.body, policy).await?);
-        let registry::Kept { generation, since, .. } = kept;
+        let registry::StoredVersion { generation, since, .. } = kept;
         let counters = Counters::default();
         Ok(Running { version, generation, since, first_since: since, counters })
     }

@@ -1,5 +1,5 @@
-//! Deadlines that a plugin let pass: the saga is marked overdue and looked at again with growing
-//! pauses. Never compensates: what was asked for may have happened.
+//! Deadlines that a plugin did not act on: the host marks the saga as overdue and sets the next deadline, with growing
+//! pauses. It never compensates: what the saga asked for may have happened.
 
 use super::materialize::{Caused, OVERDUE_EVENT};
 use crate::model::{
@@ -7,12 +7,12 @@ use crate::model::{
     saga::LiveSaga,
 };
 
-/// The shortest pause before an overdue saga is looked at again, microseconds.
+/// The shortest pause before the next deadline of an overdue saga.
 const PAUSE_US_MIN: i64 = 30_000_000;
 /// The longest.
 const PAUSE_US_MAX: i64 = 3_600_000_000;
 
-/// Adds a transition for each deadline among `causes` whose saga nothing else moves on.
+/// Adds a transition for each deadline among `causes` whose saga has no other transition.
 pub(super) fn mark(sagas: &[LiveSaga], causes: &[Caused<'_>], now_us: i64, effects: &mut Effects) {
     for (place, caused) in causes.iter().enumerate() {
         if caused.cause.kind != "deadline" {
@@ -44,7 +44,7 @@ pub(crate) fn deadline_id(saga_type: &str, key: &str, revision: i64) -> String {
     format!("deadline/{saga_type}/{key}/{revision}")
 }
 
-/// Doubles the age of the saga with each look.
+/// As long as the saga is old: its age doubles with each deadline.
 fn pause_us(age_us: i64) -> i64 {
     age_us.clamp(PAUSE_US_MIN, PAUSE_US_MAX)
 }

@@ -57,7 +57,7 @@ async fn a_saga_is_told_from_cause_to_effect() {
     );
     let told = table(timeline);
     assert_eq!(told[0], "EVENT | STATE | BY | CAUSE | SENT");
-    assert!(told[1].starts_with("time | SAGA_BEGUN | SAGA_STARTED | digest | request "), "{shown}");
+    assert!(told[1].starts_with("time | SAGA_STARTED | SAGA_STARTED | digest | request "), "{shown}");
     assert!(told[1].ends_with(" | order-created-topic"), "{shown}");
     assert_eq!(
         told[2..],

@@ -220,11 +220,11 @@ async fn the_functions_of_a_unit_serve_only_its_own_lane() {
     let [ours, theirs] = house.leases.clone();
     house.refused("SG100", &[&open(&theirs, 0), &open(&ours, 1), &open(&ours, 0)]).await;
     house.refused(DENIED, &["SELECT saga.roll_partitions(1, 0, 0)::text"]).await;
-    let close = |slot: i32| {
-        let lists = vec!["'{}'"; 50].join(", ");
-        format!("SELECT saga.close({slot}, 'guess', 0, {lists}, NULL)")
+    let flush = |slot: i32| {
+        let nothing = vec!["NULL"; 11].join(", ");
+        format!("SELECT saga.flush({slot}, 'guess', 0, {nothing})")
     };
-    house.refused("SG103", &[&close(ours.slot), &close(theirs.slot)]).await;
+    house.refused("SG103", &[&flush(ours.slot), &flush(theirs.slot)]).await;
     house.end().await;
 }
 
@@ -257,7 +257,7 @@ async fn a_migration_that_takes_away_waits_until_no_saga_of_an_earlier_version_i
     let mut all = migrations("ours");
     all.push(migration("0002_wider.sql", "ALTER TABLE ours ADD COLUMN note text"));
     let begin =
-        "INSERT INTO saga.saga_live (type, key, plugin, version, revision, state, data, began, next_at, log)
+        "INSERT INTO saga.saga_live (type, key, plugin, digest, revision, state, data, started_at, next_at, log)
                  VALUES ('order', 'k', 'ours', 'first', 1, 's', '{}', now(), now(), '')";
     sqlx::query(begin).execute(&house.database.admin).await.unwrap();
     let provision = async |all: &[Migration]| {

@@ -165,8 +165,8 @@ async fn a_record_that_misbehaves_is_held_with_its_key_and_the_partition_goes_on
     .await;
     for (how, says) in MISBEHAVIOURS {
         let of_key = held_of(&held, how);
-        assert!(of_key[0].0 == "parked" && of_key[0].1.contains(says), "{how}: {of_key:?}");
-        assert_eq!(of_key[1..], [("queued", "an earlier delivery of its key is held")]);
+        assert!(of_key[0].0 == "dead_letter" && of_key[0].1.contains(says), "{how}: {of_key:?}");
+        assert_eq!(of_key[1..], [("queued", "an earlier delivery of its key is parked")]);
     }
     a_batch_was_halved(&house.log);
     house.end().await;

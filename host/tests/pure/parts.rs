@@ -21,8 +21,8 @@ use saga_host::{
     relay::order::{Order, Records},
     unit::{
         admit::{Admission, Work},
-        flush::UnitWrites,
-        materialize::{Caused, Setting, materialize},
+        materialize::{Caused, UnitContext, materialize},
+        writes::UnitWrites,
     },
 };
 
@@ -187,9 +187,9 @@ fn topics() -> Topics {
     Topics::new(Brokers::new("", &[]), PARTITIONS, 1, false)
 }
 
-fn setting(topics: &Topics) -> Setting<'_> {
+fn setting(topics: &Topics) -> UnitContext<'_> {
     let unit = format!("cmd-order:3:{EPOCH}:18");
-    Setting { unit, database: "cmd-order", plugin: "order-orchestrator", now_us: NOW_US, topics }
+    UnitContext { unit, database: "cmd-order", plugin: "order-orchestrator", now_us: NOW_US, topics }
 }
 
 fn caused(delivery: &Delivery) -> Caused<'_> {

@@ -27,9 +27,9 @@ use super::{
 use crate::{rollout::shared::Shared, store::Database};
 
 /// The state of a row of `saga.parked`, in SQL: `queued` behind an earlier one of its key,
-/// `retrying` by itself, or `parked` until a person has looked.
+/// `retrying` by itself, or `dead_letter` until a person redrives or discards it.
 pub(super) const STATE: &str = "CASE WHEN retry_at IS NOT NULL THEN 'retrying' \
-     WHEN direction = 'in' AND attempts = 0 THEN 'queued' ELSE 'parked' END";
+     WHEN direction = 'in' AND attempts = 0 THEN 'queued' ELSE 'dead_letter' END";
 
 /// Newest first.
 pub(super) async fn list(
@@ -46,8 +46,8 @@ pub(super) async fn list(
         state: params.filter("state")?,
         id: None,
     };
-    if filter.state.as_deref().is_some_and(|state| !["queued", "retrying", "parked"].contains(&state)) {
-        return Err(Failure::parameter("state", "queued, retrying or parked"));
+    if filter.state.as_deref().is_some_and(|state| !["queued", "retrying", "dead_letter"].contains(&state)) {
+        return Err(Failure::parameter("state", "queued, retrying or dead_letter"));
     }
     params.finish()?;
     let mut held = Vec::new();

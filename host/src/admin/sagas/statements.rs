@@ -35,12 +35,12 @@ pub(super) struct Ignored {
     reason: String,
 }
 
-const LIVE: &str = "SELECT type, key, 'infinity'::date AS day, plugin, version, revision, state, overdue, \
-    (extract(epoch FROM began) * 1000000)::bigint AS began, (extract(epoch FROM next_at) * 1000000)::bigint AS next_at, \
-    NULL::bigint AS ended, NULL::text AS ending";
-const DONE: &str = "SELECT type, key, day, plugin, version, revision, state, false AS overdue, \
-    (extract(epoch FROM began) * 1000000)::bigint AS began, NULL::bigint AS next_at, \
-    (extract(epoch FROM ended) * 1000000)::bigint AS ended, ending";
+const LIVE: &str = "SELECT type, key, 'infinity'::date AS day, plugin, digest, revision, state, overdue, \
+    (extract(epoch FROM started_at) * 1000000)::bigint AS started_at_us, (extract(epoch FROM next_at) * 1000000)::bigint AS next_at_us, \
+    NULL::bigint AS ended_at_us, NULL::text AS ending";
+const DONE: &str = "SELECT type, key, day, plugin, digest, revision, state, false AS overdue, \
+    (extract(epoch FROM started_at) * 1000000)::bigint AS started_at_us, NULL::bigint AS next_at_us, \
+    (extract(epoch FROM ended_at) * 1000000)::bigint AS ended_at_us, ending";
 
 /// The next `limit` sagas of one database. Each half walks its primary key backwards.
 pub(super) async fn search(
@@ -119,7 +119,7 @@ pub(super) async fn find(
     query.push(" AND key = ANY (").push_bind(both_cases(key)).push(") UNION ALL ");
     query.push(DONE).push(", data, answer, log FROM saga.saga_done WHERE type = ").push_bind(saga_type);
     query.push(" AND key = ANY (").push_bind(both_cases(key));
-    query.push(")) sagas ORDER BY key = ").push_bind(key).push(" DESC, day DESC, ended DESC LIMIT 1");
+    query.push(")) sagas ORDER BY key = ").push_bind(key).push(" DESC, day DESC, ended_at_us DESC LIMIT 1");
     query.build().fetch_optional(connection).await?.map(|row| read(&row, database)).transpose()
 }
 
@@ -130,13 +130,13 @@ fn read(row: &PgRow, database: &str) -> Result<Row, sqlx::Error> {
         key: row.try_get("key")?,
         day: row.try_get("on_day")?,
         plugin: row.try_get("plugin")?,
-        version: row.try_get("version")?,
+        version: row.try_get("digest")?,
         revision: row.try_get("revision")?,
         state: row.try_get("state")?,
         overdue: row.try_get("overdue")?,
-        began: row.try_get("began")?,
-        next_at: row.try_get("next_at")?,
-        ended: row.try_get("ended")?,
+        began: row.try_get("started_at_us")?,
+        next_at: row.try_get("next_at_us")?,
+        ended: row.try_get("ended_at_us")?,
         ending: row.try_get("ending")?,
         data: row.try_get("data")?,
         answer: row.try_get("answer")?,
@@ -151,8 +151,8 @@ pub(super) async fn ignored(
     key: &str,
 ) -> Result<Vec<Ignored>, sqlx::Error> {
     let rows: Vec<(i64, String, String)> = sqlx::query_as(
-        "SELECT (extract(epoch FROM at) * 1000000)::bigint, source, reason FROM saga.ignored
-          WHERE key = $1 AND plugin = $2 ORDER BY at DESC LIMIT $3",
+        "SELECT (extract(epoch FROM ignored_at) * 1000000)::bigint, source, reason FROM saga.ignored
+          WHERE key = $1 AND plugin = $2 ORDER BY ignored_at DESC LIMIT $3",
     )
     .bind(key)
     .bind(plugin)
