@@ -1,5 +1,5 @@
-//! Released files never change: databases have applied the migrations, and plugins are built against the WIT files.
-//! A test only; `host/tests/released.toml` pins the hashes.
+//! Released files never change: databases have applied the migrations, and plugins are built against the WIT
+//! files. A test only; `host/tests/released.toml` pins the hashes.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,5 +1,6 @@
-//! The lease of a lane: the right of one lane of one host to commit units under a slot. Acquiring it raises the
-//! epoch, which fences every earlier holder. Units are fenced by (epoch, unit); `saga.flush` also asks for the token.
+//! The lease of a lane: the right of one lane of one host to commit units under a slot. Acquiring it raises
+//! the epoch, which fences every earlier holder. Units are fenced by (epoch, unit); `saga.flush` also asks
+//! for the token.
 
 use anyhow::Context;
 use sqlx::PgPool;

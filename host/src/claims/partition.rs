@@ -1,5 +1,5 @@
-//! Claims of partitions. The row in `saga.partition_claim` is the only truth about offsets. Claiming a partition
-//! raises its epoch, which fences every earlier claim.
+//! Claims of partitions. The row in `saga.partition_claim` is the only truth about offsets. Claiming a
+//! partition raises its epoch, which fences every earlier claim.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -1,8 +1,8 @@
 //! High-water marks: de-duplication of saga-host's own records without a row per message.
 //!
-//! A lane publishes its units in order. Each partition therefore carries the records of one lane in the order of
-//! (epoch, unit, index), even when some of them are repeated. A record at or below the highest position seen of
-//! its stream is a repeat.
+//! A lane publishes its units in order. Each partition therefore carries the records of one lane in the order
+//! of (epoch, unit, index), even when some of them are repeated. A record at or below the highest position
+//! seen of its stream is a repeat.
 
 use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 

@@ -46,15 +46,16 @@ pub enum ParkedUntil {
     Backoff,
     /// This many milliseconds, unless its attempts are used up.
     RetryAfterMs(u32),
-    /// This many milliseconds, without a limit on attempts: the version that must handle it cannot run here yet.
+    /// This many milliseconds, without a limit on attempts: the version that must handle it cannot run here
+    /// yet.
     VersionRetryMs(u32),
     /// A person redrives or discards it.
     Redriven,
 }
 
 impl Fault {
-    /// The fault behind an error of a statement of the host's own, or of the connection. A guest's statements are
-    /// judged where they run.
+    /// The fault behind an error of a statement of the host's own, or of the connection. A guest's statements
+    /// are judged where they run.
     #[must_use]
     pub fn of(error: &sqlx::Error) -> Self {
         match error.as_database_error().and_then(|e| e.code()) {
@@ -73,8 +74,8 @@ impl Fault {
     }
 }
 
-/// SQLSTATEs that no statement of the host causes by itself: it took too long and was cancelled, or the server is
-/// read-only, as after a failover. A guest can cause both by its own statements.
+/// SQLSTATEs that no statement of the host causes by itself: it took too long and was cancelled, or the
+/// server is read-only, as after a failover. A guest can cause both by its own statements.
 fn is_environment_of_host(sqlstate: &str) -> bool {
     ["57014", "25006"].contains(&sqlstate)
 }

@@ -1,7 +1,7 @@
 //! The SQLSTATEs that the host's own functions raise. `migrations/host/0001_base.sql` has the same list.
 //!
-//! All of them mean that a unit lost a race or its lease; a guest never causes one by a statement of the host's.
-//! What a guest sees of them is the reason of a culprit, `saga-conflict`: see `wit/sagas.wit`.
+//! All of them mean that a unit lost a race or its lease; a guest never causes one by a statement of the
+//! host's. What a guest sees of them is the reason of a culprit, `saga-conflict`: see `wit/sagas.wit`.
 
 /// `saga.open`: the lane is not at the expected epoch and unit, since another host has acquired its lease.
 pub const LANE_LOST: &str = "SG100";

@@ -118,7 +118,8 @@ impl Admission {
         run_or_park
     }
 
-    /// A partition of which only parked deliveries are tried again keeps its offset, but its claim is checked.
+    /// A partition of which only parked deliveries are tried again keeps its offset, but its claim is
+    /// checked.
     fn advance_of(&mut self, claim: &PartitionClaim) -> &mut ClaimAdvance {
         let rows = &mut self.claim_advances;
         self.advances.entry(claim.id).or_insert_with(|| {

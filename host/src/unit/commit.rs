@@ -17,7 +17,8 @@ use crate::{
     relay::{Relay, order::Records},
 };
 
-/// How often the database is asked about a COMMIT without an answer, before the caller must repeat the request.
+/// How often the database is asked about a COMMIT without an answer, before the caller must repeat the
+/// request.
 const POSITION_TRIES_MAX: u32 = 50;
 const POSITION_PAUSE: Duration = Duration::from_millis(200);
 
@@ -26,11 +27,12 @@ const COMMIT: &str = "SET LOCAL synchronous_commit = on; COMMIT";
 /// On disk within `wal_writer_delay`.
 const COMMIT_ASYNC: &str = "SET LOCAL synchronous_commit = off; COMMIT";
 
-/// Flushes `writes` and the records, commits, and passes the records to the relay. `before_relay` runs after the commit
-/// and before anyone can see the records.
+/// Flushes `writes` and the records, commits, and passes the records to the relay. `before_relay` runs after
+/// the commit and before anyone can see the records.
 ///
 /// # Errors
-/// [`Fault::Unknown`] when nobody knows whether the unit was committed; any other error means that it was not.
+/// [`Fault::Unknown`] when nobody knows whether the unit was committed; any other error means that it was
+/// not.
 pub(super) async fn commit(
     connection: &mut PgConnection,
     lease: &LaneLease,
@@ -76,7 +78,8 @@ fn report(relay: &Relay, seq: i64, records: Records, committed: &Result<(), Faul
     }
 }
 
-/// Postgres has answered that it does not commit. A server that shuts down may send 57P.. after it has committed.
+/// Postgres has answered that it does not commit. A server that shuts down may send 57P.. after it has
+/// committed.
 fn is_refusal(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().map(|error| error.code().unwrap_or_default());
     code.is_some_and(|code| !code.starts_with("57P"))

@@ -1,14 +1,17 @@
 //! One unit of Kafka records, timers and deadlines: admit → open → run → materialize → flush → commit.
 
+mod opening;
+
 use std::sync::Arc;
 
+use self::opening::{drop_handled_elsewhere, opening};
 use super::{
     Failed, RUNS_MAX, Setup,
     admit::{Admission, Disposition, Work},
     commit::commit,
     in_work,
     materialize::{Caused, Ended, materialize},
-    open::{Opened, Opening},
+    open::Opened,
     outcome_writer::OutcomeWriter,
     overdue,
     runs::{Run, Runs},
@@ -124,30 +127,8 @@ async fn run_once(
     })
 }
 
-/// What the admitted deliveries need from the database.
-fn opening(admission: &Admission, work: &[Work]) -> Opening {
-    let mut opening = Opening { claim_advances: admission.claim_advances.clone(), ..Opening::default() };
-    for (item, disposition) in work.iter().zip(&admission.dispositions) {
-        let delivery = &item.delivery;
-        if *disposition == Disposition::Drop {
-            continue;
-        }
-        match (&delivery.origin, delivery.parked_id) {
-            (_, Some(id)) => opening.parked_ids.push(id),
-            (Origin::Timer { name }, None) => opening.timer_names.push(name.clone()),
-            (_, None) => opening.foreign_ids.extend(delivery.foreign_id.clone()),
-        }
-        if *disposition == Disposition::Run || matches!(delivery.origin, Origin::Deadline { .. }) {
-            opening.saga_keys.extend(delivery.saga_key().map(str::to_owned));
-        }
-    }
-    opening.saga_keys.sort_unstable();
-    opening.saga_keys.dedup();
-    opening
-}
-
-/// A unit that reads a partition which another host has claimed is rolled back as a whole: the foreign ids of those
-/// records were recorded in the same round trip.
+/// A unit that reads a partition which another host has claimed is rolled back as a whole: the foreign ids of
+/// those records were recorded in the same round trip.
 fn give_up_lost(
     setup: &Setup<'_>,
     claims: &PartitionClaims,
@@ -164,28 +145,6 @@ fn give_up_lost(
         claims.lose(place);
     }
     Err(Fault::PartitionsLost)
-}
-
-/// Drops what another host, a person or a faster reply has handled meanwhile.
-fn drop_handled_elsewhere(admission: &mut Admission, work: &[Work], opened: &Opened) {
-    for (disposition, item) in admission.dispositions.iter_mut().zip(work) {
-        let delivery = &item.delivery;
-        let still_there = match (&delivery.origin, delivery.parked_id) {
-            (_, Some(id)) => opened.parked_ids.contains(&id),
-            // A timer that was set again has another payload.
-            (Origin::Timer { name }, None) => opened.timers.get(name) == Some(&delivery.timestamp_us),
-            (Origin::Deadline { saga_type, key, revision }, None) => opened
-                .sagas
-                .iter()
-                .any(|saga| saga.saga_type == *saga_type && saga.key == *key && saga.revision == *revision),
-            (Origin::Kafka { .. }, None) => {
-                delivery.foreign_id.as_ref().is_none_or(|id| opened.new_foreign_ids.contains(id))
-            }
-        };
-        if !still_there {
-            *disposition = Disposition::Drop;
-        }
-    }
 }
 
 fn places_to_run(admission: &Admission) -> Vec<usize> {
@@ -233,8 +192,8 @@ async fn call(
     Ok(handled)
 }
 
-/// A delivery that waits must not be overtaken by a later one of its key: then it is taken out first, so that the later
-/// one queues behind it.
+/// A delivery that waits must not be overtaken by a later one of its key: then it is taken out first, so that
+/// the later one queues behind it.
 fn keep_order(batch: &[&Delivery], outcomes: &[Outcome]) -> Result<(), Fault> {
     let mut culprits = Vec::new();
     for (place, outcome) in outcomes.iter().enumerate() {
@@ -253,7 +212,8 @@ fn keep_order(batch: &[&Delivery], outcomes: &[Outcome]) -> Result<(), Fault> {
     if culprits.is_empty() { Ok(()) } else { Err(Fault::Culprits(culprits)) }
 }
 
-/// Writes down the deliveries that no version got; returns the deadlines among them, which may become overdue.
+/// Writes down the deliveries that no version got; returns the deadlines among them, which may become
+/// overdue.
 fn write_not_handled<'a>(
     outcome_writer: &mut OutcomeWriter<'_>,
     work: &'a [Work],
@@ -288,22 +248,4 @@ fn caused<'a>(delivery: &'a Delivery, digest: &'a str) -> Caused<'a> {
         Origin::Deadline { .. } => cause.kind = "deadline".into(),
     }
     Caused { cause, digest, trace: delivery.trace }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use super::{Admission, Disposition, Opened, Origin, Work, drop_handled_elsewhere};
-    use crate::lane::scheduler::bare;
-
-    #[test]
-    fn a_timer_that_was_set_again_is_dropped() {
-        let work = ["same", "again", "gone"]
-            .map(|name| Work { delivery: bare(Origin::Timer { name: name.into() }, 7), parking: None });
-        let timers = HashMap::from([("same".into(), 7), ("again".into(), 9)]);
-        let mut admission = Admission::decide(&work, &HashMap::new());
-        drop_handled_elsewhere(&mut admission, &work, &Opened { timers, ..Opened::default() });
-        assert_eq!(admission.dispositions, [Disposition::Run, Disposition::Drop, Disposition::Drop]);
-    }
 }

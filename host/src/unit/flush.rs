@@ -25,8 +25,8 @@ const FLUSH: &str = "SELECT saga.flush(
     p_stored_answers => $13,
     p_outbox_body    => $14)";
 
-/// Writes all rows, the outbox row last; returns that row's `seq` when there is one. To be called when there is
-/// something to write: a read model's unit commits without.
+/// Writes all rows, the outbox row last; returns that row's `seq` when there is one. To be called when there
+/// is something to write: a read model's unit commits without.
 ///
 /// # Errors
 /// A lost race over a saga, or why the unit cannot be written.

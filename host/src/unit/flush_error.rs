@@ -1,4 +1,5 @@
-//! Why a unit could not be flushed: a lost race over a saga, with who is to blame when the race repeats, or a fault.
+//! Why a unit could not be flushed: a lost race over a saga, with who is to blame when the race repeats, or a
+//! fault.
 
 use sqlx::postgres::PgDatabaseError;
 
@@ -11,9 +12,9 @@ use crate::model::{
 /// Why a unit was not written or not committed.
 #[derive(Debug)]
 pub(super) enum FlushError {
-    /// A saga to start exists, or is not at the revision that the plugin expected. Another unit may have changed it
-    /// after the plugin looked, so the unit runs again. The fault when that does not help: the plugin names a wrong
-    /// revision or key by itself.
+    /// A saga to start exists, or is not at the revision that the plugin expected. Another unit may have
+    /// changed it after the plugin looked, so the unit runs again. The fault when that does not help: the
+    /// plugin names a wrong revision or key by itself.
     LostRace(Fault),
     /// Anything else.
     Fault(Fault),
@@ -39,8 +40,8 @@ pub(super) fn of(error: &sqlx::Error, writes: &UnitWrites) -> FlushError {
     }
 }
 
-/// Another host's lane has stored an answer for the same idempotency key meanwhile: the unit finds it when it runs
-/// again.
+/// Another host's lane has stored an answer for the same idempotency key meanwhile: the unit finds it when it
+/// runs again.
 fn is_racing_answer(sqlstate: &str, table: Option<&str>) -> bool {
     sqlstate == "23505" && table.is_some_and(|table| table.starts_with("stored_answer_"))
 }

@@ -1,5 +1,5 @@
-//! Materializes what a plugin asked for: effects become outbox records, saga rows with their log lines, and timers.
-//! Pure: the caller supplies ids and time.
+//! Materializes what a plugin asked for: effects become outbox records, saga rows with their log lines, and
+//! timers. Pure: the caller supplies ids and time.
 
 mod records;
 mod saga_log;
@@ -36,8 +36,8 @@ pub struct UnitContext<'a> {
     pub database: &'a str,
     /// The plugin.
     pub plugin: &'a str,
-    /// Microseconds since 1970, read when the plugin has all its row locks: what is decided later about a row is then
-    /// sent with a later time, by any lane, and by any host as far as the clocks agree.
+    /// Microseconds since 1970, read when the plugin has all its row locks: what is decided later about a row
+    /// is then sent with a later time, by any lane, and by any host as far as the clocks agree.
     pub now_us: i64,
     /// Partition counts.
     pub topics: &'a Topics,

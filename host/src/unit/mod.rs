@@ -6,8 +6,8 @@
 //!  tions     locks      and its SQL  rows, records  outbox row   └─▶ relay, answers, waiters
 //! ```
 //!
-//! A unit that fails before COMMIT leaves nothing behind. The kind of fault ([`crate::model::fault::Fault`]) decides
-//! what its lane does next. Only a lost race over a saga is retried here, up to [`RUNS_MAX`] runs.
+//! A unit that fails before COMMIT leaves nothing behind. The kind of fault ([`crate::model::fault::Fault`])
+//! decides what its lane does next. Only a lost race over a saga is retried here, up to [`RUNS_MAX`] runs.
 
 pub mod admit;
 
@@ -46,8 +46,8 @@ use crate::{
     versions::running::Running,
 };
 
-/// Runs of one unit. Another unit may start or move a saga between this unit's look at it and its flush: the second run
-/// sees that. After the last one, what keeps causing the conflict is at fault.
+/// Runs of one unit. Another unit may start or move a saga between this unit's look at it and its flush: the
+/// second run sees that. After the last one, what keeps causing the conflict is at fault.
 const RUNS_MAX: u32 = 3;
 
 /// What a unit runs with.
@@ -73,8 +73,8 @@ impl Setup<'_> {
         }
     }
 
-    /// Opens the unit. When Postgres refuses the host's own statement, something that a guest left in the session may
-    /// be the reason: the next unit gets a new one.
+    /// Opens the unit. When Postgres refuses the host's own statement, something that a guest left in the
+    /// session may be the reason: the next unit gets a new one.
     async fn open(&mut self, opening: &Opening) -> Result<Opened, Fault> {
         let lease = self.lease;
         let opened = open(self.connection()?, lease, LEASE_MS, opening).await;

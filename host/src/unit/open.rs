@@ -1,5 +1,5 @@
-//! Opens a unit in one round trip: begins its transaction, advances its fences, and locks or reads what the plugin's
-//! call needs.
+//! Opens a unit in one round trip: begins its transaction, advances its fences, and locks or reads what the
+//! plugin's call needs.
 
 mod opened;
 

@@ -122,7 +122,8 @@ impl OutcomeWriter<'_> {
     }
 }
 
-/// A delivery that only waits for its version counts one attempt at the most: with none it would pass for a queued one.
+/// A delivery that only waits for its version counts one attempt at the most: with none it would pass for a
+/// queued one.
 fn counted_attempt(delivery: &Delivery, until: ParkedUntil) -> u32 {
     match until {
         ParkedUntil::VersionRetryMs(_) => delivery.attempt.saturating_sub(1).max(1),

@@ -1,5 +1,5 @@
-//! Deadlines that a plugin did not act on: the host marks the saga as overdue and sets the next deadline, with growing
-//! pauses. It never compensates: what the saga asked for may have happened.
+//! Deadlines that a plugin did not act on: the host marks the saga as overdue and sets the next deadline,
+//! with growing pauses. It never compensates: what the saga asked for may have happened.
 
 use super::materialize::{Caused, OVERDUE_EVENT};
 use crate::model::{

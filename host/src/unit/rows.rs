@@ -1,5 +1,5 @@
-//! The rows that a unit hands to `saga.flush`: one type for each kind of write, each the composite type of its name in
-//! `migrations/host/0001_base.sql`.
+//! The rows that a unit hands to `saga.flush`: one type for each kind of write, each the composite type of
+//! its name in `migrations/host/0001_base.sql`.
 
 use sqlx::{
     Encode, Postgres, Type,
@@ -8,9 +8,9 @@ use sqlx::{
     postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, types::PgRecordEncoder},
 };
 
-/// A struct that is encoded as a composite type of Postgres, and in arrays of it. Postgres knows the fields by their
-/// position, so they are declared once, in the order of the SQL type. As `#[derive(sqlx::Type)]` does, for which sqlx
-/// would be compiled a second time.
+/// A struct that is encoded as a composite type of Postgres, and in arrays of it. Postgres knows the fields
+/// by their position, so they are declared once, in the order of the SQL type. As `#[derive(sqlx::Type)]`
+/// does, for which sqlx would be compiled a second time.
 macro_rules! row {
     ($sql_type:literal, $(#[$meta:meta])* struct $name:ident {
         $($(#[$field_meta:meta])* $field:ident: $type:ty,)*

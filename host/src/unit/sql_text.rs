@@ -1,6 +1,6 @@
-//! SQL text for the simple query protocol, which takes several statements in one round trip but no parameters.
-//! Arguments are literals: numbers as they are, texts quoted. An array is one literal, which Postgres reads faster than
-//! a list of constants.
+//! SQL text for the simple query protocol, which takes several statements in one round trip but no
+//! parameters. Arguments are literals: numbers as they are, texts quoted. An array is one literal, which
+//! Postgres reads faster than a list of constants.
 
 use std::fmt::Write;
 
@@ -28,7 +28,8 @@ impl SqlText {
         self.0.push_str(statement);
     }
 
-    /// Adds a function call; `select_function` is all that comes before its arguments, as in `SELECT * FROM saga.open`.
+    /// Adds a function call; `select_function` is all that comes before its arguments, as in `SELECT * FROM
+    /// saga.open`.
     pub(super) fn call(&mut self, select_function: &str, arguments: impl FnOnce(&mut Call<'_>)) {
         self.separate();
         self.0.push_str(select_function);

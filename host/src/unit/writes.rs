@@ -57,8 +57,8 @@ impl<Row> Caused<Row> {
 }
 
 impl UnitWrites {
-    /// Whether the commit must be on disk before anyone learns of it. A read model's unit may be lost with the
-    /// machine: its offset is lost with it, so the unit runs again.
+    /// Whether the commit must be on disk before anyone learns of it. A read model's unit may be lost with
+    /// the machine: its offset is lost with it, so the unit runs again.
     #[must_use]
     pub fn must_be_durable(&self) -> bool {
         self.callers_wait || !self.is_empty()

@@ -1,5 +1,6 @@
-//! The statements of `saga.component`, `saga.policy` and `saga.activation`: which versions of a plugin are stored, and
-//! which is active. The database is the only truth; the file in the plugin folder is one way to bring a version in.
+//! The statements of `saga.component`, `saga.policy` and `saga.activation`: which versions of a plugin are
+//! stored, and which is active. The database is the only truth; the file in the plugin folder is one way to
+//! bring a version in.
 
 use std::{
     collections::HashMap,
@@ -11,7 +12,8 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::{fault_point, plugin::version::Version};
 
-/// Stored versions of a plugin: the last ones that were active. Those with sagas in flight are stored besides.
+/// Stored versions of a plugin: the last ones that were active. Those with sagas in flight are stored
+/// besides.
 const STORED_VERSIONS_MAX: i64 = 20;
 
 /// `activated_by` of a version that the host activates in place of one that fails.
@@ -40,8 +42,8 @@ pub(crate) struct Activation {
 }
 
 /// Stores a component and activates it, under the generation that it has when it is active already. With
-/// `instead_of`, only while that digest is the active one: a decision that was based on it may be too late, and then
-/// nothing is activated and the result is none.
+/// `instead_of`, only while that digest is the active one: a decision that was based on it may be too late,
+/// and then nothing is activated and the result is none.
 ///
 /// # Errors
 /// When Postgres is unreachable.
@@ -166,7 +168,8 @@ async fn delete_old_components(connection: &mut PgConnection, plugin: &str) -> s
     .map(drop)
 }
 
-/// Which digest is active, and whether `digest` ever was. A database or schema that does not exist knows none.
+/// Which digest is active, and whether `digest` ever was. A database or schema that does not exist knows
+/// none.
 ///
 /// # Errors
 /// When Postgres is unreachable.
@@ -255,8 +258,8 @@ pub(crate) async fn withdrawn(pool: &PgPool, plugin: &str, digest: &str) -> anyh
     .with_context(|| format!("reading whether {plugin} {digest} was withdrawn"))
 }
 
-/// How many sagas of a plugin are in flight, by the digest of the version that handles them. A database or schema that
-/// does not exist has none.
+/// How many sagas of a plugin are in flight, by the digest of the version that handles them. A database or
+/// schema that does not exist has none.
 ///
 /// # Errors
 /// When Postgres is unreachable.
@@ -288,8 +291,8 @@ pub(crate) async fn stored_digests(pool: &PgPool, plugin: &str) -> anyhow::Resul
     .with_context(|| format!("reading the versions of {plugin}"))
 }
 
-/// The version that was active before the first activation of `digest`, if it is stored: rolling back twice goes back by
-/// two versions.
+/// The version that was active before the first activation of `digest`, if it is stored: rolling back twice
+/// goes back by two versions.
 ///
 /// # Errors
 /// When Postgres is unreachable.
@@ -311,7 +314,8 @@ pub(crate) async fn previous_digest(
     .with_context(|| format!("reading which version of {plugin} was active before {digest}"))
 }
 
-/// Redrives what a plugin has parked since `since`: the first delivery of each key now, the later ones after it.
+/// Redrives what a plugin has parked since `since`: the first delivery of each key now, the later ones after
+/// it.
 ///
 /// # Errors
 /// When Postgres is unreachable.
