@@ -90,7 +90,7 @@ impl Databases {
         let pool = self.of(database)?;
         let tables = sqlx::query(
             "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
-             WHERE schemaname = 'public' OR (schemaname, tablename) IN (('saga', 'saga_live'), ('saga', 'outbox'), ('saga', 'request'))
+             WHERE schemaname = 'public' OR (schemaname, tablename) IN (('saga', 'saga_live'), ('saga', 'outbox'), ('saga', 'stored_answer'))
                 OR (schemaname = 'saga' AND tablename LIKE 'saga\\_done\\_%')",
         );
         let mut total = 0;

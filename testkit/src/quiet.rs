@@ -65,7 +65,7 @@ async fn motion(groups: &Arc<Groups>, databases: &Databases) -> Result<Motion> {
         add(databases.count(database, "SELECT count(*) FROM saga.outbox").await?, "outbox rows");
         add(databases.count(database, "SELECT count(*) FROM saga.saga_live").await?, "sagas in flight");
         add(
-            databases.count(database, "SELECT count(*) FROM saga.held WHERE retry_at IS NOT NULL").await?,
+            databases.count(database, "SELECT count(*) FROM saga.parked WHERE retry_at IS NOT NULL").await?,
             "deliveries that wait for a retry",
         );
     }

@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(value(done, "key", "text"), "w.after::text");
         assert_eq!(value(done, "log", "text"), "replace(t.\"log\", o.before, w.after)");
         assert_eq!(value(done, "day", "date"), "t.\"day\"");
-        assert!(value(done, "ended", "timestamp with time zone").ends_with("interval '1 ms'"));
+        assert!(value(done, "ended_at", "timestamp with time zone").ends_with("interval '1 ms'"));
     }
 
     #[test]

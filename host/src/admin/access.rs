@@ -31,12 +31,12 @@ pub fn check_exposure(address: &SocketAddr, token: Option<&str>) -> anyhow::Resu
 }
 
 /// The access rule of one listener.
-pub(super) struct Access {
+pub(crate) struct Access {
     token_hash: Option<[u8; 32]>,
 }
 
 impl Access {
-    pub(super) fn new(token: Option<&str>) -> Self {
+    pub(crate) fn new(token: Option<&str>) -> Self {
         Self { token_hash: token.map(|token| Sha256::digest(token).into()) }
     }
 

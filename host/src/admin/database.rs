@@ -2,12 +2,12 @@
 
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use crate::{rollout::shared::Shared, store::Database};
+use crate::{rollout::services::Services, store::Database};
 
 /// The databases of all services, each once, by name.
-pub(super) fn databases(shared: &Shared) -> Vec<Database> {
+pub(super) fn databases(services: &Services) -> Vec<Database> {
     let mut databases: Vec<Database> =
-        shared.services().iter().map(|service| service.database.clone()).collect();
+        services.all().iter().map(|service| service.backend.database.clone()).collect();
     databases.sort_by(|a, b| a.name.cmp(&b.name));
     databases.dedup_by(|a, b| a.name == b.name);
     databases

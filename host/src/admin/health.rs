@@ -21,11 +21,11 @@ pub(super) async fn alive() -> Json<Value> {
 }
 
 pub(super) async fn ready(State(admin): State<Admin>) -> Result<Json<Value>, Failure> {
-    let mut troubles = admin.shared.troubles();
-    if admin.shared.is_starting() {
+    let mut troubles = admin.services.problems();
+    if admin.services.is_starting() {
         troubles.push(("plugins".to_owned(), "still starting".to_owned()));
     }
-    troubles.extend(join_all(databases(&admin.shared).iter().map(postgres)).await.into_iter().flatten());
+    troubles.extend(join_all(databases(&admin.services).iter().map(postgres)).await.into_iter().flatten());
     if let Err(reason) = admin.kafka.answers().await {
         troubles.push(("kafka".to_owned(), reason));
     }

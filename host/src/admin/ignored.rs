@@ -23,8 +23,8 @@ pub(super) async fn list(
     key: &str,
 ) -> Result<Vec<Ignored>, sqlx::Error> {
     let rows: Vec<(i64, String, String)> = sqlx::query_as(
-        "SELECT (extract(epoch FROM at) * 1000000)::bigint, source, reason FROM saga.ignored
-          WHERE key = $1 AND plugin = $2 ORDER BY at DESC LIMIT $3",
+        "SELECT (extract(epoch FROM ignored_at) * 1000000)::bigint, source, reason FROM saga.ignored
+          WHERE key = $1 AND plugin = $2 ORDER BY ignored_at DESC LIMIT $3",
     )
     .bind(key)
     .bind(plugin)

@@ -9,7 +9,7 @@ use std::{
 use rdkafka::producer::{BaseProducer, Producer};
 use tokio::sync::Mutex;
 
-use crate::{config::Config, kafka::Brokers};
+use crate::kafka::Brokers;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -27,8 +27,8 @@ struct LastProbe {
 }
 
 impl KafkaProbe {
-    pub(super) fn new(config: &Config) -> Self {
-        Self { brokers: Brokers::new(&config.kafka, &config.kafka_properties), last: Mutex::default() }
+    pub(super) fn new(brokers: Brokers) -> Self {
+        Self { brokers, last: Mutex::default() }
     }
 
     /// The last answer if it is recent, otherwise a new one.

@@ -33,8 +33,8 @@ const DATABASE_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 pub(super) async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    let services = admin.shared.services();
-    let databases = database::databases(&admin.shared);
+    let services = admin.services.all();
+    let databases = database::databases(&admin.services);
     let depths = join_all(databases.iter().map(depths)).await;
     let names = databases.into_iter().map(|database| database.name);
     let mut registry = Registry::with_prefix("saga_host");
@@ -72,7 +72,8 @@ impl Collector for Versions {
             ("statements", "SQL statements of the plugin in committed units", |c| &c.statements),
             ("plugin_errors", "Units that failed by the plugin's fault", |c| &c.errors),
         ];
-        let running: Vec<Arc<Running>> = self.0.iter().flat_map(|service| service.versions()).collect();
+        let running: Vec<Arc<Running>> =
+            self.0.iter().flat_map(|service| service.versions.running()).collect();
         for (name, help, pick) in counters {
             let samples = running.iter().map(|running| {
                 let (version, count) = (&*running.version, pick(&running.counters).load(Ordering::Relaxed));
@@ -86,9 +87,9 @@ impl Collector for Versions {
             family(&mut encoder, (name, None), help, samples)?;
         }
         let sagas = self.0.iter().flat_map(|service| {
-            let histograms = service.saga_durations.by_ending().iter();
+            let histograms = service.backend.saga_durations.by_ending().iter();
             histograms
-                .map(|(ending, sagas)| ([("plugin", &*service.name), ("ending", *ending)], sagas.clone()))
+                .map(|(ending, sagas)| ([("plugin", &*service.name()), ("ending", *ending)], sagas.clone()))
         });
         let help = "Time from the start of a saga to its end";
         family(&mut encoder, ("saga_duration", Some(Unit::Seconds)), help, sagas)
@@ -109,7 +110,7 @@ impl Lanes {
 }
 
 fn lane_labels<'a>(service: &'a Service, lane: &'a str) -> [(&'a str, &'a str); 2] {
-    [("plugin", &service.name), ("lane", lane)]
+    [("plugin", service.name()), ("lane", lane)]
 }
 
 impl Collector for Lanes {
@@ -127,13 +128,13 @@ impl Collector for Lanes {
         let commits = self.stages().map(|(labels, stages)| (labels, stages.commits.clone()));
         family(&mut encoder, ("commit_duration", Some(Unit::Seconds)), "Time that a COMMIT took", commits)?;
         let waited = self.0.iter().flat_map(|service| {
-            [("kafka", service.deliveries.total_wait()), ("http", service.requests.total_wait())]
+            [("kafka", service.deliveries.total_wait()), ("http", service.endpoint.requests.total_wait())]
                 .map(|(lane, waited)| (lane_labels(service, lane), ConstCounter::new(waited.as_secs_f64())))
         });
         let help = "Time that deliveries and requests waited for a lane, added up";
         family(&mut encoder, ("queue", Some(Unit::Seconds)), help, waited)?;
         let bytes = self.0.iter().flat_map(|service| {
-            [("kafka", service.deliveries.bytes()), ("http", service.requests.bytes())]
+            [("kafka", service.deliveries.bytes()), ("http", service.endpoint.requests.bytes())]
                 .map(|(lane, bytes)| (lane_labels(service, lane), ConstGauge::new(gauge(bytes))))
         });
         family(&mut encoder, ("queue", Some(Unit::Bytes)), "Bytes that wait for a lane", bytes)
@@ -147,7 +148,7 @@ struct Relays(Vec<Arc<Service>>);
 impl Collector for Relays {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let relays: BTreeMap<&str, _> =
-            self.0.iter().map(|service| (&*service.database.name, &service.relay)).collect();
+            self.0.iter().map(|service| (&*service.backend.database.name, &service.backend.relay)).collect();
         let each = || relays.iter().map(|(database, relay)| ([("database", *database)], *relay));
         let published = each()
             .map(|(labels, relay)| (labels, ConstCounter::new(relay.published.load(Ordering::Relaxed))));
@@ -203,10 +204,10 @@ impl Databases {
     /// Sagas in flight and overdue ones of each plugin whose database answers.
     fn sagas(&self) -> impl Iterator<Item = ([(&str, &str); 1], (i64, i64))> {
         self.services.iter().filter_map(|service| {
-            let depths = self.depths.get(&service.database.name)?.as_ref()?;
-            let of_plugin = depths.in_flight.iter().find(|count| count.plugin == service.name);
+            let depths = self.depths.get(&service.backend.database.name)?.as_ref()?;
+            let of_plugin = depths.in_flight.iter().find(|count| count.plugin == service.name());
             let counts = of_plugin.map_or((0, 0), |count| (count.sagas, count.overdue));
-            Some(([("plugin", &*service.name)], counts))
+            Some(([("plugin", &*service.name())], counts))
         })
     }
 }

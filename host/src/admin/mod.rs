@@ -28,7 +28,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::kafka_probe::KafkaProbe;
-use crate::rollout::shared::Shared;
+use crate::{
+    kafka::Brokers,
+    rollout::{Rollout, services::Services},
+};
+pub(crate) use access::Access;
 pub use access::check_exposure;
 pub use listen::listen;
 
@@ -38,7 +42,8 @@ pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
 /// The state that axum hands to each handler.
 #[derive(Clone)]
 struct Admin {
-    shared: Arc<Shared>,
+    services: Arc<Services>,
+    rollout: Arc<Rollout>,
     kafka: Arc<KafkaProbe>,
 }
 
@@ -86,26 +91,30 @@ fn routes() -> Vec<Route> {
 }
 
 /// The API as a service.
-pub fn router(shared: Arc<Shared>) -> Router {
-    let access = access::Access::new(shared.config.admin_token.as_deref());
-    let kafka = Arc::new(KafkaProbe::new(&shared.config));
+pub(crate) fn router(
+    access: Access,
+    services: Arc<Services>,
+    rollout: Arc<Rollout>,
+    brokers: Brokers,
+) -> Router {
+    let kafka = Arc::new(KafkaProbe::new(brokers));
     let router =
         routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
     router
         .layer(DefaultBodyLimit::max(COMPONENT_BYTES_MAX))
         .layer(middleware::from_fn_with_state(Arc::new(access), access::check))
         .layer(middleware::map_response(failure::as_problem))
-        .with_state(Admin { shared, kafka })
+        .with_state(Admin { services, rollout, kafka })
 }
 
 /// Serves the API until `stop`.
 ///
 /// # Errors
 /// What the listener reports.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
-    shared: Arc<Shared>,
+    router: Router,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(shared)).with_graceful_shutdown(stop.cancelled_owned()).await
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }

@@ -22,7 +22,7 @@ use crate::{
     rollout::{
         deploy::{DeployError, Deployed},
         service::Service,
-        shared::Rejected,
+        services::Rejected,
     },
     versions::running::Counters,
 };
@@ -87,7 +87,7 @@ struct KnownVersion {
 /// The versions with sagas in flight, and the latest of the others that were ever active.
 async fn known_versions(service: &Service, retired_max: i64) -> Result<Vec<KnownVersion>, sqlx::Error> {
     let rows: Vec<(String, Option<String>, Option<i64>, i64)> = sqlx::query_as(
-        "WITH live AS (SELECT version AS digest, count(*) AS sagas FROM saga.saga_live
+        "WITH live AS (SELECT digest, count(*) AS sagas FROM saga.saga_live
                         WHERE plugin = $1 GROUP BY 1),
               activated AS (SELECT DISTINCT ON (digest) digest, version, activated_at FROM saga.activation
                              WHERE plugin = $1 ORDER BY digest, generation DESC),
@@ -98,9 +98,9 @@ async fn known_versions(service: &Service, retired_max: i64) -> Result<Vec<Known
          (SELECT * FROM known WHERE sagas_in_flight > 0) UNION ALL
          (SELECT * FROM known WHERE sagas_in_flight = 0 ORDER BY activated_at_us DESC LIMIT $2)",
     )
-    .bind(&service.name)
+    .bind(service.name())
     .bind(retired_max + 1)
-    .fetch_all(&service.database.admin)
+    .fetch_all(&service.backend.database.admin)
     .await?;
     let known = |(digest, version, activated_at_us, sagas_in_flight)| KnownVersion {
         digest,
@@ -116,7 +116,7 @@ async fn plugin(
     rejected: Option<Rejected>,
     retired_max: i64,
 ) -> Result<PluginView, sqlx::Error> {
-    let active = service.active.load_full();
+    let active = service.versions.active();
     let known = known_versions(service, retired_max).await?;
     let digest = &active.version.digest;
     let mut versions = vec![VersionView {
@@ -131,7 +131,7 @@ async fn plugin(
             .sum(),
         ..VersionView::counted(&active.counters)
     }];
-    let drains = service.draining.all();
+    let drains = service.versions.draining().all();
     let mut retired = retired_max;
     for known in known.into_iter().filter(|known| known.digest != *digest) {
         let KnownVersion { digest, version, activated_at_us, sagas_in_flight } = known;
@@ -151,8 +151,8 @@ async fn plugin(
     }
     versions.extend(rejected.map(refused));
     Ok(PluginView {
-        name: service.name.clone(),
-        database: Some(service.database.name.clone()),
+        name: service.name().to_owned(),
+        database: Some(service.backend.database.name.clone()),
         generation: Some(active.generation),
         versions,
     })
@@ -178,10 +178,10 @@ fn unknown(name: &str) -> Failure {
 }
 
 pub(super) async fn list(State(admin): State<Admin>) -> Result<Json<Value>, Failure> {
-    let mut rejected: BTreeMap<String, Rejected> = admin.shared.rejected.read().clone();
+    let mut rejected: BTreeMap<String, Rejected> = admin.services.rejections();
     let mut plugins = Vec::new();
-    for service in admin.shared.services() {
-        plugins.push(plugin(&service, rejected.remove(&service.name), 0).await?);
+    for service in admin.services.all() {
+        plugins.push(plugin(&service, rejected.remove(service.name()), 0).await?);
     }
     plugins.extend(rejected.into_iter().map(|(name, rejected)| never_active(name, rejected)));
     plugins.sort_by(|a, b| a.name.cmp(&b.name));
@@ -192,8 +192,8 @@ pub(super) async fn one(
     State(admin): State<Admin>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Failure> {
-    let rejected = admin.shared.rejected.read().get(&name).cloned();
-    let plugin = match (admin.shared.service(&name), rejected) {
+    let rejected = admin.services.rejection(&name);
+    let plugin = match (admin.services.find(&name), rejected) {
         (Some(service), rejected) => plugin(&service, rejected, RETIRED_SHOWN_MAX).await?,
         (None, Some(rejected)) => never_active(name, rejected),
         (None, None) => return Err(unknown(&name)),
@@ -219,7 +219,7 @@ pub(super) async fn deploy(
         )
         .into());
     }
-    answer(&name, admin.shared.deploy(&name, component.to_vec(), "host API").await)
+    answer(&name, admin.rollout.deploy(&name, &component, "host API").await)
 }
 
 /// Which version to activate.
@@ -245,14 +245,14 @@ pub(super) async fn activate(
     if !(1..=64).contains(&digest.len()) || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(Failure::parameter("digest", "must be the first 1 to 64 hexadecimal digits of a digest"));
     }
-    answer(&name, admin.shared.activate(&name, &digest.to_ascii_lowercase(), "host API").await)
+    answer(&name, admin.rollout.activate(&name, &digest.to_ascii_lowercase(), "host API").await)
 }
 
 pub(super) async fn roll_back(
     State(admin): State<Admin>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Failure> {
-    answer(&name, admin.shared.roll_back(&name, "rollback").await)
+    answer(&name, admin.rollout.roll_back(&name, "rollback").await)
 }
 
 fn answer(name: &str, done: Result<Deployed, DeployError>) -> Result<Json<Value>, Failure> {

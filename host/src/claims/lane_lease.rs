@@ -1,44 +1,109 @@
-//! The lease of a lane: a slot that one host at a time may write under. Whoever claims it last raises the
-//! epoch, which fences everyone before.
+//! The lease of a lane: the right of one lane of one host to commit units under a slot. Acquiring it raises
+//! the epoch, which fences every earlier holder. Units are fenced by (epoch, unit); `saga.flush` also asks
+//! for the token.
 
 use anyhow::Context;
 use sqlx::PgPool;
 
 use crate::store::{Database, PluginRole};
 
-/// A lane's place in its chain of units.
+/// A lane's lease, with its fencing token.
 #[derive(Clone, Debug)]
-pub struct Chain {
+pub struct LaneLease {
     /// Row of `saga.lane`.
     pub slot: i32,
-    /// Raised by every claim.
+    /// Raised by every acquisition.
     pub epoch: i64,
     /// Units committed under this epoch.
     pub unit: i64,
-    /// Only the host knows it, never the guest: `close` asks for it.
+    /// Random; known to the host alone, never to a guest.
     pub token: Vec<u8>,
 }
 
-/// How long a lane's slot is kept after its last unit or renewal.
+/// How long a lease lasts after its last unit or renewal.
 pub const LEASE_MS: u32 = 10_000;
 
-const EPOCH: &str = "greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)";
+/// Ascends even when the clock steps back.
+const NEXT_EPOCH: &str = "greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)";
 
-/// Claims a free slot for a lane of `kind` (`kafka` or `http`), or makes one.
-///
-/// # Errors
-/// When Postgres is away.
-pub async fn claim_slot(
-    database: &Database,
+impl LaneLease {
+    /// Acquires a free slot for a lane of `kind` (`kafka` or `http`) of the host `owner`, or adds one.
+    ///
+    /// # Errors
+    /// When Postgres is unreachable.
+    pub async fn acquire(
+        database: &Database,
+        role: &PluginRole,
+        kind: &str,
+        owner: &str,
+    ) -> anyhow::Result<Self> {
+        let token = [*uuid::Uuid::new_v4().as_bytes(), *uuid::Uuid::new_v4().as_bytes()].concat();
+        let free = take_free_slot(&database.admin, role, kind, owner, &token).await?;
+        let (slot, epoch) = match free {
+            Some(taken) => taken,
+            None => add_slot(&database.admin, role, kind, owner, &token).await?,
+        };
+        Ok(Self { slot, epoch, unit: 0, token })
+    }
+
+    /// Extends the lease of an idle lane. That the lease is lost shows at the next unit.
+    ///
+    /// # Errors
+    /// When Postgres is unreachable.
+    pub async fn renew(&self, pool: &PgPool) -> anyhow::Result<()> {
+        sqlx::query(
+            "UPDATE saga.lane SET lease_expires_at = now() + $1 * interval '1 ms' WHERE slot = $2 AND epoch = $3",
+        )
+        .bind(LEASE_MS.cast_signed())
+        .bind(self.slot)
+        .bind(self.epoch)
+        .execute(pool)
+        .await
+        .context("renewing a lane lease")
+        .map(drop)
+    }
+
+    /// Ends the lease, so that another lane can acquire the slot at once.
+    ///
+    /// # Errors
+    /// When Postgres is unreachable.
+    pub async fn release(&self, pool: &PgPool) -> anyhow::Result<()> {
+        sqlx::query("UPDATE saga.lane SET lease_expires_at = '-infinity' WHERE slot = $1 AND epoch = $2")
+            .bind(self.slot)
+            .bind(self.epoch)
+            .execute(pool)
+            .await
+            .context("releasing a lane lease")
+            .map(drop)
+    }
+
+    /// The slot's (epoch, unit) as the database has it: whether a COMMIT without an answer took place.
+    /// Waits for a transaction that still has the row locked.
+    ///
+    /// # Errors
+    /// When Postgres is unreachable.
+    pub async fn stored_position(&self, pool: &PgPool) -> anyhow::Result<Option<(i64, i64)>> {
+        let mut transaction = pool.begin().await.context("reading the position of a lane")?;
+        sqlx::query_as("SELECT epoch, unit FROM saga.lane WHERE slot = $1 FOR UPDATE")
+            .bind(self.slot)
+            .fetch_optional(&mut *transaction)
+            .await
+            .context("reading the position of a lane")
+    }
+}
+
+/// Slot and epoch of a lane whose lease has run out, taken over; none when no slot is free.
+async fn take_free_slot(
+    pool: &PgPool,
     role: &PluginRole,
     kind: &str,
     owner: &str,
-) -> anyhow::Result<Chain> {
-    let token = [*uuid::Uuid::new_v4().as_bytes(), *uuid::Uuid::new_v4().as_bytes()].concat();
-    let claimed: Option<(i32, i64)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
-        "UPDATE saga.lane SET plugin = $1, role = $2, kind = $3, owner = $4, token = $5, unit = 0, epoch = {EPOCH},
-                lease_until = now() + $6 * interval '1 ms'
-          WHERE slot = (SELECT slot FROM saga.lane WHERE slot > 0 AND lease_until < now()
+    token: &[u8],
+) -> anyhow::Result<Option<(i32, i64)>> {
+    sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        "UPDATE saga.lane SET plugin = $1, role = $2, kind = $3, owner = $4, token = $5, unit = 0, epoch = {NEXT_EPOCH},
+                lease_expires_at = now() + $6 * interval '1 ms'
+          WHERE slot = (SELECT slot FROM saga.lane WHERE slot > 0 AND lease_expires_at < now()
                          ORDER BY slot LIMIT 1 FOR UPDATE SKIP LOCKED)
           RETURNING slot, epoch"
     )))
@@ -46,19 +111,15 @@ pub async fn claim_slot(
     .bind(&role.name)
     .bind(kind)
     .bind(owner)
-    .bind(&token)
+    .bind(token)
     .bind(LEASE_MS.cast_signed())
-    .fetch_optional(&database.admin)
+    .fetch_optional(pool)
     .await
-    .context("claiming a lane")?;
-    let (slot, epoch) = match claimed {
-        Some(claimed) => claimed,
-        None => make_slot(&database.admin, role, kind, owner, &token).await?,
-    };
-    Ok(Chain { slot, epoch, unit: 0, token })
+    .context("acquiring a lane lease")
 }
 
-async fn make_slot(
+/// Slot and epoch of a new row. Two hosts may choose the same number: the later one tries the next.
+async fn add_slot(
     pool: &PgPool,
     role: &PluginRole,
     kind: &str,
@@ -66,8 +127,8 @@ async fn make_slot(
     token: &[u8],
 ) -> anyhow::Result<(i32, i64)> {
     loop {
-        let made = sqlx::query_as(
-            "INSERT INTO saga.lane (slot, plugin, role, kind, owner, epoch, unit, token, lease_until)
+        let added = sqlx::query_as(
+            "INSERT INTO saga.lane (slot, plugin, role, kind, owner, epoch, unit, token, lease_expires_at)
              SELECT max(slot) + 1, $1, $2, $3, $4, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, 0, $5,
                     now() + $6 * interval '1 ms' FROM saga.lane
              ON CONFLICT DO NOTHING RETURNING slot, epoch",
@@ -80,54 +141,9 @@ async fn make_slot(
         .bind(LEASE_MS.cast_signed())
         .fetch_optional(pool)
         .await
-        .context("making a lane")?;
-        if let Some(made) = made {
-            return Ok(made);
+        .context("adding a lane")?;
+        if let Some(added) = added {
+            return Ok(added);
         }
     }
-}
-
-/// Keeps an idle lane's slot.
-///
-/// # Errors
-/// When Postgres is away. That the slot is lost shows at the next unit.
-pub async fn renew_slot(pool: &PgPool, chain: &Chain) -> anyhow::Result<()> {
-    sqlx::query(
-        "UPDATE saga.lane SET lease_until = now() + $1 * interval '1 ms' WHERE slot = $2 AND epoch = $3",
-    )
-    .bind(LEASE_MS.cast_signed())
-    .bind(chain.slot)
-    .bind(chain.epoch)
-    .execute(pool)
-    .await
-    .context("keeping a lane")
-    .map(drop)
-}
-
-/// Lets another lane have the slot at once.
-///
-/// # Errors
-/// When Postgres is away.
-pub async fn release_slot(pool: &PgPool, chain: &Chain) -> anyhow::Result<()> {
-    sqlx::query("UPDATE saga.lane SET lease_until = '-infinity' WHERE slot = $1 AND epoch = $2")
-        .bind(chain.slot)
-        .bind(chain.epoch)
-        .execute(pool)
-        .await
-        .context("giving up a lane")
-        .map(drop)
-}
-
-/// Where the chain stands in the database: tells whether a COMMIT without an answer took place.
-/// Waits for a transaction that still holds the row.
-///
-/// # Errors
-/// When Postgres is away.
-pub async fn standing(pool: &PgPool, chain: &Chain) -> anyhow::Result<Option<(i64, i64)>> {
-    let mut transaction = pool.begin().await.context("asking where a lane stands")?;
-    sqlx::query_as("SELECT epoch, unit FROM saga.lane WHERE slot = $1 FOR UPDATE")
-        .bind(chain.slot)
-        .fetch_optional(&mut *transaction)
-        .await
-        .context("asking where a lane stands")
 }

@@ -1,4 +1,5 @@
-//! What a host has claimed in a database: lanes, by a lease, and partitions. Every write is fenced by both.
+//! What a host may write under: lane leases, and claims of partitions. Every write of a unit is fenced by
+//! both.
 
 pub mod lane_lease;
 pub mod partition;

@@ -1,5 +1,5 @@
-//! Claims of partitions: the database is the truth about positions. Whoever claims last raises the epoch;
-//! everyone before is fenced.
+//! Claims of partitions. The row in `saga.partition_claim` is the only truth about offsets. Claiming a
+//! partition raises its epoch, which fences every earlier claim.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -7,14 +7,14 @@ use anyhow::Context;
 use sqlx::PgPool;
 
 use crate::{
-    model::dedup::Seen,
+    model::dedup::DedupMarks,
     store::{Database, PluginRole},
 };
 
-/// A partition that this host has claimed.
+/// A partition that this host has claimed for a plugin.
 #[derive(Clone, Debug)]
-pub struct Source {
-    /// Row of `saga.source`.
+pub struct PartitionClaim {
+    /// Row of `saga.partition_claim`.
     pub id: i32,
     /// Topic.
     pub topic: Arc<str>,
@@ -24,31 +24,31 @@ pub struct Source {
     pub epoch: i64,
     /// The next record to handle.
     pub next_offset: i64,
-    /// High-water marks of our own streams.
-    pub seen: Seen,
-    /// Held deliveries by key: later ones of the key queue behind them.
-    pub held: HashMap<String, u32>,
+    /// High-water marks of the streams that saga-host itself publishes.
+    pub dedup_marks: DedupMarks,
+    /// Parked deliveries by key: later ones of the key queue behind them.
+    pub parked: HashMap<String, u32>,
 }
 
-/// A position that no source has had yet.
+/// The offset of a partition that the plugin has never read.
 const UNKNOWN_OFFSET: i64 = -1;
 
 /// Claims a partition; `next_offset` is negative when the plugin has never read it.
 ///
 /// # Errors
-/// When Postgres is away, or what it holds was not written by a saga-host.
-pub async fn claim_source(
+/// When Postgres is unreachable, or the row was not written by a saga-host.
+pub async fn claim_partition(
     database: &Database,
     role: &PluginRole,
     topic: &str,
     partition: i32,
-) -> anyhow::Result<Source> {
-    let (id, epoch, next_offset, seen): (i32, i64, i64, String) = sqlx::query_as(
-        "INSERT INTO saga.source AS s (plugin, role, topic, partition, epoch, next_offset)
+) -> anyhow::Result<PartitionClaim> {
+    let (id, epoch, next_offset, dedup_marks): (i32, i64, i64, String) = sqlx::query_as(
+        "INSERT INTO saga.partition_claim AS c (plugin, role, topic, partition, epoch, next_offset)
          VALUES ($1, $2, $3, $4, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, $5)
          ON CONFLICT (plugin, topic, partition) DO UPDATE
-            SET role = excluded.role, epoch = greatest(s.epoch + 1, excluded.epoch)
-         RETURNING id, epoch, next_offset, seen",
+            SET role = excluded.role, epoch = greatest(c.epoch + 1, excluded.epoch)
+         RETURNING id, epoch, next_offset, dedup_marks",
     )
     .bind(&role.plugin)
     .bind(&role.name)
@@ -58,41 +58,43 @@ pub async fn claim_source(
     .fetch_one(&database.admin)
     .await
     .with_context(|| format!("claiming {topic}/{partition}"))?;
-    let seen = Seen::from_text(&seen)
-        .with_context(|| format!("saga.source.seen of {topic}/{partition} is damaged"))?;
-    let held = held_keys(&database.admin, &role.plugin, topic, partition).await?;
-    Ok(Source { id, topic: Arc::from(topic), partition, epoch, next_offset, seen, held })
+    let dedup_marks = DedupMarks::from_text(&dedup_marks)
+        .with_context(|| format!("saga.partition_claim.dedup_marks of {topic}/{partition} is damaged"))?;
+    let parked = parked_keys(&database.admin, &role.plugin, topic, partition).await?;
+    Ok(PartitionClaim { id, topic: Arc::from(topic), partition, epoch, next_offset, dedup_marks, parked })
 }
 
-/// Fixes the position of a source that had none, under this claim.
+/// Sets the first offset of a partition that the plugin has never read, if this claim is still valid.
 ///
 /// # Errors
-/// When Postgres is away.
-pub async fn begin_source(pool: &PgPool, source: &mut Source, offset: i64) -> anyhow::Result<()> {
-    sqlx::query("UPDATE saga.source SET next_offset = $1 WHERE id = $2 AND epoch = $3 AND next_offset = $4")
-        .bind(offset)
-        .bind(source.id)
-        .bind(source.epoch)
-        .bind(UNKNOWN_OFFSET)
-        .execute(pool)
-        .await
-        .with_context(|| format!("setting the first position of {}/{}", source.topic, source.partition))?;
-    source.next_offset = offset;
+/// When Postgres is unreachable.
+pub async fn set_first_offset(pool: &PgPool, claim: &mut PartitionClaim, offset: i64) -> anyhow::Result<()> {
+    sqlx::query(
+        "UPDATE saga.partition_claim SET next_offset = $1 WHERE id = $2 AND epoch = $3 AND next_offset = $4",
+    )
+    .bind(offset)
+    .bind(claim.id)
+    .bind(claim.epoch)
+    .bind(UNKNOWN_OFFSET)
+    .execute(pool)
+    .await
+    .with_context(|| format!("setting the first offset of {}/{}", claim.topic, claim.partition))?;
+    claim.next_offset = offset;
     Ok(())
 }
 
-/// How many deliveries of each key of a partition are held.
+/// How many deliveries of each key of a partition are parked.
 ///
 /// # Errors
-/// When Postgres is away.
-pub async fn held_keys(
+/// When Postgres is unreachable.
+pub async fn parked_keys(
     pool: &PgPool,
     plugin: &str,
     topic: &str,
     partition: i32,
 ) -> anyhow::Result<HashMap<String, u32>> {
     let rows: Vec<(String, i64)> = sqlx::query_as(
-        "SELECT key, count(*) FROM saga.held
+        "SELECT key, count(*) FROM saga.parked
           WHERE plugin = $1 AND direction = 'in' AND topic = $2 AND partition = $3 AND key IS NOT NULL GROUP BY key",
     )
     .bind(plugin)
@@ -100,6 +102,6 @@ pub async fn held_keys(
     .bind(partition)
     .fetch_all(pool)
     .await
-    .with_context(|| format!("reading what is held of {topic}/{partition}"))?;
+    .with_context(|| format!("reading the parked keys of {topic}/{partition}"))?;
     Ok(rows.into_iter().map(|(key, count)| (key, u32::try_from(count).unwrap_or(u32::MAX))).collect())
 }

@@ -1,103 +1,115 @@
-//! The partitions that a host has claimed for one plugin, as its consumer and its lane share them.
+//! The partitions that a host has claimed for one plugin, shared by its consumer and its lane.
 
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 
-use super::partition::Source;
-use crate::model::dedup::Seen;
+use super::partition::PartitionClaim;
+use crate::model::dedup::DedupMarks;
 
-/// A partition's name.
-pub type Place = (Arc<str>, i32);
+/// Topic and partition.
+pub type TopicPartition = (Arc<str>, i32);
 
 /// The claimed partitions of one plugin.
 #[derive(Debug, Default)]
-pub struct Sources {
-    claimed: Mutex<HashMap<Place, Source>>,
-    lost: Mutex<Vec<Place>>,
+pub struct PartitionClaims {
+    claimed: Mutex<HashMap<TopicPartition, PartitionClaim>>,
+    lost: Mutex<Vec<TopicPartition>>,
 }
 
-/// Where a partition stands after a committed unit.
+/// What a committed unit changes in a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Advance {
+pub struct ClaimAdvance {
     /// Topic and partition.
-    pub place: Place,
-    /// Of the claim under which it was handled.
+    pub place: TopicPartition,
+    /// Of the claim under which the unit ran.
     pub epoch: i64,
     /// The next record to handle.
     pub next_offset: i64,
     /// The high-water marks.
-    pub seen: Seen,
-    /// Keys of deliveries that are held since.
-    pub held: Vec<String>,
-    /// Keys of held deliveries that are done with.
+    pub dedup_marks: DedupMarks,
+    /// Keys of deliveries that the unit parked.
+    pub parked: Vec<String>,
+    /// Keys of parked deliveries that the unit handled.
     pub freed: Vec<String>,
 }
 
-impl Sources {
-    /// Adds a claimed partition, or one claimed anew.
-    pub fn insert(&self, source: Source) {
-        self.claimed.lock().insert((source.topic.clone(), source.partition), source);
+impl PartitionClaims {
+    /// Adds a claimed partition, or replaces an earlier claim of it.
+    pub fn insert(&self, claim: PartitionClaim) {
+        self.claimed.lock().insert((claim.topic.clone(), claim.partition), claim);
     }
 
-    /// Forgets partitions that Kafka gave to another host.
-    pub fn remove(&self, places: &[Place]) {
+    /// Removes partitions that Kafka has assigned to another host.
+    pub fn remove(&self, places: &[TopicPartition]) {
         let mut claimed = self.claimed.lock();
         for place in places {
             claimed.remove(place);
         }
     }
 
-    /// Forgets a partition that another host has claimed; the consumer claims it again if Kafka
-    /// still gives it to this host.
-    pub fn lose(&self, place: Place) {
-        self.claimed.lock().remove(&place);
-        self.lost.lock().push(place);
+    /// Removes a partition that another host has claimed. The consumer claims it again when Kafka still
+    /// assigns it to this host.
+    pub fn lose(&self, place: TopicPartition) {
+        if self.claimed.lock().remove(&place).is_some() {
+            self.lost.lock().push(place);
+        }
+    }
+
+    /// The epoch of the claim under which a partition's records are delivered now; none when this host has no
+    /// claim.
+    #[must_use]
+    pub fn epoch(&self, place: &TopicPartition) -> Option<i64> {
+        self.claimed.lock().get(place).map(|claim| claim.epoch)
     }
 
     /// The partitions lost since the last call.
-    pub fn take_lost(&self) -> Vec<Place> {
+    pub fn take_lost(&self) -> Vec<TopicPartition> {
         std::mem::take(&mut self.lost.lock())
     }
 
-    /// Looks at all of them while nobody changes them.
-    pub fn with<T>(&self, look: impl FnOnce(&HashMap<Place, Source>) -> T) -> T {
-        look(&self.claimed.lock())
+    /// Reads all claims under one lock.
+    pub fn with<T>(&self, read: impl FnOnce(&HashMap<TopicPartition, PartitionClaim>) -> T) -> T {
+        read(&self.claimed.lock())
     }
 
-    /// Notes what a committed unit did; nothing for partitions claimed anew meanwhile.
-    pub fn advance(&self, advances: Vec<Advance>) {
+    /// Applies what a committed unit changed; skips partitions that were claimed again meanwhile.
+    pub fn advance(&self, advances: Vec<ClaimAdvance>) {
         let mut claimed = self.claimed.lock();
         for advance in advances {
-            let Some(source) = claimed.get_mut(&advance.place) else { continue };
-            if source.epoch != advance.epoch {
-                continue;
+            if let Some(claim) = claimed.get_mut(&advance.place)
+                && claim.epoch == advance.epoch
+            {
+                apply(claim, advance);
             }
-            source.next_offset = advance.next_offset;
-            source.seen = advance.seen;
-            for key in advance.held {
-                *source.held.entry(key).or_default() += 1;
-            }
-            for key in advance.freed {
-                if let Some(count) = source.held.get_mut(&key) {
-                    *count = count.saturating_sub(1);
-                }
-            }
-            source.held.retain(|_, count| *count > 0);
         }
     }
 
-    /// Replaces what is known of a partition's held keys.
-    pub fn set_held(&self, place: &Place, epoch: i64, held: HashMap<String, u32>) {
-        if let Some(source) = self.claimed.lock().get_mut(place).filter(|source| source.epoch == epoch) {
-            source.held = held;
+    /// Replaces the number of parked deliveries of each key of a partition.
+    pub fn set_parked(&self, place: &TopicPartition, epoch: i64, parked: HashMap<String, u32>) {
+        if let Some(claim) = self.claimed.lock().get_mut(place).filter(|claim| claim.epoch == epoch) {
+            claim.parked = parked;
         }
     }
 
-    /// Where each stands: topic, partition, next record.
+    /// Topic, partition and next record of each claim.
     #[must_use]
     pub fn positions(&self) -> Vec<(Arc<str>, i32, i64)> {
         let claimed = self.claimed.lock();
-        claimed.values().map(|source| (source.topic.clone(), source.partition, source.next_offset)).collect()
+        claimed.values().map(|claim| (claim.topic.clone(), claim.partition, claim.next_offset)).collect()
     }
+}
+
+fn apply(claim: &mut PartitionClaim, advance: ClaimAdvance) {
+    claim.next_offset = advance.next_offset;
+    claim.dedup_marks = advance.dedup_marks;
+    for key in advance.parked {
+        *claim.parked.entry(key).or_default() += 1;
+    }
+    for key in advance.freed {
+        if let Some(count) = claim.parked.get_mut(&key) {
+            *count = count.saturating_sub(1);
+        }
+    }
+    claim.parked.retain(|_, count| *count > 0);
 }

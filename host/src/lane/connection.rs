@@ -1,5 +1,5 @@
-//! A lane's place in the database: its slot, its chain of units, and its connection. Both are had
-//! again after whatever took them away; waiting for Postgres has no end but the host's.
+//! A lane's lease and its Postgres connection. Both are acquired anew after whatever took them away. Only the
+//! end of the host ends waiting for Postgres.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,48 +8,57 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    claims::lane_lease::{Chain, LEASE_MS, claim_slot, release_slot, renew_slot},
-    model::fault::Fault,
-    rollout::service::Service,
+    claims::lane_lease::{LEASE_MS, LaneLease},
     store::session::Session,
-    unit::{Setup, stages::Stages},
-    versions::running::Running,
+    unit::{Backend, Setup, stages::Stages},
+    versions::{PluginVersions, running::Running},
 };
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// An idle lane keeps its slot this often.
-pub(super) const RENEWAL: Duration = Duration::from_millis(LEASE_MS as u64 / 3);
+/// The interval in which an idle lane renews its lease.
+const RENEWAL: Duration = Duration::from_millis(LEASE_MS as u64 / 3);
 
-/// A lane's slot and connection.
+/// What the lanes of a plugin share.
+#[derive(Clone, Debug)]
+pub struct LaneContext {
+    /// Where units run.
+    pub backend: Arc<Backend>,
+    /// The plugin's versions on this host.
+    pub versions: Arc<PluginVersions>,
+    /// Names this host in `saga.lane`.
+    pub host_id: String,
+    /// Ends the lane.
+    pub stop: CancellationToken,
+}
+
+/// A lane's lease and session.
 #[derive(Debug)]
-pub(super) struct Seat {
-    pub(super) service: Arc<Service>,
+pub(super) struct LaneConnection {
+    pub(super) backend: Arc<Backend>,
+    pub(super) versions: Arc<PluginVersions>,
+    pub(super) host_id: String,
+    /// `kafka` or `http`.
     kind: &'static str,
     stages: Arc<Stages>,
-    pub(super) owner: String,
-    chain: Option<Chain>,
-    session: Option<Session>,
+    pub(super) lease: Option<LaneLease>,
+    pub(super) session: Option<Session>,
     backoff: Duration,
     renew_at: Instant,
     stop: CancellationToken,
 }
 
-impl Seat {
-    /// `stop` ends waiting for Postgres.
-    pub(super) fn new(
-        service: Arc<Service>,
-        kind: &'static str,
-        stages: Arc<Stages>,
-        owner: &str,
-        stop: CancellationToken,
-    ) -> Self {
+impl LaneConnection {
+    /// Nothing is acquired yet. `stages` gets the time that units spend.
+    pub(super) fn new(context: LaneContext, kind: &'static str, stages: Arc<Stages>) -> Self {
+        let LaneContext { backend, versions, host_id, stop } = context;
         Self {
-            service,
+            backend,
+            versions,
+            host_id,
             kind,
             stages,
-            owner: owner.to_owned(),
-            chain: None,
+            lease: None,
             session: None,
             backoff: BACKOFF_MIN,
             renew_at: Instant::now() + RENEWAL,
@@ -57,13 +66,13 @@ impl Seat {
         }
     }
 
-    /// Claims and connects what is missing; false when the host stops before it succeeds.
-    pub(super) async fn take(&mut self) -> bool {
+    /// Acquires the lease and the session where they are missing; false when the host stops first.
+    pub(super) async fn acquire(&mut self) -> bool {
         loop {
-            match self.try_take().await {
+            match self.try_acquire().await {
                 Ok(()) => return true,
                 Err(error) => {
-                    if !self.pause(&format!("{error:#}")).await {
+                    if !self.back_off(&format!("{error:#}")).await {
                         return false;
                     }
                 }
@@ -71,23 +80,24 @@ impl Seat {
         }
     }
 
-    async fn try_take(&mut self) -> anyhow::Result<()> {
-        let service = &self.service;
-        if self.chain.is_none() {
-            self.chain = Some(claim_slot(&service.database, &service.role, self.kind, &self.owner).await?);
+    async fn try_acquire(&mut self) -> anyhow::Result<()> {
+        let Backend { database, role, .. } = &*self.backend;
+        if self.lease.is_none() {
+            self.lease = Some(LaneLease::acquire(database, role, self.kind, &self.host_id).await?);
         }
         if self.session.is_none() {
-            let policy = service.active.load().version.policy.clone();
-            let connection = service.database.connect_plugin(&service.role, &policy).await?;
+            let policy = self.versions.active().version.policy.clone();
+            let connection = database.connect_plugin(role, &policy).await?;
             self.session = Some(Session { connection });
         }
         Ok(())
     }
 
-    /// Waits before the next try; false when the host stops.
-    pub(super) async fn pause(&mut self, why: &str) -> bool {
+    /// Pauses before the next attempt, longer each time until a unit commits; false when the host stops.
+    pub(super) async fn back_off(&mut self, reason: &str) -> bool {
         if self.backoff > BACKOFF_MIN {
-            tracing::warn!(plugin = self.service.name, lane = self.kind, "waits for its environment: {why}");
+            let plugin = &self.backend.plugin;
+            tracing::warn!(plugin, lane = self.kind, "lane paused, retrying: {reason}");
         }
         let waited = tokio::select! {
             () = tokio::time::sleep(self.backoff) => true,
@@ -97,64 +107,52 @@ impl Seat {
         waited
     }
 
-    /// What a unit runs with; none before [`Seat::take`].
+    /// What a unit runs with; none while the lease is missing.
     pub(super) fn setup<'a>(&'a mut self, active: &'a Arc<Running>) -> Option<Setup<'a>> {
-        let chain = self.chain.as_ref()?;
-        let (service, stages) = (&*self.service, &*self.stages);
-        Some(Setup { service, active, chain, stages, session: &mut self.session })
+        Some(Setup {
+            backend: &self.backend,
+            versions: &self.versions,
+            active,
+            lease: self.lease.as_ref()?,
+            stages: &self.stages,
+            session: &mut self.session,
+        })
     }
 
-    /// A unit was committed.
+    /// Records that a unit was committed: it has moved the lease on.
     pub(super) fn committed(&mut self) {
-        if let Some(chain) = &mut self.chain {
-            chain.unit += 1;
+        if let Some(lease) = &mut self.lease {
+            lease.unit += 1;
         }
         self.backoff = BACKOFF_MIN;
         self.renew_at = Instant::now() + RENEWAL;
     }
 
-    /// Gives up what a fault has made useless.
-    pub(super) async fn recover(&mut self, fault: &Fault) {
-        match fault {
-            Fault::LaneLost | Fault::Unknown => {
-                self.chain = None;
-                self.session = None;
-            }
-            Fault::Environment(_) => self.session = None,
-            Fault::SourcesLost | Fault::Unloaded(_) | Fault::Culprits(_) | Fault::Guest(_) => {
-                if let Some(mut session) = self.session.take()
-                    && sqlx::raw_sql("ROLLBACK").execute(&mut session.connection).await.is_ok()
-                {
-                    self.session = Some(session);
-                }
-            }
-        }
-    }
-
-    /// When an idle lane must renew its slot.
+    /// When an idle lane must renew its lease.
     pub(super) fn renew_at(&self) -> Instant {
         self.renew_at
     }
 
-    /// Keeps the slot of an idle lane.
+    /// Renews the lease of an idle lane. Whether the lease is lost shows at the next unit.
     pub(super) async fn renew(&mut self) {
         self.renew_at = Instant::now() + RENEWAL;
-        let Some(chain) = &self.chain else { return };
-        if let Err(error) = renew_slot(&self.service.database.admin, chain).await {
-            tracing::debug!(plugin = self.service.name, "{error:#}");
+        let Some(lease) = &self.lease else { return };
+        if let Err(error) = lease.renew(&self.backend.database.admin).await {
+            tracing::debug!(plugin = self.backend.plugin, "{error:#}");
         }
     }
 
-    /// Lets another lane have the slot.
+    /// Gives the lease up, so that another lane can acquire the slot at once.
     pub(super) async fn release(&mut self) {
         if let Some(session) = self.session.take() {
-            // The server notices a connection that only goes away, too.
-            let _ended = session.connection.close().await;
+            // The server also notices a connection that is dropped without a goodbye.
+            let _closed = session.connection.close().await;
         }
-        if let Some(chain) = self.chain.take()
-            && let Err(error) = release_slot(&self.service.database.admin, &chain).await
+        if let Some(lease) = self.lease.take()
+            && let Err(error) = lease.release(&self.backend.database.admin).await
         {
-            tracing::debug!(plugin = self.service.name, "the slot is free in {LEASE_MS} ms: {error:#}");
+            let plugin = &self.backend.plugin;
+            tracing::debug!(plugin, "the lane lease expires by itself in {LEASE_MS} ms: {error:#}");
         }
     }
 }

@@ -1,21 +1,29 @@
-//! The lane of HTTP writes. One bad request never takes the others with it: the plugin answers it,
-//! or is halved out of the batch.
+//! The lane of HTTP writes. One bad request never takes the others with it: the plugin answers it, or it is
+//! halved out of the batch.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::{batching::Pace, connection::Seat};
+use super::{
+    batching::{BatchLimit, BatchTimer},
+    connection::{LaneConnection, LaneContext},
+    recovery::Recovery,
+};
 use crate::{
-    model::{fault::Fault, manifest::route_index},
-    rollout::service::Service,
+    model::{fault::Fault, manifest::route_index, queue::Queue},
     unit::{
         pending::{Answer, Pending},
         requests::{self, Committed},
+        stages::Stages,
+        waiters::Waiters,
     },
     versions::{
-        rollback_guard::{self, Kind},
+        rollback_guard::{self, LaneKind},
         running::Running,
     },
 };
@@ -23,64 +31,67 @@ use crate::{
 /// The HTTP lane of one plugin.
 #[derive(Debug)]
 pub struct HttpLane {
-    seat: Seat,
-    pace: Pace,
+    connection: LaneConnection,
+    requests: Arc<Queue<Pending>>,
+    waiters: Arc<Waiters>,
+    timer: BatchTimer,
 }
 
 impl HttpLane {
-    /// `owner` names the host; `stop` ends it when the queue is closed and empty.
+    /// A lane that [`Self::run`] starts. It takes `requests`, and registers in `waiters` the callers that wait
+    /// for the end of a saga.
     #[must_use]
-    pub fn new(service: Arc<Service>, owner: &str, stop: CancellationToken) -> Self {
-        let stages = service.request_stages.clone();
-        Self { seat: Seat::new(service, "http", stages, owner, stop), pace: Pace::new() }
+    pub fn new(
+        context: LaneContext,
+        stages: Arc<Stages>,
+        requests: Arc<Queue<Pending>>,
+        waiters: Arc<Waiters>,
+    ) -> Self {
+        let connection = LaneConnection::new(context, "http", stages);
+        Self { connection, requests, waiters, timer: BatchTimer::new() }
     }
 
-    /// Answers requests until the queue is closed and empty, or Postgres is away when `stop` comes.
+    /// Answers requests until the queue is closed and empty, or until the host stops while Postgres is
+    /// unreachable.
     pub async fn run(mut self) {
-        let service = self.seat.service.clone();
-        while self.seat.take().await {
+        let requests = self.requests.clone();
+        while self.connection.acquire().await {
             tokio::select! {
-                ready = service.requests.ready() => if !ready { break },
-                () = tokio::time::sleep_until(self.seat.renew_at()) => {
-                    self.seat.renew().await;
+                ready = requests.ready() => if !ready { break },
+                () = tokio::time::sleep_until(self.connection.renew_at()) => {
+                    self.connection.renew().await;
                     continue;
                 }
             }
-            self.pace.rest(Duration::ZERO).await;
+            self.timer.pause(Duration::ZERO).await;
             let batch = self.take_batch();
-            self.pace.start();
+            self.timer.start();
             self.process(batch).await;
-            self.seat.service.relay.notifier().set_unit_duration(self.pace.end());
+            self.connection.backend.relay.notifier().set_unit_duration(self.timer.end());
         }
-        self.seat.release().await;
+        self.connection.release().await;
     }
 
-    /// Two requests with one `Idempotency-Key` never share a unit: the second waits for the next unit.
+    /// Two requests of one `Idempotency-Key` never share a unit: the second waits for the next.
     fn take_batch(&self) -> Vec<Pending> {
-        let limits = &self.seat.service.active.load().version.policy.limits;
-        let (mut requests, mut bytes) = (limits.batch_deliveries_max, limits.call_bytes_max);
+        let active = self.connection.versions.active();
+        let mut limit = BatchLimit::new(&active.version.policy.limits);
         let mut keys: HashSet<String> = HashSet::new();
-        self.seat.service.requests.take_while(|pending| {
-            let fits = requests > 0 && (bytes >= pending.size() || requests == limits.batch_deliveries_max);
-            let alone = fits
-                && pending
-                    .idempotency
-                    .as_ref()
-                    .is_none_or(|idempotency| keys.insert(idempotency.key.clone()));
-            requests = requests.saturating_sub(1);
-            bytes = bytes.saturating_sub(pending.size());
-            alone
+        self.requests.take_while(|pending| {
+            let key = pending.idempotency.as_ref().map(|idempotency| &idempotency.key);
+            limit.takes(pending.size()) && key.is_none_or(|key| keys.insert(key.clone()))
         })
     }
 
+    /// Answers all of `batch` in as few units as its culprits allow.
     async fn process(&mut self, batch: Vec<Pending>) {
         let mut parts = vec![batch];
         while let Some(part) = parts.pop() {
-            if !self.seat.take().await {
-                continue;
+            if !self.connection.acquire().await {
+                return;
             }
-            // One version for the numbers of the routes, for the unit, and for who is to blame.
-            let active = self.seat.service.active.load_full();
+            // One version for the route indexes, for the unit, and to blame.
+            let active = self.connection.versions.active();
             let mut part = self.resolve(&active, part);
             if part.is_empty() {
                 continue;
@@ -92,55 +103,27 @@ impl HttpLane {
                 }
                 Err(fault) => fault,
             };
-            self.seat.recover(&fault).await;
-            match fault {
-                Fault::Environment(why) => {
-                    if self.seat.pause(&why).await {
-                        parts.push(part);
-                    }
-                }
-                // Requests read no partition and correlate with no saga, so that they lose and load none.
-                Fault::LaneLost | Fault::SourcesLost | Fault::Unloaded(_) => parts.push(part),
-                Fault::Unknown => {
+            match self.connection.recover(fault).await {
+                Recovery::Again => parts.push(part),
+                Recovery::Stop => return,
+                Recovery::UnknownOutcome => {
                     let unknown = part.iter().map(|_| Answer::Unknown).collect();
                     reply(part, unknown);
                 }
-                Fault::Culprits(culprits) => {
+                Recovery::TakeOut(culprits) => {
                     for culprit in culprits.into_iter().rev() {
                         if culprit.cause < part.len() {
-                            rollback_guard::failed(
-                                &self.seat.service,
-                                &active,
-                                Kind::Requests,
-                                &culprit.reason,
-                            );
-                            self.fail(&active, part.remove(culprit.cause), &culprit.reason);
+                            self.blame(&active, part.remove(culprit.cause), &culprit.reason);
                         }
                     }
                     parts.push(part);
                 }
-                Fault::Guest(reason) if part.len() <= 1 => {
-                    for pending in part {
-                        rollback_guard::failed(&self.seat.service, &active, Kind::Requests, &reason);
-                        self.fail(&active, pending, &reason);
-                    }
-                }
-                Fault::Guest(reason) => {
-                    tracing::debug!(
-                        plugin = self.seat.service.name,
-                        requests = part.len(),
-                        reason,
-                        "unit halved"
-                    );
-                    let rest = part.split_off(part.len() / 2);
-                    parts.push(rest);
-                    parts.push(part);
-                }
+                Recovery::Halve(reason) => parts.extend(self.halve(&active, part, &reason)),
             }
         }
     }
 
-    /// Callers that have gone are left out; the others get the route's number in the version that runs.
+    /// Leaves out callers that have gone, and gives the others the index of their route in the active version.
     fn resolve(&self, active: &Running, part: Vec<Pending>) -> Vec<Pending> {
         let mut known = Vec::with_capacity(part.len());
         for mut pending in part {
@@ -152,34 +135,48 @@ impl HttpLane {
                     pending.request.route = route;
                     known.push(pending);
                 }
-                None => self.fail(active, pending, "the route is gone with the version that had it"),
+                None => self.fail(active, pending, "the active version has no such route any more"),
             }
         }
         known
     }
 
     async fn unit(&mut self, active: &Arc<Running>, work: &[Pending]) -> Result<Vec<Answer>, Fault> {
-        let Some(mut setup) = self.seat.setup(active) else { return Err(Fault::LaneLost) };
-        let began = Instant::now();
-        let Committed { answers, handled, statements } = requests::run(&mut setup, work).await?;
-        self.seat.committed();
+        let waiters = self.waiters.clone();
+        let Some(mut setup) = self.connection.setup(active) else { return Err(Fault::LaneLost) };
+        let started = Instant::now();
+        let Committed { answers, handled, statements } = requests::run(&mut setup, &waiters, work).await?;
+        self.connection.committed();
         active.counters.unit(handled, statements);
         if handled > 0 {
-            rollback_guard::succeeded(active, Kind::Requests);
+            rollback_guard::succeeded(active, LaneKind::Requests);
         }
-        tracing::debug!(
-            plugin = self.seat.service.name,
-            requests = work.len(),
-            us = began.elapsed().as_micros(),
-            "unit committed"
-        );
+        let plugin = &self.connection.backend.plugin;
+        tracing::debug!(plugin, requests = work.len(), us = started.elapsed().as_micros(), "unit committed");
         Ok(answers)
     }
 
+    /// The two halves, the first one last: it is to run first. A request that is alone fails.
+    fn halve(&self, active: &Running, mut part: Vec<Pending>, reason: &str) -> Vec<Vec<Pending>> {
+        if part.len() <= 1 {
+            part.into_iter().for_each(|pending| self.blame(active, pending, reason));
+            return Vec::new();
+        }
+        let plugin = &self.connection.backend.plugin;
+        tracing::debug!(plugin, requests = part.len(), reason, "unit halved");
+        let second = part.split_off(part.len() / 2);
+        vec![second, part]
+    }
+
+    fn blame(&self, active: &Running, pending: Pending, reason: &str) {
+        self.connection.versions.failed(active, LaneKind::Requests, reason);
+        self.fail(active, pending, reason);
+    }
+
     fn fail(&self, active: &Running, pending: Pending, reason: &str) {
-        active.counters.errors.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        active.counters.errors.fetch_add(1, Ordering::Relaxed);
         tracing::error!(
-            plugin = self.seat.service.name,
+            plugin = self.connection.backend.plugin,
             request = pending.request.id,
             trace = pending.trace.id(),
             reason,
@@ -189,7 +186,7 @@ impl HttpLane {
     }
 }
 
-/// A caller that has gone meanwhile asks again with the same id.
+/// A caller that has gone repeats the request with the same id.
 fn reply(part: Vec<Pending>, answers: Vec<Answer>) {
     for (pending, answer) in part.into_iter().zip(answers) {
         let _gone = pending.reply.send(answer);

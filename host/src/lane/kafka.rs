@@ -1,4 +1,4 @@
-//! The lane of Kafka records, due timers, deadlines and held deliveries that are tried again.
+//! The lane of Kafka records, due timers and deadlines, and of parked deliveries that are tried again.
 
 use std::{
     collections::HashSet,
@@ -10,134 +10,152 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    batching::Pace,
-    connection::Seat,
-    scheduler::{self, Owned},
+    batching::{BatchLimit, BatchTimer},
+    connection::{LaneConnection, LaneContext},
+    recovery::Recovery,
+    scheduler::{self, Duties},
 };
 use crate::{
     claims::{
-        partition::held_keys,
-        partitions::{Place, Sources},
+        partition::parked_keys,
+        partitions::{PartitionClaims, TopicPartition},
     },
     model::{
         delivery::{Delivery, Origin},
-        fault::{Culprit, Fault, Then},
+        fault::{Culprit, Fault, ParkedUntil},
+        queue::Queue,
     },
     plugin::version::Version,
-    rollout::service::Service,
     unit::{
-        admit::{Aside, Work},
-        deliveries::{self, Committed, Failed, Ran},
+        Failed,
+        admit::{Parking, Work},
+        deliveries::{self, Committed, Ran},
+        stages::Stages,
+        waiters::Waiters,
     },
     versions::{
-        rollback_guard::{self, Kind},
+        rollback_guard::{self, LaneKind},
         running::Running,
     },
 };
 
-/// How often the database is asked what fell due.
-const DUE_EVERY: Duration = Duration::from_millis(500);
-/// How often a lane that stands still looks whether it may go on.
-const STAND_STILL: Duration = Duration::from_millis(100);
+/// The interval in which the lane polls the database for what is due.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// The interval in which a suspended lane checks whether it may continue.
+const SUSPENDED_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The Kafka lane of one plugin.
 #[derive(Debug)]
 pub struct KafkaLane {
-    seat: Seat,
-    sources: Arc<Sources>,
+    connection: LaneConnection,
+    queue: Arc<Queue<Delivery>>,
+    claims: Arc<PartitionClaims>,
+    waiters: Arc<Waiters>,
     stop: CancellationToken,
-    /// What the last unit ran.
+    /// The active version at the last unit.
     version: Arc<Version>,
-    due_at: Instant,
-    pace: Pace,
+    poll_at: Instant,
+    timer: BatchTimer,
 }
 
 impl KafkaLane {
-    /// `owner` names the host; `stop` ends it after the unit that runs.
+    /// A lane that [`Self::run`] starts. It takes deliveries from `queue` that were read under the claims in
+    /// `claims`, and reports to `waiters` which sagas have ended.
     #[must_use]
-    pub fn new(service: Arc<Service>, sources: Arc<Sources>, owner: &str, stop: CancellationToken) -> Self {
-        let version = service.active.load().version.clone();
-        let stages = service.delivery_stages.clone();
-        let seat = Seat::new(service, "kafka", stages, owner, stop.clone());
-        Self { seat, sources, stop, version, due_at: Instant::now(), pace: Pace::new() }
+    pub fn new(
+        context: LaneContext,
+        stages: Arc<Stages>,
+        queue: Arc<Queue<Delivery>>,
+        claims: Arc<PartitionClaims>,
+        waiters: Arc<Waiters>,
+    ) -> Self {
+        let version = context.versions.active().version.clone();
+        let stop = context.stop.clone();
+        Self {
+            connection: LaneConnection::new(context, "kafka", stages),
+            queue,
+            claims,
+            waiters,
+            stop,
+            version,
+            poll_at: Instant::now(),
+            timer: BatchTimer::new(),
+        }
     }
 
-    /// Handles what arrives until `stop`. What is queued then comes again from Kafka.
+    /// Handles deliveries until `stop`; a unit that runs is finished.
     pub async fn run(mut self) {
-        let service = self.seat.service.clone();
+        let queue = self.queue.clone();
         while !self.stop.is_cancelled() {
-            if service.stands_still() {
-                self.stand_still().await;
+            if self.is_suspended() {
+                self.wait_suspended().await;
                 continue;
             }
-            if !self.seat.take().await {
+            if !self.connection.acquire().await {
                 break;
             }
-            if Instant::now() >= self.seat.renew_at() {
-                self.seat.renew().await;
+            if Instant::now() >= self.connection.renew_at() {
+                self.connection.renew().await;
             }
-            if Instant::now() >= self.due_at {
+            if Instant::now() >= self.poll_at {
                 let more = self.handle_due().await;
-                self.due_at = Instant::now() + if more { Duration::ZERO } else { DUE_EVERY };
+                self.poll_at = Instant::now() + if more { Duration::ZERO } else { POLL_INTERVAL };
             }
-            self.pace.rest(self.gather()).await;
-            let wake_at = self.due_at.min(self.seat.renew_at());
-            // The queue before the clock: what fell due and what arrives take turns.
+            self.timer.pause(self.gather()).await;
+            let wake_at = self.poll_at.min(self.connection.renew_at());
+            // The queue before the clock: what arrives and what is due take turns.
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
-                ready = service.deliveries.ready() => if !ready { break },
+                ready = queue.ready() => if !ready { break },
                 () = tokio::time::sleep_until(wake_at) => continue,
             }
             let batch = self.take_batch();
-            self.pace.start();
+            self.timer.start();
             self.process(batch).await;
-            self.seat.service.relay.notifier().set_unit_duration(self.pace.end());
+            self.connection.backend.relay.notifier().set_unit_duration(self.timer.end());
         }
-        self.seat.release().await;
+        self.connection.release().await;
     }
 
-    /// Without a slot, other hosts look after timers and deadlines.
-    async fn stand_still(&mut self) {
-        self.seat.release().await;
+    fn is_suspended(&self) -> bool {
+        self.connection.versions.suspended().is_some()
+    }
+
+    /// Gives up the lease meanwhile: other hosts then handle the timers and deadlines.
+    async fn wait_suspended(&mut self) {
+        self.connection.release().await;
         tokio::select! {
             () = self.stop.cancelled() => {}
-            () = tokio::time::sleep(STAND_STILL) => {}
+            () = tokio::time::sleep(SUSPENDED_POLL_INTERVAL) => {}
         }
     }
 
-    /// What a read model asks for: units so far apart become fewer and larger.
+    /// The time between unit starts that a read model asks for: its units become fewer and larger.
     fn gather(&self) -> Duration {
-        Duration::from_millis(u64::from(self.seat.service.active.load().version.manifest.gather_ms))
+        Duration::from_millis(u64::from(self.connection.versions.active().version.manifest.gather_ms))
     }
 
     fn take_batch(&self) -> Vec<Work> {
-        let limits = &self.seat.service.active.load().version.policy.limits;
-        let (mut deliveries, mut bytes) = (limits.batch_deliveries_max, limits.call_bytes_max);
-        let taken = self.seat.service.deliveries.take_while(|delivery| {
-            let fits =
-                deliveries > 0 && (bytes >= delivery.size() || deliveries == limits.batch_deliveries_max);
-            deliveries = deliveries.saturating_sub(1);
-            bytes = bytes.saturating_sub(delivery.size());
-            fits
-        });
-        taken.into_iter().map(|delivery| Work { delivery, aside: None }).collect()
+        let mut limit = BatchLimit::new(&self.connection.versions.active().version.policy.limits);
+        let taken = self.queue.take_while(|delivery| limit.takes(delivery.size()));
+        taken.into_iter().map(|delivery| Work { delivery, parking: None }).collect()
     }
 
-    /// One round of what fell due; whether more of it may be due at once. A round that got nothing
-    /// done would find the same again.
+    /// Handles one round of what is due. Returns whether more of it may be due at once: a round without progress
+    /// would find the same again.
     async fn handle_due(&mut self) -> bool {
-        let service = self.seat.service.clone();
-        let owned = Owned {
-            sources: self.sources.positions(),
-            leads: service.relay.is_leader(),
-            owner: self.seat.owner.clone(),
+        let backend = self.connection.backend.clone();
+        let duties = Duties {
+            positions: self.claims.positions(),
+            leads: backend.relay.is_leader(),
+            host_id: self.connection.host_id.clone(),
         };
-        let limit = service.active.load().version.policy.limits.batch_deliveries_max;
-        let due = match scheduler::due(&service.database.admin, &service.name, &owned, limit).await {
+        let limit = self.connection.versions.active().version.policy.limits.batch_deliveries_max;
+        let due = match scheduler::due(&backend.database.admin, &backend.plugin, &duties, limit).await {
             Ok(due) => due,
             Err(error) => {
-                tracing::debug!(plugin = service.name, "{error:#}");
+                tracing::debug!(plugin = backend.plugin, "{error:#}");
                 return false;
             }
         };
@@ -146,37 +164,37 @@ impl KafkaLane {
         }
         let more = may_be_more(&due, limit);
         let progress =
-            self.process(due.into_iter().map(|delivery| Work { delivery, aside: None }).collect()).await;
-        self.refresh_held().await;
+            self.process(due.into_iter().map(|delivery| Work { delivery, parking: None }).collect()).await;
+        self.refresh_parked().await;
         more && progress
     }
 
-    /// A person may have discarded what was held.
-    async fn refresh_held(&self) {
-        let service = &self.seat.service;
-        let held: Vec<_> = self.sources.with(|sources| {
-            let with_held = sources.iter().filter(|(_, source)| !source.held.is_empty());
-            with_held.map(|(place, source)| (place.clone(), source.epoch)).collect()
+    /// Reads again which keys have parked deliveries: a person may have discarded some.
+    async fn refresh_parked(&self) {
+        let backend = &self.connection.backend;
+        let parked: Vec<_> = self.claims.with(|claims| {
+            let with_parked = claims.iter().filter(|(_, claim)| !claim.parked.is_empty());
+            with_parked.map(|(place, claim)| (place.clone(), claim.epoch)).collect()
         });
-        for (place, epoch) in held {
-            match held_keys(&service.database.admin, &service.name, &place.0, place.1).await {
-                Ok(keys) => self.sources.set_held(&place, epoch, keys),
-                Err(error) => tracing::debug!(plugin = service.name, "{error:#}"),
+        for (place, epoch) in parked {
+            match parked_keys(&backend.database.admin, &backend.plugin, &place.0, place.1).await {
+                Ok(keys) => self.claims.set_parked(&place, epoch, keys),
+                Err(error) => tracing::debug!(plugin = backend.plugin, "{error:#}"),
             }
         }
     }
 
-    /// Commits all of `work`, in order, in as few units as its culprits allow; whether any of it was
-    /// dealt with.
+    /// Commits all of `work`, in order, in as few units as its culprits allow. Returns whether any of it was
+    /// handled or parked.
     async fn process(&mut self, work: Vec<Work>) -> bool {
         let mut parts = vec![work];
         let mut progress = false;
         while let Some(mut part) = parts.pop() {
-            if part.is_empty() || !self.seat.take().await {
+            if part.is_empty() || !self.connection.acquire().await {
                 continue;
             }
-            let active = self.seat.service.active.load_full();
-            let Failed { fault, version } = match self.unit(&active, &part).await {
+            let active = self.connection.versions.active();
+            let Failed { fault, version, .. } = match self.unit(&active, &part).await {
                 Ok(dealt_with) => {
                     progress |= dealt_with > 0;
                     continue;
@@ -184,31 +202,17 @@ impl KafkaLane {
                 Err(failed) => failed,
             };
             let version = version.unwrap_or(active);
-            self.seat.recover(&fault).await;
-            match fault {
-                Fault::Environment(why) => {
-                    if !self.seat.pause(&why).await {
-                        return progress;
-                    }
-                    parts.push(part);
-                }
-                Fault::LaneLost | Fault::SourcesLost => parts.push(part),
-                Fault::Unloaded(digest) => {
-                    if let Err(error) = self.seat.service.load_draining(&digest).await
-                        && !self.seat.pause(&format!("{error:#}")).await
-                    {
-                        return progress;
-                    }
-                    parts.push(part);
-                }
-                Fault::Unknown => self.give_up_sources(),
-                Fault::Culprits(culprits) => {
+            match self.connection.recover(fault).await {
+                Recovery::Again => parts.push(part),
+                Recovery::Stop => return progress,
+                Recovery::UnknownOutcome => self.give_up_claims(),
+                Recovery::TakeOut(culprits) => {
                     self.blame(&version, &mut part, culprits);
                     parts.push(part);
                 }
-                Fault::Guest(reason) => {
-                    let rest = self.halve(&version, &mut part, reason);
-                    parts.push(rest);
+                Recovery::Halve(reason) => {
+                    let second = self.halve(&version, &mut part, reason);
+                    parts.push(second);
                     parts.push(part);
                 }
             }
@@ -216,120 +220,113 @@ impl KafkaLane {
         progress
     }
 
-    /// Runs one unit; how many deliveries it dealt with.
+    /// Runs one unit. Returns how many deliveries it handled or parked.
     async fn unit(&mut self, active: &Arc<Running>, work: &[Work]) -> Result<usize, Failed> {
-        if self.seat.service.stands_still() || self.reads_otherwise(&active.version) {
-            self.give_up_sources();
+        if self.is_suspended() || self.reads_differently(&active.version) {
+            self.give_up_claims();
             return Ok(0);
         }
-        let sources = self.sources.clone();
-        let Some(mut setup) = self.seat.setup(active) else { return Err(Fault::LaneLost.into()) };
-        let began = Instant::now();
+        let claims = self.claims.clone();
+        let Some(mut setup) = self.connection.setup(active) else { return Err(Fault::LaneLost.into()) };
+        let started = Instant::now();
         let Committed { advances, ended, ran, dealt_with, committed } =
-            deliveries::run(&mut setup, &sources, work).await?;
+            deliveries::run(&mut setup, &claims, work).await?;
         if !committed {
             return Ok(0);
         }
-        self.seat.committed();
-        self.sources.advance(advances);
+        self.connection.committed();
+        self.claims.advance(advances);
         for saga in &ended {
-            self.seat.service.waiters.ended(&saga.saga_type, &saga.key, saga.answer.as_deref());
+            self.waiters.ended(&saga.saga_type, &saga.key, saga.answer.as_deref());
         }
         for Ran { version, handled, statements } in ran {
             version.counters.unit(handled, statements);
-            rollback_guard::succeeded(&version, Kind::Deliveries);
+            rollback_guard::succeeded(&version, LaneKind::Deliveries);
         }
+        let plugin = &self.connection.backend.plugin;
         tracing::debug!(
-            plugin = self.seat.service.name,
+            plugin,
             deliveries = work.len(),
-            us = began.elapsed().as_micros(),
+            us = started.elapsed().as_micros(),
             "unit committed"
         );
         Ok(dealt_with)
     }
 
-    /// Whether `version` finds keys and topics elsewhere than the one before it: what is queued was
-    /// read for that one, and its keys would order nothing against what comes.
-    fn reads_otherwise(&mut self, version: &Arc<Version>) -> bool {
+    /// Whether `version` finds keys or topics elsewhere than the version of the last unit. What is queued was
+    /// read for that one: its keys would not be ordered against the keys of later records.
+    fn reads_differently(&mut self, version: &Arc<Version>) -> bool {
         if Arc::ptr_eq(&self.version, version) {
             return false;
         }
-        let before = std::mem::replace(&mut self.version, version.clone());
-        before.manifest.subscriptions != version.manifest.subscriptions
+        let previous = std::mem::replace(&mut self.version, version.clone());
+        previous.manifest.subscriptions != version.manifest.subscriptions
     }
 
     fn blame(&self, version: &Running, work: &mut [Work], culprits: Vec<Culprit>) {
         version.counters.errors.fetch_add(1, Ordering::Relaxed);
         for culprit in culprits {
             if let Some(item) = work.get_mut(culprit.cause) {
-                if culprit.then == Then::Retry && item.delivery.attempt <= 1 {
-                    rollback_guard::failed(&self.seat.service, version, Kind::Deliveries, &culprit.reason);
+                if culprit.until == ParkedUntil::Backoff && item.delivery.attempt <= 1 {
+                    self.connection.versions.failed(version, LaneKind::Deliveries, &culprit.reason);
                 }
-                item.aside = Some(Aside { reason: culprit.reason, then: culprit.then });
+                item.parking = Some(Parking { reason: culprit.reason, until: culprit.until });
             }
         }
     }
 
-    /// Takes off the second half; the culprit, when it is alone, is set aside.
+    /// Takes off the second half. A culprit that is alone is parked.
     fn halve(&self, version: &Running, work: &mut Vec<Work>, reason: String) -> Vec<Work> {
         version.counters.errors.fetch_add(1, Ordering::Relaxed);
-        let open: Vec<usize> = (0..work.len()).filter(|place| work[*place].aside.is_none()).collect();
-        match open.as_slice() {
+        let plugin = &self.connection.backend.plugin;
+        let suspects: Vec<usize> = (0..work.len()).filter(|index| work[*index].parking.is_none()).collect();
+        match suspects.as_slice() {
             [] => {
-                // Nobody's decision is left in it, and going on would skip it: all of it comes again.
-                tracing::error!(
-                    plugin = self.seat.service.name,
-                    reason,
-                    "what is set aside cannot be written"
-                );
-                let places: HashSet<Place> =
+                // The plugin decided nothing in this unit, and skipping it would lose it: read all of it again.
+                tracing::error!(plugin, reason, "parked deliveries cannot be written; reading them again");
+                let places: HashSet<TopicPartition> =
                     work.drain(..).filter_map(|item| place_of(item.delivery)).collect();
                 self.give_up(places);
                 Vec::new()
             }
             [alone] => {
                 if work[*alone].delivery.attempt <= 1 {
-                    rollback_guard::failed(&self.seat.service, version, Kind::Deliveries, &reason);
+                    self.connection.versions.failed(version, LaneKind::Deliveries, &reason);
                 }
-                work[*alone].aside = Some(Aside { reason, then: Then::Retry });
+                work[*alone].parking = Some(Parking { reason, until: ParkedUntil::Backoff });
                 Vec::new()
             }
             several => {
-                tracing::debug!(
-                    plugin = self.seat.service.name,
-                    deliveries = several.len(),
-                    reason,
-                    "unit halved"
-                );
+                tracing::debug!(plugin, deliveries = several.len(), reason, "unit halved");
                 work.split_off(several[several.len() / 2])
             }
         }
     }
 
-    /// After a COMMIT of which nobody knows, for a version that reads otherwise, and where this host stands
-    /// still: whoever has the partitions then claims its partitions again and reads on from where the
-    /// database says that each stands.
-    fn give_up_sources(&self) {
-        let places: Vec<_> = self.sources.with(|sources| sources.keys().cloned().collect());
+    /// Gives up all claims: after a COMMIT whose outcome is unknown, for a version that reads differently, and
+    /// while the plugin is suspended. Whoever Kafka assigns the partitions to claims them again and reads on from
+    /// the positions in the database.
+    fn give_up_claims(&self) {
+        let places: Vec<_> = self.claims.with(|claims| claims.keys().cloned().collect());
         self.give_up(places);
     }
 
-    fn give_up(&self, places: impl IntoIterator<Item = Place>) {
+    fn give_up(&self, places: impl IntoIterator<Item = TopicPartition>) {
         for place in places {
-            self.sources.lose(place);
+            self.claims.lose(place);
         }
     }
 }
 
-/// Whether there may be more to do at once than was read: each key gives only its first held
-/// delivery, and no kind gives more than `limit`.
+/// Whether more may be due at once than was read: each key gives only its first parked delivery, and no kind
+/// gives more than `limit`.
 fn may_be_more(due: &[Delivery], limit: u32) -> bool {
     due.len() >= usize::try_from(limit).unwrap_or(usize::MAX)
-        || due.iter().any(|delivery| delivery.held.is_some())
+        || due.iter().any(|delivery| delivery.parked_id.is_some())
 }
 
 /// The partition that a delivery comes from.
-fn place_of(delivery: Delivery) -> Option<Place> {
+fn place_of(delivery: Delivery) -> Option<TopicPartition> {
     match delivery.origin {
         Origin::Kafka { topic, partition, .. } => Some((topic, partition)),
         Origin::Timer { .. } | Origin::Deadline { .. } => None,
@@ -339,13 +336,12 @@ fn place_of(delivery: Delivery) -> Option<Place> {
 #[cfg(test)]
 mod tests {
     use super::{Delivery, Origin, may_be_more};
-    use crate::lane::scheduler::bare;
 
     #[test]
     fn another_round_is_for_what_the_first_could_not_show() {
-        let timer = || bare(Origin::Timer { name: "t".into() }, 0);
+        let timer = || Delivery::bare(Origin::Timer { name: "t".into() }, 0);
         assert!(!may_be_more(&[timer()], 2));
         assert!(may_be_more(&[timer(), timer()], 2));
-        assert!(may_be_more(&[Delivery { held: Some(1), ..timer() }], 2));
+        assert!(may_be_more(&[Delivery { parked_id: Some(1), ..timer() }], 2));
     }
 }

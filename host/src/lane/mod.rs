@@ -1,11 +1,20 @@
-//! A lane: an ordered queue with its own Postgres connection, one unit of work at a time. While a
-//! unit runs the next one gathers, so units grow with load and a lone delivery never waits.
+//! A lane: a serial executor of units of one plugin, with a queue and a Postgres connection of its own. While a
+//! unit runs the next batch gathers, so units grow with load and a lone delivery does not wait.
 //!
-//! [`kafka`] and [`http`] are the two kinds; [`seat`] is what both sit on: a claimed slot and a
-//! connection under the plugin's role.
+//! ```text
+//!  queue ──▶ batching ──▶ unit ──▶ committed: claims, counters, waiters
+//!                          │
+//!                          └─▶ rolled back: recovery (again, halve, take out, stop)
+//! ```
+//!
+//! [`kafka`] and [`http`] are the two kinds. Both hold a [`connection`]: the lane's lease and a session under the
+//! plugin's role, acquired anew when they are lost.
 
 mod batching;
-pub mod connection;
+mod connection;
 pub mod http;
 pub mod kafka;
-pub mod scheduler;
+mod recovery;
+mod scheduler;
+
+pub use connection::LaneContext;

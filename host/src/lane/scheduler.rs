@@ -1,4 +1,5 @@
-//! What the database brings back: held deliveries whose turn has come, timers, and deadlines.
+//! The scheduler: polls the database for due timers, due deadlines, and parked deliveries that are to be tried
+//! again.
 
 use std::sync::Arc;
 
@@ -9,84 +10,88 @@ use crate::{
     model::{
         correlation::indexable,
         delivery::{Delivery, Origin},
-        trace::Trace,
     },
     unit::overdue::deadline_id,
 };
 
-/// What this host looks after.
+/// What this host is responsible for.
 #[derive(Debug)]
-pub struct Owned {
-    /// Partitions: topic, partition, position.
-    pub sources: Vec<(Arc<str>, i32, i64)>,
-    /// Whether it leads the database's relay: it also looks after timers and deadlines then.
-    pub leads: bool,
-    /// Names the host.
-    pub owner: String,
+pub(super) struct Duties {
+    /// The partitions that it has claimed: topic, partition, position.
+    pub(super) positions: Vec<(Arc<str>, i32, i64)>,
+    /// Whether it leads the relay of the database: then it also handles the timers and deadlines.
+    pub(super) leads: bool,
+    /// Names the host in `saga.lane`.
+    pub(super) host_id: String,
 }
 
-/// What fell due, at most `limit` of each kind.
+/// What is due, at most `limit` of each kind.
 ///
 /// # Errors
 /// When Postgres is away.
-pub async fn due(pool: &PgPool, plugin: &str, owned: &Owned, limit: u32) -> anyhow::Result<Vec<Delivery>> {
-    let Kinds { some_held, timer_due, deadline_due, leads } =
-        kinds(pool, plugin, owned).await.context("asking what is due")?;
+pub(super) async fn due(
+    pool: &PgPool,
+    plugin: &str,
+    duties: &Duties,
+    limit: u32,
+) -> anyhow::Result<Vec<Delivery>> {
+    let Kinds { any_parked, any_timer, any_deadline, leads } =
+        kinds(pool, plugin, duties).await.context("polling for what is due")?;
     let mut due = Vec::new();
-    if some_held {
-        due = held(pool, plugin, owned, leads, limit).await.context("reading what is held")?;
+    if any_parked {
+        due = parked(pool, plugin, duties, leads, limit).await.context("reading the parked deliveries")?;
     }
-    if leads && timer_due {
+    if leads && any_timer {
         due.extend(timers(pool, plugin, limit).await.context("reading the timers")?);
     }
-    if leads && deadline_due {
+    if leads && any_deadline {
         due.extend(deadlines(pool, plugin, limit).await.context("reading the deadlines")?);
     }
     Ok(due)
 }
 
-/// What there is to look for. Mostly nothing is, and one question is enough.
+/// What there is to read. Usually nothing is due, and this one query is enough.
 struct Kinds {
-    some_held: bool,
-    timer_due: bool,
-    deadline_due: bool,
+    any_parked: bool,
+    any_timer: bool,
+    any_deadline: bool,
     /// Where the host that leads the relay has no lane for the plugin, as when it cannot run its active
     /// version, every other host takes the lead for it: what two of them find is locked by one.
     leads: bool,
 }
 
-async fn kinds(pool: &PgPool, plugin: &str, owned: &Owned) -> sqlx::Result<Kinds> {
-    let (some_held, timer_due, deadline_due, leads) = sqlx::query_as(
-        "SELECT EXISTS (SELECT FROM saga.held WHERE plugin = $1 AND direction = 'in'),
+async fn kinds(pool: &PgPool, plugin: &str, duties: &Duties) -> sqlx::Result<Kinds> {
+    let (any_parked, any_timer, any_deadline, leads) = sqlx::query_as(
+        "SELECT EXISTS (SELECT FROM saga.parked WHERE plugin = $1 AND direction = 'in'),
                 EXISTS (SELECT FROM saga.timer WHERE plugin = $1 AND due_at <= now()),
                 EXISTS (SELECT FROM saga.saga_live WHERE plugin = $1 AND next_at <= now()),
                 $2 OR NOT EXISTS (
                     SELECT FROM saga.lane leader JOIN saga.lane theirs USING (owner)
-                     WHERE leader.slot = 0 AND leader.lease_until > now() AND leader.owner <> $3
-                       AND theirs.plugin = $1 AND theirs.kind = 'kafka' AND theirs.lease_until > now())",
+                     WHERE leader.slot = 0 AND leader.lease_expires_at > now() AND leader.owner <> $3
+                       AND theirs.plugin = $1 AND theirs.kind = 'kafka' AND theirs.lease_expires_at > now())",
     )
     .bind(plugin)
-    .bind(owned.leads)
-    .bind(&owned.owner)
+    .bind(duties.leads)
+    .bind(&duties.host_id)
     .fetch_one(pool)
     .await?;
-    Ok(Kinds { some_held, timer_due, deadline_due, leads })
+    Ok(Kinds { any_parked, any_timer, any_deadline, leads })
 }
 
-/// The first held delivery of each key, when its time has come or it was never tried.
-async fn held(
+/// The first parked delivery of each key, when its retry is due or it was never tried.
+async fn parked(
     pool: &PgPool,
     plugin: &str,
-    owned: &Owned,
+    duties: &Duties,
     leads: bool,
     limit: u32,
 ) -> anyhow::Result<Vec<Delivery>> {
-    let topics: Vec<&str> = owned.sources.iter().map(|(topic, _, _)| &**topic).collect();
-    let partitions: Vec<i32> = owned.sources.iter().map(|(_, partition, _)| *partition).collect();
+    let topics: Vec<&str> = duties.positions.iter().map(|(topic, _, _)| &**topic).collect();
+    let partitions: Vec<i32> = duties.positions.iter().map(|(_, partition, _)| *partition).collect();
     let rows: Vec<(i64, Vec<u8>, i32)> = sqlx::query_as(
         "SELECT id, body, attempts FROM (
              SELECT DISTINCT ON (topic, partition, coalesce(key, id::text)) id, body, attempts, retry_at
-               FROM saga.held h
+               FROM saga.parked h
               WHERE plugin = $1 AND direction = 'in'
                 AND (EXISTS (SELECT FROM unnest($2::text[], $3::int[]) o (topic, partition)
                               WHERE o.topic = h.topic AND o.partition = h.partition)
@@ -102,11 +107,13 @@ async fn held(
     .fetch_all(pool)
     .await?;
     let read = |(id, body, attempts): (i64, Vec<u8>, i32)| match postcard::from_bytes::<Delivery>(&body) {
-        Ok(delivery) => {
-            Some(Delivery { held: Some(id), attempt: u32::try_from(attempts).unwrap_or(0) + 1, ..delivery })
-        }
+        Ok(delivery) => Some(Delivery {
+            parked_id: Some(id),
+            attempt: u32::try_from(attempts).unwrap_or(0) + 1,
+            ..delivery
+        }),
         Err(error) => {
-            tracing::error!(plugin, id, reason = %error, "a held delivery is not of this version");
+            tracing::error!(plugin, id, reason = %error, "a parked delivery has a format that this build cannot read");
             None
         }
     };
@@ -126,7 +133,7 @@ async fn timers(pool: &PgPool, plugin: &str, limit: u32) -> anyhow::Result<Vec<D
         id: format!("timer/{name}/{due_us}"),
         payload: Some(payload),
         correlation: correlation.map(indexable),
-        ..bare(Origin::Timer { name }, due_us)
+        ..Delivery::bare(Origin::Timer { name }, due_us)
     };
     Ok(rows.into_iter().map(delivery).collect())
 }
@@ -143,27 +150,7 @@ async fn deadlines(pool: &PgPool, plugin: &str, limit: u32) -> anyhow::Result<Ve
     let delivery = |(saga_type, key, revision, due_us): (String, String, i64, i64)| Delivery {
         id: deadline_id(&saga_type, &key, revision),
         correlation: Some(key.clone()),
-        ..bare(Origin::Deadline { saga_type, key, revision }, due_us)
+        ..Delivery::bare(Origin::Deadline { saga_type, key, revision }, due_us)
     };
     Ok(rows.into_iter().map(delivery).collect())
-}
-
-/// A delivery with nothing but what brought it back.
-pub(crate) fn bare(origin: Origin, timestamp_us: i64) -> Delivery {
-    Delivery {
-        id: String::new(),
-        origin,
-        correlation: None,
-        event_type: String::new(),
-        key: None,
-        headers: Vec::new(),
-        payload: None,
-        timestamp_us,
-        attempt: 1,
-        trace: Trace::start(),
-        mark: None,
-        foreign_id: None,
-        held: None,
-        claim: 0,
-    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{dedup::Mark, trace::Trace};
+use super::{dedup::DedupMark, trace::Trace};
 
 /// One thing for a plugin to handle. Serialized when it is held.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,15 +30,15 @@ pub struct Delivery {
     /// The trace that it continues.
     pub trace: Trace,
     /// Its place in the stream of the saga-host lane that published it; none for foreign records.
-    pub mark: Option<Mark>,
+    pub mark: Option<DedupMark>,
     /// A foreign producer's id that must be handled once.
     pub foreign_id: Option<String>,
-    /// The row of `saga.held` that it comes from.
+    /// The row of `saga.parked` that it comes from.
     #[serde(skip)]
-    pub held: Option<i64>,
+    pub parked_id: Option<i64>,
     /// Epoch of the claim under which its record was read: after a new claim it is read again.
     #[serde(skip)]
-    pub claim: i64,
+    pub claim_epoch: i64,
 }
 
 /// Where a delivery came from.
@@ -71,6 +71,26 @@ pub enum Origin {
 }
 
 impl Delivery {
+    /// A delivery with nothing but its origin and time, microseconds since 1970.
+    pub(crate) fn bare(origin: Origin, timestamp_us: i64) -> Self {
+        Self {
+            id: String::new(),
+            origin,
+            correlation: None,
+            event_type: String::new(),
+            key: None,
+            headers: Vec::new(),
+            payload: None,
+            timestamp_us,
+            attempt: 1,
+            trace: Trace::start(),
+            mark: None,
+            foreign_id: None,
+            parked_id: None,
+            claim_epoch: 0,
+        }
+    }
+
     /// Bytes that it occupies in a queue, roughly.
     #[must_use]
     pub fn size(&self) -> usize {

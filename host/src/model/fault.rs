@@ -1,28 +1,30 @@
-//! Whose fault it is when a unit fails, and so what happens next.
+//! Whose fault it is when a unit fails, and what its lane does next.
+
+use super::sqlstate::{LANE_LOST, NOT_LEASE_HOLDER};
 
 /// Why a unit was rolled back.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// Postgres or the network: the same unit again, nobody is blamed.
+    /// Postgres or the network: the same unit runs again; no delivery is blamed.
     #[error("{0}")]
     Environment(String),
-    /// Another host has claimed this lane: claim one anew.
-    #[error("another host has claimed this lane")]
+    /// Another host has acquired this lane's lease: the lane acquires a new one.
+    #[error("another host has acquired the lease of this lane")]
     LaneLost,
-    /// Another host has claimed partitions that the unit reads: the same again without theirs.
+    /// Another host has claimed partitions that the unit reads: the unit runs again without their deliveries.
     #[error("another host has claimed partitions of this unit")]
-    SourcesLost,
+    PartitionsLost,
     /// These deliveries or requests, by their place in the call, must be taken out.
     #[error("{} of the batch cannot be handled", .0.len())]
     Culprits(Vec<Culprit>),
-    /// One of the batch, nobody knows which: halve it.
+    /// One delivery or request of the batch, nobody knows which: the batch is halved.
     #[error("{0}")]
     Guest(String),
-    /// A saga stays with a version of this digest, which must be loaded first.
+    /// A saga is pinned to the version of this digest, which must be loaded first.
     #[error("version {0} of a saga in flight is not loaded")]
-    Unloaded(String),
-    /// COMMIT had no answer and the database cannot tell: for a caller to repeat.
-    #[error("it cannot be told whether the unit was committed")]
+    VersionNotLoaded(String),
+    /// COMMIT had no answer and the database cannot tell: the caller must repeat the request.
+    #[error("nobody knows whether the unit was committed")]
     Unknown,
 }
 
@@ -33,39 +35,47 @@ pub struct Culprit {
     pub cause: usize,
     /// What is wrong with it.
     pub reason: String,
-    /// What becomes of it.
-    pub then: Then,
+    /// How long it is parked.
+    pub until: ParkedUntil,
 }
 
-/// What becomes of a delivery that was set aside.
+/// What ends the parking of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
-    /// Tried again after the pause that its attempts have earned.
-    Retry,
-    /// Tried again after this many milliseconds.
+pub enum ParkedUntil {
+    /// The pause that follows from its number of attempts: see [`retry_after_ms`].
+    Backoff,
+    /// This many milliseconds, unless its attempts are used up.
     RetryAfterMs(u32),
-    /// Tried again after this many milliseconds, as often as it takes: no version has tried it.
-    WaitMs(u32),
-    /// Held until a person has looked.
-    Hold,
+    /// This many milliseconds, without a limit on attempts: the version that must handle it cannot run here
+    /// yet.
+    VersionRetryMs(u32),
+    /// A person redrives or discards it.
+    Redriven,
 }
 
 impl Fault {
-    /// Judges what Postgres or the connection reported outside a guest's own statement.
+    /// The fault behind an error of a statement of the host's own, or of the connection. A guest's statements
+    /// are judged where they run.
     #[must_use]
     pub fn of(error: &sqlx::Error) -> Self {
         match error.as_database_error().and_then(|e| e.code()) {
-            Some(code) if code == "SG100" || code == "SG103" => Self::LaneLost,
-            Some(code) if !is_environment(&code) && !is_environment_of_host(&code) => {
-                Self::Guest(error.to_string())
-            }
-            _ => Self::Environment(error.to_string()),
+            Some(code) => Self::of_sqlstate(&code, error.to_string()),
+            None => Self::Environment(error.to_string()),
+        }
+    }
+
+    /// A conflict over a saga, which only `saga.flush` reports, is judged by [`crate::unit`].
+    fn of_sqlstate(sqlstate: &str, message: String) -> Self {
+        match sqlstate {
+            LANE_LOST | NOT_LEASE_HOLDER => Self::LaneLost,
+            _ if is_environment(sqlstate) || is_environment_of_host(sqlstate) => Self::Environment(message),
+            _ => Self::Guest(message),
         }
     }
 }
 
-/// What no statement of the host causes by itself: it was cancelled for taking too long, or the
-/// server only reads, as after a failover. A guest causes both with its own.
+/// SQLSTATEs that no statement of the host causes by itself: it took too long and was cancelled, or the
+/// server is read-only, as after a failover. A guest can cause both by its own statements.
 fn is_environment_of_host(sqlstate: &str) -> bool {
     ["57014", "25006"].contains(&sqlstate)
 }
@@ -86,7 +96,7 @@ pub fn retry_after_ms(attempt: u32, attempts_max: u32) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_environment, is_environment_of_host, retry_after_ms};
+    use super::{Fault, is_environment, retry_after_ms};
 
     #[test]
     fn the_environment_is_never_the_guests_fault() {
@@ -105,7 +115,26 @@ mod tests {
         ] {
             assert_eq!(is_environment(code), environment, "{code}");
         }
-        assert!(["57014", "25006"].into_iter().all(is_environment_of_host));
+    }
+
+    #[test]
+    fn a_failing_statement_of_the_host_has_one_fault() {
+        for (sqlstate, expected) in [
+            ("SG100", "LaneLost"),
+            ("SG103", "LaneLost"),
+            ("08006", "Environment"),
+            ("53300", "Environment"),
+            ("57P01", "Environment"),
+            ("40001", "Environment"),
+            ("57014", "Environment"),
+            ("25006", "Environment"),
+            ("23505", "Guest"),
+            ("22021", "Guest"),
+            ("42501", "Guest"),
+        ] {
+            let fault = Fault::of_sqlstate(sqlstate, String::new());
+            assert!(format!("{fault:?}").starts_with(expected), "{sqlstate}: {fault:?}");
+        }
     }
 
     #[test]

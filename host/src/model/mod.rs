@@ -17,4 +17,5 @@ pub mod request;
 pub mod saga;
 pub mod saga_log;
 mod shared_text;
+pub mod sqlstate;
 pub mod trace;

@@ -1,19 +1,19 @@
-//! What a plugin says became of a delivery.
+//! What a plugin reports for each delivery.
 
-/// What became of one delivery. All but [`Outcome::Done`] promise that nothing was written for it.
+/// The outcome of one delivery. All but [`Outcome::Done`] promise that nothing was written for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Handled.
     Done,
-    /// Late, unknown or contradicting: recorded with this reason.
+    /// Late, unknown or contradicting; the host records the reason.
     Ignored(String),
-    /// Not now: it and its key wait.
+    /// Not now: the host parks the delivery, and later ones of its key queue behind it.
     Retry {
         /// How long, at least.
         after_ms: u32,
         /// Why.
         reason: String,
     },
-    /// Held for a person, with this reason.
+    /// Never: the host parks it until a person redrives or discards it.
     Reject(String),
 }

@@ -12,7 +12,7 @@ use crate::{
             saga::plugin::types::Failure,
         },
         effects::Effects,
-        fault::{Culprit, Fault, Then, is_environment},
+        fault::{Culprit, Fault, ParkedUntil, is_environment},
         outcome::Outcome,
         request::Response,
         saga::LiveSaga,
@@ -77,7 +77,7 @@ fn failure_fault(failure: Failure, causes: u32, sql_error: Option<&SqlFailure>) 
 
 /// A culprit that is retried after a backoff.
 pub(super) fn culprit(cause: u32, reason: String) -> Culprit {
-    Culprit { cause: cause as usize, reason, then: Then::Retry }
+    Culprit { cause: cause as usize, reason, until: ParkedUntil::Backoff }
 }
 
 pub(super) fn outcome(outcome: wit::Outcome) -> Outcome {

@@ -31,7 +31,7 @@ fn boot_time() -> Duration {
 }
 
 const HAS_PEERS: &str =
-    "EXISTS (SELECT FROM saga.lane o WHERE o.slot > 0 AND o.owner <> $1 AND o.lease_until > now())";
+    "EXISTS (SELECT FROM saga.lane o WHERE o.slot > 0 AND o.owner <> $1 AND o.lease_expires_at > now())";
 
 impl LeaderLease {
     /// Acquires the lease for `owner`; none while another host holds it.
@@ -40,9 +40,9 @@ impl LeaderLease {
         let asked_at = boot_time();
         let acquired: Option<(i64, bool)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
             "UPDATE saga.lane
-                SET owner = $1, lease_until = now() + $2 * interval '1 ms',
+                SET owner = $1, lease_expires_at = now() + $2 * interval '1 ms',
                     epoch = greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
-              WHERE slot = 0 AND (lease_until < now() OR owner = $1)
+              WHERE slot = 0 AND (lease_expires_at < now() OR owner = $1)
               RETURNING epoch, {HAS_PEERS}"
         )))
         .bind(owner)
@@ -61,7 +61,7 @@ impl LeaderLease {
     pub(super) async fn renew(&mut self, database: impl PgExecutor<'_>, owner: &str) -> anyhow::Result<bool> {
         let asked_at = boot_time();
         let has_peers: Option<bool> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
-            "UPDATE saga.lane SET lease_until = now() + $2 * interval '1 ms'
+            "UPDATE saga.lane SET lease_expires_at = now() + $2 * interval '1 ms'
               WHERE slot = 0 AND epoch = $3 AND owner = $1 RETURNING {HAS_PEERS}"
         )))
         .bind(owner)
@@ -78,7 +78,7 @@ impl LeaderLease {
 
     /// Ends the lease, so that another host can acquire it at once.
     pub(super) async fn release(self, database: impl PgExecutor<'_>) -> anyhow::Result<()> {
-        sqlx::query("UPDATE saga.lane SET lease_until = '-infinity' WHERE slot = 0 AND epoch = $1")
+        sqlx::query("UPDATE saga.lane SET lease_expires_at = '-infinity' WHERE slot = 0 AND epoch = $1")
             .bind(self.epoch)
             .execute(database)
             .await

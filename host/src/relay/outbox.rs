@@ -24,13 +24,14 @@ pub(super) async fn read_unpublished(
     database: &mut PgConnection,
     in_flight: &[i64],
 ) -> anyhow::Result<Vec<OutboxRow>> {
-    let rows: Vec<(i64, Vec<u8>, Vec<i32>)> =
-        sqlx::query_as("SELECT seq, body, held FROM saga.outbox WHERE seq <> ALL ($1) ORDER BY seq LIMIT $2")
-            .bind(in_flight)
-            .bind(SNAPSHOT_ROWS_MAX)
-            .fetch_all(database)
-            .await
-            .context("reading the outbox")?;
+    let rows: Vec<(i64, Vec<u8>, Vec<i32>)> = sqlx::query_as(
+        "SELECT seq, body, parked_indexes FROM saga.outbox WHERE seq <> ALL ($1) ORDER BY seq LIMIT $2",
+    )
+    .bind(in_flight)
+    .bind(SNAPSHOT_ROWS_MAX)
+    .fetch_all(database)
+    .await
+    .context("reading the outbox")?;
     rows.into_iter()
         .map(|(seq, body, parked)| {
             let records = decode(&body)
@@ -67,8 +68,8 @@ pub(super) async fn park(
     let body = encode(std::slice::from_ref(record)).context("encoding a refused record")?;
     sqlx::query(
         "WITH taken AS (
-             UPDATE saga.outbox SET held = array_append(held, $1) WHERE seq = $2 AND NOT ($1 = ANY (held)) RETURNING seq)
-         INSERT INTO saga.held (direction, plugin, topic, partition, position, key, body, reason, attempts)
+             UPDATE saga.outbox SET parked_indexes = array_append(parked_indexes, $1) WHERE seq = $2 AND NOT ($1 = ANY (parked_indexes)) RETURNING seq)
+         INSERT INTO saga.parked (direction, plugin, topic, partition, position, key, body, reason, attempts)
          SELECT 'out', $3, $4, $5, $6, $7, $8, $9, 1 FROM taken",
     )
     .bind(i32::try_from(index).unwrap_or(i32::MAX))
@@ -96,7 +97,7 @@ pub(super) async fn first_parked(
     database: &mut PgConnection,
 ) -> anyhow::Result<HashMap<(String, String), i64>> {
     let rows: Vec<(String, String, i64)> = sqlx::query_as(
-        "SELECT topic, key, min(position) FROM saga.held WHERE direction = 'out' AND key IS NOT NULL GROUP BY topic, key",
+        "SELECT topic, key, min(position) FROM saga.parked WHERE direction = 'out' AND key IS NOT NULL GROUP BY topic, key",
     )
     .fetch_all(database)
     .await

@@ -1,64 +1,65 @@
-//! Versions that are active no longer: loaded while they have sagas in flight, dropped when the last one has
-//! ended.
+//! Looks after versions that drain: loads them while they have sagas in flight, and drops each when its last
+//! saga has ended.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use super::{service::Service, shared::Shared};
-use crate::versions::{draining::Drain, registry};
+use sqlx::PgPool;
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Counting takes this part of the time at most.
-const PAUSE_PER_COUNT: u32 = 20;
+use super::Rollout;
+use crate::versions::{PluginVersions, draining::Drain, registry};
+
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The pause after a check, in multiples of its duration: counting sagas takes at most this part of the time.
+const PAUSE_PER_CHECK: u32 = 20;
 /// A unit that was running when the version was replaced has ended by then.
 const RETIRE_AFTER: Duration = Duration::from_secs(3);
 
-impl Shared {
-    /// Looks after the versions that drain, until the host stops.
-    pub(crate) async fn drain(self: Arc<Self>) {
-        let stop = self.stops.listeners.clone();
-        let mut pause = LOOK_EVERY;
+impl Rollout {
+    /// Looks after the draining versions of all plugins until the host stops.
+    pub(crate) async fn drain(&self) {
+        let stop = self.launcher.stops.listeners.clone();
+        let mut pause = CHECK_INTERVAL;
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-            let began = Instant::now();
-            for service in self.services() {
-                if service.draining.all().is_empty() {
+            let started = Instant::now();
+            for service in self.services.all() {
+                if service.versions.draining().all().is_empty() {
                     continue;
                 }
-                if let Err(error) = look_after(&service).await {
-                    tracing::debug!(plugin = service.name, "{error:#}");
+                let pool = &service.backend.database.admin;
+                if let Err(error) = look_after(service.name(), pool, &service.versions).await {
+                    tracing::debug!(plugin = service.name(), "{error:#}");
                 }
             }
-            pause = LOOK_EVERY.max(began.elapsed() * PAUSE_PER_COUNT);
+            pause = CHECK_INTERVAL.max(started.elapsed() * PAUSE_PER_CHECK);
         }
     }
 }
 
-/// Loads what has sagas in flight, and drops what has none or was taken away.
+/// Loads the versions that have sagas in flight, and drops those that have none or that a rollback took away.
 ///
 /// # Errors
-/// When Postgres or Kafka is away.
-pub(crate) async fn look_after(service: &Service) -> anyhow::Result<()> {
-    let in_flight = registry::in_flight(&service.database.admin, &service.name).await?;
-    let active = service.active.load_full();
+/// Postgres or Kafka is unreachable.
+pub(super) async fn look_after(plugin: &str, pool: &PgPool, versions: &PluginVersions) -> anyhow::Result<()> {
+    let in_flight = registry::in_flight(pool, plugin).await?;
+    let active = versions.active();
     for digest in in_flight.keys() {
-        if service.must_load(&active, digest) {
-            service.load_draining(digest).await?;
+        if versions.must_load(&active, digest) {
+            versions.load_draining(digest).await?;
         }
     }
-    for drain in service.draining.all().iter() {
+    let draining = versions.draining();
+    for drain in draining.all().iter() {
         let digest = &drain.running.version.digest;
-        // By the breaker of another host.
-        if registry::withdrawn(&service.database.admin, &service.name, digest).await? {
-            service.draining.withdraw(digest);
+        // The rollback guard of another host may have taken it away.
+        if registry::withdrawn(pool, plugin, digest).await? {
+            draining.withdraw(digest);
             continue;
         }
         match in_flight.get(digest) {
-            Some(sagas) => tell_if_late(service, drain, *sagas),
+            Some(sagas) => warn_if_late(plugin, drain, *sagas),
             None if drain.since.elapsed().is_ok_and(|since| since >= RETIRE_AFTER) => {
-                tracing::info!(plugin = service.name, digest, "plugin retired: its last saga has ended");
-                service.draining.remove(digest);
+                tracing::info!(plugin, digest, "plugin retired: its last saga has ended");
+                draining.remove(digest);
             }
             None => {}
         }
@@ -66,14 +67,14 @@ pub(crate) async fn look_after(service: &Service) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell_if_late(service: &Service, drain: &Drain, sagas: i64) {
-    if drain.is_late_and_untold() {
+fn warn_if_late(plugin: &str, drain: &Drain, sagas: i64) {
+    if drain.is_late_for_the_first_time() {
         tracing::warn!(
-            plugin = service.name,
+            plugin,
             digest = drain.running.version.digest,
             sagas,
             drain_s_max = drain.running.version.policy.rollout.drain_s_max,
-            "plugin drains for longer than drain_s_max; its sagas are listed by: saga-host sagas"
+            "plugin drains for longer than drain_s_max; saga-host sagas lists its sagas"
         );
     }
 }

@@ -1,10 +1,10 @@
-//! Watches the plugin folder: says what is in each `NAME.wasm` with its `NAME.toml` once it has
-//! come to rest. A file is an event; what is active is decided elsewhere.
+//! The plugin folder: what each `NAME.wasm` with its `NAME.toml` holds, and what changes in it. A file that
+//! changes is read once it has settled. What becomes active is decided elsewhere.
 //!
-//! It polls: change notices get lost on network mounts and for swapped symbolic links.
+//! It polls: change notifications get lost on network mounts and for swapped symbolic links.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -15,70 +15,37 @@ use sha2::{Digest, Sha256};
 use tokio::{sync::mpsc, task::spawn_blocking, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-/// Between two looks; a file is read when two of them agree.
-const LOOK_MS: u64 = 250;
-/// Of a component.
-pub const WASM_BYTES_MAX: u64 = 64 << 20;
+/// The interval between two scans; a file has settled when two of them agree.
+const SCAN_INTERVAL: Duration = Duration::from_millis(250);
+const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 const POLICY_BYTES_MAX: u64 = 1 << 20;
-/// Events that wait to be taken; then the watcher waits.
-const EVENTS_MAX: usize = 16;
+/// Changes that wait to be handled; then the scan waits.
+const CHANGES_MAX: usize = 16;
 
-/// What was seen.
+/// A change of the folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// A component that is new or changed, or whose policy is.
+pub(super) enum Change {
+    /// A component or its policy is new or changed.
     File {
         /// `NAME` of `NAME.wasm`.
-        stem: String,
+        plugin: String,
         /// The component.
-        bytes: Vec<u8>,
-        /// Text of `NAME.toml`; none when there is no such file.
-        policy_text: Option<String>,
-        /// Of the component.
-        path: PathBuf,
+        component: Vec<u8>,
+        /// False when only the policy is new or changed.
+        component_changed: bool,
     },
-    /// A component that was there is gone.
+    /// A component is gone.
     Deleted {
         /// `NAME` of `NAME.wasm`.
-        stem: String,
-        /// Where it was.
-        path: PathBuf,
+        plugin: String,
     },
-    /// Something that cannot be a plugin, or the folder itself (`stem` is empty).
+    /// A file cannot be a plugin, or the folder cannot be read.
     Unreadable {
-        /// `NAME` of `NAME.wasm`.
-        stem: String,
-        /// What it is about.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it.
         reason: String,
     },
-}
-
-/// Watches until `stop`, or until nobody listens.
-#[must_use]
-pub fn spawn(folder: PathBuf, stop: CancellationToken) -> mpsc::Receiver<Seen> {
-    let (events, seen) = mpsc::channel(EVENTS_MAX);
-    tokio::spawn(async move {
-        let mut folder = Folder { path: folder, known: BTreeMap::new(), trouble: None };
-        let mut clock = tokio::time::interval(Duration::from_millis(LOOK_MS));
-        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(clock.tick()).await.is_some() {
-            let looked = spawn_blocking(move || {
-                let events = folder.look();
-                (folder, events)
-            });
-            let Ok((back, new)) = looked.await else { return };
-            folder = back;
-            for event in new {
-                let sent = stop.run_until_cancelled(events.send(event)).await;
-                if !matches!(sent, Some(Ok(()))) {
-                    return;
-                }
-            }
-        }
-    });
-    seen
 }
 
 /// What tells one state of a file from another without reading it.
@@ -90,89 +57,164 @@ struct Stamp {
     is_file: bool,
 }
 
-/// A component and its policy, as `stat` sees them.
+/// The stamps of a component and its policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Look {
+struct Stamps {
     component: Stamp,
     policy: Option<Stamp>,
 }
 
-#[derive(Debug)]
-struct Known {
-    look: Look,
-    /// Read, or found unreadable, at this look.
-    settled: bool,
-    /// Hashes of what was told last.
-    told: Option<[[u8; 32]; 2]>,
+/// SHA-256 of a component, and of its policy where there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Hashes {
+    component: [u8; 32],
+    policy: Option<[u8; 32]>,
 }
 
 #[derive(Debug)]
-struct Folder {
+struct Known {
+    stamps: Stamps,
+    /// Read, or found unreadable, under these stamps.
+    settled: bool,
+    /// Of what was reported last.
+    reported: Option<Hashes>,
+}
+
+/// The folder, and what is known of it.
+#[derive(Debug)]
+pub(super) struct Folder {
     path: PathBuf,
     known: BTreeMap<String, Known>,
-    trouble: Option<String>,
+    /// Why the folder itself could not be read at the last scan.
+    unreadable: Option<String>,
 }
 
 impl Folder {
-    fn look(&mut self) -> Vec<Seen> {
-        let looks = match looks(&self.path) {
-            Ok(looks) => looks,
-            Err(error) => return self.cannot_look(error.to_string()),
+    /// Nothing is known yet.
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, known: BTreeMap::new(), unreadable: None }
+    }
+
+    /// The plugins that are there now, sorted, each with its component when that can be read. A plugin may have a
+    /// policy alone: the registry stores its component. [`Self::scan`] reports files that cannot be read, and
+    /// what changes from here on.
+    pub(super) fn read(&mut self) -> Vec<(String, Option<Vec<u8>>)> {
+        let plugins = plugins(&self.path);
+        plugins.into_iter().map(|plugin| (plugin.clone(), self.read_now(&plugin))).collect()
+    }
+
+    fn read_now(&mut self, plugin: &str) -> Option<Vec<u8>> {
+        let stamps = stamps(&self.path, plugin)?;
+        let (component, policy) = read_files(&self.path, plugin, stamps).ok()?;
+        let reported = Some(hashes(&component, policy.as_deref()));
+        self.known.insert(plugin.to_owned(), Known { stamps, settled: true, reported });
+        Some(component)
+    }
+
+    /// Scans the folder. A change is reported at the first scan that finds the files as the previous one did.
+    fn scan(&mut self) -> Vec<Change> {
+        let found = match scan(&self.path) {
+            Ok(found) => found,
+            Err(error) => return self.cannot_read(error.to_string()),
         };
-        self.trouble = None;
-        let mut events = Vec::new();
-        let path = self.path.clone();
-        self.known.retain(|stem, _| {
-            let stays = looks.contains_key(stem);
+        self.unreadable = None;
+        let mut changes = Vec::new();
+        self.known.retain(|plugin, _| {
+            let stays = found.contains_key(plugin);
             if !stays {
-                events.push(Seen::Deleted { stem: stem.clone(), path: component_path(&path, stem) });
+                changes.push(Change::Deleted { plugin: plugin.clone() });
             }
             stays
         });
-        for (stem, look) in looks {
-            match self.known.get_mut(&stem) {
+        for (plugin, stamps) in found {
+            match self.known.get_mut(&plugin) {
                 None => {
-                    self.known.insert(stem, Known { look, settled: false, told: None });
+                    self.known.insert(plugin, Known { stamps, settled: false, reported: None });
                 }
-                Some(known) if known.look != look => {
-                    known.look = look;
+                Some(known) if known.stamps != stamps => {
+                    known.stamps = stamps;
                     known.settled = false;
                 }
                 Some(known) if known.settled => {}
-                Some(known) => events.extend(settle(&path, &stem, known)),
+                Some(known) => changes.extend(settle(&self.path, &plugin, known)),
             }
         }
-        events
+        changes
     }
 
-    fn cannot_look(&mut self, reason: String) -> Vec<Seen> {
-        if self.trouble.as_ref() == Some(&reason) {
+    fn cannot_read(&mut self, reason: String) -> Vec<Change> {
+        if self.unreadable.as_ref() == Some(&reason) {
             return Vec::new();
         }
-        self.trouble = Some(reason.clone());
-        vec![Seen::Unreadable { stem: String::new(), path: self.path.clone(), reason }]
+        self.unreadable = Some(reason.clone());
+        vec![Change::Unreadable { path: self.path.clone(), reason }]
+    }
+
+    /// Reports changes until `stop`, or until the receiver is dropped.
+    pub(super) fn watch(self, stop: CancellationToken) -> mpsc::Receiver<Change> {
+        let (sender, changes) = mpsc::channel(CHANGES_MAX);
+        tokio::spawn(async move {
+            let mut folder = self;
+            let mut clock = tokio::time::interval(SCAN_INTERVAL);
+            clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            while stop.run_until_cancelled(clock.tick()).await.is_some() {
+                let scanned = spawn_blocking(move || {
+                    let changes = folder.scan();
+                    (folder, changes)
+                });
+                let Ok((back, new)) = scanned.await else { return };
+                folder = back;
+                for change in new {
+                    let sent = stop.run_until_cancelled(sender.send(change)).await;
+                    if !matches!(sent, Some(Ok(()))) {
+                        return;
+                    }
+                }
+            }
+        });
+        changes
     }
 }
 
-fn component_path(folder: &Path, stem: &str) -> PathBuf {
-    folder.join(format!("{stem}.wasm"))
+fn component_path(folder: &Path, plugin: &str) -> PathBuf {
+    folder.join(format!("{plugin}.wasm"))
 }
 
-fn looks(folder: &Path) -> io::Result<BTreeMap<String, Look>> {
-    let mut looks = BTreeMap::new();
+fn policy_path(folder: &Path, plugin: &str) -> PathBuf {
+    folder.join(format!("{plugin}.toml"))
+}
+
+/// The names of all components and policies.
+fn plugins(folder: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let plugin = |entry: fs::DirEntry| {
+        let path = entry.path();
+        let stem = path.file_stem()?.to_str()?.to_owned();
+        let fits = path.extension().is_some_and(|suffix| suffix == "wasm" || suffix == "toml");
+        (fits && path.is_file() && !stem.starts_with('.')).then_some(stem)
+    };
+    entries.filter_map(plugin).collect()
+}
+
+fn scan(folder: &Path) -> io::Result<BTreeMap<String, Stamps>> {
+    let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
-        let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(".wasm")) else { continue };
-        if stem.is_empty() || stem.starts_with('.') {
+        let Some(plugin) = name.to_str().and_then(|name| name.strip_suffix(".wasm")) else { continue };
+        if plugin.is_empty() || plugin.starts_with('.') {
             continue;
         }
-        // Gone since it was listed: the next look says so.
-        if let Some(component) = stamp(&component_path(folder, stem)) {
-            let policy = stamp(&folder.join(format!("{stem}.toml")));
-            looks.insert(stem.to_owned(), Look { component, policy });
+        // None: it is gone since it was listed, which the next scan reports.
+        if let Some(stamps) = stamps(folder, plugin) {
+            found.insert(plugin.to_owned(), stamps);
         }
     }
-    Ok(looks)
+    Ok(found)
+}
+
+fn stamps(folder: &Path, plugin: &str) -> Option<Stamps> {
+    let component = stamp(&component_path(folder, plugin))?;
+    Some(Stamps { component, policy: stamp(&policy_path(folder, plugin)) })
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
@@ -185,89 +227,116 @@ fn stamp(path: &Path) -> Option<Stamp> {
     })
 }
 
-/// Reads what has stayed the same for two looks; nothing when it changes meanwhile, or is what
-/// was told before.
-fn settle(folder: &Path, stem: &str, known: &mut Known) -> Option<Seen> {
-    let path = component_path(folder, stem);
-    let read = read(&path, known.look.component, WASM_BYTES_MAX).and_then(|bytes| {
-        let policy = known.look.policy.map(|stamp| {
-            let path = folder.join(format!("{stem}.toml"));
-            let text = read(&path, stamp, POLICY_BYTES_MAX)?;
-            String::from_utf8(text).map_err(|_| format!("{stem}.toml is not text in UTF-8"))
-        });
-        Ok((bytes, policy.transpose()?))
-    });
-    if stamp(&path) != Some(known.look.component) {
+/// Reads what two scans have found the same; none when it changes meanwhile, or is what was reported last.
+fn settle(folder: &Path, plugin: &str, known: &mut Known) -> Option<Change> {
+    let read = read_files(folder, plugin, known.stamps);
+    let path = component_path(folder, plugin);
+    if stamp(&path) != Some(known.stamps.component) {
         return None;
     }
     known.settled = true;
-    let stem = stem.to_owned();
-    let (bytes, policy_text) = match read {
+    let (component, policy) = match read {
         Ok(read) => read,
         Err(reason) => {
-            known.told = None;
-            return Some(Seen::Unreadable { stem, path, reason });
+            known.reported = None;
+            return Some(Change::Unreadable { path, reason });
         }
     };
-    let policy_hash = policy_text.as_ref().map_or([0; 32], |text| Sha256::digest(text).into());
-    let hashes = [Sha256::digest(&bytes).into(), policy_hash];
-    if known.told.replace(hashes) == Some(hashes) {
+    let hashes = hashes(&component, policy.as_deref());
+    let reported = known.reported.replace(hashes);
+    if reported == Some(hashes) {
         return None;
     }
-    Some(Seen::File { stem, bytes, policy_text, path })
+    let component_changed = reported.is_none_or(|reported| reported.component != hashes.component);
+    Some(Change::File { plugin: plugin.to_owned(), component, component_changed })
 }
 
-fn read(path: &Path, stamp: Stamp, bytes_max: u64) -> Result<Vec<u8>, String> {
+fn hashes(component: &[u8], policy: Option<&[u8]>) -> Hashes {
+    Hashes {
+        component: Sha256::digest(component).into(),
+        policy: policy.map(|policy| Sha256::digest(policy).into()),
+    }
+}
+
+/// A component, and its policy where there is one.
+fn read_files(folder: &Path, plugin: &str, stamps: Stamps) -> Result<(Vec<u8>, Option<Vec<u8>>), String> {
+    let component = read_file(&component_path(folder, plugin), stamps.component, COMPONENT_BYTES_MAX)?;
+    let policy = stamps.policy.map(|stamp| read_file(&policy_path(folder, plugin), stamp, POLICY_BYTES_MAX));
+    Ok((component, policy.transpose()?))
+}
+
+fn read_file(path: &Path, stamp: Stamp, bytes_max: u64) -> Result<Vec<u8>, String> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
     if !stamp.is_file {
-        return Err("not a file".to_owned());
+        return Err(format!("{name} is not a file"));
     }
     if stamp.size > bytes_max {
-        return Err(format!("{} bytes, more than {bytes_max}", stamp.size));
+        return Err(format!("{name} has {} bytes, more than {bytes_max}", stamp.size));
     }
-    fs::read(path).map_err(|error| error.to_string())
+    fs::read(path).map_err(|error| format!("{name}: {error}"))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use std::{collections::BTreeMap, fs};
+    use std::{fs, path::Path};
 
-    use super::{Folder, Seen};
+    use super::{Change, Folder};
 
-    /// What comes of looking until nothing changes: `stem:component:policy`.
+    /// What scans report until nothing changes.
     fn settled(folder: &mut Folder) -> Vec<String> {
-        let events = (0..3).flat_map(|_| folder.look()).collect::<Vec<_>>();
-        let told = events.into_iter().map(|event| match event {
-            Seen::File { stem, bytes, policy_text, .. } => {
-                format!("{stem}:{}:{}", String::from_utf8_lossy(&bytes), policy_text.unwrap_or_default())
+        let changes = (0..3).flat_map(|_| folder.scan()).collect::<Vec<_>>();
+        let shown = changes.into_iter().map(|change| match change {
+            Change::File { plugin, component, component_changed } => {
+                let what = if component_changed { "component" } else { "policy" };
+                format!("{plugin} {what}: {}", String::from_utf8_lossy(&component))
             }
-            Seen::Deleted { stem, .. } => format!("{stem} deleted"),
-            Seen::Unreadable { stem, reason, .. } => format!("{stem} {reason}"),
+            Change::Deleted { plugin } => format!("{plugin} deleted"),
+            Change::Unreadable { reason, .. } => reason,
         });
-        told.collect()
+        shown.collect()
+    }
+
+    fn write(directory: &Path, name: &str, text: &str) {
+        fs::write(directory.join(name), text).unwrap();
     }
 
     #[test]
-    fn each_state_is_told_once_when_it_has_come_to_rest() {
+    fn each_state_is_reported_once_when_it_has_settled() {
         let directory = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
-        let mut folder = Folder { path: directory.path().to_owned(), known: BTreeMap::new(), trouble: None };
+        let write = |name: &str, text: &str| write(directory.path(), name, text);
+        let mut folder = Folder::new(directory.path().to_owned());
         write("a.wasm", "one");
         for ignored in [".b.wasm", "c.wasm.tmp", "d.wasm~", "e.toml", ".wasm"] {
             write(ignored, "x");
         }
-        assert_eq!(folder.look(), []);
-        assert_eq!(settled(&mut folder), ["a:one:"]);
+        assert_eq!(folder.scan(), []);
+        assert_eq!(settled(&mut folder), ["a component: one"]);
         write("a.wasm", "three");
         write("a.toml", "p");
-        assert_eq!(settled(&mut folder), ["a:three:p"]);
+        assert_eq!(settled(&mut folder), ["a component: three"]);
+        write("a.toml", "q");
+        assert_eq!(settled(&mut folder), ["a policy: three"]);
         write("b.tmp", "three");
         fs::rename(directory.path().join("b.tmp"), directory.path().join("a.wasm")).unwrap();
-        assert_eq!(settled(&mut folder), Vec::<String>::new(), "the same content is no event");
+        assert_eq!(settled(&mut folder), Vec::<String>::new(), "the same content is no change");
         fs::remove_file(directory.path().join("a.wasm")).unwrap();
         fs::create_dir(directory.path().join("f.wasm")).unwrap();
-        assert_eq!(settled(&mut folder), ["a deleted", "f not a file"]);
+        assert_eq!(settled(&mut folder), ["a deleted", "f.wasm is not a file"]);
         drop(directory);
         assert_eq!(settled(&mut folder).len(), 1);
+    }
+
+    #[test]
+    fn what_was_read_at_the_start_is_no_change() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in [("a.wasm", "one"), ("a.toml", "p"), ("b.toml", "stored component")] {
+            write(directory.path(), name, text);
+        }
+        let mut folder = Folder::new(directory.path().to_owned());
+        assert_eq!(folder.read(), [("a".to_owned(), Some(b"one".to_vec())), ("b".to_owned(), None)]);
+        assert_eq!(settled(&mut folder), Vec::<String>::new());
+        write(directory.path(), "a.wasm", "two");
+        assert_eq!(settled(&mut folder), ["a component: two"]);
     }
 }

@@ -1,84 +1,141 @@
 //! Starts what a plugin needs to run: its relay, two lanes and a consumer.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
 
-use super::{drain, service::Service, shared::Shared};
+use super::{
+    databases::Databases,
+    drain,
+    service::Service,
+    tasks::{Stops, Tasks},
+};
 use crate::{
-    claims::partitions::Sources,
+    claims::partitions::PartitionClaims,
     ingress::{
-        http::readers::Readers,
+        http::{readers::Readers, router::Endpoint},
         kafka::{
-            consumer::{self, Setting},
-            health::Health,
+            consumer::{self, ConsumerContext},
+            health::ConsumerHealth,
         },
     },
-    lane::{http::HttpLane, kafka::KafkaLane},
+    kafka::{Brokers, Topics},
+    lane::{LaneContext, http::HttpLane, kafka::KafkaLane},
     metrics::SagaDurations,
     model::queue::Queue,
+    plugin::engine::Engine,
     relay::Relay,
-    store::{Database, PluginRole},
-    unit::waiters::Waiters,
-    versions::{draining::Draining, running::Running},
+    store::Database,
+    unit::{Backend, waiters::Waiters},
+    versions::{PluginVersions, loader::Loader, rollback_guard::RollbackRequests, running::Running},
 };
 
-impl Shared {
+/// Starts plugins.
+#[derive(Debug)]
+pub(crate) struct Launcher {
+    /// Names this host in the databases.
+    pub(crate) host_id: String,
+    pub(crate) brokers: Brokers,
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) engine: Engine,
+    pub(crate) rollback_requests: RollbackRequests,
+    pub(crate) stops: Stops,
+    pub(crate) tasks: Tasks,
+    /// By database.
+    pub(crate) relays: Mutex<HashMap<String, Arc<Relay>>>,
+}
+
+impl Launcher {
     /// Runs a plugin that did not run before.
-    pub(super) async fn launch(self: &Arc<Self>, active: Running) -> anyhow::Result<()> {
-        let policy = active.version.policy.clone();
-        let database = self.database(&policy.database.name);
+    pub(super) async fn launch(&self, database: Database, active: Running) -> anyhow::Result<Arc<Service>> {
         let relay = self.relay(&database);
         if !active.version.manifest.publishes.is_empty() {
             relay.expect_records();
         }
-        let role = PluginRole { plugin: active.version.plugin.clone(), name: policy.database.role.clone() };
-        let service = Arc::new(Service {
-            name: active.version.plugin.clone(),
-            waiters: Waiters::new(database.admin.clone(), relay.notifier().clone()),
-            relay,
+        let service = Arc::new(self.service(database, relay, active));
+        // Before the lanes start: only then do they know the types of all sagas in flight.
+        drain::look_after(service.name(), &service.backend.database.admin, &service.versions).await?;
+        self.start(&service)?;
+        Ok(service)
+    }
+
+    fn service(&self, database: Database, relay: Arc<Relay>, active: Running) -> Service {
+        let version = active.version.clone();
+        let plugin = version.plugin.clone();
+        let queue_bytes_max = version.policy.limits.queue_bytes_max;
+        let role = Databases::role(&version);
+        let loader = Loader {
+            database: database.clone(),
+            engine: self.engine.clone(),
             topics: self.topics.clone(),
-            deliveries: Arc::new(Queue::new(policy.limits.queue_bytes_max)),
-            requests: Arc::new(Queue::new(policy.limits.queue_bytes_max)),
+            relay: relay.clone(),
+        };
+        let versions = Arc::new(PluginVersions::new(active, loader, self.rollback_requests.clone()));
+        let endpoint = Endpoint {
+            plugin: plugin.clone(),
+            versions: versions.clone(),
+            requests: Arc::new(Queue::new(queue_bytes_max)),
+            readers: Readers::new(database.clone(), role.clone()),
+        };
+        Service {
+            backend: Arc::new(Backend {
+                plugin,
+                database,
+                role,
+                topics: self.topics.clone(),
+                relay,
+                saga_durations: SagaDurations::default(),
+            }),
+            versions,
+            endpoint: Arc::new(endpoint),
+            deliveries: Arc::new(Queue::new(queue_bytes_max)),
+            consumer: Arc::new(ConsumerHealth::default()),
             delivery_stages: Arc::default(),
             request_stages: Arc::default(),
-            saga_durations: SagaDurations::default(),
-            readers: Readers::new(database.clone(), role.clone()),
-            consumer: Health::default(),
-            trips: self.trips.clone(),
-            engine: self.engine.clone(),
-            behind: ArcSwapOption::empty(),
-            draining: Draining::default(),
-            database,
-            role,
-            active: ArcSwap::from_pointee(active),
-        });
-        // Before the lanes start: only then do they know the types of all sagas in flight.
-        drain::look_after(&service).await?;
-        let sources = Arc::<Sources>::default();
-        let (stop, tasks) = (&self.stops, &self.tasks);
-        let kafka = KafkaLane::new(service.clone(), sources.clone(), &self.owner, stop.lanes.clone());
-        tasks.lanes.spawn(kafka.run());
-        tasks.lanes.spawn(HttpLane::new(service.clone(), &self.owner, stop.lanes.clone()).run());
-        let setting = Setting {
-            service: service.clone(),
-            sources,
-            brokers: self.brokers.clone(),
-            stop: stop.consumers.clone(),
+        }
+    }
+
+    fn start(&self, service: &Service) -> anyhow::Result<()> {
+        let (backend, versions) = (service.backend.clone(), service.versions.clone());
+        let waiters = Waiters::new(backend.database.admin.clone(), backend.relay.notifier().clone());
+        let claims = Arc::<PartitionClaims>::default();
+        let context = LaneContext {
+            backend: backend.clone(),
+            versions: versions.clone(),
+            host_id: self.host_id.clone(),
+            stop: self.stops.lanes.clone(),
         };
-        let thread = consumer::spawn(setting)?;
-        tasks.consumers.spawn_blocking(move || thread.join());
-        self.services.write().push(service);
+        let (requests, queue) = (service.endpoint.requests.clone(), service.deliveries.clone());
+        let kafka = KafkaLane::new(
+            context.clone(),
+            service.delivery_stages.clone(),
+            queue.clone(),
+            claims.clone(),
+            waiters.clone(),
+        );
+        self.tasks.lanes.spawn(kafka.run());
+        let http = HttpLane::new(context, service.request_stages.clone(), requests, waiters);
+        self.tasks.lanes.spawn(http.run());
+        let thread = consumer::spawn(ConsumerContext {
+            backend,
+            versions,
+            queue,
+            claims,
+            health: service.consumer.clone(),
+            brokers: self.brokers.clone(),
+            stop: self.stops.consumers.clone(),
+        })?;
+        self.tasks.consumers.spawn_blocking(move || thread.join());
         Ok(())
     }
 
-    /// The relay of a database, started when first asked for.
+    /// The relay of a database, started when it is first needed.
     fn relay(&self, database: &Database) -> Arc<Relay> {
         let mut relays = self.relays.lock();
         if let Some(relay) = relays.get(&database.name) {
             return relay.clone();
         }
-        let relay = Relay::new(database.clone(), self.brokers.clone(), &self.owner);
+        let relay = Relay::new(database.clone(), self.brokers.clone(), &self.host_id);
         self.tasks.relays.spawn(relay.clone().run(self.stops.relays.clone()));
         self.tasks.relays.spawn(relay.notifier().clone().run(self.stops.relays.clone()));
         relays.insert(database.name.clone(), relay.clone());

@@ -1,132 +1,102 @@
-//! The plugin folder as a door to deploying: what is in it at the start, and what is put there later.
+//! The plugin folder as a way to deploy: what is in it when the host starts, and what is put there later.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    path::Path,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use sha2::{Digest, Sha256};
+use tokio::task::spawn_blocking;
 
 use super::{
+    Rollout,
     deploy::DeployError,
-    folder::{self, Seen},
-    shared::Shared,
+    folder::{Change, Folder},
 };
 
-/// Before a plugin that Postgres or Kafka kept from starting is tried again.
-const RETRY_EVERY: Duration = Duration::from_secs(5);
+/// The pause before a plugin that Postgres or Kafka kept from being deployed is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
-/// Why a plugin is looked at.
+/// A plugin's file, to be deployed.
+struct Attempt {
+    plugin: String,
+    component: Option<Vec<u8>>,
+    occasion: Occasion,
+}
+
+/// Why a plugin is deployed.
 #[derive(Clone, Copy)]
 enum Occasion {
-    /// The host starts: a file may be older than what is active.
+    /// The host starts, or only the policy has changed: the file may be older than what is active.
     Start,
-    /// Somebody has put the file there just now.
-    File,
+    /// The component was put there just now.
+    NewComponent,
 }
 
-/// What was tried last, by plugin: a file that is seen again unchanged is no news.
-type Tried = HashMap<String, Files>;
-
-/// Hashes of a plugin's two files.
-#[derive(PartialEq, Eq)]
-struct Files {
-    component: Vec<u8>,
-    policy: Vec<u8>,
-}
-
-/// Deploys what is in the folder, then follows it until the host stops.
-pub(crate) async fn start(shared: &Arc<Shared>) {
-    let mut tried = Tried::new();
-    let mut again = Vec::new();
-    for stem in plugins(&shared.config.plugins) {
-        again.extend(deploy(shared, &mut tried, &stem, Occasion::Start).await);
+impl Rollout {
+    /// Deploys what is in the folder, then follows its changes in a task until the host stops.
+    pub(crate) async fn watch_folder(self: &Arc<Self>) {
+        let mut folder = Folder::new(self.folder.clone());
+        let read = spawn_blocking(move || {
+            let plugins = folder.read();
+            (folder, plugins)
+        });
+        // It fails only while the runtime shuts down.
+        let Ok((folder, plugins)) = read.await else { return };
+        let mut retries = Vec::new();
+        for (plugin, component) in plugins {
+            retries.extend(self.attempt(Attempt { plugin, component, occasion: Occasion::Start }).await);
+        }
+        self.services.started();
+        let changes = folder.watch(self.launcher.stops.listeners.clone());
+        self.launcher.tasks.listeners.spawn(self.clone().follow_folder(changes, retries));
     }
-    shared.starting.store(false, Ordering::Release);
-    let mut seen = folder::spawn(shared.config.plugins.clone(), shared.stops.listeners.clone());
-    let host = shared.clone();
-    shared.tasks.listeners.spawn(async move {
+
+    async fn follow_folder(
+        self: Arc<Self>,
+        mut changes: tokio::sync::mpsc::Receiver<Change>,
+        mut retries: Vec<Attempt>,
+    ) {
         loop {
-            let one = tokio::select! {
-                one = seen.recv() => one,
-                () = tokio::time::sleep(RETRY_EVERY), if !again.is_empty() => {
-                    for (stem, occasion) in std::mem::take(&mut again) {
-                        again.extend(deploy(&host, &mut tried, &stem, occasion).await);
+            let change = tokio::select! {
+                change = changes.recv() => change,
+                () = tokio::time::sleep(RETRY_PAUSE), if !retries.is_empty() => {
+                    for attempt in std::mem::take(&mut retries) {
+                        retries.extend(self.attempt(attempt).await);
                     }
                     continue;
                 }
             };
-            match one {
-                Some(Seen::File { stem, .. }) => {
-                    // One that waits since the start is no news either.
-                    let waits = again.iter().position(|(name, _)| *name == stem);
-                    let occasion = waits.map_or(Occasion::File, |place| again.swap_remove(place).1);
-                    again.extend(deploy(&host, &mut tried, &stem, occasion).await);
+            match change {
+                Some(Change::File { plugin, component, component_changed }) => {
+                    let waiting = retries.iter().position(|attempt| attempt.plugin == plugin);
+                    // A plugin that has not started yet is still to start, whatever changed in its files.
+                    let occasion = match waiting.map(|index| retries.swap_remove(index).occasion) {
+                        Some(occasion) => occasion,
+                        None if component_changed => Occasion::NewComponent,
+                        None => Occasion::Start,
+                    };
+                    let component = Some(component);
+                    retries.extend(self.attempt(Attempt { plugin, component, occasion }).await);
                 }
-                Some(Seen::Unreadable { path, reason, .. }) => {
-                    tracing::warn!("{} is not read: {reason}", path.display());
+                Some(Change::Unreadable { path, reason }) => {
+                    tracing::warn!("{} is not deployed: {reason}", path.display());
                 }
-                Some(Seen::Deleted { stem, .. }) => {
-                    tracing::info!(plugin = stem, "its file was deleted; the plugin goes on as it is");
+                Some(Change::Deleted { plugin }) => {
+                    tracing::info!(
+                        plugin,
+                        "its component was deleted from the folder; the plugin stays active"
+                    );
                 }
                 None => return,
             }
         }
-    });
-}
-
-/// Plugins of a folder, sorted: what has a component, or a policy for one that a database keeps. The watcher
-/// tells of what is wrong with the rest.
-fn plugins(folder: &Path) -> BTreeSet<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let stem = |entry: std::fs::DirEntry| {
-        let path = entry.path();
-        let stem = path.file_stem()?.to_str()?.to_owned();
-        let fits = path.extension().is_some_and(|suffix| suffix == "wasm" || suffix == "toml");
-        (fits && path.is_file() && !stem.starts_with('.')).then_some(stem)
-    };
-    entries.filter_map(stem).collect()
-}
-
-/// None when it cannot be read, or is too large; the watcher tells.
-async fn component(path: &Path) -> Option<Vec<u8>> {
-    let size = tokio::fs::metadata(path).await.ok()?.len();
-    if size > folder::WASM_BYTES_MAX { None } else { tokio::fs::read(path).await.ok() }
-}
-
-/// Gives the plugin back when its environment was at fault, or another host was faster: then it is tried
-/// again.
-async fn deploy(
-    shared: &Arc<Shared>,
-    tried: &mut Tried,
-    stem: &str,
-    occasion: Occasion,
-) -> Option<(String, Occasion)> {
-    let file = |suffix| shared.config.plugins.join(format!("{stem}.{suffix}"));
-    let bytes = component(&file("wasm")).await;
-    let policy = tokio::fs::read(file("toml")).await.unwrap_or_default();
-    let hash = |bytes: &[u8]| Sha256::digest(bytes).to_vec();
-    let news = Files { component: hash(bytes.as_deref().unwrap_or_default()), policy: hash(&policy) };
-    let before = tried.get(stem);
-    if before == Some(&news) {
-        return None;
     }
-    // A policy that is edited applies to the active version, whatever file lies beside it.
-    let edited = before.is_some_and(|before| before.component == news.component);
-    let done = match (occasion, bytes) {
-        (Occasion::Start, bytes) => shared.begin(stem, bytes).await,
-        (Occasion::File, bytes) if edited => shared.begin(stem, bytes).await,
-        (Occasion::File, Some(bytes)) => shared.deploy(stem, bytes, "file").await,
-        (Occasion::File, None) => return None,
-    };
-    match done {
-        Err(DeployError::Environment(_) | DeployError::Conflict(_)) => Some((stem.to_owned(), occasion)),
-        // Said and kept already.
-        _ => {
-            tried.insert(stem.to_owned(), news);
-            None
-        }
+
+    /// Returns the attempt when it is to be repeated: the environment was at fault, or another host was faster.
+    async fn attempt(&self, attempt: Attempt) -> Option<Attempt> {
+        let Attempt { plugin, component, occasion } = &attempt;
+        let done = match (occasion, component.as_deref()) {
+            (Occasion::NewComponent, Some(component)) => self.deploy(plugin, component, "file").await,
+            (_, component) => self.start(plugin, component).await,
+        };
+        // Any other error was logged and is kept for the host API.
+        matches!(done, Err(DeployError::Environment(_) | DeployError::Conflict(_))).then_some(attempt)
     }
 }

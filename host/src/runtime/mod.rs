@@ -1,8 +1,7 @@
 //! A running host: what is started, and in which order it is stopped.
 //!
-//! Stopping: no new requests, the lanes finish their units, the consumers leave their groups, the
-//! relays send what is committed. Whatever does not end in time is safe all the same: it is in the
-//! database.
+//! Stopping: no new requests, the lanes finish their units, the consumers leave their groups, the relays send
+//! what is committed. Whatever does not end in time is in the database.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -14,16 +13,23 @@ use crate::{
     ingress::http,
     kafka::{Brokers, Topics},
     plugin::engine::Engine,
-    rollout::{shared::Shared, watch},
+    rollout::{
+        Databases, Launcher, Rollout,
+        services::Services,
+        tasks::{Stops, Tasks},
+    },
     store::Server,
 };
+
 /// How long each stage of stopping may take.
 const STAGE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A running host.
 #[derive(Debug)]
 pub struct Host {
-    shared: Arc<Shared>,
+    services: Arc<Services>,
+    stops: Stops,
+    tasks: Tasks,
     http: SocketAddr,
     admin: SocketAddr,
 }
@@ -32,8 +38,8 @@ impl Host {
     /// Connects, provisions, loads the plugins of the folder, starts lanes and listeners.
     ///
     /// # Errors
-    /// What keeps the host from starting, with the mend. A plugin that cannot run does not: the
-    /// others do, and the host API tells.
+    /// What keeps the host from starting, and what to do. A plugin that cannot run does not keep it from that: the
+    /// others run, and the host API reports it.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let (http, admin) = (
             admin::listen("the service routes", "--http", &config.http).await?,
@@ -45,49 +51,63 @@ impl Host {
         drop(server.connect().await?);
         let brokers = Brokers::new(&config.kafka, &config.kafka_properties);
         let topics = Topics::new(brokers.clone(), config.topic_partitions, config.topic_replication);
-        let engine = Engine::new(&config.cache)?;
-        let (trips, tripped) = tokio::sync::mpsc::unbounded_channel();
-        let shared = Shared::new(config, engine, server, brokers, Arc::new(topics), trips);
-        let tasks = &shared.tasks;
-        let stop = shared.stops.listeners.clone();
-        let host_api = admin::serve(admin, shared.clone(), stop.clone());
+        let (rollback_requests, requests) = tokio::sync::mpsc::unbounded_channel();
+        let (stops, tasks) = (Stops::default(), Tasks::default());
+        let services = Arc::<Services>::default();
+        let launcher = Launcher {
+            host_id: uuid::Uuid::new_v4().to_string(),
+            brokers: brokers.clone(),
+            topics: Arc::new(topics),
+            engine: Engine::new(&config.cache)?,
+            rollback_requests,
+            stops: stops.clone(),
+            tasks: tasks.clone(),
+            relays: parking_lot::Mutex::default(),
+        };
+        let rollout = Arc::new(Rollout {
+            services: services.clone(),
+            databases: Databases::new(server, config.migrations),
+            launcher,
+            folder: config.plugins,
+            write_policies: config.write_policies,
+            one_at_a_time: tokio::sync::Mutex::default(),
+        });
+        let access = admin::Access::new(config.admin_token.as_deref());
+        let host_api = admin::router(access, services.clone(), rollout.clone(), brokers);
+        let host_api = admin::serve(admin, host_api, stops.listeners.clone());
         tasks.listeners.spawn(async { log_failure("host API", host_api.await) });
-        watch::start(&shared).await;
-        tasks.listeners.spawn(shared.clone().follow());
-        tasks.listeners.spawn(shared.clone().put_back(tripped));
-        tasks.listeners.spawn(shared.clone().drain());
-        // Requests that come earlier wait in the listener's queue: nobody is told that a route is not there.
-        let service_routes = http::serve(http, shared.routes.clone(), stop);
+        rollout.watch_folder().await;
+        let follower = rollout.clone();
+        tasks.listeners.spawn(async move { follower.follow().await });
+        let guard = rollout.clone();
+        tasks.listeners.spawn(async move { guard.guard(requests).await });
+        tasks.listeners.spawn(async move { rollout.drain().await });
+        // Requests that come earlier wait in the listener's queue: no route is answered with 404 meanwhile.
+        let service_routes = http::serve(http, services.routes(), stops.listeners.clone());
         tasks.listeners.spawn(async { log_failure("service routes", service_routes.await) });
-        Ok(Self { shared, http: http_address, admin: admin_address })
+        Ok(Self { services, stops, tasks, http: http_address, admin: admin_address })
     }
 
-    /// Where the service routes are.
+    /// The address of the service routes.
     #[must_use]
     pub fn http_address(&self) -> SocketAddr {
         self.http
     }
 
-    /// Where the host API is.
+    /// The address of the host API.
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
         self.admin
     }
 
-    /// What the host API sees.
-    #[must_use]
-    pub fn shared(&self) -> Arc<Shared> {
-        self.shared.clone()
-    }
-
-    /// Ends the host: units finish, relays flush, groups are left. Dropped halfway, it stops as by
-    /// `kill -9`, which loses nothing either.
+    /// Ends the host: units finish, relays send, groups are left. Dropped halfway, it stops as after `kill -9`,
+    /// which loses nothing either.
     pub async fn stop(self) {
-        let Shared { stops, tasks, .. } = &*self.shared;
+        let Self { services, stops, tasks, .. } = self;
         stops.listeners.cancel();
         end("requests", &tasks.listeners).await;
-        for service in self.shared.services() {
-            service.requests.close();
+        for service in services.all() {
+            service.endpoint.requests.close();
         }
         stops.lanes.cancel();
         end("units", &tasks.lanes).await;
@@ -101,10 +121,8 @@ impl Host {
 async fn end(what: &str, tasks: &TaskTracker) {
     tasks.close();
     if tokio::time::timeout(STAGE_WITHIN, tasks.wait()).await.is_err() {
-        tracing::warn!(
-            "{what} did not end in {} s; what they had begun is rolled back",
-            STAGE_WITHIN.as_secs()
-        );
+        let seconds = STAGE_WITHIN.as_secs();
+        tracing::warn!("{what} did not end in {seconds} s; what they had started is rolled back");
     }
 }
 

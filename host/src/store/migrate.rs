@@ -20,13 +20,10 @@ pub struct Migrations<'a> {
 }
 
 /// The host's own schema, `saga`.
-pub(super) fn host_migrations() -> Vec<Migration> {
-    [
-        ("0001_saga.sql", include_str!("../../../migrations/host/0001_saga.sql")),
-        ("0002_unit.sql", include_str!("../../../migrations/host/0002_unit.sql")),
-    ]
-    .map(|(name, sql)| Migration { name: name.to_owned(), sql: sql.to_owned() })
-    .to_vec()
+pub(crate) fn host_migrations() -> Vec<Migration> {
+    [("0001_base.sql", include_str!("../../../migrations/host/0001_base.sql"))]
+        .map(|(name, sql)| Migration { name: name.to_owned(), sql: sql.to_owned() })
+        .to_vec()
 }
 
 /// Brings `owner`'s part of the database up to date, or says what is missing.
@@ -93,7 +90,7 @@ async fn breaks_nothing(
 ) -> Result<(), ProvisionError> {
     let Some(statement) = contracting(&migration.sql) else { return Ok(()) };
     let sagas: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM saga.saga_live WHERE plugin = $1 AND version <> $2")
+        sqlx::query_scalar("SELECT count(*) FROM saga.saga_live WHERE plugin = $1 AND digest <> $2")
             .bind(owner)
             .bind(digest)
             .fetch_one(connection)

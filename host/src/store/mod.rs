@@ -12,6 +12,8 @@ mod retention;
 pub use connect::{Database, Server};
 pub mod session;
 pub use migrate::Migrations;
+#[cfg(test)]
+pub(crate) use migrate::host_migrations;
 pub use provision::{PluginRole, ProvisionError};
 pub use retention::roll_partitions;
 

@@ -1,89 +1,98 @@
-//! Ends a unit: COMMIT, and what to do when it is not answered.
+//! Ends a unit: flush, COMMIT, and what follows when COMMIT has no answer.
 
 use std::time::Duration;
 
 use sqlx::PgConnection;
 
 use super::{
-    flush::Closing,
+    flush::flush,
+    flush_error::FlushError,
     stages::{Laps, Stage},
+    writes::UnitWrites,
 };
 use crate::{
-    claims::lane_lease::{Chain, standing},
+    claims::lane_lease::LaneLease,
     fault_point,
     model::{fault::Fault, record::encode},
     relay::{Relay, order::Records},
 };
 
-/// How long a COMMIT without an answer is asked after, before the caller is told to repeat.
-const STANDING_TRIES: u32 = 50;
-const STANDING_PAUSE: Duration = Duration::from_millis(200);
+/// How often the database is asked about a COMMIT without an answer, before the caller must repeat the
+/// request.
+const POSITION_TRIES_MAX: u32 = 50;
+const POSITION_PAUSE: Duration = Duration::from_millis(200);
 
-/// SET is refused in a transaction that has failed, of which COMMIT alone would make a silent rollback.
+/// In a failed transaction, COMMIT alone rolls back without an error, but SET is refused.
 const COMMIT: &str = "SET LOCAL synchronous_commit = on; COMMIT";
 /// On disk within `wal_writer_delay`.
-const COMMIT_SOON: &str = "SET LOCAL synchronous_commit = off; COMMIT";
+const COMMIT_ASYNC: &str = "SET LOCAL synchronous_commit = off; COMMIT";
 
-/// Writes `closing` and the records, commits, and hands the records to the relay. `before_relay`
-/// runs when the unit is committed and nobody has heard of it yet.
+/// Flushes `writes` and the records, commits, and passes the records to the relay. `before_relay` runs after
+/// the commit and before anyone can see the records.
 ///
 /// # Errors
-/// [`Fault::Unknown`] when it cannot be told whether it was committed; any other fault means
-/// that it was not.
-pub async fn commit(
+/// [`Fault::Unknown`] when nobody knows whether the unit was committed; any other error means that it was
+/// not.
+pub(super) async fn commit(
     connection: &mut PgConnection,
-    chain: &Chain,
+    lease: &LaneLease,
     laps: &mut Laps<'_>,
-    closing: Closing,
+    writes: UnitWrites,
     records: Records,
     relay: &Relay,
     before_relay: impl FnOnce(),
-) -> Result<(), Fault> {
+) -> Result<(), FlushError> {
     let body = match records.is_empty() {
         true => None,
         false => Some(encode(&records).map_err(|error| Fault::Guest(error.to_string()))?),
     };
-    let statement = if body.is_some() || closing.must_last() { COMMIT } else { COMMIT_SOON };
-    let seq = match body.is_none() && closing.is_empty() {
+    let statement = if body.is_some() || writes.must_be_durable() { COMMIT } else { COMMIT_ASYNC };
+    let seq = match body.is_none() && writes.is_empty() {
         true => None,
-        false => closing.write(connection, chain, body).await?,
+        false => flush(connection, lease, &writes, body).await?,
     };
     seq.inspect(|seq| relay.register(*seq));
-    laps.end(Stage::Close);
+    laps.end(Stage::Flush);
     fault_point::reach("before-commit");
     let committed = match sqlx::raw_sql(statement).execute(connection).await {
         Ok(_) => Ok(()),
         Err(error) if is_refusal(&error) => Err(Fault::of(&error)),
-        Err(error) => resolve(chain, relay, &error).await,
+        Err(error) => resolve(lease, relay, &error).await,
     };
     laps.end(Stage::Commit);
-    match (&committed, seq) {
-        (Ok(()), seq) => {
-            before_relay();
-            seq.inspect(|seq| relay.committed(*seq, records));
-        }
-        (Err(Fault::Unknown), Some(seq)) => relay.commit_unknown(seq),
-        (Err(_), Some(seq)) => relay.rolled_back(seq),
-        (Err(_), None) => {}
+    if committed.is_ok() {
+        before_relay();
     }
-    committed
+    if let Some(seq) = seq {
+        report(relay, seq, records, &committed);
+    }
+    Ok(committed?)
 }
 
-/// Postgres has answered that it does not commit. A server that is being shut down may say so of itself after
-/// the commit.
+/// What became of an outbox row that the relay expects.
+fn report(relay: &Relay, seq: i64, records: Records, committed: &Result<(), Fault>) {
+    match committed {
+        Ok(()) => relay.committed(seq, records),
+        Err(Fault::Unknown) => relay.commit_unknown(seq),
+        Err(_) => relay.rolled_back(seq),
+    }
+}
+
+/// Postgres has answered that it does not commit. A server that shuts down may send 57P.. after it has
+/// committed.
 fn is_refusal(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().map(|error| error.code().unwrap_or_default());
     code.is_some_and(|code| !code.starts_with("57P"))
 }
 
-/// The chain in the database tells whether the unit is there.
-async fn resolve(chain: &Chain, relay: &Relay, lost: &sqlx::Error) -> Result<(), Fault> {
-    for _ in 0..STANDING_TRIES {
-        match standing(&relay.database().admin, chain).await {
-            Ok(Some((epoch, unit))) if epoch == chain.epoch && unit > chain.unit => return Ok(()),
-            Ok(Some((epoch, _))) if epoch == chain.epoch => return Err(Fault::Environment(lost.to_string())),
+/// The lane's position in the database shows whether the unit was committed.
+async fn resolve(lease: &LaneLease, relay: &Relay, lost: &sqlx::Error) -> Result<(), Fault> {
+    for _ in 0..POSITION_TRIES_MAX {
+        match lease.stored_position(&relay.database().admin).await {
+            Ok(Some((epoch, unit))) if epoch == lease.epoch && unit > lease.unit => return Ok(()),
+            Ok(Some((epoch, _))) if epoch == lease.epoch => return Err(Fault::Environment(lost.to_string())),
             Ok(_) => return Err(Fault::Unknown),
-            Err(_) => tokio::time::sleep(STANDING_PAUSE).await,
+            Err(_) => tokio::time::sleep(POSITION_PAUSE).await,
         }
     }
     Err(Fault::Unknown)

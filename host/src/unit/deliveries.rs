@@ -1,26 +1,31 @@
-//! One unit of Kafka records, timers and deadlines, from its plan to its commit.
+//! One unit of Kafka records, timers and deadlines: admit → open → run → materialize → flush → commit.
+
+mod opening;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use self::opening::{drop_handled_elsewhere, opening};
 use super::{
-    Setup,
-    admit::{Aside, Fate, Plan, Work},
+    Failed, RUNS_MAX, Setup,
+    admit::{Admission, Disposition, Work},
     commit::commit,
-    flush::{Closing, Held},
-    materialize::{Caused, Ended, Setting, settle},
-    open::{Opened, Opening},
+    in_work,
+    materialize::{Caused, Ended, materialize},
+    open::Opened,
+    outcome_writer::OutcomeWriter,
     overdue,
     runs::{Run, Runs},
     stages::Stage,
+    writes::UnitWrites,
 };
 use crate::{
-    claims::partitions::{Advance, Sources},
+    claims::partitions::{ClaimAdvance, PartitionClaims},
     clock::now_us,
     metrics::SagaDurations,
     model::{
         delivery::{Delivery, Origin},
         effects::Effects,
-        fault::{Culprit, Fault, Then, retry_after_ms},
+        fault::{Culprit, Fault, ParkedUntil},
         outcome::Outcome,
         saga::LiveSaga,
         saga_log::Cause,
@@ -31,13 +36,13 @@ use crate::{
 /// What a committed unit did.
 #[derive(Debug, Default)]
 pub struct Committed {
-    /// How the sources stand now.
-    pub advances: Vec<Advance>,
+    /// How its partitions advance.
+    pub advances: Vec<ClaimAdvance>,
     /// Sagas that ended.
     pub ended: Vec<Ended>,
     /// What each version in it did.
     pub ran: Vec<Ran>,
-    /// Deliveries that were handled, and those that were set aside: all but the dropped.
+    /// Deliveries that were handled, parked or queued: all but the dropped ones.
     pub dealt_with: usize,
     /// False when there was nothing to do: no unit was opened.
     pub committed: bool,
@@ -54,102 +59,73 @@ pub struct Ran {
     pub statements: u32,
 }
 
-/// Why a unit was rolled back.
-#[derive(Debug)]
-pub struct Failed {
-    /// Culprits by their place in the work.
-    pub fault: Fault,
-    /// The version whose call failed; none when it was not in a call.
-    pub version: Option<Arc<Running>>,
-}
-
-impl From<Fault> for Failed {
-    fn from(fault: Fault) -> Self {
-        Self { fault, version: None }
-    }
-}
-
-/// Runs `work` as one unit.
+/// Runs `work` as one unit, again after a lost race over a saga.
 ///
 /// # Errors
 /// Why it was rolled back.
-pub async fn run(setup: &mut Setup<'_>, sources: &Sources, work: &[Work]) -> Result<Committed, Failed> {
-    let mut plan = sources.with(|sources| Plan::make(work, sources));
-    if plan.is_empty() {
+pub async fn run(
+    setup: &mut Setup<'_>,
+    claims: &PartitionClaims,
+    work: &[Work],
+) -> Result<Committed, Failed> {
+    for _ in 1..RUNS_MAX {
+        match run_once(setup, claims, work).await {
+            Err(failed) if failed.lost_race => setup.roll_back().await?,
+            done => return done,
+        }
+    }
+    run_once(setup, claims, work).await
+}
+
+async fn run_once(
+    setup: &mut Setup<'_>,
+    claims: &PartitionClaims,
+    work: &[Work],
+) -> Result<Committed, Failed> {
+    let mut admission = claims.with(|claims| Admission::decide(work, claims));
+    if admission.is_empty() {
         return Ok(Committed::default());
     }
-    let opening = opening(&plan, work);
-    let chain = setup.chain;
-    let mut laps = setup.stages.begin();
-    let opened = setup.open(&opening).await?;
+    let mut laps = setup.stages.start();
+    let opened = setup.open(&opening(&admission, work)).await?;
     laps.end(Stage::Open);
-    let lost = plan.lost(&opened.sources);
-    if !lost.is_empty() {
-        // Rolled back: the ids of foreign records that are the other host's now were noted in the same trip.
-        for place in lost {
-            let plugin = &setup.service.name;
-            tracing::warn!(
-                plugin,
-                topic = &*place.0,
-                partition = place.1,
-                "another host has claimed this partition"
-            );
-            sources.lose(place);
-        }
-        return Err(Fault::SourcesLost.into());
-    }
-    drop_what_is_gone(&mut plan, work, &opened);
-    let running = (0..work.len()).filter(|place| plan.fates[*place] == Fate::Run).collect();
-    let begun_us = now_us();
-    let runs = Runs::of(setup.service, setup.active, work, running, opened.sagas)?;
+    give_up_lost(setup, claims, &admission, &opened)?;
+    drop_handled_elsewhere(&mut admission, work, &opened);
+
+    let started_us = now_us();
+    let running = places_to_run(&admission);
+    let runs = Runs::of(setup.versions, setup.active, work, running, opened.sagas)?;
     let batch: Vec<&Delivery> = runs.deliveries.iter().map(|place| &work[*place].delivery).collect();
-    let Handled { outcomes, mut effects, ran } = handle(setup, &runs, &batch, begun_us).await?;
-    let mut closing = Closing::default();
+    let Handled { outcomes, mut effects, ran } = call(setup, &runs, &batch, started_us).await?;
     keep_order(&batch, &outcomes).map_err(|fault| in_work(fault, &runs.deliveries))?;
-    let active_digest = &setup.active.version.digest;
+
+    let mut writes = UnitWrites::default();
     let mut causes: Vec<Caused<'_>> =
-        batch.iter().enumerate().map(|(cause, delivery)| caused(delivery, runs.digest(cause))).collect();
-    let mut book = Book {
-        plugin: &setup.service.name,
-        closing: &mut closing,
-        plan: &mut plan,
+        batch.iter().enumerate().map(|(place, delivery)| caused(delivery, runs.digest(place))).collect();
+    let mut outcome_writer = OutcomeWriter {
+        plugin: &setup.backend.plugin,
+        writes: &mut writes,
+        admission: &mut admission,
         attempts_max: setup.active.version.policy.limits.attempts_max,
     };
     for (delivery, outcome) in batch.iter().zip(&outcomes) {
-        book.note(delivery, outcome);
+        outcome_writer.handled(delivery, outcome);
     }
-    for (place, item) in work.iter().enumerate() {
-        match (book.plan.fates[place].clone(), &item.aside) {
-            (Fate::Aside, Some(aside)) => book.set_aside(&item.delivery, aside),
-            (Fate::Queued, _) => book.queue(&item.delivery),
-            _ => continue,
-        }
-        if matches!(item.delivery.origin, Origin::Deadline { .. }) {
-            causes.push(caused(&item.delivery, active_digest));
-        }
-    }
-    overdue::mark(&runs.sagas, &causes, begun_us, &mut effects);
-    let unit = setup.unit_name();
-    let setting = Setting {
-        unit,
-        database: &setup.service.database.name,
-        plugin: &setup.service.name,
-        now_us: now_us(),
-        topics: &setup.service.topics,
-    };
-    let settled = settle(&setting, effects, &causes, &mut closing);
-    let relay = setup.service.relay.clone();
+    causes.extend(write_not_handled(&mut outcome_writer, work, &setup.active.version.digest));
+    overdue::mark(&runs.sagas, &causes, started_us, &mut effects);
+    let materialized = materialize(&setup.unit_context(), effects, &causes, &mut writes);
     laps.end(Stage::Plugin);
-    commit(setup.connection()?, chain, &mut laps, closing, settled.records, &relay, || {})
+
+    let (lease, relay) = (setup.lease, setup.backend.relay.clone());
+    commit(setup.connection()?, lease, &mut laps, writes, materialized.records, &relay, || {})
         .await
-        .map_err(|fault| in_work(fault, &runs.deliveries))?;
-    observe_ended(&setup.service.saga_durations, &settled.ended, &runs.sagas);
-    let dealt_with = plan.fates.iter().filter(|fate| **fate != Fate::Drop).count();
+        .map_err(|error| Failed::in_commit(error, &runs.deliveries))?;
+    observe_ended(&setup.backend.saga_durations, &materialized.ended, &runs.sagas);
     Ok(Committed {
-        advances: plan.advances.into_values().collect(),
-        ended: settled.ended,
+        dealt_with: admission.dispositions.iter().filter(|one| **one != Disposition::Drop).count(),
+        advances: admission.advances.into_values().collect(),
+        ended: materialized.ended,
         ran,
-        dealt_with,
         committed: true,
     })
 }
@@ -170,50 +146,32 @@ fn observe_ended(durations: &SagaDurations, ended: &[Ended], sagas: &[LiveSaga])
     }
 }
 
-fn opening(plan: &Plan, work: &[Work]) -> Opening {
-    let mut opening = Opening { sources: plan.steps.clone(), ..Opening::default() };
-    for (item, fate) in work.iter().zip(&plan.fates) {
-        let delivery = &item.delivery;
-        if *fate == Fate::Drop {
-            continue;
-        }
-        match (&delivery.origin, delivery.held) {
-            (_, Some(id)) => opening.held.push(id),
-            (Origin::Timer { name }, None) => opening.timers.push(name.clone()),
-            (_, None) => opening.foreign_ids.extend(delivery.foreign_id.clone()),
-        }
-        if *fate == Fate::Run || matches!(delivery.origin, Origin::Deadline { .. }) {
-            opening.saga_keys.extend(delivery.saga_key().map(str::to_owned));
-        }
+/// A unit that reads a partition which another host has claimed is rolled back as a whole: the foreign ids of
+/// those records were recorded in the same round trip.
+fn give_up_lost(
+    setup: &Setup<'_>,
+    claims: &PartitionClaims,
+    admission: &Admission,
+    opened: &Opened,
+) -> Result<(), Fault> {
+    let lost = admission.lost(&opened.claim_ids);
+    if lost.is_empty() {
+        return Ok(());
     }
-    opening.saga_keys.sort_unstable();
-    opening.saga_keys.dedup();
-    opening
+    for place in lost {
+        let (plugin, topic, partition) = (&setup.backend.plugin, &*place.0, place.1);
+        tracing::warn!(plugin, topic, partition, "another host has claimed this partition");
+        claims.lose(place);
+    }
+    Err(Fault::PartitionsLost)
 }
 
-/// What another host, a person or a faster reply has dealt with meanwhile.
-fn drop_what_is_gone(plan: &mut Plan, work: &[Work], opened: &Opened) {
-    for (fate, item) in plan.fates.iter_mut().zip(work) {
-        let delivery = &item.delivery;
-        let there = match (&delivery.origin, delivery.held) {
-            (_, Some(id)) => opened.held.contains(&id),
-            // One that was set anew has another payload.
-            (Origin::Timer { name }, None) => opened.timers.get(name) == Some(&delivery.timestamp_us),
-            (Origin::Deadline { saga_type, key, revision }, None) => opened
-                .sagas
-                .iter()
-                .any(|saga| saga.saga_type == *saga_type && saga.key == *key && saga.revision == *revision),
-            (Origin::Kafka { .. }, None) => {
-                delivery.foreign_id.as_ref().is_none_or(|id| opened.new_ids.contains(id))
-            }
-        };
-        if !there {
-            *fate = Fate::Drop;
-        }
-    }
+fn places_to_run(admission: &Admission) -> Vec<usize> {
+    let dispositions = admission.dispositions.iter().enumerate();
+    dispositions.filter(|(_, one)| **one == Disposition::Run).map(|(place, _)| place).collect()
 }
 
-/// What the calls of a unit gave, in the order of its runs.
+/// What the calls of a unit returned, in the order of its runs.
 #[derive(Default)]
 struct Handled {
     outcomes: Vec<Outcome>,
@@ -221,7 +179,8 @@ struct Handled {
     ran: Vec<Ran>,
 }
 
-async fn handle(
+/// Calls each version once.
+async fn call(
     setup: &mut Setup<'_>,
     runs: &Runs,
     batch: &[&Delivery],
@@ -233,13 +192,13 @@ async fn handle(
         let (batch, sagas) = (&batch[deliveries.clone()], &runs.sagas[sagas.clone()]);
         let called = version.version.handle_deliveries(session, &setting, batch, sagas).await;
         *setup.session = called.session;
-        let failed = |fault| Failed {
-            fault: in_work(fault, &runs.deliveries[deliveries.clone()]),
+        handled.outcomes.extend(called.result.map_err(|fault| Failed {
             version: Some(version.clone()),
-        };
-        handled.outcomes.extend(called.result.map_err(failed)?);
+            ..in_work(fault, &runs.deliveries[deliveries.clone()]).into()
+        })?);
         if handled.effects.share_a_saga_with(&called.effects) {
-            let reason = "two versions move one saga, and neither sees what the other does with it";
+            let reason =
+                "two versions advance one saga in one unit, and neither sees what the other does with it";
             return Err(Fault::Guest(reason.into()).into());
         }
         handled.effects.append(called.effects, u32::try_from(deliveries.start).unwrap_or(u32::MAX));
@@ -252,39 +211,42 @@ async fn handle(
     Ok(handled)
 }
 
-/// What waits must not be overtaken by a later one of its key: then it is taken out first, so that
+/// A delivery that waits must not be overtaken by a later one of its key: then it is taken out first, so that
 /// the later one queues behind it.
 fn keep_order(batch: &[&Delivery], outcomes: &[Outcome]) -> Result<(), Fault> {
     let mut culprits = Vec::new();
     for (place, outcome) in outcomes.iter().enumerate() {
-        let (reason, then) = match outcome {
+        let (reason, until) = match outcome {
             Outcome::Done | Outcome::Ignored(_) => continue,
-            Outcome::Retry { after_ms, reason } => (reason, Then::RetryAfterMs(*after_ms)),
-            Outcome::Reject(reason) => (reason, Then::Hold),
+            Outcome::Retry { after_ms, reason } => (reason, ParkedUntil::RetryAfterMs(*after_ms)),
+            Outcome::Reject(reason) => (reason, ParkedUntil::Redriven),
         };
         let key = batch[place].correlation.as_deref();
         let overtaken =
             key.is_some() && batch[place + 1..].iter().any(|later| later.shares_order_with(batch[place]));
         if overtaken {
-            culprits.push(Culprit { cause: place, reason: reason.clone(), then });
+            culprits.push(Culprit { cause: place, reason: reason.clone(), until });
         }
     }
     if culprits.is_empty() { Ok(()) } else { Err(Fault::Culprits(culprits)) }
 }
 
-/// Culprits by their place in the work instead of in the call.
-pub(super) fn in_work(fault: Fault, running: &[usize]) -> Fault {
-    let Fault::Culprits(culprits) = fault else { return fault };
-    let known = culprits
-        .into_iter()
-        .filter_map(|culprit| Some(Culprit { cause: *running.get(culprit.cause)?, ..culprit }));
-    let mut culprits: Vec<Culprit> = known.collect();
-    if culprits.is_empty() {
-        return Fault::Guest("the plugin names culprits that are not in its batch".into());
+/// Writes down the deliveries that no version got; returns the deadlines among them, which may become
+/// overdue.
+fn write_not_handled<'a>(
+    outcome_writer: &mut OutcomeWriter<'_>,
+    work: &'a [Work],
+    active_digest: &'a str,
+) -> Vec<Caused<'a>> {
+    let mut deadlines = Vec::new();
+    for (place, item) in work.iter().enumerate() {
+        let disposition = outcome_writer.admission.dispositions[place];
+        let written = outcome_writer.not_handled(disposition, item);
+        if written && matches!(item.delivery.origin, Origin::Deadline { .. }) {
+            deadlines.push(caused(&item.delivery, active_digest));
+        }
     }
-    culprits.sort_by_key(|culprit| culprit.cause);
-    culprits.dedup_by_key(|culprit| culprit.cause);
-    Fault::Culprits(culprits)
+    deadlines
 }
 
 fn caused<'a>(delivery: &'a Delivery, digest: &'a str) -> Caused<'a> {
@@ -305,123 +267,4 @@ fn caused<'a>(delivery: &'a Delivery, digest: &'a str) -> Caused<'a> {
         Origin::Deadline { .. } => cause.kind = "deadline".into(),
     }
     Caused { cause, digest, trace: delivery.trace }
-}
-
-/// Writes down what becomes of each delivery.
-struct Book<'a> {
-    plugin: &'a str,
-    closing: &'a mut Closing,
-    plan: &'a mut Plan,
-    attempts_max: u32,
-}
-
-impl Book<'_> {
-    fn note(&mut self, delivery: &Delivery, outcome: &Outcome) {
-        match outcome {
-            Outcome::Done => self.finish(delivery),
-            Outcome::Ignored(reason) => {
-                self.finish(delivery);
-                self.closing.ignore(delivery.source(), delivery.correlation.clone(), reason.clone());
-            }
-            Outcome::Retry { after_ms, reason } => {
-                self.set_aside(
-                    delivery,
-                    &Aside { reason: reason.clone(), then: Then::RetryAfterMs(*after_ms) },
-                );
-            }
-            Outcome::Reject(reason) => {
-                self.set_aside(delivery, &Aside { reason: reason.clone(), then: Then::Hold });
-            }
-        }
-    }
-
-    fn finish(&mut self, delivery: &Delivery) {
-        if let Some(id) = delivery.held {
-            self.closing.held_gone.push(id);
-            if let (Some(key), Some(advance)) = (&delivery.correlation, self.plan.advance_for(delivery)) {
-                advance.freed.push(key.clone());
-            }
-        } else if let Origin::Timer { name } = &delivery.origin {
-            self.closing.timers_gone.push(name.clone());
-        }
-    }
-
-    fn set_aside(&mut self, delivery: &Delivery, aside: &Aside) {
-        // One that waits counts once at the most: of none, it would be taken for one that queues.
-        let attempt = match aside.then {
-            Then::WaitMs(_) => delivery.attempt.saturating_sub(1).max(1),
-            _ => delivery.attempt,
-        };
-        let retry_ms = match aside.then {
-            Then::Retry => retry_after_ms(attempt, self.attempts_max),
-            Then::RetryAfterMs(ms) => (attempt < self.attempts_max).then_some(i64::from(ms)),
-            Then::WaitMs(ms) => Some(i64::from(ms)),
-            Then::Hold => None,
-        };
-        let attempts = i32::try_from(attempt).unwrap_or(i32::MAX);
-        tracing::warn!(
-            plugin = self.plugin,
-            source = delivery.source(),
-            attempt,
-            trace = delivery.trace.id(),
-            retry_ms,
-            reason = aside.reason,
-            "delivery held"
-        );
-        match delivery.held {
-            Some(id) => self.closing.hold_again(id, aside.reason.clone(), attempts, retry_ms),
-            None => self.hold(delivery, &aside.reason, attempts, retry_ms),
-        }
-    }
-
-    /// Attempts of 0: it was never tried, and its turn comes when it is the first of its key.
-    fn queue(&mut self, delivery: &Delivery) {
-        self.hold(delivery, "an earlier delivery of its key is held", 0, None);
-    }
-
-    fn hold(&mut self, delivery: &Delivery, reason: &str, attempts: i32, retry_ms: Option<i64>) {
-        let (topic, partition, position) = match &delivery.origin {
-            Origin::Kafka { topic, partition, offset } => (topic.to_string(), *partition, *offset),
-            Origin::Timer { name } => {
-                self.closing.timers_gone.push(name.clone());
-                (format!("timer/{name}"), -1, 0)
-            }
-            // The saga's own row brings it back.
-            Origin::Deadline { .. } => return,
-        };
-        // Vectors, numbers and texts: nothing that could fail to encode.
-        let body = postcard::to_stdvec(delivery).unwrap_or_default();
-        let key = delivery.correlation.clone();
-        if let (Some(key), Some(advance)) = (&key, self.plan.advance_for(delivery)) {
-            advance.held.push(key.clone());
-        }
-        self.closing.hold(Held {
-            topic,
-            partition,
-            position,
-            key,
-            body,
-            reason: reason.to_owned(),
-            attempts,
-            retry_ms,
-        });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use super::{Fate, Opened, Origin, Plan, Work, drop_what_is_gone};
-    use crate::lane::scheduler::bare;
-
-    #[test]
-    fn a_timer_that_was_set_anew_is_left_alone() {
-        let work = ["same", "anew", "gone"]
-            .map(|name| Work { delivery: bare(Origin::Timer { name: name.into() }, 7), aside: None });
-        let timers = HashMap::from([("same".into(), 7), ("anew".into(), 9)]);
-        let mut plan = Plan::make(&work, &HashMap::new());
-        drop_what_is_gone(&mut plan, &work, &Opened { timers, ..Opened::default() });
-        assert_eq!(plan.fates, [Fate::Run, Fate::Drop, Fate::Drop]);
-    }
 }

@@ -1,52 +1,86 @@
-//! A unit of work: one batch, one transaction, one fresh instance of each version of the plugin in it.
+//! A unit of work: one batch, one transaction, one fresh instance of each plugin version that takes part.
 //!
 //! ```text
-//!  open ──▶ plugin ──▶ settle ──▶ close ──▶ COMMIT
-//!  fences,   its two    effects    sagas,     │
-//!  sagas     statements to rows    outbox     └─▶ relay, answers, waiters
+//!  admit ──▶ open ────▶ run ───────▶ materialize ─▶ flush ───▶ commit
+//!  disposi-  fences,    the plugin   effects to     all rows,    │
+//!  tions     locks      and its SQL  rows, records  outbox row   └─▶ relay, answers, waiters
 //! ```
 //!
-//! Everything up to COMMIT leaves nothing when it fails; what failed decides what comes next
-//! ([`fault::Fault`]). A unit never retries: its lane does.
+//! A unit that fails before COMMIT leaves nothing behind. The kind of fault ([`crate::model::fault::Fault`])
+//! decides what its lane does next. Only a lost race over a saga is retried here, up to [`RUNS_MAX`] runs.
 
 pub mod admit;
-pub mod commit;
+
+mod commit;
 pub mod deliveries;
-pub mod flush;
+mod flush;
+mod flush_error;
 pub mod materialize;
 pub mod open;
+mod outcome_writer;
 pub(crate) mod overdue;
 pub mod pending;
 pub mod requests;
+pub mod rows;
 mod runs;
+mod sql_text;
 pub mod stages;
 pub mod waiters;
+pub mod writes;
 
 use std::sync::Arc;
 
+use materialize::UnitContext;
 use open::{Opened, Opening, open};
 use sqlx::PgConnection;
 use stages::Stages;
 
+use self::flush_error::FlushError;
 use crate::{
-    claims::lane_lease::{Chain, LEASE_MS},
-    model::fault::Fault,
+    claims::lane_lease::{LEASE_MS, LaneLease},
+    clock::now_us,
+    kafka::Topics,
+    metrics::SagaDurations,
+    model::fault::{Culprit, Fault},
     plugin::call::CallContext,
-    rollout::service::Service,
-    store::session::Session,
-    versions::running::Running,
+    relay::Relay,
+    store::{Database, PluginRole, session::Session},
+    versions::{PluginVersions, running::Running},
 };
+
+/// Runs of one unit. Another unit may start or move a saga between this unit's look at it and its flush: the
+/// second run sees that. After the last one, what keeps causing the conflict is at fault.
+const RUNS_MAX: u32 = 3;
+
+/// Where the units of one plugin run: its database, its role there, and what sends its records.
+#[derive(Debug)]
+pub struct Backend {
+    /// The plugin.
+    pub plugin: String,
+    /// Its database.
+    pub database: Database,
+    /// The role that its units run under.
+    pub role: PluginRole,
+    /// The partition counts of topics.
+    pub topics: Arc<Topics>,
+    /// The relay of its database.
+    pub relay: Arc<Relay>,
+    /// How long its sagas take.
+    pub saga_durations: SagaDurations,
+}
 
 /// What a unit runs with.
 #[derive(Debug)]
 pub struct Setup<'a> {
-    /// The plugin.
-    pub service: &'a Service,
-    /// The version that handles what no saga in flight keeps from it.
+    /// Where it runs.
+    pub backend: &'a Backend,
+    /// The plugin's versions on this host.
+    pub versions: &'a PluginVersions,
+    /// The active version: it handles what no saga in flight keeps with another.
     pub active: &'a Arc<Running>,
-    /// The lane's place, before the unit.
-    pub chain: &'a Chain,
-    /// Where the lane's time goes.
+    /// The lane's lease, as it is before the unit.
+    pub lease: &'a LaneLease,
+    /// Counts the lane's time.
     pub stages: &'a Stages,
     /// The lane's connection; none after a fault that closed it.
     pub session: &'a mut Option<Session>,
@@ -60,25 +94,41 @@ impl Setup<'_> {
         }
     }
 
-    /// Opens the unit. When Postgres takes the host's own statement amiss, what a guest has left in
-    /// the session may be why: the next unit gets a new one.
+    /// Opens the unit. When Postgres refuses the host's own statement, something that a guest left in the
+    /// session may be the reason: the next unit gets a new one.
     async fn open(&mut self, opening: &Opening) -> Result<Opened, Fault> {
-        let chain = self.chain;
-        let opened = open(self.connection()?, chain, LEASE_MS, opening).await;
+        let lease = self.lease;
+        let opened = open(self.connection()?, lease, LEASE_MS, opening).await;
         if matches!(opened, Err(Fault::Guest(_))) {
             *self.session = None;
         }
         opened
     }
 
+    /// Before the unit runs again.
+    async fn roll_back(&mut self) -> Result<(), Fault> {
+        let rolled_back = sqlx::raw_sql("ROLLBACK").execute(self.connection()?).await;
+        rolled_back.map(drop).map_err(|error| Fault::of(&error))
+    }
+
     fn take_session(&mut self) -> Result<Session, Fault> {
         self.session.take().ok_or_else(closed)
     }
 
-    /// `database:slot:epoch:unit`, of the unit that is open.
+    /// `database:slot:epoch:unit` of the open unit.
     fn unit_name(&self) -> String {
-        let Chain { slot, epoch, unit, .. } = self.chain;
-        format!("{}:{slot}:{epoch}:{}", self.service.database.name, unit + 1)
+        let LaneLease { slot, epoch, unit, .. } = self.lease;
+        format!("{}:{slot}:{epoch}:{}", self.backend.database.name, unit + 1)
+    }
+
+    fn unit_context(&self) -> UnitContext<'_> {
+        UnitContext {
+            unit: self.unit_name(),
+            database: &self.backend.database.name,
+            plugin: &self.backend.plugin,
+            now_us: now_us(),
+            topics: &self.backend.topics,
+        }
     }
 
     fn call(&self, now_us: i64, read_only: bool) -> CallContext {
@@ -88,4 +138,46 @@ impl Setup<'_> {
 
 fn closed() -> Fault {
     Fault::Environment("the connection to Postgres is closed".into())
+}
+
+/// Why a unit was rolled back.
+#[derive(Debug)]
+pub struct Failed {
+    /// Culprits by their place in the work.
+    pub fault: Fault,
+    /// The version whose call failed; none when it was not in a call.
+    pub version: Option<Arc<Running>>,
+    /// Another unit may have changed a saga meanwhile: running again may help.
+    lost_race: bool,
+}
+
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Self {
+        Self { fault, version: None, lost_race: false }
+    }
+}
+
+impl Failed {
+    /// `running` maps places in the call to places in the work.
+    fn in_commit(error: FlushError, running: &[usize]) -> Self {
+        match error {
+            FlushError::Fault(fault) => in_work(fault, running).into(),
+            FlushError::LostRace(fault) => Self { lost_race: true, ..in_work(fault, running).into() },
+        }
+    }
+}
+
+/// Culprits by their place in the work instead of in the call.
+fn in_work(fault: Fault, running: &[usize]) -> Fault {
+    let Fault::Culprits(culprits) = fault else { return fault };
+    let known = culprits
+        .into_iter()
+        .filter_map(|culprit| Some(Culprit { cause: *running.get(culprit.cause)?, ..culprit }));
+    let mut culprits: Vec<Culprit> = known.collect();
+    if culprits.is_empty() {
+        return Fault::Guest("the plugin names culprits that are not in its batch".into());
+    }
+    culprits.sort_by_key(|culprit| culprit.cause);
+    culprits.dedup_by_key(|culprit| culprit.cause);
+    Fault::Culprits(culprits)
 }

@@ -1,216 +1,156 @@
-//! Begins a unit in one round trip: RESET, BEGIN, the fences, and whatever must be locked or known
-//! before the plugin is called.
+//! Opens a unit in one round trip: begins its transaction, advances its fences, and locks or reads what the
+//! plugin's call needs.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fmt::Write,
-};
+mod opened;
 
-use sqlx::{AssertSqlSafe, Column, PgConnection, Row, postgres::PgRow};
+use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::{
-    claims::lane_lease::Chain,
-    model::{fault::Fault, saga::LiveSaga},
-    store::quote_literal,
-};
+pub use self::opened::Opened;
+use super::sql_text::SqlText;
+use crate::{claims::lane_lease::LaneLease, model::fault::Fault};
 
-/// How a source moves on with this unit.
+/// How a unit advances one partition: a row's worth of the arrays of `saga.open`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceStep {
-    /// Row of `saga.source`.
+pub struct ClaimAdvanceRow {
+    /// Row of `saga.partition_claim`.
     pub id: i32,
     /// Of the claim.
     pub epoch: i64,
-    /// Where it must stand.
-    pub expected: i64,
-    /// Where it will stand.
-    pub next: i64,
-    /// The high-water marks afterwards.
-    pub seen: String,
+    /// The next offset before the unit.
+    pub expected_offset: i64,
+    /// The next offset after it.
+    pub next_offset: i64,
+    /// The high-water marks after it.
+    pub dedup_marks: String,
 }
 
 /// What a unit needs from the database before its plugin is called.
 #[derive(Debug, Default)]
 pub struct Opening {
-    /// Sources, sorted by id: all lanes lock in one order.
-    pub sources: Vec<SourceStep>,
+    /// Sorted by id: all lanes lock in one order.
+    pub claim_advances: Vec<ClaimAdvanceRow>,
     /// Keys that the deliveries correlate with, sorted.
     pub saga_keys: Vec<String>,
-    /// Held deliveries that are tried again.
-    pub held: Vec<i64>,
-    /// Timers that fell due.
-    pub timers: Vec<String>,
+    /// Parked deliveries that are tried again.
+    pub parked_ids: Vec<i64>,
+    /// Due timers.
+    pub timer_names: Vec<String>,
     /// Foreign producers' message ids.
     pub foreign_ids: Vec<String>,
-    /// Idempotency keys.
-    pub request_keys: Vec<String>,
+    /// Of HTTP requests.
+    pub idempotency_keys: Vec<String>,
 }
 
-/// An answer kept for an idempotency key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptAnswer {
-    /// Of the request that it answered.
-    pub hash: Vec<u8>,
-    /// As [`super::flush::Closing::keep_answer`] got it.
-    pub response: Vec<u8>,
-}
-
-/// What the database gave when the unit was opened.
-#[derive(Debug, Default)]
-pub struct Opened {
-    /// The sources that are still ours.
-    pub sources: HashSet<i32>,
-    /// The live sagas asked for.
-    pub sagas: Vec<LiveSaga>,
-    /// The held deliveries that are still there.
-    pub held: HashSet<i64>,
-    /// The timers that are still there and due, and since when: microseconds since 1970.
-    pub timers: HashMap<String, i64>,
-    /// The foreign ids that were not known before.
-    pub new_ids: HashSet<String>,
-    /// Answers by idempotency key.
-    pub answers: HashMap<String, KeptAnswer>,
-}
-
-/// Begins the transaction, moves the lane and its sources on, and locks what the unit handles.
+/// Begins the transaction, advances the lane and its partitions, and locks what the unit handles.
 ///
 /// # Errors
-/// [`Fault::LaneLost`] when another host has the lane; the environment's otherwise.
+/// [`Fault::LaneLost`] when another host has acquired the lane's lease; else what [`Fault::of`] says.
 pub async fn open(
     connection: &mut PgConnection,
-    chain: &Chain,
+    lease: &LaneLease,
     lease_ms: u32,
     opening: &Opening,
 ) -> Result<Opened, Fault> {
-    let statement = statement(chain, lease_ms, opening);
-    let rows = sqlx::raw_sql(AssertSqlSafe(statement))
+    let rows = sqlx::raw_sql(AssertSqlSafe(script(lease, lease_ms, opening)))
         .fetch_all(connection)
         .await
         .map_err(|error| Fault::of(&error))?;
-    let mut opened = Opened::default();
-    for row in &rows {
-        take(row, &mut opened).map_err(|error| Fault::of(&error))?;
-    }
-    Ok(opened)
+    Opened::read(&rows).map_err(|error| Fault::of(&error))
 }
 
-/// The name of its first column tells which statement a row comes from.
-fn take(row: &PgRow, opened: &mut Opened) -> Result<(), sqlx::Error> {
-    match row.column(0).name() {
-        "source" => drop(opened.sources.insert(row.try_get(0)?)),
-        "type" => opened.sagas.push(live_saga(row)?),
-        "held" => {
-            opened.held.extend(row.try_get::<Option<i64>, _>(0)?);
-            let timer: (Option<String>, Option<i64>) = (row.try_get(1)?, row.try_get(2)?);
-            opened.timers.extend(timer.0.zip(timer.1));
-        }
-        "new_id" => drop(opened.new_ids.insert(row.try_get(0)?)),
-        _ => {
-            let answer = KeptAnswer { hash: row.try_get(1)?, response: row.try_get(2)? };
-            opened.answers.insert(row.try_get(0)?, answer);
-        }
-    }
-    Ok(())
-}
-
-fn live_saga(row: &PgRow) -> Result<LiveSaga, sqlx::Error> {
-    Ok(LiveSaga {
-        saga_type: row.try_get(0)?,
-        key: row.try_get(1)?,
-        version: row.try_get(2)?,
-        revision: row.try_get(3)?,
-        state: row.try_get(4)?,
-        data: row.try_get(5)?,
-        started_at_us: row.try_get(6)?,
-        next_at_us: row.try_get(7)?,
-    })
-}
-
-/// A simple query takes no parameters: numbers are ours, texts are quoted. An array is one literal, which
-/// Postgres reads faster than a list of constants. The token is not in it: statement text can be seen by
-/// other sessions of the role.
-fn statement(chain: &Chain, lease_ms: u32, opening: &Opening) -> String {
-    let Opening { sources, saga_keys, held, timers, foreign_ids, request_keys } = opening;
-    let mut sql = String::with_capacity(256 + sources.len() * 96 + saga_keys.len() * 40);
-    let Chain { slot, epoch, unit, .. } = chain;
-    let _infallible = write!(sql, "RESET ALL; BEGIN; SELECT saga.open({slot},{epoch},{unit},{lease_ms},");
-    numbers(&mut sql, sources.iter().map(|s| i64::from(s.id)));
-    sql.push(',');
-    numbers(&mut sql, sources.iter().map(|s| s.epoch));
-    sql.push(',');
-    numbers(&mut sql, sources.iter().map(|s| s.expected));
-    sql.push(',');
-    numbers(&mut sql, sources.iter().map(|s| s.next));
-    sql.push(',');
-    texts(&mut sql, sources.iter().map(|s| s.seen.as_str()));
-    sql.push_str(") AS source");
-    if !foreign_ids.is_empty() {
-        let _infallible = write!(sql, "; SELECT saga.first_seen({slot},");
-        texts(&mut sql, foreign_ids.iter().map(String::as_str));
-        sql.push_str(") AS new_id");
+/// The lease's token is not in it: other sessions of the role can see the text of a statement.
+fn script(lease: &LaneLease, lease_ms: u32, opening: &Opening) -> String {
+    let Opening { claim_advances, saga_keys, .. } = opening;
+    let mut sql = SqlText::with_capacity(384 + claim_advances.len() * 96 + saga_keys.len() * 40);
+    sql.statement("RESET ALL");
+    sql.statement("BEGIN");
+    open_unit(&mut sql, lease, lease_ms, claim_advances);
+    if !opening.foreign_ids.is_empty() {
+        record_foreign_ids(&mut sql, lease.slot, &opening.foreign_ids);
     }
     if !saga_keys.is_empty() {
-        sql.push_str("; SELECT * FROM saga.lock_sagas(NULL,");
-        texts(&mut sql, saga_keys.iter().map(String::as_str));
-        sql.push(')');
+        lock_sagas(&mut sql, saga_keys);
     }
-    if !held.is_empty() || !timers.is_empty() {
-        let _infallible = write!(sql, "; SELECT * FROM saga.lock_due({slot},");
-        numbers(&mut sql, held.iter().copied());
-        sql.push(',');
-        texts(&mut sql, timers.iter().map(String::as_str));
-        sql.push(')');
+    if !opening.parked_ids.is_empty() || !opening.timer_names.is_empty() {
+        lock_parked_and_timers(&mut sql, lease.slot, opening);
     }
-    if !request_keys.is_empty() {
-        let _infallible = write!(sql, "; SELECT * FROM saga.answered({slot},");
-        texts(&mut sql, request_keys.iter().map(String::as_str));
-        sql.push(')');
+    if !opening.idempotency_keys.is_empty() {
+        stored_answers(&mut sql, lease.slot, &opening.idempotency_keys);
     }
-    sql
+    sql.into_string()
 }
 
-fn numbers(sql: &mut String, numbers: impl Iterator<Item = i64>) {
-    sql.push_str("'{");
-    for (place, number) in numbers.enumerate() {
-        let comma = if place > 0 { "," } else { "" };
-        let _infallible = write!(sql, "{comma}{number}");
-    }
-    sql.push_str("}'");
+fn open_unit(sql: &mut SqlText, lease: &LaneLease, lease_ms: u32, advances: &[ClaimAdvanceRow]) {
+    sql.call("SELECT claim_id FROM saga.open", |call| {
+        call.number("p_slot", lease.slot);
+        call.number("p_epoch", lease.epoch);
+        call.number("p_unit", lease.unit);
+        call.number("p_lease_ms", lease_ms);
+        call.numbers("p_claim_ids", advances.iter().map(|row| row.id.into()));
+        call.numbers("p_claim_epochs", advances.iter().map(|row| row.epoch));
+        call.numbers("p_expected_offsets", advances.iter().map(|row| row.expected_offset));
+        call.numbers("p_next_offsets", advances.iter().map(|row| row.next_offset));
+        call.texts("p_dedup_marks", advances.iter().map(|row| row.dedup_marks.as_str()));
+    });
 }
 
-fn texts<'text>(sql: &mut String, texts: impl Iterator<Item = &'text str>) {
-    let mut array = String::from("{");
-    for (place, text) in texts.enumerate() {
-        array.push_str(if place > 0 { ",\"" } else { "\"" });
-        for character in text.chars() {
-            if matches!(character, '"' | '\\') {
-                array.push('\\');
-            }
-            array.push(character);
-        }
-        array.push('"');
-    }
-    array.push('}');
-    sql.push_str(&quote_literal(&array));
+fn record_foreign_ids(sql: &mut SqlText, slot: i32, ids: &[String]) {
+    sql.call("SELECT * FROM saga.record_foreign_ids", |call| {
+        call.number("p_slot", slot);
+        call.texts("p_ids", ids.iter().map(String::as_str));
+    });
+}
+
+/// Of all types: whatever types the versions of the plugin know.
+fn lock_sagas(sql: &mut SqlText, keys: &[String]) {
+    sql.call("SELECT * FROM saga.lock_sagas", |call| {
+        call.null("p_type");
+        call.texts("p_keys", keys.iter().map(String::as_str));
+    });
+}
+
+fn lock_parked_and_timers(sql: &mut SqlText, slot: i32, opening: &Opening) {
+    sql.call("SELECT * FROM saga.lock_parked_and_timers", |call| {
+        call.number("p_slot", slot);
+        call.numbers("p_parked_ids", opening.parked_ids.iter().copied());
+        call.texts("p_timer_names", opening.timer_names.iter().map(String::as_str));
+    });
+}
+
+fn stored_answers(sql: &mut SqlText, slot: i32, keys: &[String]) {
+    sql.call("SELECT * FROM saga.stored_answers", |call| {
+        call.number("p_slot", slot);
+        call.texts("p_idempotency_keys", keys.iter().map(String::as_str));
+    });
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Opening, SourceStep, statement};
-    use crate::claims::lane_lease::Chain;
+    use super::{ClaimAdvanceRow, Opening, script};
+    use crate::claims::lane_lease::LaneLease;
 
     #[test]
-    fn one_trip_opens_a_unit_and_locks_its_sagas() {
-        let chain = Chain { slot: 3, epoch: 70, unit: 12, token: vec![1, 2] };
+    fn one_round_trip_opens_a_unit_and_locks_its_sagas() {
+        let lease = LaneLease { slot: 3, epoch: 70, unit: 12, token: b"secret".to_vec() };
+        let advance = ClaimAdvanceRow {
+            id: 5,
+            epoch: 7,
+            expected_offset: 100,
+            next_offset: 102,
+            dedup_marks: "d:1:2:3:4".into(),
+        };
         let opening = Opening {
-            sources: vec![SourceStep { id: 5, epoch: 7, expected: 100, next: 102, seen: "d:1:2:3:4".into() }],
+            claim_advances: vec![advance],
             saga_keys: vec!["it's".into(), r#"a\"b"#.into()],
             ..Opening::default()
         };
-        assert_eq!(
-            statement(&chain, 5000, &opening),
-            "RESET ALL; BEGIN; SELECT saga.open(3,70,12,5000,'{5}','{7}','{100}','{102}',E'{\"d:1:2:3:4\"}') AS source; \
-             SELECT * FROM saga.lock_sagas(NULL,E'{\"it''s\",\"a\\\\\\\\\\\\\"b\"}')"
-        );
+        let statements = [
+            "RESET ALL; BEGIN",
+            "SELECT claim_id FROM saga.open(p_slot=>3,p_epoch=>70,p_unit=>12,p_lease_ms=>5000,p_claim_ids=>'{5}',\
+             p_claim_epochs=>'{7}',p_expected_offsets=>'{100}',p_next_offsets=>'{102}',\
+             p_dedup_marks=>E'{\"d:1:2:3:4\"}')",
+            r#"SELECT * FROM saga.lock_sagas(p_type=>NULL,p_keys=>E'{"it''s","a\\\\\\"b"}')"#,
+        ];
+        assert_eq!(script(&lease, 5000, &opening), statements.join("; "));
     }
 }

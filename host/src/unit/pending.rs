@@ -1,4 +1,4 @@
-//! A write that waits for its lane.
+//! An HTTP write in the queue of its lane.
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use crate::model::{
     trace::Trace,
 };
 
-/// A request in the HTTP lane's queue.
+/// A request in the queue of the HTTP lane.
 #[derive(Debug)]
 pub struct Pending {
-    /// What the plugin gets. `request.route` is set by the lane, from `route` and the version that runs.
+    /// What the plugin gets. The lane sets `request.route` from `route` and the active version.
     pub request: Request,
-    /// The route that was asked for; see [`crate::model::manifest::route_index`].
+    /// The route of the request; see [`crate::model::manifest::route_index`].
     pub route: Arc<RouteName>,
     /// The trace that it continues.
     pub trace: Trace,
     /// Of its `Idempotency-Key` header.
     pub idempotency: Option<Idempotency>,
-    /// Whether the caller waits for the end of the saga (`Prefer: wait`): then the lane asks
-    /// [`super::waiters::Waiters::wait`] between the commit and the relay.
+    /// Whether the caller waits for the end of the saga (`Prefer: wait`): then the unit registers it with
+    /// [`super::waiters::Waiters::wait`] after the commit, before the relay learns of the unit.
     pub waits: bool,
     /// Where the answer goes, after the commit; dropped when the caller has gone.
     pub reply: oneshot::Sender<Answer>,
@@ -43,16 +43,16 @@ pub struct Idempotency {
 pub enum Answer {
     /// Committed, or refused by the plugin (4xx); and what to wait for before it is sent.
     Response(Response, Option<Wait>),
-    /// Its key was used for another request.
+    /// Its idempotency key was used for another request.
     KeyReused,
-    /// The plugin fails on it and nothing was written; why, for the log alone.
+    /// The plugin fails on it, and nothing was written. The reason is for the log only.
     Failed(String),
-    /// It cannot be told whether it was committed: to be repeated with the same id.
+    /// Nobody knows whether it was committed: the caller must repeat it with the same id.
     Unknown,
 }
 
 impl Pending {
-    /// Bytes that it occupies in a queue, roughly.
+    /// Approximate bytes that it occupies in a queue.
     #[must_use]
     pub fn size(&self) -> usize {
         let request = &self.request;

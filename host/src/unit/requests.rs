@@ -1,16 +1,18 @@
-//! One unit of HTTP writes, from the queue to its commit.
+//! One unit of HTTP writes: open → run → materialize → flush → commit.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
-    Setup,
+    Failed, RUNS_MAX, Setup,
     commit::commit,
-    deliveries::in_work,
-    flush::Closing,
-    materialize::{Caused, Setting, Settled, settle},
+    in_work,
+    materialize::{Caused, Ended, Materialized, materialize},
     open::{Opened, Opening},
     pending::{Answer, Idempotency, Pending},
+    rows::StoredAnswerRow,
     stages::Stage,
+    waiters::Waiters,
+    writes::UnitWrites,
 };
 use crate::{
     clock::now_us,
@@ -33,69 +35,75 @@ pub struct Committed {
     pub statements: u32,
 }
 
-/// Runs `work` as one unit.
+/// Types and keys of the sagas that a unit starts.
+type Started = HashSet<(String, String)>;
+
+/// Runs `work` as one unit, again after a lost race over a saga.
 ///
 /// # Errors
 /// Why it was rolled back; culprits by their place in `work`.
-pub async fn run(setup: &mut Setup<'_>, work: &[Pending]) -> Result<Committed, Fault> {
-    let request_keys =
-        work.iter().filter_map(|pending| Some(pending.idempotency.as_ref()?.key.clone())).collect();
-    let opening = Opening { request_keys, ..Opening::default() };
-    let chain = setup.chain;
-    let mut laps = setup.stages.begin();
-    let opened = setup.open(&opening).await?;
+pub async fn run(
+    setup: &mut Setup<'_>,
+    waiters: &Arc<Waiters>,
+    work: &[Pending],
+) -> Result<Committed, Fault> {
+    for _ in 1..RUNS_MAX {
+        match run_once(setup, waiters, work).await {
+            Err(failed) if failed.lost_race => setup.roll_back().await?,
+            done => return done.map_err(|failed| failed.fault),
+        }
+    }
+    run_once(setup, waiters, work).await.map_err(|failed| failed.fault)
+}
+
+async fn run_once(
+    setup: &mut Setup<'_>,
+    waiters: &Arc<Waiters>,
+    work: &[Pending],
+) -> Result<Committed, Failed> {
+    let mut laps = setup.stages.start();
+    let opened = setup.open(&opening(work)).await?;
     laps.end(Stage::Open);
-    let mut answers: Vec<Option<Answer>> = work.iter().map(|pending| kept(pending, &opened)).collect();
+    let mut answers: Vec<Option<Answer>> = work.iter().map(|pending| stored(pending, &opened)).collect();
     let running: Vec<usize> = (0..work.len()).filter(|place| answers[*place].is_none()).collect();
+
     let batch: Vec<&Request> = running.iter().map(|place| &work[*place].request).collect();
-    let begun_us = now_us();
-    let (responses, effects, statements) =
-        handle(setup, &batch, begun_us).await.map_err(|fault| in_work(fault, &running))?;
-    let begun: HashSet<(String, String)> =
+    let called = call(setup, &batch, now_us()).await;
+    let (responses, effects, statements) = called.map_err(|fault| in_work(fault, &running))?;
+
+    let started: Started =
         effects.started.iter().map(|saga| (saga.saga_type.clone(), saga.key.clone())).collect();
-    let mut closing = Closing::of_answers();
+    let mut writes = UnitWrites { callers_wait: true, ..UnitWrites::default() };
     let causes: Vec<Caused<'_>> =
         running.iter().map(|place| caused(&work[*place], &setup.active.version.digest)).collect();
-    let setting = Setting {
-        unit: setup.unit_name(),
-        database: &setup.service.database.name,
-        plugin: &setup.service.name,
-        now_us: now_us(),
-        topics: &setup.service.topics,
-    };
-    let settled = settle(&setting, effects, &causes, &mut closing);
+    let Materialized { records, ended } = materialize(&setup.unit_context(), effects, &causes, &mut writes);
     for (place, response) in running.iter().zip(&responses) {
-        keep(&work[*place], response, &mut closing);
+        writes.stored_answers.extend(to_store(&work[*place], response));
     }
-    let Settled { records, ended } = settled;
-    let relay = setup.service.relay.clone();
-    let waiters = setup.service.waiters.clone();
-    // Before the relay hears of the unit: a saga that it begins cannot have ended yet.
+    laps.end(Stage::Plugin);
+
+    let (lease, relay) = (setup.lease, setup.backend.relay.clone());
+    // Before the relay learns of the unit: a saga that it starts cannot have ended yet.
     let answer = || {
         for (place, response) in running.iter().zip(responses) {
             answers[*place] = Some(Answer::Response(response, None));
         }
-        for (pending, answer) in work.iter().zip(&mut answers) {
-            if let Some(Answer::Response(response, wait)) = answer
-                && pending.waits
-            {
-                let begun = response.saga.as_ref().is_some_and(|name| begun.contains(name));
-                *wait = waiters.wait(response, begun);
-            }
-        }
-        for saga in &ended {
-            waiters.ended(&saga.saga_type, &saga.key, saga.answer.as_deref());
-        }
+        register_waits(waiters, work, &mut answers, &started);
+        notify_ended(waiters, &ended);
     };
-    laps.end(Stage::Plugin);
-    commit(setup.connection()?, chain, &mut laps, closing, records, &relay, answer)
+    commit(setup.connection()?, lease, &mut laps, writes, records, &relay, answer)
         .await
-        .map_err(|fault| in_work(fault, &running))?;
+        .map_err(|error| Failed::in_commit(error, &running))?;
     let answers = answers.into_iter().map(|answer| answer.unwrap_or(Answer::Unknown)).collect();
     Ok(Committed { answers, handled: running.len(), statements })
 }
 
-async fn handle(
+fn opening(work: &[Pending]) -> Opening {
+    let keys = work.iter().filter_map(|pending| Some(pending.idempotency.as_ref()?.key.clone()));
+    Opening { idempotency_keys: keys.collect(), ..Opening::default() }
+}
+
+async fn call(
     setup: &mut Setup<'_>,
     batch: &[&Request],
     now_us: i64,
@@ -109,27 +117,49 @@ async fn handle(
     Ok((called.result?, called.effects, called.statements))
 }
 
-/// The answer that was given before under the same key.
-fn kept(pending: &Pending, opened: &Opened) -> Option<Answer> {
+/// The answer that was given earlier under the same key.
+fn stored(pending: &Pending, opened: &Opened) -> Option<Answer> {
     let Idempotency { key, hash } = pending.idempotency.as_ref()?;
-    let kept = opened.answers.get(key)?;
-    if kept.hash != *hash {
+    let stored = opened.stored_answers.get(key)?;
+    if stored.request_hash != *hash {
         return Some(Answer::KeyReused);
     }
-    match postcard::from_bytes(&kept.response) {
+    match postcard::from_bytes(&stored.response) {
         Ok(response) => Some(Answer::Response(response, None)),
-        Err(error) => Some(Answer::Failed(format!("the kept answer is not of this version: {error}"))),
+        Err(error) => {
+            Some(Answer::Failed(format!("another version of saga-host has stored the answer: {error}")))
+        }
     }
 }
 
-/// Keeps the answer to what was done; a request that was refused may be mended and sent again.
-fn keep(pending: &Pending, response: &Response, closing: &mut Closing) {
-    let Some(Idempotency { key, hash }) = pending.idempotency.clone().filter(|_| response.status < 300)
-    else {
-        return;
-    };
-    // Vectors, numbers and texts: nothing that could fail to encode.
-    closing.keep_answer(key, hash, postcard::to_stdvec(response).unwrap_or_default());
+/// Only the answer to a request that was accepted: a refused one may be corrected and sent again.
+fn to_store(pending: &Pending, response: &Response) -> Option<StoredAnswerRow> {
+    let Idempotency { key, hash } = pending.idempotency.clone().filter(|_| response.status < 300)?;
+    // Encoding cannot fail: vectors, numbers and texts.
+    let encoded = postcard::to_stdvec(response).unwrap_or_default();
+    Some(StoredAnswerRow { idempotency_key: key, request_hash: hash, response: encoded })
+}
+
+fn register_waits(
+    waiters: &Arc<Waiters>,
+    work: &[Pending],
+    answers: &mut [Option<Answer>],
+    started: &Started,
+) {
+    for (pending, answer) in work.iter().zip(answers) {
+        if let Some(Answer::Response(response, wait)) = answer
+            && pending.waits
+        {
+            let is_new = response.saga.as_ref().is_some_and(|name| started.contains(name));
+            *wait = waiters.wait(response, is_new);
+        }
+    }
+}
+
+fn notify_ended(waiters: &Waiters, ended: &[Ended]) {
+    for saga in ended {
+        waiters.ended(&saga.saga_type, &saga.key, saga.answer.as_deref());
+    }
 }
 
 fn caused<'a>(pending: &'a Pending, digest: &'a str) -> Caused<'a> {

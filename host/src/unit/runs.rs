@@ -1,18 +1,19 @@
-//! Which version handles what in a unit. A saga in flight stays with the version that began it; everything
-//! else is the active one's. One transaction may so hold several versions, one instance each, one after the
-//! other. Deliveries of a key meet the version of that key's saga, in their order.
+//! Assigns each delivery of a unit to a plugin version. A saga in flight is pinned to the version that
+//! started it; the active version handles everything else. One transaction can therefore call several
+//! versions, one instance each, one after the other. The version of a key's saga gets all deliveries of the
+//! key, in their order.
 
 use std::{ops::Range, sync::Arc};
 
 use super::admit::Work;
 use crate::{
     model::{
-        fault::{Culprit, Fault, Then},
+        fault::{Culprit, Fault, ParkedUntil},
         saga::LiveSaga,
     },
     plugin::lower::SagaIndex,
-    rollout::service::Service,
     versions::{
+        PluginVersions,
         draining::{Found, REFUSED_FOR},
         running::Running,
     },
@@ -31,30 +32,30 @@ pub(super) struct Run {
 /// The calls of a unit.
 #[derive(Debug)]
 pub(super) struct Runs {
-    /// Places in the work, run after run.
+    /// Places in the work, in the order of the runs.
     pub(super) deliveries: Vec<usize>,
-    /// Run after run.
+    /// In the order of the runs.
     pub(super) sagas: Vec<LiveSaga>,
     pub(super) runs: Vec<Run>,
 }
 
 impl Runs {
-    /// Shares the deliveries at `places` of `work` out.
+    /// Assigns the deliveries at `places` of `work`.
     ///
     /// # Errors
-    /// [`Fault::Unloaded`] for a version that must be loaded first, [`Fault::Culprits`] by their place in
-    /// `work` where it cannot be.
+    /// [`Fault::VersionNotLoaded`] for a version that must be loaded first, [`Fault::Culprits`] by their
+    /// place in `work` where it cannot be.
     pub(super) fn of(
-        service: &Service,
+        versions: &PluginVersions,
         active: &Arc<Running>,
         work: &[Work],
         places: Vec<usize>,
         sagas: Vec<LiveSaga>,
     ) -> Result<Self, Fault> {
-        let mut shares = Shares { versions: vec![active.clone()], some_refused: false };
+        let mut assignment = Assignment { versions: vec![active.clone()], any_refused: false };
         let of_sagas =
-            sagas.iter().map(|saga| shares.share_of(service, saga)).collect::<Result<Vec<_>, _>>()?;
-        if shares.versions.len() == 1 && !shares.some_refused {
+            sagas.iter().map(|saga| assignment.handler_of(versions, saga)).collect::<Result<Vec<_>, _>>()?;
+        if assignment.versions.len() == 1 && !assignment.any_refused {
             let run = Run { version: active.clone(), deliveries: 0..places.len(), sagas: 0..sagas.len() };
             let runs = if places.is_empty() { Vec::new() } else { vec![run] };
             return Ok(Self { deliveries: places, sagas, runs });
@@ -62,22 +63,22 @@ impl Runs {
         let by_key = SagaIndex::of(&sagas);
         let of_delivery = |place: usize| match by_key.find(&work[place].delivery) {
             Some(saga) => of_sagas[saga as usize].clone(),
-            None => Share::Run(0),
+            None => Handler::Run(0),
         };
         let mut culprits = Vec::new();
         let mut deliveries = Vec::with_capacity(places.len());
         for place in places {
             match of_delivery(place) {
-                Share::Run(run) => deliveries.push((run, place)),
-                Share::Refused(reason) => culprits.push(culprit(place, reason)),
+                Handler::Run(run) => deliveries.push((run, place)),
+                Handler::Refused(reason) => culprits.push(culprit(place, reason)),
             }
         }
         if !culprits.is_empty() {
             return Err(Fault::Culprits(culprits));
         }
-        let of_sagas = of_sagas.iter().map(|share| if let Share::Run(run) = share { *run } else { 0 });
+        let of_sagas = of_sagas.iter().map(|handler| if let Handler::Run(run) = handler { *run } else { 0 });
         let sagas = of_sagas.zip(sagas).collect();
-        Ok(Self::sorted(shares.versions, deliveries, sagas))
+        Ok(Self::sorted(assignment.versions, deliveries, sagas))
     }
 
     fn sorted(
@@ -110,50 +111,50 @@ impl Runs {
     }
 }
 
-/// Whose a saga is.
+/// Which version handles a saga.
 #[derive(Clone, Debug)]
-enum Share {
-    /// Of this one of the versions.
+enum Handler {
+    /// This one of [`Assignment::versions`].
     Run(usize),
-    /// Of a version that cannot run; why.
+    /// A version that cannot run here; why.
     Refused(String),
 }
 
-struct Shares {
+struct Assignment {
     /// The active one first.
     versions: Vec<Arc<Running>>,
-    some_refused: bool,
+    any_refused: bool,
 }
 
-impl Shares {
-    fn share_of(&mut self, service: &Service, saga: &LiveSaga) -> Result<Share, Fault> {
+impl Assignment {
+    fn handler_of(&mut self, versions: &PluginVersions, saga: &LiveSaga) -> Result<Handler, Fault> {
         let known = self.versions.iter().position(|version| version.version.digest == saga.version);
         if let Some(run) = known {
-            return Ok(Share::Run(run));
+            return Ok(Handler::Run(run));
         }
-        match service.version_of_saga(&self.versions[0], &saga.version) {
+        match versions.for_saga(&self.versions[0], &saga.version) {
             Found::Ready(version) => {
                 let same = self.versions.iter().position(|other| Arc::ptr_eq(other, &version));
-                Ok(Share::Run(same.unwrap_or_else(|| {
+                Ok(Handler::Run(same.unwrap_or_else(|| {
                     self.versions.push(version);
                     self.versions.len() - 1
                 })))
             }
             Found::Refused(reason) => {
-                self.some_refused = true;
-                Ok(Share::Refused(reason))
+                self.any_refused = true;
+                Ok(Handler::Refused(reason))
             }
-            Found::Unknown => Err(Fault::Unloaded(saga.version.clone())),
+            Found::Unknown => Err(Fault::VersionNotLoaded(saga.version.clone())),
         }
     }
 }
 
 fn culprit(place: usize, reason: String) -> Culprit {
     let after_ms = u32::try_from(REFUSED_FOR.as_millis()).unwrap_or(u32::MAX);
-    Culprit { cause: place, reason, then: Then::WaitMs(after_ms) }
+    Culprit { cause: place, reason, until: ParkedUntil::VersionRetryMs(after_ms) }
 }
 
-/// Where the items of one run are, in what is sorted by run.
+/// The range of one run, in a list that is sorted by run.
 fn range<T>(sorted: &[(usize, T)], run: usize) -> Range<usize> {
     sorted.partition_point(|(of, _)| *of < run)..sorted.partition_point(|(of, _)| *of <= run)
 }

@@ -1,5 +1,4 @@
-//! Where the units of a lane spend their time, added up. What is told of a lone message is told of each stop
-//! on its way.
+//! How much time the units of a lane spend in each stage, summed up.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -13,20 +12,20 @@ use crate::metrics::unit_histogram;
 /// A part of a unit, in the order of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// BEGIN, fences, sagas: one trip to Postgres.
+    /// BEGIN, fences, saga locks: one round trip to Postgres.
     Open,
-    /// Instance, call, the plugin's own statements; what they gave turned into rows.
+    /// Instance, call and the plugin's own statements; materializing its effects.
     Plugin,
-    /// All the host's writes: one trip.
-    Close,
-    /// COMMIT: one trip, and a flush to disk.
+    /// All the host's writes: one round trip.
+    Flush,
+    /// COMMIT: one round trip, and a write to disk.
     Commit,
 }
 
 impl Stage {
     /// All of them, with their names in the metrics.
     pub const NAMED: [(Self, &str); 4] =
-        [(Self::Open, "open"), (Self::Plugin, "plugin"), (Self::Close, "close"), (Self::Commit, "commit")];
+        [(Self::Open, "open"), (Self::Plugin, "plugin"), (Self::Flush, "flush"), (Self::Commit, "commit")];
 }
 
 /// How long the units of one lane took, failed ones included.
@@ -52,15 +51,15 @@ impl Stages {
         Duration::from_nanos(self.nanos[stage as usize].load(Ordering::Relaxed))
     }
 
-    /// Begins to time a unit.
+    /// Starts to time a unit.
     #[must_use]
-    pub fn begin(&self) -> Laps<'_> {
+    pub fn start(&self) -> Laps<'_> {
         let now = Instant::now();
         Laps { stages: self, started: now, since: now }
     }
 }
 
-/// The unit that runs.
+/// Times the unit that runs.
 #[derive(Debug)]
 pub struct Laps<'a> {
     stages: &'a Stages,
@@ -69,7 +68,7 @@ pub struct Laps<'a> {
 }
 
 impl Laps<'_> {
-    /// The time since the last end belongs to `stage`.
+    /// Counts the time since the last end under `stage`.
     pub fn end(&mut self, stage: Stage) {
         let now = Instant::now();
         let nanos = u64::try_from((now - self.since).as_nanos()).unwrap_or(u64::MAX);
@@ -89,14 +88,14 @@ mod tests {
     use super::{Stage, Stages};
 
     #[test]
-    fn each_moment_belongs_to_one_stage() {
+    fn every_moment_counts_in_one_stage() {
         let stages = Stages::default();
-        let mut laps = stages.begin();
-        let began = laps.since;
+        let mut laps = stages.start();
+        let started = laps.since;
         laps.end(Stage::Open);
         laps.end(Stage::Commit);
-        let whole = laps.since - began;
+        let whole = laps.since - started;
         assert_eq!(stages.spent(Stage::Open) + stages.spent(Stage::Commit), whole);
-        assert_eq!(stages.spent(Stage::Close), Duration::ZERO);
+        assert_eq!(stages.spent(Stage::Flush), Duration::ZERO);
     }
 }

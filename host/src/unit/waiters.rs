@@ -1,8 +1,8 @@
 //! HTTP callers that wait for the end of a saga (`Prefer: wait`).
 //!
-//! A caller is registered between the commit that began its saga and the first record of it that anyone can
-//! see, so its end cannot be missed: this host's lanes tell of the sagas that they end, and what other hosts
-//! tell that they have ended, or what had ended before, is looked up in `saga.saga_done`.
+//! A caller is registered after the commit that starts its saga and before the first record of it that anyone
+//! can see, so its end cannot be missed. This host's lanes report the sagas that they end. Ends that other
+//! hosts report, and earlier ends, are read from `saga.saga_done`.
 
 use std::{
     collections::HashMap,
@@ -26,25 +26,25 @@ use crate::{
     relay::notifier::{Notifier, SagaName},
 };
 
-/// How often an end is looked for without a word of it: another host may have died before it told.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Waits of one look into the database.
-const LOOK_MAX: usize = 1_000;
+/// Ends are also polled: another host may have died before it reported one.
+const POLL_EVERY: Duration = Duration::from_millis(200);
+/// Sagas of one poll.
+const POLL_SAGAS_MAX: usize = 1_000;
 
-/// Those of one plugin.
+/// The waiting callers of one plugin.
 #[derive(Debug)]
 pub struct Waiters {
     admin: PgPool,
     notifier: Arc<Notifier>,
     waiting: Mutex<Waiting>,
-    /// Kept beside the map so that a lane passes by without the lock when nobody waits.
+    /// Beside the map, so that a lane takes no lock when nobody waits.
     count: AtomicUsize,
     wake: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// By type, then by key: both are found without being copied.
+    /// By type, then by key: a look-up copies neither.
     sagas: HashMap<String, HashMap<String, Saga>>,
     polled: bool,
 }
@@ -52,12 +52,12 @@ struct Waiting {
 #[derive(Debug)]
 struct Saga {
     callers: Vec<oneshot::Sender<Option<String>>>,
-    look_at: Instant,
-    /// It began while its callers were here, so its end is of these days.
+    poll_at: Instant,
+    /// It started while its callers were here, so it ends today or later.
     begun: bool,
 }
 
-/// Sagas to look up.
+/// Sagas whose end is due to be polled.
 #[derive(Debug, Default)]
 struct Due {
     types: Vec<String>,
@@ -66,7 +66,7 @@ struct Due {
     any_day: bool,
 }
 
-/// The end of a saga, to be awaited.
+/// The end of a saga, to await.
 #[derive(Debug)]
 pub struct Wait(oneshot::Receiver<Option<String>>);
 
@@ -86,26 +86,26 @@ impl Waiters {
         Arc::new(Self { admin, notifier, waiting, count, wake })
     }
 
-    /// Registers a caller whose answer is `response`; none when the answer stands for no saga or is
-    /// no 2xx. `begun` says that the saga began in the unit just committed: otherwise it may
-    /// have ended long ago, and is looked up at once.
+    /// Registers a caller whose answer is `response`; none when the answer is for no saga or is no 2xx.
+    /// `begun` says that the saga started in the unit just committed: otherwise it may have ended long ago,
+    /// and is polled at once.
     ///
-    /// To be called after the commit and before [`Self::ended`] and the relay hear of the unit.
+    /// Call it after the commit, before [`Self::ended`] and before the relay learns of the unit.
     pub fn wait(self: &Arc<Self>, response: &Response, begun: bool) -> Option<Wait> {
         let (saga_type, key) = response.saga.as_ref().filter(|_| (200..300).contains(&response.status))?;
         let (sender, receiver) = oneshot::channel();
         let now = Instant::now();
         let mut waiting = self.waiting.lock();
-        let look_at = now + LOOK_EVERY;
+        let poll_at = now + POLL_EVERY;
         let saga = waiting
             .sagas
             .entry(saga_type.clone())
             .or_default()
             .entry(key.clone())
-            .or_insert_with(|| Saga { callers: Vec::with_capacity(1), look_at, begun });
+            .or_insert_with(|| Saga { callers: Vec::with_capacity(1), poll_at, begun });
         saga.callers.push(sender);
         if !begun {
-            saga.look_at = now;
+            saga.poll_at = now;
             saga.begun = false;
             self.wake.notify_one();
         }
@@ -116,9 +116,9 @@ impl Waiters {
         Some(Wait(receiver))
     }
 
-    /// Tells those who wait for this saga that a unit of this host has ended it; when nobody does, the other
-    /// hosts are told, of which one may have the caller. A second caller, on another host, finds the end by
-    /// looking.
+    /// A unit of this host has ended this saga: answers the callers that wait for it. When nobody does,
+    /// notifies the other hosts, one of which may have the caller. A second caller, on another host, finds
+    /// the end by polling.
     pub fn ended(&self, saga_type: &str, key: &str, answer: Option<&str>) {
         if !self.answer(saga_type, key, answer) {
             self.notifier.notify_saga_ended(saga_type, key);
@@ -140,7 +140,7 @@ impl Waiters {
         true
     }
 
-    /// Looks the ends up while anybody waits.
+    /// Polls for ends while anybody waits.
     async fn poll(self: Arc<Self>, mut ends: broadcast::Receiver<Arc<[SagaName]>>) {
         loop {
             let Some(due) = self.due() else { return };
@@ -148,19 +148,19 @@ impl Waiters {
                 self.look_up(&due).await;
             }
             // More of them may be due.
-            if due.keys.len() < LOOK_MAX {
-                let _elapsed = tokio::time::timeout(LOOK_EVERY, self.news(&mut ends)).await;
+            if due.keys.len() < POLL_SAGAS_MAX {
+                let _elapsed = tokio::time::timeout(POLL_EVERY, self.wait_for_report(&mut ends)).await;
             }
         }
     }
 
-    /// Waits until there is a saga to look up.
-    async fn news(&self, ends: &mut broadcast::Receiver<Arc<[SagaName]>>) {
+    /// Waits until a saga is due to be polled.
+    async fn wait_for_report(&self, ends: &mut broadcast::Receiver<Arc<[SagaName]>>) {
         loop {
             tokio::select! {
-                told = ends.recv() => match told {
-                    Ok(told) => if self.told(&told) { return },
-                    // Those are found without.
+                reported = ends.recv() => match reported {
+                    Ok(reported) => if self.report(&reported) { return },
+                    // Polling finds those.
                     Err(RecvError::Lagged(_) | RecvError::Closed) => {}
                 },
                 () = self.wake.notified() => return,
@@ -168,36 +168,36 @@ impl Waiters {
         }
     }
 
-    /// Another host has ended these sagas: those that somebody waits for are to be looked up at once. Whether
-    /// there are any.
-    fn told(&self, ended: &[SagaName]) -> bool {
+    /// Another host has ended these sagas: makes those that somebody waits for due at once. Whether there are
+    /// any.
+    fn report(&self, ended: &[SagaName]) -> bool {
         let now = Instant::now();
         let mut waiting = self.waiting.lock();
         let mut any = false;
         for (saga_type, key) in ended {
             if let Some(saga) = waiting.sagas.get_mut(saga_type).and_then(|keys| keys.get_mut(key)) {
-                saga.look_at = now;
+                saga.poll_at = now;
                 any = true;
             }
         }
         any
     }
 
-    /// Forgets the callers that have gone; the sagas to look up now. None when nobody waits: then the
+    /// Removes the callers that have gone; returns the sagas to poll now. None when nobody waits: then the
     /// next registration starts a new poll.
     fn due(&self) -> Option<Due> {
         let now = Instant::now();
         let mut due = Due::default();
         let mut waiting = self.waiting.lock();
-        let again_at = now + LOOK_EVERY;
+        let again_at = now + POLL_EVERY;
         let mut gone = 0;
         for (saga_type, keys) in &mut waiting.sagas {
             keys.retain(|key, saga| {
                 let before = saga.callers.len();
                 saga.callers.retain(|caller| !caller.is_closed());
                 gone += before - saga.callers.len();
-                if !saga.callers.is_empty() && saga.look_at <= now && due.keys.len() < LOOK_MAX {
-                    saga.look_at = again_at;
+                if !saga.callers.is_empty() && saga.poll_at <= now && due.keys.len() < POLL_SAGAS_MAX {
+                    saga.poll_at = again_at;
                     due.types.push(saga_type.clone());
                     due.keys.push(key.clone());
                     due.any_day |= !saga.begun;
@@ -215,7 +215,7 @@ impl Waiters {
     }
 
     async fn look_up(&self, due: &Due) {
-        // One by one, in the partitions of these days: as a join it would be planned to read them whole.
+        // LATERAL fixes the plan: one index probe for each saga, where a join would read whole partitions.
         let ended: Result<Vec<(String, String, Option<String>)>, _> = sqlx::query_as(
             "SELECT w.type, w.key, d.answer FROM unnest($1::text[], $2::text[]) w (type, key) CROSS JOIN LATERAL (
                  SELECT answer FROM saga.saga_done d
@@ -251,7 +251,7 @@ mod tests {
 
     use super::{Notifier, Response, Waiters};
 
-    /// Without a database: look-ups fail and are tried again.
+    /// Without a database: polls fail and are retried.
     fn waiters() -> Arc<Waiters> {
         let nowhere = PgConnectOptions::new().host("127.0.0.1").port(1);
         let pool = PgPoolOptions::new().acquire_timeout(Duration::from_millis(50)).connect_lazy_with(nowhere);
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_who_wait_for_a_saga_hear_of_its_end() {
+    async fn all_callers_that_wait_for_a_saga_get_its_end() {
         let waiters = waiters();
         let first = waiters.wait(&answer(201, "a"), true).unwrap();
         let second = waiters.wait(&answer(200, "a"), false).unwrap();
@@ -288,14 +288,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_saga_is_looked_up_at_once_when_another_host_tells_that_it_ended() {
+    async fn a_saga_is_polled_at_once_when_another_host_reports_its_end() {
         let waiters = waiters();
         let _wait = waiters.wait(&answer(201, "a"), true).unwrap();
         let _other = waiters.wait(&answer(201, "b"), true).unwrap();
         assert_eq!(waiters.due().unwrap().keys, [""; 0]);
         let elsewhere = ("order".to_owned(), "of-another-host".to_owned());
-        assert!(!waiters.told(std::slice::from_ref(&elsewhere)));
-        assert!(waiters.told(&[elsewhere, ("order".into(), "a".into())]));
+        assert!(!waiters.report(std::slice::from_ref(&elsewhere)));
+        assert!(waiters.report(&[elsewhere, ("order".into(), "a".into())]));
         assert_eq!(waiters.due().unwrap().keys, ["a"]);
     }
 

@@ -31,14 +31,15 @@ pub struct Drain {
     pub running: Arc<Running>,
     /// Since when it is active no longer, as far as this host knows.
     pub since: SystemTime,
-    late_told: Arc<AtomicBool>,
+    late_reported: Arc<AtomicBool>,
 }
 
 impl Drain {
     /// True once, the first time that it takes longer than its policy's `drain_s_max`.
-    pub fn is_late_and_untold(&self) -> bool {
+    pub fn is_late_for_the_first_time(&self) -> bool {
         let most = Duration::from_secs(u64::from(self.running.version.policy.rollout.drain_s_max));
-        self.since.elapsed().is_ok_and(|since| since > most) && !self.late_told.swap(true, Ordering::Relaxed)
+        self.since.elapsed().is_ok_and(|since| since > most)
+            && !self.late_reported.swap(true, Ordering::Relaxed)
     }
 }
 
@@ -92,7 +93,7 @@ impl Draining {
     /// A version drains from `since` on.
     pub fn add(&self, running: Arc<Running>, since: SystemTime) {
         self.refused.lock().remove(&running.version.digest);
-        let drain = Drain { running, since, late_told: Arc::default() };
+        let drain = Drain { running, since, late_reported: Arc::default() };
         self.change(|versions| {
             versions.retain(|other| other.running.version.digest != drain.running.version.digest);
             versions.push(drain.clone());

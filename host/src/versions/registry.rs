@@ -1,5 +1,6 @@
-//! The statements of `saga.component` and `saga.activation`: which versions a plugin has had, and which is
-//! active. The database is the truth; the file in the plugin folder is only how a version comes in.
+//! The statements of `saga.component`, `saga.policy` and `saga.activation`: which versions of a plugin are
+//! stored, and which is active. The database is the only truth; the file in the plugin folder is one way to
+//! bring a version in.
 
 use std::{
     collections::HashMap,
@@ -7,80 +8,111 @@ use std::{
 };
 
 use anyhow::Context;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use crate::{fault_point, plugin::version::Version};
 
-/// Versions of a plugin that can be activated again: the last ones, and those with sagas in flight.
-const VERSIONS_KEPT: i64 = 20;
+/// Stored versions of a plugin: the last ones that were active. Those with sagas in flight are stored
+/// besides.
+const STORED_VERSIONS_MAX: i64 = 20;
 
-/// Who activates a version in place of one that fails.
-pub(crate) const BREAKER: &str = "breaker";
+/// `activated_by` of a version that the host activates in place of one that fails.
+pub(crate) const ROLLBACK_GUARD: &str = "rollback-guard";
 
 /// SHA-256 of a component, lower-case hex.
 pub(crate) type Digest = String;
 
 /// What a database knows of a plugin's activations.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct Activations {
     /// The active digest.
     pub(crate) active: Option<Digest>,
     /// Whether the digest that was asked for was ever active.
     pub(crate) known: bool,
 }
 
-/// An activation as it is recorded.
-pub(crate) struct Recorded {
+/// An activation as it is stored.
+pub(crate) struct Activation {
     /// Counts activations, from 1.
     pub(crate) generation: i64,
-    /// Of this generation.
+    /// When this generation was activated.
     pub(crate) since: SystemTime,
-    /// When the digest was activated for the first time.
+    /// When its digest was activated for the first time.
     pub(crate) first_since: SystemTime,
 }
 
-/// Keeps a component and records that it is active, under the generation that it has when it was active
-/// already. With `instead_of`, only while that digest is the active one: whoever decided by it may be too
-/// late. None when he is.
+/// Stores a component and activates it, under the generation that it has when it is active already. With
+/// `instead_of`, only while that digest is the active one: a decision that was based on it may be too late,
+/// and then nothing is activated and the result is none.
 ///
 /// # Errors
-/// When Postgres is away.
+/// When Postgres is unreachable.
 pub(crate) async fn activate(
     pool: &PgPool,
     version: &Version,
     bytes: &[u8],
     by: &str,
     instead_of: Option<&str>,
-) -> anyhow::Result<Option<Recorded>> {
-    let recording = || format!("recording that {} {} is active", version.plugin, version.digest);
-    let mut transaction = pool.begin().await.with_context(recording)?;
-    // One after the other, on all hosts.
-    sqlx::query("LOCK TABLE saga.activation IN SHARE ROW EXCLUSIVE MODE")
-        .execute(&mut *transaction)
-        .await
-        .with_context(recording)?;
-    let kept: bool =
+) -> anyhow::Result<Option<Activation>> {
+    let activating = || format!("activating {} {}", version.plugin, version.digest);
+    let mut transaction = pool.begin().await.with_context(activating)?;
+    take_turns(&mut transaction).await.with_context(activating)?;
+    store_component(&mut transaction, version, bytes).await.with_context(activating)?;
+    store_policy(&mut transaction, version).await.with_context(activating)?;
+    let is_new = add_activation(&mut transaction, version, by, instead_of).await.with_context(activating)?;
+    let (active, activation) = latest(&mut transaction, &version.plugin).await.with_context(activating)?;
+    if active != version.digest {
+        return Ok(None);
+    }
+    delete_old_components(&mut transaction, &version.plugin).await.with_context(activating)?;
+    transaction.commit().await.with_context(activating)?;
+    if is_new {
+        fault_point::reach("after-activation-before-swap");
+    }
+    Ok(Some(activation))
+}
+
+/// One activation after the other, on all hosts.
+async fn take_turns(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query("LOCK TABLE saga.activation IN SHARE ROW EXCLUSIVE MODE").execute(connection).await.map(drop)
+}
+
+/// Sends the component only when it is not stored yet: it may be large.
+async fn store_component(connection: &mut PgConnection, version: &Version, bytes: &[u8]) -> sqlx::Result<()> {
+    let stored: bool =
         sqlx::query_scalar("SELECT EXISTS (SELECT FROM saga.component WHERE plugin = $1 AND digest = $2)")
             .bind(&version.plugin)
             .bind(&version.digest)
-            .fetch_one(&mut *transaction)
-            .await
-            .with_context(recording)?;
-    if !kept {
-        sqlx::query("INSERT INTO saga.component (plugin, digest, body) VALUES ($1, $2, $3)")
-            .bind(&version.plugin)
-            .bind(&version.digest)
-            .bind(bytes)
-            .execute(&mut *transaction)
-            .await
-            .with_context(recording)?;
+            .fetch_one(&mut *connection)
+            .await?;
+    if stored {
+        return Ok(());
     }
+    sqlx::query("INSERT INTO saga.component (plugin, digest, body) VALUES ($1, $2, $3)")
+        .bind(&version.plugin)
+        .bind(&version.digest)
+        .bind(bytes)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+async fn store_policy(connection: &mut PgConnection, version: &Version) -> sqlx::Result<()> {
     sqlx::query("INSERT INTO saga.policy (digest, body) VALUES ($1, $2) ON CONFLICT DO NOTHING")
         .bind(&version.policy.digest)
         .bind(&version.policy.text)
-        .execute(&mut *transaction)
+        .execute(connection)
         .await
-        .with_context(recording)?;
+        .map(drop)
+}
+
+/// Whether a row was added: none is when the version is active already, or `instead_of` is not.
+async fn add_activation(
+    connection: &mut PgConnection,
+    version: &Version,
+    by: &str,
+    instead_of: Option<&str>,
+) -> sqlx::Result<bool> {
     let added = sqlx::query(
         "WITH latest AS (
              SELECT generation, digest, policy_digest FROM saga.activation
@@ -96,28 +128,24 @@ pub(crate) async fn activate(
     .bind(&version.manifest.version)
     .bind(by)
     .bind(instead_of)
-    .execute(&mut *transaction)
-    .await
-    .with_context(recording)?;
-    let (generation, digest, since, first_since): (i64, Digest, i64, i64) = sqlx::query_as(
-        "SELECT generation, digest, (extract(epoch FROM activated_at) * 1000000)::bigint,
+    .execute(connection)
+    .await?;
+    Ok(added.rows_affected() > 0)
+}
+
+/// The active digest and its activation.
+async fn latest(connection: &mut PgConnection, plugin: &str) -> sqlx::Result<(Digest, Activation)> {
+    let (digest, generation, since_us, first_since_us): (Digest, i64, i64, i64) = sqlx::query_as(
+        "SELECT digest, generation, (extract(epoch FROM activated_at) * 1000000)::bigint,
                 (SELECT (extract(epoch FROM min(f.activated_at)) * 1000000)::bigint FROM saga.activation f
                   WHERE f.plugin = a.plugin AND f.digest = a.digest)
            FROM saga.activation a WHERE plugin = $1 ORDER BY generation DESC LIMIT 1",
     )
-    .bind(&version.plugin)
-    .fetch_one(&mut *transaction)
-    .await
-    .with_context(recording)?;
-    if digest != version.digest {
-        return Ok(None);
-    }
-    forget(&mut transaction, &version.plugin).await.with_context(recording)?;
-    transaction.commit().await.with_context(recording)?;
-    if added.rows_affected() > 0 {
-        fault_point::reach("after-activation-before-swap");
-    }
-    Ok(Some(Recorded { generation, since: instant(since), first_since: instant(first_since) }))
+    .bind(plugin)
+    .fetch_one(connection)
+    .await?;
+    let (since, first_since) = (instant(since_us), instant(first_since_us));
+    Ok((digest, Activation { generation, since, first_since }))
 }
 
 /// Of microseconds since 1970.
@@ -125,28 +153,28 @@ fn instant(us: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(us).unwrap_or(0))
 }
 
-async fn forget(connection: &mut sqlx::PgConnection, plugin: &str) -> Result<(), sqlx::Error> {
+async fn delete_old_components(connection: &mut PgConnection, plugin: &str) -> sqlx::Result<()> {
     sqlx::query(
         "DELETE FROM saga.component c
           WHERE c.plugin = $1
             AND c.digest NOT IN (SELECT digest FROM saga.activation WHERE plugin = $1
                                   GROUP BY digest ORDER BY max(generation) DESC LIMIT $2)
-            AND NOT EXISTS (SELECT FROM saga.saga_live l WHERE l.plugin = $1 AND l.version = c.digest)",
+            AND NOT EXISTS (SELECT FROM saga.saga_live l WHERE l.plugin = $1 AND l.digest = c.digest)",
     )
     .bind(plugin)
-    .bind(VERSIONS_KEPT)
+    .bind(STORED_VERSIONS_MAX)
     .execute(connection)
     .await
     .map(drop)
 }
 
-/// How a plugin stands, seen from the digest of its file. A database or schema that is not there knows
-/// nothing.
+/// Which digest is active, and whether `digest` ever was. A database or schema that does not exist knows
+/// none.
 ///
 /// # Errors
-/// When Postgres is away.
-pub(crate) async fn standing(pool: &PgPool, plugin: &str, digest: &str) -> anyhow::Result<Standing> {
-    let asked: Result<(Option<Digest>, bool), sqlx::Error> = sqlx::query_as(
+/// When Postgres is unreachable.
+pub(crate) async fn activations(pool: &PgPool, plugin: &str, digest: &str) -> anyhow::Result<Activations> {
+    let found: Result<(Option<Digest>, bool), sqlx::Error> = sqlx::query_as(
         "SELECT (SELECT digest FROM saga.activation WHERE plugin = $1 ORDER BY generation DESC LIMIT 1),
                 EXISTS (SELECT FROM saga.activation WHERE plugin = $1 AND digest = $2)",
     )
@@ -154,10 +182,10 @@ pub(crate) async fn standing(pool: &PgPool, plugin: &str, digest: &str) -> anyho
     .bind(digest)
     .fetch_one(pool)
     .await;
-    match asked {
-        Ok((active, known)) => Ok(Standing { active, known }),
-        Err(error) if is_missing(&error) => Ok(Standing::default()),
-        Err(error) => Err(error).with_context(|| format!("asking which version of {plugin} is active")),
+    match found {
+        Ok((active, known)) => Ok(Activations { active, known }),
+        Err(error) if is_missing(&error) => Ok(Activations::default()),
+        Err(error) => Err(error).with_context(|| format!("reading which version of {plugin} is active")),
     }
 }
 
@@ -169,8 +197,8 @@ fn is_missing(error: &sqlx::Error) -> bool {
         .is_some_and(|code| ["3D000", "3F000", "42P01"].contains(&&*code))
 }
 
-/// A version as its last activation had it.
-pub(crate) struct Kept {
+/// A stored version, with what its last activation had.
+pub(crate) struct StoredVersion {
     /// The component.
     pub(crate) body: Vec<u8>,
     /// The text of its policy.
@@ -181,12 +209,16 @@ pub(crate) struct Kept {
     pub(crate) since: SystemTime,
 }
 
-/// A version that is kept.
+/// A version, if it is stored.
 ///
 /// # Errors
-/// When Postgres is away.
-pub(crate) async fn kept_version(pool: &PgPool, plugin: &str, digest: &str) -> anyhow::Result<Option<Kept>> {
-    let kept: Option<(Vec<u8>, String, i64, i64)> = sqlx::query_as(
+/// When Postgres is unreachable.
+pub(crate) async fn stored_version(
+    pool: &PgPool,
+    plugin: &str,
+    digest: &str,
+) -> anyhow::Result<Option<StoredVersion>> {
+    let stored: Option<(Vec<u8>, String, i64, i64)> = sqlx::query_as(
         "SELECT c.body, p.body, a.generation, (extract(epoch FROM a.activated_at) * 1000000)::bigint
            FROM saga.component c
            JOIN saga.activation a USING (plugin, digest)
@@ -198,36 +230,42 @@ pub(crate) async fn kept_version(pool: &PgPool, plugin: &str, digest: &str) -> a
     .fetch_optional(pool)
     .await
     .with_context(|| format!("reading {plugin} {digest}"))?;
-    Ok(kept.map(|(body, policy, generation, since)| Kept { body, policy, generation, since: instant(since) }))
+    Ok(stored.map(|(body, policy, generation, since_us)| StoredVersion {
+        body,
+        policy,
+        generation,
+        since: instant(since_us),
+    }))
 }
 
-/// Whether the breaker has taken a version away, and nobody has activated it since.
+/// Whether the rollback guard has replaced a version, and nobody has activated it since.
 ///
 /// # Errors
-/// When Postgres is away.
+/// When Postgres is unreachable.
 pub(crate) async fn withdrawn(pool: &PgPool, plugin: &str, digest: &str) -> anyhow::Result<bool> {
     sqlx::query_scalar(
         "SELECT EXISTS (
              SELECT FROM saga.activation n
               WHERE n.plugin = $1 AND n.activated_by = $3
-                AND n.generation = 1 + (SELECT max(generation) FROM saga.activation WHERE plugin = $1 AND digest = $2))",
+                AND n.generation = 1 + (SELECT max(generation) FROM saga.activation
+                                         WHERE plugin = $1 AND digest = $2))",
     )
     .bind(plugin)
     .bind(digest)
-    .bind(BREAKER)
+    .bind(ROLLBACK_GUARD)
     .fetch_one(pool)
     .await
-    .with_context(|| format!("asking whether {plugin} {digest} was taken away"))
+    .with_context(|| format!("reading whether {plugin} {digest} was withdrawn"))
 }
 
-/// How many sagas of a plugin are in flight, by the digest of the version that they stay with. A database or
-/// schema that is not there has none.
+/// How many sagas of a plugin are in flight, by the digest of the version that handles them. A database or
+/// schema that does not exist has none.
 ///
 /// # Errors
-/// When Postgres is away.
+/// When Postgres is unreachable.
 pub(crate) async fn in_flight(pool: &PgPool, plugin: &str) -> anyhow::Result<HashMap<Digest, i64>> {
     let counted: Result<Vec<(Digest, i64)>, sqlx::Error> =
-        sqlx::query_as("SELECT version, count(*) FROM saga.saga_live WHERE plugin = $1 GROUP BY version")
+        sqlx::query_as("SELECT digest, count(*) FROM saga.saga_live WHERE plugin = $1 GROUP BY digest")
             .bind(plugin)
             .fetch_all(pool)
             .await;
@@ -238,11 +276,11 @@ pub(crate) async fn in_flight(pool: &PgPool, plugin: &str) -> anyhow::Result<Has
     }
 }
 
-/// Digests that are kept, the last active first.
+/// Digests of the stored versions, the last active first.
 ///
 /// # Errors
-/// When Postgres is away.
-pub(crate) async fn kept(pool: &PgPool, plugin: &str) -> anyhow::Result<Vec<Digest>> {
+/// When Postgres is unreachable.
+pub(crate) async fn stored_digests(pool: &PgPool, plugin: &str) -> anyhow::Result<Vec<Digest>> {
     sqlx::query_scalar(
         "SELECT digest FROM saga.component JOIN saga.activation USING (plugin, digest)
           WHERE plugin = $1 GROUP BY digest ORDER BY max(generation) DESC",
@@ -253,12 +291,16 @@ pub(crate) async fn kept(pool: &PgPool, plugin: &str) -> anyhow::Result<Vec<Dige
     .with_context(|| format!("reading the versions of {plugin}"))
 }
 
-/// The version that was active before `digest` was for the first time, if it is kept: going back
-/// twice goes back by two.
+/// The version that was active before the first activation of `digest`, if it is stored: rolling back twice
+/// goes back by two versions.
 ///
 /// # Errors
-/// When Postgres is away.
-pub(crate) async fn before(pool: &PgPool, plugin: &str, digest: &str) -> anyhow::Result<Option<Digest>> {
+/// When Postgres is unreachable.
+pub(crate) async fn previous_digest(
+    pool: &PgPool,
+    plugin: &str,
+    digest: &str,
+) -> anyhow::Result<Option<Digest>> {
     sqlx::query_scalar(
         "SELECT a.digest FROM saga.activation a JOIN saga.component c USING (plugin, digest)
           WHERE a.plugin = $1 AND a.digest <> $2
@@ -269,26 +311,28 @@ pub(crate) async fn before(pool: &PgPool, plugin: &str, digest: &str) -> anyhow:
     .bind(digest)
     .fetch_optional(pool)
     .await
-    .with_context(|| format!("looking for the version of {plugin} before {digest}"))
+    .with_context(|| format!("reading which version of {plugin} was active before {digest}"))
 }
 
-/// Has what a plugin holds since `since` tried again now: the first of each key, the others after it.
+/// Redrives what a plugin has parked since `since`: the first delivery of each key now, the later ones after
+/// it.
 ///
 /// # Errors
-/// When Postgres is away.
-pub(crate) async fn redrive(pool: &PgPool, plugin: &str, since: SystemTime) -> anyhow::Result<()> {
+/// When Postgres is unreachable.
+pub(crate) async fn redrive_parked(pool: &PgPool, plugin: &str, since: SystemTime) -> anyhow::Result<()> {
     let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     sqlx::query(
-        "UPDATE saga.held h SET retry_at = now()
-          WHERE h.direction = 'in' AND h.plugin = $1 AND h.held_at >= 'epoch'::timestamptz + $2 * interval '1 us'
-            AND NOT EXISTS (SELECT FROM saga.held f
-                             WHERE f.direction = 'in' AND f.plugin = h.plugin AND f.topic = h.topic
-                               AND f.partition = h.partition AND f.key = h.key AND f.id < h.id)",
+        "UPDATE saga.parked p SET retry_at = now()
+          WHERE p.direction = 'in' AND p.plugin = $1
+            AND p.parked_at >= 'epoch'::timestamptz + $2 * interval '1 us'
+            AND NOT EXISTS (SELECT FROM saga.parked f
+                             WHERE f.direction = 'in' AND f.plugin = p.plugin AND f.topic = p.topic
+                               AND f.partition = p.partition AND f.key = p.key AND f.id < p.id)",
     )
     .bind(plugin)
     .bind(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     .execute(pool)
     .await
     .map(drop)
-    .with_context(|| format!("having what {plugin} holds tried again"))
+    .with_context(|| format!("redriving what {plugin} has parked"))
 }

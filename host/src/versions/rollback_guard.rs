@@ -1,6 +1,6 @@
-//! Stops a new version that fails again and again: lanes count, and when it is enough they tell the host,
-//! which puts the version before back. A version that has proved itself is never taken away: what fails it
-//! then is not what was deployed.
+//! Stops a new version that fails again and again. Lanes count its failures; when there are too many in a row
+//! they ask rollout to roll back to the previous version. A version that has outlived its probation is never
+//! taken away: what fails it then is not what was deployed.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -10,33 +10,34 @@ use std::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::running::{Counters, Running};
-use crate::rollout::service::Service;
 
-/// A version to be taken away.
+/// Asks to take a version away.
 #[derive(Clone, Debug)]
-pub struct Trip {
+pub struct RollbackRequest {
     /// The plugin.
     pub plugin: String,
-    /// Digest of the version.
+    /// Digest of the version that fails.
     pub digest: String,
-    /// Of the activation under which it failed.
+    /// Generation of the activation under which it failed.
     pub generation: i64,
-    /// How it failed last, with how often.
+    /// How often it failed in a row, and why the last time.
     pub reason: String,
 }
 
-/// Where lanes tell of it.
-pub type Trips = UnboundedSender<Trip>;
+/// Where lanes send rollback requests.
+pub type RollbackRequests = UnboundedSender<RollbackRequest>;
 
-/// What a lane counts: what fails in one lane is not made good by the other.
+/// The lane that counts: a success in one lane does not reset the failures of the other.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind {
+pub enum LaneKind {
+    /// Deliveries from Kafka, timers and deadlines.
     Deliveries,
+    /// HTTP requests.
     Requests,
 }
 
-impl Kind {
-    fn failed(self, counters: &Counters) -> &AtomicU32 {
+impl LaneKind {
+    fn failures(self, counters: &Counters) -> &AtomicU32 {
         match self {
             Self::Deliveries => &counters.failed_deliveries,
             Self::Requests => &counters.failed_requests,
@@ -51,31 +52,33 @@ impl Kind {
     }
 }
 
-/// Notes one that failed alone, by the plugin's fault, at its first attempt: one that no version can handle
-/// comes again and again.
-pub(crate) fn failed(service: &Service, version: &Running, kind: Kind, reason: &str) {
+/// Counts one that failed alone, by the plugin's fault, at its first attempt. Retries do not count: a delivery
+/// that no version can handle fails at each of them.
+pub(super) fn failed(
+    plugin: &str,
+    requests: &RollbackRequests,
+    version: &Running,
+    kind: LaneKind,
+    reason: &str,
+) {
     let most = version.version.policy.rollout.failures_in_a_row_max;
-    let in_a_row = kind.failed(&version.counters).fetch_add(1, Ordering::Relaxed) + 1;
+    let in_a_row = kind.failures(&version.counters).fetch_add(1, Ordering::Relaxed) + 1;
     if most > 0 && in_a_row.is_multiple_of(most) && on_probation(version) {
         let reason = format!("{in_a_row} {} failed in a row, the last with: {reason}", kind.name());
         let Running { generation, version, .. } = version;
-        let trip = Trip {
-            plugin: service.name.clone(),
-            digest: version.digest.clone(),
-            generation: *generation,
-            reason,
-        };
-        // Nobody listens when the host stops.
-        let _stopping = service.trips.send(trip);
+        let digest = version.digest.clone();
+        let request = RollbackRequest { plugin: plugin.to_owned(), digest, generation: *generation, reason };
+        // The receiver is gone only when the host stops.
+        let _stopping = requests.send(request);
     }
 }
 
-/// Notes a unit that was committed.
-pub(crate) fn succeeded(version: &Running, kind: Kind) {
-    kind.failed(&version.counters).store(0, Ordering::Relaxed);
+/// Resets the failures in a row after a committed unit.
+pub(crate) fn succeeded(version: &Running, kind: LaneKind) {
+    kind.failures(&version.counters).store(0, Ordering::Relaxed);
 }
 
-/// The time is Postgres's, whose clock may be ahead.
+/// Postgres's clock sets `first_since` and may be ahead of ours: then it is on probation.
 fn on_probation(version: &Running) -> bool {
     let probation = Duration::from_secs(u64::from(version.version.policy.rollout.probation_s));
     version.first_since.elapsed().map_or(true, |since| since < probation)

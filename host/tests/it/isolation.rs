@@ -3,7 +3,7 @@
 
 use saga_host::{
     capability::postgres::{SqlLimits, query},
-    claims::lane_lease::{Chain, claim_slot},
+    claims::lane_lease::LaneLease,
     config::MigrationsMode,
     model::{
         bindings::saga::plugin::postgres::{Column, SqlError, Values},
@@ -30,7 +30,7 @@ struct House {
     server: Server,
     database: Database,
     roles: [PluginRole; 2],
-    chains: [Chain; 2],
+    leases: [LaneLease; 2],
     guest: Session,
 }
 
@@ -50,13 +50,13 @@ impl House {
                 .await
                 .unwrap();
         }
-        let chains = [
-            claim_slot(&database, &roles[0], "kafka", "test").await.unwrap(),
-            claim_slot(&database, &roles[1], "kafka", "test").await.unwrap(),
+        let leases = [
+            LaneLease::acquire(&database, &roles[0], "kafka", "test").await.unwrap(),
+            LaneLease::acquire(&database, &roles[1], "kafka", "test").await.unwrap(),
         ];
         let connection = database.connect_plugin(&roles[0], &policy("ours")).await.unwrap();
-        let mut house = Self { server, database, roles, chains, guest: Session { connection } };
-        let open = open(&house.chains[0], 0);
+        let mut house = Self { server, database, roles, leases, guest: Session { connection } };
+        let open = open(&house.leases[0], 0);
         house.script(&format!("RESET ALL; BEGIN; {open}; SAVEPOINT start")).await;
         house
     }
@@ -110,8 +110,8 @@ fn migrations(plugin: &str) -> Vec<Migration> {
     }]
 }
 
-fn open(chain: &Chain, unit: i64) -> String {
-    let Chain { slot, epoch, .. } = chain;
+fn open(lease: &LaneLease, unit: i64) -> String {
+    let LaneLease { slot, epoch, .. } = lease;
     format!("SELECT saga.open({slot}, {epoch}, {unit}, 1000, '{{}}', '{{}}', '{{}}', '{{}}', '{{}}')")
 }
 
@@ -194,7 +194,7 @@ async fn a_guest_sees_only_what_is_its_own() {
                 "SELECT body FROM saga.outbox",
                 "SELECT key FROM saga.saga_live",
                 "INSERT INTO saga.migration VALUES ('a', 'b', 'c')",
-                "DELETE FROM saga.held",
+                "DELETE FROM saga.parked",
                 "SELECT nextval('saga.outbox_seq')",
                 "SELECT rolname FROM pg_authid",
                 "SELECT pg_read_file('/etc/passwd')",
@@ -213,14 +213,14 @@ async fn a_guest_sees_only_what_is_its_own() {
 #[tokio::test]
 async fn the_functions_of_a_unit_serve_only_its_own_lane() {
     let mut house = House::new("lane").await;
-    let [ours, theirs] = house.chains.clone();
+    let [ours, theirs] = house.leases.clone();
     house.refused("SG100", &[&open(&theirs, 0), &open(&ours, 1), &open(&ours, 0)]).await;
     house.refused(DENIED, &["SELECT saga.roll_partitions(1, 0, 0)::text"]).await;
-    let close = |slot: i32| {
-        let lists = vec!["'{}'"; 50].join(", ");
-        format!("SELECT saga.close({slot}, 'guess', 0, {lists}, NULL)")
+    let flush = |slot: i32| {
+        let nothing = vec!["NULL"; 11].join(", ");
+        format!("SELECT saga.flush({slot}, 'guess', 0, {nothing})")
     };
-    house.refused("SG103", &[&close(ours.slot), &close(theirs.slot)]).await;
+    house.refused("SG103", &[&flush(ours.slot), &flush(theirs.slot)]).await;
 }
 
 #[tokio::test]
@@ -251,7 +251,7 @@ async fn a_migration_that_takes_away_waits_until_no_saga_of_an_earlier_version_i
     let mut all = migrations("ours");
     all.push(migration("0002_wider.sql", "ALTER TABLE ours ADD COLUMN note text"));
     let begin =
-        "INSERT INTO saga.saga_live (type, key, plugin, version, revision, state, data, began, next_at, log)
+        "INSERT INTO saga.saga_live (type, key, plugin, digest, revision, state, data, started_at, next_at, log)
                  VALUES ('order', 'k', 'ours', 'first', 1, 's', '{}', now(), now(), '')";
     sqlx::query(begin).execute(&house.database.admin).await.unwrap();
     let provision = async |all: &[Migration]| {

@@ -7,11 +7,11 @@ use rdkafka::{
     message::{Header, OwnedHeaders, OwnedMessage},
 };
 use saga_host::{
-    claims::{partition::Source, partitions::Place},
+    claims::{partition::PartitionClaim, partitions::TopicPartition},
     ingress::kafka::record::delivery,
     kafka::{Brokers, Topics},
     model::{
-        dedup::Seen,
+        dedup::DedupMarks,
         delivery::Delivery,
         effects::{Effects, Ending, Finish, Outgoing, Status, Transition},
         manifest::{Correlation, Subscription},
@@ -20,9 +20,9 @@ use saga_host::{
     },
     relay::order::{Records, SendOrder},
     unit::{
-        admit::{Plan, Work},
-        flush::Closing,
-        materialize::{Caused, Setting, settle},
+        admit::{Admission, Work},
+        materialize::{Caused, UnitContext, materialize},
+        writes::UnitWrites,
     },
 };
 
@@ -44,7 +44,7 @@ pub(crate) struct Part {
 pub(crate) const PARTS: [Part; 6] = [
     Part { name: "record", prepare: of_record },
     Part { name: "plan", prepare: of_plan },
-    Part { name: "settle", prepare: of_settle },
+    Part { name: "materialize", prepare: of_settle },
     Part { name: "encode", prepare: of_encode },
     Part { name: "order", prepare: of_order },
     Part { name: "decode", prepare: of_decode },
@@ -62,9 +62,9 @@ fn of_record() -> Box<dyn FnOnce()> {
 
 /// What becomes of each, and how the sources move on.
 fn of_plan() -> Box<dyn FnOnce()> {
-    let work: Vec<Work> = deliveries().into_iter().map(|delivery| Work { delivery, aside: None }).collect();
-    let sources = sources();
-    Box::new(move || drop(black_box(Plan::make(&work, &sources))))
+    let work: Vec<Work> = deliveries().into_iter().map(|delivery| Work { delivery, parking: None }).collect();
+    let claims = claims();
+    Box::new(move || drop(black_box(Admission::decide(&work, &claims))))
 }
 
 /// What a plugin asked for becomes records and columns: one message and one step of a saga for each delivery.
@@ -72,9 +72,9 @@ fn of_settle() -> Box<dyn FnOnce()> {
     let (effects, deliveries, topics) = (effects(), deliveries(), topics());
     Box::new(move || {
         let causes: Vec<Caused<'_>> = deliveries.iter().map(caused).collect();
-        let mut closing = Closing::default();
-        black_box(settle(&setting(&topics), effects, &causes, &mut closing));
-        black_box(closing);
+        let mut writes = UnitWrites::default();
+        black_box(materialize(&setting(&topics), effects, &causes, &mut writes));
+        black_box(writes);
     })
 }
 
@@ -170,15 +170,15 @@ fn deliveries() -> Vec<Delivery> {
     kafka_records().iter().map(|record| delivery(record, &subscription, &topic, EPOCH)).collect()
 }
 
-fn sources() -> HashMap<Place, Source> {
-    let source = |partition| Source {
+fn claims() -> HashMap<TopicPartition, PartitionClaim> {
+    let source = |partition| PartitionClaim {
         id: partition,
         topic: Arc::from(TOPIC),
         partition,
         epoch: EPOCH,
         next_offset: 0,
-        seen: Seen::default(),
-        held: HashMap::new(),
+        dedup_marks: DedupMarks::default(),
+        parked: HashMap::new(),
     };
     (0..PARTITIONS).map(|partition| ((Arc::from(TOPIC), partition), source(partition))).collect()
 }
@@ -187,9 +187,9 @@ fn topics() -> Topics {
     Topics::new(Brokers::new("", &[]), PARTITIONS, 1)
 }
 
-fn setting(topics: &Topics) -> Setting<'_> {
+fn setting(topics: &Topics) -> UnitContext<'_> {
     let unit = format!("cmd-order:3:{EPOCH}:18");
-    Setting { unit, database: "cmd-order", plugin: "order-orchestrator", now_us: NOW_US, topics }
+    UnitContext { unit, database: "cmd-order", plugin: "order-orchestrator", now_us: NOW_US, topics }
 }
 
 fn caused(delivery: &Delivery) -> Caused<'_> {
@@ -237,5 +237,5 @@ fn effects() -> Effects {
 fn outbox_records() -> Records {
     let (deliveries, topics) = (deliveries(), topics());
     let causes: Vec<Caused<'_>> = deliveries.iter().map(caused).collect();
-    settle(&setting(&topics), effects(), &causes, &mut Closing::default()).records
+    materialize(&setting(&topics), effects(), &causes, &mut UnitWrites::default()).records
 }

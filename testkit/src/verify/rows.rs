@@ -81,7 +81,7 @@ impl Rows {
             rows.sagas.entry(order).or_default().push(ending);
         }
         for service in SERVICES {
-            rows.parked += databases.count(service.database, "SELECT count(*) FROM saga.held").await?;
+            rows.parked += databases.count(service.database, "SELECT count(*) FROM saga.parked").await?;
         }
         Ok(rows)
     }

@@ -25,7 +25,7 @@ use super::{
     ignored,
     paging::{Pairs, Params, cut},
 };
-use crate::{rollout::shared::Shared, store::Database};
+use crate::{rollout::services::Services, store::Database};
 
 /// `retrying`: a retry is scheduled. `queued`: behind an earlier one of its key. `dead_letter`: waits for a
 /// person.
@@ -51,7 +51,7 @@ pub(super) async fn list(
     }
     params.finish()?;
     let mut parked = Vec::new();
-    for database in databases(&admin.shared) {
+    for database in databases(&admin.services) {
         let mut reading = read_only(&database).await?;
         let page = statements::list(&mut reading, &database.name, &filter, cursor.as_ref(), limit + 1);
         parked.extend(page.await?);
@@ -62,15 +62,15 @@ pub(super) async fn list(
 }
 
 pub(super) async fn one(State(admin): State<Admin>, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
-    let (_, parked) = find(&admin.shared, &id).await?;
+    let (_, parked) = find(&admin.services, &id).await?;
     Ok(Json(json!(parked.detail())))
 }
 
 /// The parked entry of an id, and the database that it is in.
-async fn find(shared: &Shared, text: &str) -> Result<(Database, Parked), Failure> {
+async fn find(services: &Services, text: &str) -> Result<(Database, Parked), Failure> {
     let unknown = || Failure::unknown(format!("nothing is parked under the id {text}"));
     let id = ParkedId::parse(text).ok_or_else(unknown)?;
-    for database in databases(shared) {
+    for database in databases(services) {
         let found = statements::find(&mut *read_only(&database).await?, &database.name, &id).await?;
         if let Some(parked) = found {
             return Ok((database, parked));
@@ -84,7 +84,7 @@ pub(super) async fn redrive(
     State(admin): State<Admin>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Failure> {
-    let (database, parked) = find(&admin.shared, &id).await?;
+    let (database, parked) = find(&admin.services, &id).await?;
     let filter = ParkedFilter { id: Some(parked.row_id), ..ParkedFilter::default() };
     let redriven = redrive::all(&database, &filter).await?;
     if redriven.is_empty() {
@@ -107,7 +107,7 @@ pub(super) async fn redrive_many(
     };
     params.finish()?;
     let mut redriven = Vec::new();
-    for database in databases(&admin.shared) {
+    for database in databases(&admin.services) {
         redriven.extend(redrive::all(&database, &filter).await?);
     }
     tracing::info!(count = redriven.len(), "parked deliveries redriven");
@@ -119,7 +119,7 @@ pub(super) async fn discard(
     State(admin): State<Admin>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Failure> {
-    let (database, parked) = find(&admin.shared, &id).await?;
+    let (database, parked) = find(&admin.services, &id).await?;
     let mut transaction = database.admin.begin().await?;
     if !statements::delete(&mut transaction, &parked.plugin, parked.row_id).await? {
         return Err(no_longer_parked(&id));

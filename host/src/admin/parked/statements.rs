@@ -1,4 +1,4 @@
-//! The statements of `saga.held`, the table of what is parked.
+//! The statements of `saga.parked`, the table of what is parked.
 
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, Postgres, QueryBuilder, Row as _, postgres::PgRow};
@@ -28,13 +28,13 @@ pub(super) struct ParkedCursor {
 const STATE: &str = "CASE WHEN retry_at IS NOT NULL THEN 'retrying' \
      WHEN direction = 'in' AND attempts = 0 THEN 'queued' ELSE 'dead_letter' END";
 
-const PARKED_AT_US: &str = "(extract(epoch FROM held_at) * 1000000)::bigint";
+const PARKED_AT_US: &str = "(extract(epoch FROM parked_at) * 1000000)::bigint";
 
 fn select(body: &str) -> String {
     format!(
         "SELECT id, plugin, direction, {STATE} AS state, topic, partition, position, key, reason, attempts, \
          {PARKED_AT_US} AS parked_at_us, (extract(epoch FROM retry_at) * 1000000)::bigint AS retry_at_us, \
-         {body} AS body FROM saga.held WHERE true"
+         {body} AS body FROM saga.parked WHERE true"
     )
 }
 
@@ -76,7 +76,7 @@ pub(super) async fn list(
         query.push(" AND (").push(PARKED_AT_US).push(", id) < (").push_bind(cursor.parked_at_us);
         query.push(", ").push_bind(below).push(")");
     }
-    query.push(" ORDER BY held_at DESC, id DESC LIMIT ").push_bind(limit);
+    query.push(" ORDER BY parked_at DESC, id DESC LIMIT ").push_bind(limit);
     query.build().fetch_all(connection).await?.iter().map(|row| read(row, database)).collect()
 }
 
@@ -128,7 +128,7 @@ pub(in crate::admin) struct ParkedCount {
 
 /// Counts the entries of one database.
 pub(in crate::admin) async fn counts(connection: &mut PgConnection) -> Result<Vec<ParkedCount>, sqlx::Error> {
-    let sql = format!("SELECT plugin, direction, {STATE}, count(*) FROM saga.held GROUP BY 1, 2, 3");
+    let sql = format!("SELECT plugin, direction, {STATE}, count(*) FROM saga.parked GROUP BY 1, 2, 3");
     let rows: Vec<(String, String, String, i64)> =
         sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(connection).await?;
     let count = |(plugin, direction, state, entries)| ParkedCount { plugin, direction, state, entries };
@@ -142,12 +142,12 @@ pub(super) async fn retry_deliveries(
     filter: &ParkedFilter,
 ) -> Result<Vec<String>, sqlx::Error> {
     let mut query = QueryBuilder::new(
-        "WITH wanted AS (SELECT id, plugin, topic, partition, key FROM saga.held WHERE direction = 'in'",
+        "WITH wanted AS (SELECT id, plugin, topic, partition, key FROM saga.parked WHERE direction = 'in'",
     );
     narrow(&mut query, filter);
     query.push(
-        ") UPDATE saga.held SET retry_at = now() WHERE id IN (
-             SELECT coalesce((SELECT min(f.id) FROM saga.held f
+        ") UPDATE saga.parked SET retry_at = now() WHERE id IN (
+             SELECT coalesce((SELECT min(f.id) FROM saga.parked f
                                WHERE f.direction = 'in' AND f.plugin = w.plugin AND f.topic = w.topic
                                  AND f.partition = w.partition AND f.key = w.key), w.id) FROM wanted w)
            RETURNING plugin, id",
@@ -171,10 +171,10 @@ pub(super) async fn lock_records(
     records_max: i64,
 ) -> Result<Vec<RefusedRecord>, sqlx::Error> {
     let mut query =
-        QueryBuilder::new("WITH wanted AS (SELECT id, topic, key FROM saga.held WHERE direction = 'out'");
+        QueryBuilder::new("WITH wanted AS (SELECT id, topic, key FROM saga.parked WHERE direction = 'out'");
     narrow(&mut query, filter);
     query.push(
-        ") SELECT id, plugin, body FROM saga.held h
+        ") SELECT id, plugin, body FROM saga.parked h
             WHERE direction = 'out' AND EXISTS (
                   SELECT FROM wanted w WHERE w.id = h.id OR (w.topic = h.topic AND w.key = h.key))
             ORDER BY position FOR UPDATE LIMIT ",
@@ -190,7 +190,7 @@ pub(super) async fn delete(
     plugin: &str,
     row_id: i64,
 ) -> Result<bool, sqlx::Error> {
-    let deleted = sqlx::query("DELETE FROM saga.held WHERE id = $1 AND plugin = $2")
+    let deleted = sqlx::query("DELETE FROM saga.parked WHERE id = $1 AND plugin = $2")
         .bind(row_id)
         .bind(plugin)
         .execute(connection)
@@ -200,6 +200,6 @@ pub(super) async fn delete(
 
 /// Deletes entries.
 pub(super) async fn delete_all(connection: &mut PgConnection, row_ids: &[i64]) -> Result<(), sqlx::Error> {
-    let delete = sqlx::query("DELETE FROM saga.held WHERE id = ANY ($1)").bind(row_ids);
+    let delete = sqlx::query("DELETE FROM saga.parked WHERE id = ANY ($1)").bind(row_ids);
     delete.execute(connection).await.map(drop)
 }

@@ -18,7 +18,7 @@ use super::{
     ignored,
     paging::{Pairs, Params, cut},
 };
-use crate::{rollout::shared::Shared, store::Database};
+use crate::{rollout::services::Services, store::Database};
 
 /// Databases by name; in each, newest first if keys are ids that ascend in time.
 pub(super) async fn search(
@@ -35,7 +35,7 @@ pub(super) async fn search(
     };
     params.finish()?;
     let mut found = Vec::new();
-    for database in databases(&admin.shared) {
+    for database in databases(&admin.services) {
         let after = match &cursor {
             Some(cursor) if database.name < cursor.database => continue,
             Some(cursor) if database.name == cursor.database => Some(cursor),
@@ -58,7 +58,7 @@ pub(super) async fn timeline(
     State(admin): State<Admin>,
     Path((saga_type, key)): Path<(String, String)>,
 ) -> Result<Json<Value>, Failure> {
-    for database in owners_first(&admin.shared, &saga_type) {
+    for database in owners_first(&admin.services, &saga_type) {
         let mut reading = read_only(&database).await?;
         if let Some(row) = statements::find(&mut reading, &database.name, &saga_type, &key).await? {
             let ignored = ignored::list(&mut reading, &row.plugin, &row.key).await?;
@@ -69,15 +69,15 @@ pub(super) async fn timeline(
 }
 
 /// All databases, first those of plugins that own the type.
-fn owners_first(shared: &Shared, saga_type: &str) -> Vec<Database> {
-    let services = shared.services();
+fn owners_first(services: &Services, saga_type: &str) -> Vec<Database> {
+    let running = services.all();
     let owns = |name: &str| {
-        services.iter().any(|service| {
-            service.database.name == name
-                && service.active.load().version.manifest.sagas.iter().any(|owned| owned == saga_type)
+        running.iter().any(|service| {
+            service.backend.database.name == name
+                && service.versions.active().version.manifest.sagas.iter().any(|owned| owned == saga_type)
         })
     };
-    let mut all = databases(shared);
+    let mut all = databases(services);
     all.sort_by_key(|database| !owns(&database.name));
     all
 }

@@ -23,13 +23,13 @@ pub(super) struct SagaCursor {
     pub(super) day: String,
 }
 
-const LIVE: &str = "SELECT type, key, 'infinity'::date AS day, plugin, version, revision, state, overdue, \
-    (extract(epoch FROM began) * 1000000)::bigint AS started_at, \
-    (extract(epoch FROM next_at) * 1000000)::bigint AS next_at, \
-    NULL::bigint AS ended_at, NULL::text AS ending";
-const DONE: &str = "SELECT type, key, day, plugin, version, revision, state, false AS overdue, \
-    (extract(epoch FROM began) * 1000000)::bigint AS started_at, NULL::bigint AS next_at, \
-    (extract(epoch FROM ended) * 1000000)::bigint AS ended_at, ending";
+const LIVE: &str = "SELECT type, key, 'infinity'::date AS day, plugin, digest, revision, state, overdue, \
+    (extract(epoch FROM started_at) * 1000000)::bigint AS started_at_us, \
+    (extract(epoch FROM next_at) * 1000000)::bigint AS next_at_us, \
+    NULL::bigint AS ended_at_us, NULL::text AS ending";
+const DONE: &str = "SELECT type, key, day, plugin, digest, revision, state, false AS overdue, \
+    (extract(epoch FROM started_at) * 1000000)::bigint AS started_at_us, NULL::bigint AS next_at_us, \
+    (extract(epoch FROM ended_at) * 1000000)::bigint AS ended_at_us, ending";
 
 /// The next `limit` sagas of one database. Each half reads its primary key backwards.
 pub(super) async fn search(
@@ -112,7 +112,7 @@ pub(super) async fn find(
     query.push(" AND key = ANY (").push_bind(both_cases(key)).push(") UNION ALL ");
     query.push(DONE).push(", data, answer, log FROM saga.saga_done WHERE type = ").push_bind(saga_type);
     query.push(" AND key = ANY (").push_bind(both_cases(key));
-    query.push(")) sagas ORDER BY key = ").push_bind(key).push(" DESC, day DESC, ended_at DESC LIMIT 1");
+    query.push(")) sagas ORDER BY key = ").push_bind(key).push(" DESC, day DESC, ended_at_us DESC LIMIT 1");
     query.build().fetch_optional(connection).await?.map(|row| read(&row, database)).transpose()
 }
 
@@ -123,13 +123,13 @@ fn read(row: &PgRow, database: &str) -> Result<SagaRow, sqlx::Error> {
         key: row.try_get("key")?,
         day: row.try_get("on_day")?,
         plugin: row.try_get("plugin")?,
-        version: row.try_get("version")?,
+        version: row.try_get("digest")?,
         revision: row.try_get("revision")?,
         state: row.try_get("state")?,
         overdue: row.try_get("overdue")?,
-        started_at: row.try_get("started_at")?,
-        next_at: row.try_get("next_at")?,
-        ended_at: row.try_get("ended_at")?,
+        started_at: row.try_get("started_at_us")?,
+        next_at: row.try_get("next_at_us")?,
+        ended_at: row.try_get("ended_at_us")?,
         ending: row.try_get("ending")?,
         data: row.try_get("data")?,
         answer: row.try_get("answer")?,

@@ -78,10 +78,10 @@ async fn answer(
         Found::Target(target, params) => (target, params),
         Found::Options(allow) => return Ok(options(allow)),
     };
-    if target.service.stands_still() {
+    if target.endpoint.versions.suspended().is_some() {
         return Err(outcome::suspended());
     }
-    let bytes_max = target.service.active.load().version.policy.http.body_bytes_max;
+    let bytes_max = target.endpoint.versions.active().version.policy.http.body_bytes_max;
     let request = Request {
         id: uuid::Uuid::now_v7().to_string(),
         route: 0,
@@ -94,7 +94,7 @@ async fn answer(
     let response = match target.read {
         true => read(&target, request, trace).await?,
         false => {
-            write(&target.service.requests, &ingress.stop, prepare(&target, parts, request, trace, started)?)
+            write(&target.endpoint.requests, &ingress.stop, prepare(&target, parts, request, trace, started)?)
                 .await?
         }
     };
@@ -148,25 +148,25 @@ fn prepare(
 }
 
 async fn read(target: &Target, mut request: Request, trace: &Trace) -> Result<Response, Problem> {
-    let service = &target.service;
-    let active = service.active.load_full();
+    let endpoint = &target.endpoint;
+    let active = endpoint.versions.active();
     request.route =
         route_index(&active.version.manifest, &target.route).ok_or_else(|| not_found(&target.route.path))?;
-    service.readers.read(&active.version, &request).await.map_err(|error| match error {
+    endpoint.readers.read(&active.version, &request).await.map_err(|error| match error {
         ReadError::Busy => outcome::busy("reads"),
         ReadError::Fault(fault @ (Fault::Guest(_) | Fault::Culprits(_))) => {
             active.counters.errors.fetch_add(1, Ordering::Relaxed);
             failed(target, &request.id, trace, &reason(&fault))
         }
         ReadError::Fault(fault) => {
-            tracing::warn!(plugin = service.name, trace = trace.id(), %fault, "read not answered");
+            tracing::warn!(plugin = endpoint.plugin, trace = trace.id(), %fault, "read not answered");
             outcome::unreachable()
         }
     })
 }
 
 fn failed(target: &Target, request: &str, trace: &Trace, reason: &str) -> Problem {
-    tracing::error!(plugin = target.service.name, request, trace = trace.id(), reason, "request failed");
+    tracing::error!(plugin = target.endpoint.plugin, request, trace = trace.id(), reason, "request failed");
     outcome::failed(request, trace)
 }
 

@@ -3,9 +3,14 @@
 
 use std::{collections::HashMap, fmt::Write, sync::Arc};
 
+use super::readers::Readers;
 use crate::{
-    model::manifest::{Route, RouteName},
-    rollout::service::Service,
+    model::{
+        manifest::{Route, RouteName},
+        queue::Queue,
+    },
+    unit::pending::Pending,
+    versions::PluginVersions,
 };
 
 /// Why a route cannot be served.
@@ -39,11 +44,24 @@ pub enum RouteError {
     },
 }
 
+/// Where the requests of one plugin go.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// The plugin.
+    pub plugin: String,
+    /// Its versions on this host.
+    pub versions: Arc<PluginVersions>,
+    /// The queue of its HTTP lane: writes.
+    pub requests: Arc<Queue<Pending>>,
+    /// The connections of its reads.
+    pub readers: Readers,
+}
+
 /// Where a request goes.
 #[derive(Debug)]
 pub struct Target {
     /// The plugin.
-    pub service: Arc<Service>,
+    pub endpoint: Arc<Endpoint>,
     /// The route, looked up in the version that runs.
     pub route: Arc<RouteName>,
     /// Read-only, outside the lanes.
@@ -58,17 +76,17 @@ impl RouteTable {
     ///
     /// # Errors
     /// The first route that cannot be served.
-    pub fn build(services: &[Arc<Service>]) -> Result<Self, RouteError> {
+    pub fn build(endpoints: &[Arc<Endpoint>]) -> Result<Self, RouteError> {
         let mut routes = RouteDraft::default();
-        for service in services {
-            for route in &service.active.load().version.manifest.routes {
+        for endpoint in endpoints {
+            for route in &endpoint.versions.active().version.manifest.routes {
                 let name = RouteName { method: route.method.clone(), path: route.path.clone() };
                 let target = Arc::new(Target {
-                    service: Arc::clone(service),
+                    endpoint: Arc::clone(endpoint),
                     route: Arc::new(name),
                     read: route.read,
                 });
-                routes.add(&service.name, route, target)?;
+                routes.add(&endpoint.plugin, route, target)?;
             }
         }
         routes.finish()
@@ -79,11 +97,11 @@ impl RouteTable {
 ///
 /// # Errors
 /// The first route that another plugin answers already, or that is malformed.
-pub fn collides(services: &[Arc<Service>], plugin: &str, routes: &[Route]) -> Result<(), RouteError> {
+pub fn collides(endpoints: &[Arc<Endpoint>], plugin: &str, routes: &[Route]) -> Result<(), RouteError> {
     let mut all = RouteDraft::default();
-    for service in services.iter().filter(|service| service.name != plugin) {
-        for route in &service.active.load().version.manifest.routes {
-            all.add(&service.name, route, ())?;
+    for endpoint in endpoints.iter().filter(|endpoint| endpoint.plugin != plugin) {
+        for route in &endpoint.versions.active().version.manifest.routes {
+            all.add(&endpoint.plugin, route, ())?;
         }
     }
     for route in routes {

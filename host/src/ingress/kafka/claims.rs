@@ -2,62 +2,61 @@
 //! before, and given up when Kafka revokes it.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use anyhow::Context;
-use parking_lot::Mutex;
 use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol},
+    consumer::{
+        BaseConsumer, CommitMode, Consumer as _, ConsumerContext as RebalanceContext, RebalanceProtocol,
+    },
     error::{KafkaError, KafkaResult},
     types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
 use tokio::runtime::Handle;
 
 use super::{
-    consumer::{SEEK_WITHIN, Setting},
+    consumer::{ConsumerContext, SEEK_WITHIN},
     start,
 };
 use crate::claims::{
-    partition::{Source, begin_source, claim_source},
-    partitions::{Place, Sources},
+    partition::{PartitionClaim, claim_partition, set_first_offset},
+    partitions::{PartitionClaims, TopicPartition},
 };
 
 const RETRY_CLAIM: Duration = Duration::from_millis(500);
 
 /// Claims what Kafka assigns, and gives up what it revokes.
 pub(super) struct Claims {
-    pub(super) setting: Setting,
+    pub(super) context: ConsumerContext,
     pub(super) runtime: Handle,
-    pub(super) epochs: Mutex<HashMap<Place, i64>>,
 }
 
 impl ClientContext for Claims {
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(plugin = self.setting.service.name, "Kafka: {error}: {reason}");
+        tracing::debug!(plugin = self.context.backend.plugin, "Kafka: {error}: {reason}");
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            *self.setting.service.consumer.trouble.lock() = Some(reason.to_owned());
+            *self.context.health.trouble.lock() = Some(reason.to_owned());
         }
     }
 }
 
-impl ConsumerContext for Claims {
+impl RebalanceContext for Claims {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
         let done = if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             let claimed = self.claim_all(consumer, list);
-            self.setting.service.consumer.assigned.store(true, Ordering::Release);
+            self.context.health.assigned.store(true, Ordering::Release);
             if cooperative { consumer.incremental_assign(&claimed) } else { consumer.assign(&claimed) }
         } else {
-            commit(consumer, &self.setting.sources, CommitMode::Sync);
+            commit(consumer, &self.context.claims, CommitMode::Sync);
             self.forget(&places(list));
             if cooperative { unassign(consumer, list) } else { consumer.unassign() }
         };
         if let Err(error) = done {
-            tracing::error!(plugin = self.setting.service.name, reason = %error, "Kafka's new assignment cannot be taken");
+            tracing::error!(plugin = self.context.backend.plugin, reason = %error, "Kafka's new assignment cannot be taken");
         }
     }
 }
@@ -78,7 +77,7 @@ fn in_both(list: &TopicPartitionList, other: &TopicPartitionList) -> TopicPartit
     both
 }
 
-pub(super) fn places(list: &TopicPartitionList) -> Vec<Place> {
+pub(super) fn places(list: &TopicPartitionList) -> Vec<TopicPartition> {
     list.elements().iter().map(|element| (Arc::from(element.topic()), element.partition())).collect()
 }
 
@@ -87,21 +86,21 @@ impl Claims {
     fn claim_all(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> TopicPartitionList {
         let mut claimed = TopicPartitionList::with_capacity(list.count());
         for place in places(list) {
-            while !self.setting.stop.is_cancelled() {
+            while !self.context.stop.is_cancelled() {
                 match self.claim(consumer, &place) {
-                    Ok(Some(source)) => {
+                    Ok(Some(claim)) => {
                         let added = claimed.add_partition_offset(
                             &place.0,
                             place.1,
-                            Offset::Offset(source.next_offset),
+                            Offset::Offset(claim.next_offset),
                         );
                         debug_assert!(added.is_ok(), "an offset is never negative");
-                        self.deliver_under(source);
+                        self.context.claims.insert(claim);
                         break;
                     }
                     Ok(None) => break,
                     Err(error) => {
-                        tracing::warn!(plugin = self.setting.service.name, "{error:#}");
+                        tracing::warn!(plugin = self.context.backend.plugin, "{error:#}");
                         std::thread::sleep(RETRY_CLAIM);
                     }
                 }
@@ -114,63 +113,55 @@ impl Claims {
     pub(super) fn claim(
         &self,
         consumer: &BaseConsumer<Self>,
-        place: &Place,
-    ) -> anyhow::Result<Option<Source>> {
-        let service = &self.setting.service;
-        let claim = claim_source(&service.database, &service.role, &place.0, place.1);
-        let mut source: Source = self.runtime.block_on(claim)?;
+        place: &TopicPartition,
+    ) -> anyhow::Result<Option<PartitionClaim>> {
+        let ConsumerContext { backend, versions, health, .. } = &self.context;
+        let claim = claim_partition(&backend.database, &backend.role, &place.0, place.1);
+        let mut claim: PartitionClaim = self.runtime.block_on(claim)?;
         let (low, high) = consumer
             .fetch_watermarks(&place.0, place.1, SEEK_WITHIN)
             .with_context(|| format!("asking Kafka for the ends of {}/{}", place.0, place.1))?;
-        if source.next_offset < 0 {
-            let policy = &service.active.load().version.policy.clone();
-            let first = start::first_offset(&self.setting.brokers, &policy.kafka.start, place, (low, high))?;
-            self.runtime.block_on(begin_source(&service.database.admin, &mut source, first))?;
+        if claim.next_offset < 0 {
+            let policy = &versions.active().version.policy.clone();
+            let first = start::first_offset(&self.context.brokers, &policy.kafka.start, place, (low, high))?;
+            self.runtime.block_on(set_first_offset(&backend.database.admin, &mut claim, first))?;
         }
-        if source.next_offset < low || source.next_offset > high {
+        if claim.next_offset < low || claim.next_offset > high {
             let reason = format!(
                 "{}/{} is not read: this plugin stands at {}, but Kafka has {low} to {high}; the topic was made anew, or lost \
-                 records to its retention. To read on from {low}: UPDATE saga.source SET next_offset = {low} WHERE id = {} in \
+                 records to its retention. To read on from {low}: UPDATE saga.partition_claim SET next_offset = {low} WHERE id = {} in \
                  database {}, then start the host again",
-                place.0, place.1, source.next_offset, source.id, service.database.name
+                place.0, place.1, claim.next_offset, claim.id, backend.database.name
             );
-            tracing::error!(plugin = service.name, "{reason}");
-            service.consumer.stopped.lock().insert(place.clone(), reason);
+            tracing::error!(plugin = backend.plugin, "{reason}");
+            health.stopped.lock().insert(place.clone(), reason);
             return Ok(None);
         }
-        service.consumer.stopped.lock().remove(place);
-        let offset = source.next_offset;
+        health.stopped.lock().remove(place);
+        let offset = claim.next_offset;
         tracing::debug!(
-            plugin = service.name,
+            plugin = backend.plugin,
             topic = &*place.0,
             partition = place.1,
             offset,
             "partition claimed"
         );
-        Ok(Some(source))
+        Ok(Some(claim))
     }
 
-    /// From here on the partition's records are delivered, under this claim.
-    pub(super) fn deliver_under(&self, source: Source) {
-        self.epochs.lock().insert((source.topic.clone(), source.partition), source.epoch);
-        self.setting.sources.insert(source);
-    }
-
-    pub(super) fn forget(&self, places: &[Place]) {
-        self.setting.sources.remove(places);
-        let mut epochs = self.epochs.lock();
-        let mut stopped = self.setting.service.consumer.stopped.lock();
+    pub(super) fn forget(&self, places: &[TopicPartition]) {
+        self.context.claims.remove(places);
+        let mut stopped = self.context.health.stopped.lock();
         for place in places {
-            epochs.remove(place);
             stopped.remove(place);
         }
     }
 }
 
 /// Tells Kafka where each partition stands.
-pub(super) fn commit(consumer: &BaseConsumer<Claims>, sources: &Sources, mode: CommitMode) {
+pub(super) fn commit(consumer: &BaseConsumer<Claims>, claims: &PartitionClaims, mode: CommitMode) {
     let mut list = TopicPartitionList::new();
-    for (topic, partition, offset) in sources.positions() {
+    for (topic, partition, offset) in claims.positions() {
         let added = list.add_partition_offset(&topic, partition, Offset::Offset(offset));
         debug_assert!(added.is_ok(), "an offset is never negative");
     }

@@ -12,7 +12,6 @@ use std::{
 };
 
 use anyhow::Context;
-use parking_lot::Mutex;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
@@ -22,15 +21,17 @@ use rdkafka::{
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::health::ConsumerHealth;
 use super::{
     claims::{Claims, commit, places},
     record::delivery,
 };
 use crate::{
-    claims::partitions::{Place, Sources},
+    claims::partitions::{PartitionClaims, TopicPartition},
     kafka::Brokers,
-    model::delivery::Delivery,
-    rollout::service::Service,
+    model::{delivery::Delivery, queue::Queue},
+    unit::Backend,
+    versions::PluginVersions,
 };
 
 const POLL: Duration = Duration::from_millis(250);
@@ -55,16 +56,22 @@ const FETCH_WAIT_MS: u32 = 500;
 const GATHERED_BYTES: u32 = 256 << 10;
 pub(super) const SEEK_WITHIN: Duration = Duration::from_secs(10);
 
-/// What a consumer needs of its host.
+/// What a consumer works with.
 #[derive(Clone, Debug)]
-pub struct Setting {
-    /// The plugin.
-    pub service: Arc<Service>,
-    /// Shared with the lane.
-    pub sources: Arc<Sources>,
+pub struct ConsumerContext {
+    /// The plugin, its database and its role.
+    pub backend: Arc<Backend>,
+    /// The plugin's versions on this host: they say what is read, and how.
+    pub versions: Arc<PluginVersions>,
+    /// The lane's queue.
+    pub queue: Arc<Queue<Delivery>>,
+    /// The claimed partitions, shared with the lane: records are delivered under these claims alone.
+    pub claims: Arc<PartitionClaims>,
+    /// What the host API shows.
+    pub health: Arc<ConsumerHealth>,
     /// Kafka.
     pub brokers: Brokers,
-    /// Ends it; committed positions are told to Kafka first.
+    /// Ends the consumer. It commits its positions to Kafka first.
     pub stop: CancellationToken,
 }
 
@@ -72,20 +79,20 @@ pub struct Setting {
 ///
 /// # Errors
 /// When the operator's Kafka properties do not fit, or the system has no thread left.
-pub fn spawn(setting: Setting) -> anyhow::Result<std::thread::JoinHandle<()>> {
+pub fn spawn(context: ConsumerContext) -> anyhow::Result<std::thread::JoinHandle<()>> {
     let runtime = Handle::current();
-    let mut reader = Reader::new(setting.clone(), runtime.clone())?;
-    let name = format!("consume {}", setting.service.name);
+    let mut reader = Reader::new(context.clone(), runtime.clone())?;
+    let name = format!("consume {}", context.backend.plugin);
     std::thread::Builder::new()
         .name(name.chars().take(15).collect())
         .spawn(move || {
             while reader.run() == Ended::GathersOtherwise {
                 drop(reader);
-                match Reader::new(setting.clone(), runtime.clone()) {
+                match Reader::new(context.clone(), runtime.clone()) {
                     Ok(another) => reader = another,
                     Err(error) => {
-                        tracing::error!(plugin = setting.service.name, "{error:#}");
-                        *setting.service.consumer.trouble.lock() = Some(format!("{error:#}"));
+                        tracing::error!(plugin = context.backend.plugin, "{error:#}");
+                        *context.health.trouble.lock() = Some(format!("{error:#}"));
                         return;
                     }
                 }
@@ -95,13 +102,17 @@ pub fn spawn(setting: Setting) -> anyhow::Result<std::thread::JoinHandle<()>> {
 }
 
 /// A client that has no partitions yet.
-fn client(setting: &Setting, runtime: Handle, gather_ms: u32) -> anyhow::Result<BaseConsumer<Claims>> {
-    let group = setting.service.active.load().version.policy.kafka.group.clone();
+fn client(
+    context: &ConsumerContext,
+    runtime: Handle,
+    gather_ms: u32,
+) -> anyhow::Result<BaseConsumer<Claims>> {
+    let group = context.versions.active().version.policy.kafka.group.clone();
     // Kafka answers when there is anything; for a plugin that gathers, when there is much, or that time has
     // passed.
     let (wait_ms, bytes) = if gather_ms == 0 { (FETCH_WAIT_MS, 1) } else { (gather_ms, GATHERED_BYTES) };
-    let context = Claims { setting: setting.clone(), runtime, epochs: Mutex::default() };
-    setting
+    let claims = Claims { context: context.clone(), runtime };
+    context
         .brokers
         .client(
             &[
@@ -121,8 +132,8 @@ fn client(setting: &Setting, runtime: Handle, gather_ms: u32) -> anyhow::Result<
                 ("auto.offset.reset", "error"),
             ],
         )
-        .create_with_context(context)
-        .context("setting up the Kafka consumer")
+        .create_with_context(claims)
+        .context("context up the Kafka consumer")
 }
 
 /// Why a reader reads no more.
@@ -136,10 +147,10 @@ enum Ended {
 struct Reader {
     consumer: BaseConsumer<Claims>,
     gather_ms: u32,
-    setting: Setting,
+    context: ConsumerContext,
     topics: Vec<String>,
     names: HashMap<String, Arc<str>>,
-    lost: Vec<(Place, Instant)>,
+    lost: Vec<(TopicPartition, Instant)>,
     paused: bool,
     commit_at: Instant,
     commit_again_at: Instant,
@@ -147,12 +158,12 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(setting: Setting, runtime: Handle) -> anyhow::Result<Self> {
-        let gather_ms = setting.service.active.load().version.manifest.gather_ms;
+    fn new(context: ConsumerContext, runtime: Handle) -> anyhow::Result<Self> {
+        let gather_ms = context.versions.active().version.manifest.gather_ms;
         Ok(Self {
-            consumer: client(&setting, runtime, gather_ms)?,
+            consumer: client(&context, runtime, gather_ms)?,
             gather_ms,
-            setting,
+            context,
             topics: Vec::new(),
             names: HashMap::new(),
             lost: Vec::new(),
@@ -165,39 +176,39 @@ impl Reader {
 
     fn run(&mut self) -> Ended {
         let ended = loop {
-            if self.setting.stop.is_cancelled() {
+            if self.context.stop.is_cancelled() {
                 break Ended::Stopped;
             }
-            if self.setting.service.active.load().version.manifest.gather_ms != self.gather_ms {
+            if self.context.versions.active().version.manifest.gather_ms != self.gather_ms {
                 break Ended::GathersOtherwise;
             }
             self.subscribe();
             self.claim_back();
             if self.paused {
-                self.setting.service.deliveries.wait_for_room(POLL);
+                self.context.queue.wait_for_room(POLL);
                 self.resume();
             }
             if Instant::now() >= self.commit_at {
                 self.commit_changes();
                 self.commit_at = Instant::now() + COMMIT_EVERY;
             }
-            self.setting.service.deliveries.wait_for_demand(POLL);
+            self.context.queue.wait_for_demand(POLL);
             let burst = self.read();
             if !burst.is_empty() {
-                self.setting.service.deliveries.push_all(burst);
+                self.context.queue.push_all(burst);
             }
-            if !self.paused && self.setting.service.deliveries.is_full() {
+            if !self.paused && self.context.queue.is_full() {
                 self.pause();
             }
         };
-        commit(&self.consumer, &self.setting.sources, CommitMode::Sync);
+        commit(&self.consumer, &self.context.claims, CommitMode::Sync);
         ended
     }
 
     fn commit_changes(&mut self) {
-        let positions = self.setting.sources.positions();
+        let positions = self.context.claims.positions();
         if positions != self.committed || Instant::now() >= self.commit_again_at {
-            commit(&self.consumer, &self.setting.sources, CommitMode::Async);
+            commit(&self.consumer, &self.context.claims, CommitMode::Async);
             self.committed = positions;
             self.commit_again_at = Instant::now() + COMMIT_AGAIN_EVERY;
         }
@@ -205,8 +216,8 @@ impl Reader {
 
     /// Follows the subscriptions of the version that is active; none while this host cannot run it.
     fn subscribe(&mut self) {
-        let active = self.setting.service.active.load();
-        let runs = !self.setting.service.stands_still();
+        let active = self.context.versions.active();
+        let runs = self.context.versions.suspended().is_none();
         let subscriptions = active.version.manifest.subscriptions.iter().filter(|_| runs);
         let wanted = subscriptions.map(|subscription| &subscription.topic);
         if wanted.clone().eq(&self.topics) {
@@ -220,7 +231,7 @@ impl Reader {
         self.names = self.topics.iter().map(|topic| (topic.clone(), Arc::from(topic.as_str()))).collect();
         let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
         if let Err(error) = self.consumer.subscribe(&topics) {
-            tracing::error!(plugin = self.setting.service.name, reason = %error, "cannot subscribe");
+            tracing::error!(plugin = self.context.backend.plugin, reason = %error, "cannot subscribe");
         }
     }
 
@@ -248,60 +259,53 @@ impl Reader {
             wait = Duration::ZERO;
         }
         if !burst.is_empty() {
-            *self.setting.service.consumer.trouble.lock() = None;
+            *self.context.health.trouble.lock() = None;
         }
         burst
     }
 
     /// None when the record is another claim's, or of a topic that the active version does not read.
     fn delivery(&self, message: &rdkafka::message::BorrowedMessage<'_>) -> Option<Delivery> {
-        let active = self.setting.service.active.load();
+        let active = self.context.versions.active();
         let mut subscriptions = active.version.manifest.subscriptions.iter();
         let subscription = subscriptions.find(|subscription| subscription.topic == message.topic());
         let name = self.names.get(message.topic());
         let (Some(subscription), Some(name)) = (subscription, name) else {
-            self.pass_over((Arc::from(message.topic()), message.partition()));
+            // A version that reads the topic again under the same claim would continue behind this record.
+            self.context.claims.lose((Arc::from(message.topic()), message.partition()));
             return None;
         };
-        let claim =
-            self.consumer.context().epochs.lock().get(&(name.clone(), message.partition())).copied()?;
-        Some(delivery(message, subscription, name, claim))
-    }
-
-    /// A version that reads the topic again under the same claim would go on behind the record.
-    fn pass_over(&self, place: Place) {
-        if self.consumer.context().epochs.lock().remove(&place).is_some() {
-            self.setting.sources.lose(place);
-        }
+        let epoch = self.context.claims.epoch(&(name.clone(), message.partition()))?;
+        Some(delivery(message, subscription, name, epoch))
     }
 
     fn pause(&mut self) {
         if !self.paused {
-            tracing::debug!(plugin = self.setting.service.name, "the lane's queue is full: consumer paused");
+            tracing::debug!(
+                plugin = self.context.backend.plugin,
+                "the lane's queue is full: consumer paused"
+            );
         }
         self.paused = true;
         if let Err(error) = self.consumer.assignment().and_then(|all| self.consumer.pause(&all)) {
-            tracing::warn!(plugin = self.setting.service.name, reason = %error, "cannot pause");
+            tracing::warn!(plugin = self.context.backend.plugin, reason = %error, "cannot pause");
         }
     }
 
     fn resume(&mut self) {
-        if self.setting.service.deliveries.is_full() {
+        if self.context.queue.is_full() {
             return;
         }
         self.paused = false;
         if let Err(error) = self.consumer.assignment().and_then(|all| self.consumer.resume(&all)) {
-            tracing::warn!(plugin = self.setting.service.name, reason = %error, "cannot resume");
+            tracing::warn!(plugin = self.context.backend.plugin, reason = %error, "cannot resume");
         }
     }
 
     /// Partitions that the lane gave up and Kafka still assigns to this host are claimed again.
     fn claim_back(&mut self) {
         let now = Instant::now();
-        for place in self.setting.sources.take_lost() {
-            self.consumer.context().epochs.lock().remove(&place);
-            self.lost.push((place, now));
-        }
+        self.lost.extend(self.context.claims.take_lost().into_iter().map(|place| (place, now)));
         if self.lost.is_empty() {
             return;
         }
@@ -315,7 +319,7 @@ impl Reader {
                 continue;
             }
             if let Err(error) = self.read_again(&place) {
-                tracing::warn!(plugin = self.setting.service.name, "{error:#}");
+                tracing::warn!(plugin = self.context.backend.plugin, "{error:#}");
                 self.lost.push((place, now));
             }
         }
@@ -323,20 +327,19 @@ impl Reader {
 
     /// What was read ahead is passed over until the consumer stands where the claim does: under the
     /// new claim it would move the position beyond records that nobody has handled.
-    fn read_again(&self, place: &Place) -> anyhow::Result<()> {
+    fn read_again(&self, place: &TopicPartition) -> anyhow::Result<()> {
         let claims = self.consumer.context();
-        claims.epochs.lock().remove(place);
-        let Some(source) = claims.claim(&self.consumer, place)? else { return Ok(()) };
-        let offset = source.next_offset;
+        let Some(claim) = claims.claim(&self.consumer, place)? else { return Ok(()) };
+        let offset = claim.next_offset;
         let seek = self.consumer.seek(&place.0, place.1, Offset::Offset(offset), SEEK_WITHIN);
         seek.or_else(|_given_up| self.take_anew(place, offset))
             .with_context(|| format!("reading {}/{} again from {offset}", place.0, place.1))?;
-        claims.deliver_under(source);
+        self.context.claims.insert(claim);
         Ok(())
     }
 
     /// Kafka's client does not seek in a partition that it has given up.
-    fn take_anew(&self, place: &Place, offset: i64) -> KafkaResult<()> {
+    fn take_anew(&self, place: &TopicPartition, offset: i64) -> KafkaResult<()> {
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition_offset(&place.0, place.1, Offset::Offset(offset))?;
         self.consumer.incremental_unassign(&list)?;
@@ -344,8 +347,8 @@ impl Reader {
     }
 
     fn trouble(&self, error: &KafkaError) {
-        tracing::warn!(plugin = self.setting.service.name, reason = %error, "Kafka");
-        *self.setting.service.consumer.trouble.lock() = Some(error.to_string());
+        tracing::warn!(plugin = self.context.backend.plugin, reason = %error, "Kafka");
+        *self.context.health.trouble.lock() = Some(error.to_string());
         if is_out_of_range(error) {
             self.claim_all_again();
         }
@@ -355,8 +358,8 @@ impl Reader {
     /// say which. Claiming compares each position with what Kafka has: it stops those outside, as at
     /// the start, and the others are read on.
     fn claim_all_again(&self) {
-        for (topic, partition, _) in self.setting.sources.positions() {
-            self.setting.sources.lose((topic, partition));
+        for (topic, partition, _) in self.context.claims.positions() {
+            self.context.claims.lose((topic, partition));
         }
     }
 }

@@ -7,17 +7,17 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::claims::partitions::Place;
+use crate::claims::partitions::TopicPartition;
 
 /// What the host API shows of a consumer.
 #[derive(Debug, Default)]
-pub struct Health {
+pub struct ConsumerHealth {
     pub(super) assigned: AtomicBool,
-    pub(super) stopped: Mutex<HashMap<Place, String>>,
+    pub(super) stopped: Mutex<HashMap<TopicPartition, String>>,
     pub(super) trouble: Mutex<Option<String>>,
 }
 
-impl Health {
+impl ConsumerHealth {
     /// Whether Kafka has assigned partitions, or told that there are none left for this host.
     #[must_use]
     pub fn is_assigned(&self) -> bool {

@@ -6,7 +6,7 @@ use rdkafka::{Message, message::Headers};
 
 use crate::model::{
     correlation::{correlate, indexable},
-    dedup::Mark,
+    dedup::DedupMark,
     delivery::{Delivery, Origin},
     manifest::Subscription,
     trace::Trace,
@@ -36,7 +36,7 @@ pub fn delivery(
     let (partition, offset) = (message.partition(), message.offset());
     let envelope = envelope(message);
     let ours = envelope.source.starts_with(OUR_SOURCE);
-    let mark = envelope.id.as_deref().filter(|_| ours).and_then(Mark::parse);
+    let mark = envelope.id.as_deref().filter(|_| ours).and_then(DedupMark::parse);
     let foreign_id = envelope
         .id
         .as_ref()
@@ -57,8 +57,8 @@ pub fn delivery(
         trace: envelope.trace.unwrap_or_else(Trace::start),
         mark,
         foreign_id,
-        held: None,
-        claim,
+        parked_id: None,
+        claim_epoch: claim,
     }
 }
 

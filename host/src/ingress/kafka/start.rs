@@ -8,7 +8,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
 };
 
-use crate::{claims::partitions::Place, kafka::Brokers, model::policy::Start};
+use crate::{claims::partitions::TopicPartition, kafka::Brokers, model::policy::Start};
 
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -19,7 +19,7 @@ const WITHIN: Duration = Duration::from_secs(10);
 pub(super) fn first_offset(
     brokers: &Brokers,
     start: &Start,
-    place: &Place,
+    place: &TopicPartition,
     ends: (i64, i64),
 ) -> anyhow::Result<i64> {
     let (low, high) = ends;
@@ -33,7 +33,7 @@ pub(super) fn first_offset(
 }
 
 /// What a group has committed; none when it has never read the partition.
-fn committed(brokers: &Brokers, group: &str, place: &Place) -> anyhow::Result<Option<i64>> {
+fn committed(brokers: &Brokers, group: &str, place: &TopicPartition) -> anyhow::Result<Option<i64>> {
     let consumer: BaseConsumer =
         brokers.client(&[], &[("group.id", group)]).create().context("setting up a Kafka client")?;
     let mut list = TopicPartitionList::new();

@@ -1,0 +1,96 @@
+//! Takes over what other hosts on the same databases activate.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+
+use sqlx::PgPool;
+use tokio::time::Instant;
+
+use super::{Rollout, deploy::DeployError};
+
+/// The interval in which a host polls the databases for activations of other hosts.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// The pause before a version that Postgres or Kafka kept from being activated is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+
+/// An active version that this host cannot run.
+struct Refused {
+    digest: String,
+    /// When to try again; none when only another version helps.
+    retry_at: Option<Instant>,
+}
+
+impl Refused {
+    fn still_holds(&self, digest: &str) -> bool {
+        self.digest == digest && self.retry_at.is_none_or(|retry_at| Instant::now() < retry_at)
+    }
+}
+
+impl Rollout {
+    /// Follows the other hosts until this one stops.
+    pub(crate) async fn follow(&self) {
+        let mut refused: HashMap<String, Refused> = HashMap::new();
+        let stop = self.launcher.stops.listeners.clone();
+        while stop.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await.is_some() {
+            let mut plugins: BTreeSet<String> = self.services.rejections().into_keys().collect();
+            plugins.extend(self.services.all().iter().map(|service| service.name().to_owned()));
+            for plugin in plugins {
+                self.follow_one(&plugin, &mut refused).await;
+            }
+        }
+    }
+
+    async fn follow_one(&self, plugin: &str, refused: &mut HashMap<String, Refused>) {
+        let Ok(elsewhere) = self.activated_elsewhere(plugin).await else { return };
+        let Some((pool, digest)) = elsewhere else {
+            if refused.remove(plugin).is_some() {
+                self.resume(plugin);
+            }
+            return;
+        };
+        if refused.get(plugin).is_some_and(|refused| refused.still_holds(&digest)) {
+            return;
+        }
+        let _one_at_a_time = self.one_at_a_time.lock().await;
+        // A deployment of this host may have ended while we waited for the lock.
+        let still = self.activated_elsewhere(plugin).await.ok().flatten();
+        if still.is_none_or(|(_, active)| active != digest) {
+            return;
+        }
+        let (retry_at, reason) = match self
+            .activate_stored(&pool, plugin, &digest, "another host", &digest)
+            .await
+        {
+            Ok(_) => return self.resume(plugin),
+            Err(DeployError::SameDigest(_) | DeployError::Conflict(_) | DeployError::UnknownPlugin) => return,
+            Err(DeployError::Environment(reason)) => (Some(Instant::now() + RETRY_PAUSE), reason),
+            Err(DeployError::Rejected(reason)) => (None, reason),
+        };
+        self.suspend(plugin, &digest, &reason);
+        refused.insert(plugin.to_owned(), Refused { digest, retry_at });
+    }
+
+    fn resume(&self, plugin: &str) {
+        if let Some(service) = self.services.find(plugin) {
+            service.versions.resume();
+        }
+    }
+
+    /// The database and the active digest of a plugin, when this host runs another version or none. An error says
+    /// nothing of either.
+    async fn activated_elsewhere(&self, plugin: &str) -> Result<Option<(PgPool, String)>, DeployError> {
+        let (pool, active) = match self.active_anywhere(plugin).await {
+            Ok(found) => found,
+            Err(DeployError::UnknownPlugin) => return Ok(None),
+            Err(error) => {
+                tracing::debug!(plugin, "{error}");
+                return Err(error);
+            }
+        };
+        let here = self.services.find(plugin).map(|service| service.versions.active());
+        let runs = here.is_some_and(|here| here.version.digest == active);
+        Ok((!runs).then_some((pool, active)))
+    }
+}

@@ -1,0 +1,99 @@
+//! Which version a plugin starts with when the host starts, or when its policy is edited.
+
+use std::time::SystemTime;
+
+use super::{
+    Rollout,
+    deploy::{DeployError, Deployed, digest_of, environment, short},
+    services::Rejected,
+};
+use crate::versions::registry;
+
+impl Rollout {
+    /// Starts a plugin with its file, unless the registry knows that file and another version is active: a file
+    /// must not undo a rollback. A bad file does not keep the active version from starting either.
+    pub(super) async fn start(&self, plugin: &str, file: Option<&[u8]>) -> Result<Deployed, DeployError> {
+        let _one_at_a_time = self.one_at_a_time.lock().await;
+        let digest = file.map(digest_of).unwrap_or_default();
+        let stored = match self.stored_instead(plugin, &digest).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                let done = Err(error);
+                self.report(plugin, digest, &done, true);
+                return done;
+            }
+        };
+        match (stored, file) {
+            (Some(stored), file) => {
+                if file.is_some() {
+                    let to = digest.get(..12).unwrap_or_default();
+                    let reason = format!(
+                        "another version was activated since; to activate the file: saga-host rollback {plugin} --to {to}"
+                    );
+                    tracing::warn!(plugin, digest, reason, "the file is not active");
+                }
+                self.start_stored(plugin, &stored).await
+            }
+            (None, Some(file)) => self.start_file(plugin, file).await,
+            (None, None) => Err(DeployError::UnknownPlugin),
+        }
+    }
+
+    async fn start_file(&self, plugin: &str, file: &[u8]) -> Result<Deployed, DeployError> {
+        let done = self.deploy_locked(plugin, file, "file", None).await;
+        let stored = match &done {
+            Err(DeployError::Rejected(_)) if self.services.find(plugin).is_none() => {
+                self.stored_instead(plugin, "").await?
+            }
+            _ => None,
+        };
+        let Some(stored) = stored else { return done };
+        let rejected = self.services.rejection(plugin);
+        let started = self.start_stored(plugin, &stored).await?;
+        if let Some(rejected) = rejected {
+            self.services.reject(plugin, rejected);
+        }
+        Ok(started)
+    }
+
+    async fn start_stored(&self, plugin: &str, stored: &[u8]) -> Result<Deployed, DeployError> {
+        let digest = digest_of(stored);
+        let started = self.deploy_locked(plugin, stored, "start", Some(&digest)).await;
+        if let Err(DeployError::Rejected(reason)) = &started
+            && self.services.find(plugin).is_none()
+        {
+            self.suspend(plugin, &digest, reason);
+        }
+        started
+    }
+
+    /// The active component, when `file` is another one that the registry knows already, or is empty.
+    async fn stored_instead(&self, plugin: &str, file: &str) -> Result<Option<Vec<u8>>, DeployError> {
+        // Deploying the file reports what is wrong with the policy.
+        let Ok(Some(policy)) = self.policy_file(plugin).await else { return Ok(None) };
+        let pool = self.databases.get(&policy.database.name).admin;
+        let activations = registry::activations(&pool, plugin, file).await.map_err(environment)?;
+        match activations.active {
+            Some(active) if active != file && (activations.known || file.is_empty()) => {
+                let stored = registry::stored_version(&pool, plugin, &active).await.map_err(environment)?;
+                Ok(stored.map(|stored| stored.body))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Stops running a plugin on this host, since it cannot run the active version. The older version must not
+    /// continue: hosts that can run the active one take over its partitions.
+    pub(super) fn suspend(&self, plugin: &str, digest: &str, reason: &str) {
+        let reason = format!("{} is the active version and cannot run here: {reason}", short(digest));
+        tracing::error!(plugin, reason, "plugin suspended: other hosts take its partitions and requests");
+        match self.services.find(plugin) {
+            Some(service) => service.versions.suspend(reason),
+            None => {
+                let digest = digest.to_owned();
+                self.services
+                    .reject(plugin, Rejected { digest, reason, at: SystemTime::now(), expected: true });
+            }
+        }
+    }
+}
