@@ -1,4 +1,5 @@
-//! Settings of `run` and `dev`: options and variables first, then the file, then the defaults.
+//! The settings of `run` and `dev`. Options and environment variables override the file, which overrides the
+//! defaults.
 
 use std::{
     fmt,
@@ -11,45 +12,47 @@ use serde::{Deserialize, Deserializer};
 
 use crate::log::LogFormat;
 
-/// Where the service routes are, unless told otherwise.
+/// Default address of the service routes.
 pub const HTTP_DEFAULT: &str = "127.0.0.1:7080";
-/// Where the host API is, unless told otherwise.
+/// Default address of the host API.
 pub const ADMIN_DEFAULT: &str = "127.0.0.1:7081";
-/// Partitions of topics that the host makes, unless told otherwise.
+/// Default partition count of topics that the host creates.
 pub const TOPIC_PARTITIONS_DEFAULT: i32 = 6;
-/// Replication factor of topics that the host makes, unless told otherwise.
+/// Default replication factor of topics that the host creates.
 pub const TOPIC_REPLICATION_DEFAULT: i32 = 1;
 
-/// What a host needs to know before it starts.
+/// The settings of a host, complete and checked.
 #[derive(Clone)]
 pub struct Config {
-    /// Address of the Postgres server, of an account that may create databases and roles.
+    /// `postgres://` URL of the server, with an account that may create databases and roles, unless they
+    /// exist.
     pub postgres: String,
-    /// Kafka bootstrap servers.
+    /// Kafka bootstrap servers, `host:port` separated by commas.
     pub kafka: String,
-    /// Further librdkafka properties.
+    /// Additional librdkafka properties, (name, value).
     pub kafka_properties: Vec<(String, String)>,
-    /// Listener of the service routes.
+    /// Address of the service routes, `host:port`.
     pub http: String,
-    /// Listener of the host API.
+    /// Address of the host API, `host:port`.
     pub admin: String,
-    /// Asked for as `Authorization: Bearer`; needed when `admin` is not on loopback.
+    /// Token that callers of the host API send as `Authorization: Bearer`. Required when `admin` is not
+    /// loopback.
     pub admin_token: Option<String>,
-    /// Folder of components and policies.
+    /// Folder of components and policy files.
     pub plugins: PathBuf,
-    /// Folder of compiled components, made with mode 0700.
+    /// Folder of compiled components, created with mode 0700.
     pub cache: PathBuf,
-    /// What to do with migrations.
+    /// What the host does with schema migrations.
     pub migrations: MigrationsMode,
-    /// Whether a missing policy file is written from what the plugin asks for (`dev`), or refused.
+    /// True in `dev`: writes a missing policy file from the manifest. Else a plugin without one is rejected.
     pub write_policies: bool,
-    /// Partitions of topics that the host makes.
+    /// Partition count of topics that the host creates.
     pub topic_partitions: i32,
-    /// Replication factor of topics that the host makes.
+    /// Replication factor of topics that the host creates.
     pub topic_replication: i32,
 }
 
-/// Without addresses and properties that may hold a password, and without the token.
+/// Leaves out what may contain a password: the Postgres URL, the Kafka properties, the token.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
@@ -66,16 +69,16 @@ impl fmt::Debug for Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum MigrationsMode {
-    /// Runs what is missing.
+    /// Applies missing migrations.
     #[default]
     Apply,
-    /// Refuses to start when something is missing, and names it.
+    /// Refuses to start when a migration is missing, and names it.
     Check,
-    /// Takes the schema as it is.
+    /// Does not check the schema.
     Off,
 }
 
-/// librdkafka properties: `name=value,name=value`, or a table in the file.
+/// librdkafka properties: `name=value,name=value` on the command line, a table in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KafkaProperties(pub Vec<(String, String)>);
 
@@ -88,7 +91,7 @@ impl FromStr for KafkaProperties {
                 Ok((name.trim().to_owned(), value.trim().to_owned()))
             }
             _ => Err(format!(
-                "`{part}` is not name=value; a value with a comma goes into the file of --config"
+                "`{part}` must have the form name=value; put a value with a comma into the file of --config"
             )),
         };
         text.split(',')
@@ -110,17 +113,18 @@ impl<'de> Deserialize<'de> for KafkaProperties {
     }
 }
 
-/// What `run` can be told: by option, by variable, or in the file under the same name with `_`.
+/// The settings of `run`. Each is an option, an environment variable, and a field of the file (with `_` for
+/// `-`).
 #[derive(Clone, Debug, Default, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Postgres server, an account that may create databases and roles (or what exists is used)
+    /// Postgres server, with an account that may create databases and roles unless they exist
     #[arg(long, env = "SAGA_HOST_POSTGRES", hide_env_values = true, value_name = "URL")]
     postgres: Option<String>,
     /// Kafka bootstrap servers
     #[arg(long, env = "SAGA_HOST_KAFKA", value_name = "HOST:PORT,...")]
     kafka: Option<String>,
-    /// Any librdkafka properties: session time-out, TLS, SASL
+    /// Additional librdkafka properties, such as session timeout, TLS, SASL
     #[arg(long, env = "SAGA_HOST_KAFKA_PROPERTIES", hide_env_values = true, value_name = "NAME=VALUE,...")]
     kafka_properties: Option<KafkaProperties>,
     /// Address of the service routes [default: 127.0.0.1:7080]
@@ -129,28 +133,29 @@ pub struct Settings {
     /// Address of the host API [default: 127.0.0.1:7081]
     #[arg(long, env = "SAGA_HOST_ADMIN", value_name = "ADDR")]
     admin: Option<String>,
-    /// Token of the host API, needed off loopback; rather by the variable: others see a command line
+    /// Token of the host API, required off loopback; prefer the environment variable, other users can read
+    /// command lines
     #[arg(long, env = "SAGA_HOST_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     admin_token: Option<String>,
     /// Folder of the plugins [default: plugins]
     #[arg(long, env = "SAGA_HOST_PLUGINS", value_name = "DIR")]
     plugins: Option<PathBuf>,
-    /// Folder of compiled plugins, for this user alone [default: .saga-host/cache]
+    /// Folder of compiled plugins, readable by this user only [default: .saga-host/cache]
     #[arg(long, env = "SAGA_HOST_CACHE", value_name = "DIR")]
     cache: Option<PathBuf>,
     /// Schema migrations [default: check]
     #[arg(long, env = "SAGA_HOST_MIGRATIONS", value_enum)]
     migrations: Option<MigrationsMode>,
-    /// Partitions of topics that are made [default: 6]
+    /// Partitions of topics that the host creates [default: 6]
     #[arg(long, env = "SAGA_HOST_TOPIC_PARTITIONS", value_name = "N")]
     topic_partitions: Option<i32>,
-    /// Replication factor of topics that are made [default: 1]
+    /// Replication factor of topics that the host creates [default: 1]
     #[arg(long, env = "SAGA_HOST_TOPIC_REPLICATION", value_name = "N")]
     topic_replication: Option<i32>,
-    /// Threads that work [default: one for each core]
+    /// Worker threads [default: one per core]
     #[arg(long, env = "SAGA_HOST_WORKERS", value_name = "N")]
     pub workers: Option<usize>,
-    /// Form of log lines [default: text]
+    /// Format of log lines [default: text]
     #[arg(long, env = "SAGA_HOST_LOG_FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
 }
@@ -159,14 +164,15 @@ impl Settings {
     /// Reads a TOML file.
     ///
     /// # Errors
-    /// It cannot be read, or a field is unknown or of another type; the message names it.
+    /// The file cannot be read, or a field is unknown or has another type. The message names the line and
+    /// field.
     pub fn read(file: &Path) -> anyhow::Result<Self> {
         let text =
             std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         Self::parse(&text).with_context(|| format!("in {}", file.display()))
     }
 
-    /// An error names line and field, but never shows the line: it may hold a password.
+    /// An error names line and field, but never shows the line, which may contain a password.
     fn parse(text: &str) -> anyhow::Result<Self> {
         toml::from_str(text).map_err(|error: toml::de::Error| {
             let start = error.span().map_or(0, |span| span.start).min(text.len());
@@ -177,7 +183,7 @@ impl Settings {
         })
     }
 
-    /// These where they are set, else the other's.
+    /// Takes each setting that is missing here from `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -200,13 +206,13 @@ impl Settings {
     /// Fills in the defaults of `run`.
     ///
     /// # Errors
-    /// A setting is missing or cannot be; the message names it.
+    /// A setting is missing or invalid. The message names it.
     pub fn config(self) -> anyhow::Result<Config> {
         let config = Config {
-            postgres: self
-                .postgres
-                .context("no Postgres; set SAGA_HOST_POSTGRES=postgres://user:password@host/postgres")?,
-            kafka: self.kafka.context("no Kafka; set SAGA_HOST_KAFKA=host:9092")?,
+            postgres: self.postgres.context(
+                "Postgres is not configured; set SAGA_HOST_POSTGRES=postgres://user:password@host/postgres",
+            )?,
+            kafka: self.kafka.context("Kafka is not configured; set SAGA_HOST_KAFKA=host:9092")?,
             kafka_properties: self.kafka_properties.unwrap_or_default().0,
             http: self.http.unwrap_or_else(|| HTTP_DEFAULT.to_owned()),
             admin: self.admin.unwrap_or_else(|| ADMIN_DEFAULT.to_owned()),
@@ -220,12 +226,12 @@ impl Settings {
         };
         ensure!(
             config.topic_partitions > 0,
-            "topic_partitions: {} is not 1 or more",
+            "topic_partitions = {} must be at least 1",
             config.topic_partitions
         );
         ensure!(
             config.topic_replication > 0,
-            "topic_replication: {} is not 1 or more",
+            "topic_replication = {} must be at least 1",
             config.topic_replication
         );
         Ok(config)
@@ -242,10 +248,11 @@ mod tests {
     }
 
     #[test]
-    fn an_option_wins_over_the_file_and_the_file_over_the_default() {
+    fn an_option_overrides_the_file_and_the_file_the_default() {
         let options = Settings { http: Some("0.0.0.0:80".into()), ..Settings::default() };
         let from_file = file(
-            "postgres = 'postgres://u@h/d'\nkafka = 'k:9092'\nhttp = '127.0.0.1:1'\nmigrations = 'apply'\nworkers = 3\n\
+            "postgres = 'postgres://u@h/d'\nkafka = 'k:9092'\nhttp = '127.0.0.1:1'\n\
+             migrations = 'apply'\nworkers = 3\n\
              [kafka_properties]\n'session.timeout.ms' = 6000\n'security.protocol' = 'ssl'",
         );
         let settings = options.or(from_file.unwrap());
@@ -275,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn properties_come_by_comma() {
+    fn properties_are_separated_by_commas() {
         let properties: KafkaProperties = "session.timeout.ms=6000, sasl.password=a=b,".parse().unwrap();
         assert_eq!(
             properties.0,

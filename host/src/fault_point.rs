@@ -1,31 +1,31 @@
-//! Places at which a test may kill the host: the process ends there as by `kill -9`.
+//! Fault points: named places at which a test can kill the host, as `kill -9` would.
 //!
-//! `SAGA_HOST_FAULT=NAME` or `NAME:COUNT` (the how-manieth time that it is reached, from 1)
-//! chooses one. Without the variable a place costs one load.
+//! `SAGA_HOST_FAULT=NAME` or `NAME:COUNT` chooses one. COUNT is the Nth hit, counting from 1. Without the
+//! variable a fault point costs one atomic load.
 
 use std::sync::{
     OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
-struct Fault {
+struct ChosenFaultPoint {
     name: String,
-    left: AtomicU64,
+    hits_left: AtomicU64,
 }
 
-static FAULT: OnceLock<Option<Fault>> = OnceLock::new();
+static CHOSEN: OnceLock<Option<ChosenFaultPoint>> = OnceLock::new();
 
-fn chosen() -> Option<Fault> {
+fn read_choice() -> Option<ChosenFaultPoint> {
     let text = std::env::var("SAGA_HOST_FAULT").ok()?;
     let (name, count) = text.split_once(':').unwrap_or((&text, "1"));
-    Some(Fault { name: name.to_owned(), left: AtomicU64::new(count.parse().unwrap_or(1)) })
+    Some(ChosenFaultPoint { name: name.to_owned(), hits_left: AtomicU64::new(count.parse().unwrap_or(1)) })
 }
 
-/// Ends the process when this is the place chosen.
+/// Kills the process when `name` is the chosen fault point and this is the chosen hit.
 pub fn reach(name: &str) {
-    let Some(fault) = FAULT.get_or_init(chosen) else { return };
-    if fault.name == name && fault.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+    let Some(chosen) = CHOSEN.get_or_init(read_choice) else { return };
+    if chosen.name == name && chosen.hits_left.fetch_sub(1, Ordering::AcqRel) == 1 {
         let this = rustix::process::getpid();
-        let _ended_before_it_returns = rustix::process::kill_process(this, rustix::process::Signal::KILL);
+        let _killed_before_it_returns = rustix::process::kill_process(this, rustix::process::Signal::KILL);
     }
 }

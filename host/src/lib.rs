@@ -1,5 +1,5 @@
-//! The saga host: delivery, transactions, de-duplication, order, deadlines and limits for sagas
-//! whose decisions are WebAssembly components. `ARCHITECTURE.md` is the map.
+//! The saga host: delivery, transactions, deduplication, order, deadlines and limits for sagas whose
+//! decisions are WebAssembly components. Start reading with `ARCHITECTURE.md`.
 
 pub mod admin;
 pub mod capability;

@@ -1,4 +1,4 @@
-//! What the host says while it runs, on stderr: lines for a person, or JSON for machines.
+//! Writes the log to stderr: text lines for a person, or JSON for machines.
 //!
 //! ```text
 //! 14:03:11.204 INFO  plugin active      inventory-command 1.3.0 9c41e7…  generation=8
@@ -19,52 +19,53 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// Chooses what is logged, e.g. `info,saga_host::relay=debug`.
+/// The environment variable that filters the log, for example `info,saga_host::relay=debug`.
 pub const FILTER_VARIABLE: &str = "SAGA_HOST_LOG";
-/// What librdkafka warns of is said again by the host where it matters; that something exists already is no
-/// news.
+/// Without the warnings of librdkafka, which the host logs itself where they matter, and without Postgres's
+/// notices that something exists.
 const FILTER_DEFAULT: &str = "info,librdkafka=error,sqlx::postgres::notice=warn";
-const MESSAGE_WIDTH: usize = 18;
-const DIGEST_SHOWN: usize = 6;
+const MESSAGE_WIDTH_CHARS: usize = 18;
+const DIGEST_SHOWN_CHARS: usize = 6;
 const TIME: &[FormatItem<'_>] = format_description!("[hour]:[minute]:[second].[subsecond digits:3]");
 
-/// The form of log lines.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For a person.
+    /// Text for a person.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// Starts logging, once per process.
 ///
 /// # Errors
-/// `SAGA_HOST_LOG` is not a filter, or logging was started before.
+/// `SAGA_HOST_LOG` is not a valid filter, or logging has already started.
 pub fn init(format: LogFormat) -> anyhow::Result<()> {
     let text = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| FILTER_DEFAULT.to_owned());
     let filter = EnvFilter::try_new(&text).with_context(|| {
-        format!("{FILTER_VARIABLE}={text} is not a filter such as info or warn,saga_host::relay=debug")
+        format!("{FILTER_VARIABLE}={text} must be a filter such as info or warn,saga_host::relay=debug")
     })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Json => {
-            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+            builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
         }
         LogFormat::Text => {
             let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
                 && std::env::var_os("NO_COLOR").is_none();
-            lines.with_ansi(colour).event_format(Lines).try_init()
+            builder.with_ansi(colour).event_format(TextFormat).try_init()
         }
     };
-    started.map_err(|error| anyhow::anyhow!("logging cannot start: {error}"))
+    started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
 }
 
-struct Lines;
+/// Formats events as text lines.
+struct TextFormat;
 
-impl<S, N> FormatEvent<S, N> for Lines
+impl<S, N> FormatEvent<S, N> for TextFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -96,8 +97,8 @@ fn colour(level: Level) -> Option<u8> {
     }
 }
 
-/// The message first; then plugin, version and digest without their names; then the rest by name; the reason
-/// at the end.
+/// The fields of an event in the order of a text line: the message, then plugin, version and digest without
+/// their names, then the other fields with their names, and the reason at the end.
 #[derive(Default)]
 struct Fields {
     message: String,
@@ -117,7 +118,7 @@ impl Fields {
             "digest" => self.digest = Some(shorten(&value)),
             "reason" => self.reason = Some(value),
             "was" => self.take("before", shorten(&value)),
-            // Of the bridge from the `log` crate: where in the library it was said.
+            // The bridge from the `log` crate adds the code location of the library.
             _ if name.starts_with("log.") => {}
             _ => {
                 self.others.push_str("  ");
@@ -133,8 +134,8 @@ impl Fields {
             [&self.plugin, &self.version, &self.digest].into_iter().filter_map(Option::as_deref).collect();
         let mut line = self.message.clone();
         if !(named.is_empty() && self.others.is_empty()) {
-            let gap = if line.chars().count() < MESSAGE_WIDTH { "" } else { " " };
-            line = format!("{line:<MESSAGE_WIDTH$}{gap} {}{}", named.join(" "), self.others)
+            let gap = if line.chars().count() < MESSAGE_WIDTH_CHARS { "" } else { " " };
+            line = format!("{line:<MESSAGE_WIDTH_CHARS$}{gap} {}{}", named.join(" "), self.others)
                 .trim_end()
                 .to_owned();
         }
@@ -156,11 +157,11 @@ impl Visit for Fields {
     }
 }
 
-/// A digest as a person reads it.
+/// The first characters of a digest, for a person.
 #[must_use]
 pub fn shorten(digest: &str) -> String {
-    match digest.get(..DIGEST_SHOWN) {
-        Some(start) if digest.len() > DIGEST_SHOWN => format!("{start}…"),
+    match digest.get(..DIGEST_SHOWN_CHARS) {
+        Some(start) if digest.len() > DIGEST_SHOWN_CHARS => format!("{start}…"),
         _ => digest.to_owned(),
     }
 }
@@ -170,7 +171,7 @@ mod tests {
     use super::Fields;
 
     #[test]
-    fn a_line_reads_from_the_message_to_the_details() {
+    fn a_text_line_starts_with_the_message_and_ends_with_the_reason() {
         let mut fields = Fields::default();
         for (name, value) in [
             ("generation", "8"),

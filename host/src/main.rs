@@ -1,6 +1,6 @@
-//! `saga-host`: everything is in the library.
+//! The `saga-host` program. Everything but the allocator is in the library.
 
-/// A unit is many small allocations that end together, on another thread as often as not.
+/// A unit makes many small allocations and often frees them on another thread, which mimalloc does fast.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

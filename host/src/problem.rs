@@ -1,4 +1,4 @@
-//! What went wrong, told to an HTTP caller as RFC 9457 problem details. Made here and nowhere else.
+//! Error responses of the HTTP servers: RFC 9457 problem details. Nothing else creates them.
 //! <https://www.rfc-editor.org/rfc/rfc9457>
 
 use std::borrow::Cow;
@@ -13,10 +13,10 @@ use serde_json::{Map, Value};
 /// Content type of problem details.
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
-/// One problem: an answer with a 4xx or 5xx status.
+/// A response with a 4xx or 5xx status and problem details as its body.
 #[derive(Clone, Debug)]
 pub struct Problem {
-    /// Of the answer, and in its body.
+    /// Status of the response, also a member of its body.
     pub status: StatusCode,
     kind: &'static str,
     title: Cow<'static, str>,
@@ -26,7 +26,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem that its status already classifies: `type` is `about:blank`.
+    /// A problem that needs no classification beyond its status: `type` is `about:blank`.
     #[must_use]
     pub fn new(status: StatusCode, title: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
         Self {
@@ -39,34 +39,34 @@ impl Problem {
         }
     }
 
-    /// Names the kind of problem by a stable URI.
+    /// Sets `type`, a stable URI of the kind of problem.
     #[must_use]
     pub fn kind(mut self, uri: &'static str) -> Self {
         self.kind = uri;
         self
     }
 
-    /// Adds a member of its own to the body.
+    /// Adds an extension member to the body.
     #[must_use]
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
         self.members.insert(member.to_owned(), value.into());
         self
     }
 
-    /// Adds a header to the answer.
+    /// Adds a header to the response.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// Tells the caller to come again after some seconds.
+    /// Adds `Retry-After`.
     #[must_use]
     pub fn retry_after(self, seconds: u32) -> Self {
         self.header(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
-    /// What is wrong, in a sentence.
+    /// The sentence that explains this occurrence of the problem.
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.detail
@@ -104,7 +104,7 @@ mod tests {
     use super::Problem;
 
     #[test]
-    fn a_problem_has_the_members_of_the_standard_and_its_own() {
+    fn a_problem_has_standard_and_extension_members() {
         let problem = Problem::new(StatusCode::CONFLICT, "In use", "another body under this id")
             .with("traceId", "ab")
             .retry_after(1);

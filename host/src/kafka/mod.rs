@@ -1,4 +1,5 @@
-//! What the consumer and the producer share: how to reach the brokers, and what topics there are.
+//! What the consumer and the relay share: how to connect to the brokers, and the topics with their
+//! partitions.
 
 mod topics;
 
@@ -6,7 +7,7 @@ pub use topics::Topics;
 
 use rdkafka::ClientConfig;
 
-/// The brokers, with whatever librdkafka properties the operator has set.
+/// The address of the brokers, and the librdkafka properties that the operator has set.
 #[derive(Clone, Debug)]
 pub struct Brokers {
     bootstrap: String,
@@ -20,13 +21,14 @@ impl Brokers {
         Self { bootstrap: bootstrap.to_owned(), properties: properties.to_vec() }
     }
 
-    /// A client's settings: `defaults` first, so that the operator's properties win, but not over
-    /// `required`, on which the promises rest.
+    /// The configuration of a client. The operator's properties override `defaults`, but not `required`, on
+    /// which the guarantees of the host depend.
     #[must_use]
     pub fn client(&self, defaults: &[(&str, &str)], required: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap).set("client.id", "saga-host");
-        // Each partition of a unit is a small request of its own: none waits for the answer to another.
+        // Each partition of a unit is a small request. With Nagle's algorithm one would wait for the answer
+        // to another.
         config.set("socket.nagle.disable", "true");
         for (name, value) in defaults {
             config.set(*name, *value);

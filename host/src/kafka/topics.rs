@@ -1,4 +1,4 @@
-//! The topics that plugins read and write: made when missing, and how many partitions each has.
+//! The topics that plugins read and write: creates the missing ones, and knows the partition count of each.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -13,7 +13,10 @@ use rdkafka::{
 
 use super::Brokers;
 
-const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the metadata of a new topic is read, and the pause in between, until the brokers know it.
+const NEW_TOPIC_ATTEMPTS_MAX: u32 = 50;
+const NEW_TOPIC_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Partition counts by topic, shared by all plugins of a host.
 #[derive(Debug)]
@@ -31,24 +34,24 @@ impl Topics {
         Self { brokers, partitions_default, replication_default, partitions: RwLock::default() }
     }
 
-    /// Makes the missing ones of `names` and learns the partition counts of all.
+    /// Creates the missing ones of `names` and reads the partition counts of all.
     ///
     /// # Errors
-    /// When the brokers are away, or refuse to make a topic.
+    /// The brokers are unreachable, or refuse to create a topic.
     pub async fn ensure(self: &std::sync::Arc<Self>, names: Vec<String>) -> anyhow::Result<()> {
         let mut missing = self.unknown(names);
         if missing.is_empty() {
             return Ok(());
         }
-        // Each client takes a while to come and go: most often all topics are there, and one look tells.
+        // Creating a client takes a while. Most often all topics exist, and one metadata request is enough.
         let wanted = missing.clone();
-        self.blocking(move |topics| topics.learn_existing(&wanted)).await?;
+        self.blocking(move |topics| topics.read_existing(&wanted)).await?;
         missing = self.unknown(missing);
         if missing.is_empty() {
             return Ok(());
         }
         self.create(&missing).await?;
-        self.blocking(move |topics| topics.learn(&missing)).await
+        self.blocking(move |topics| topics.read_new(&missing)).await
     }
 
     fn unknown(&self, names: Vec<String>) -> Vec<String> {
@@ -61,18 +64,23 @@ impl Topics {
         work: impl FnOnce(&Self) -> anyhow::Result<()> + Send + 'static,
     ) -> anyhow::Result<()> {
         let topics = self.clone();
-        tokio::task::spawn_blocking(move || work(&topics)).await.context("reading Kafka's metadata")?
+        tokio::task::spawn_blocking(move || work(&topics))
+            .await
+            .context("reading the metadata of Kafka topics")?
     }
 
-    /// Partitions of a topic that was [ensured](Topics::ensure); 1 when it was not.
+    /// The partition count of a topic after [`Topics::ensure`]; 1 before.
     #[must_use]
     pub fn partitions(&self, topic: &str) -> i32 {
         self.partitions.read().get(topic).copied().unwrap_or(1)
     }
 
     async fn create(&self, names: &[String]) -> anyhow::Result<()> {
-        let admin: AdminClient<DefaultClientContext> =
-            self.brokers.client(&[], &[]).create().context("setting up a Kafka client")?;
+        let admin: AdminClient<DefaultClientContext> = self
+            .brokers
+            .client(&[], &[])
+            .create()
+            .context("creating a Kafka client, check kafka_properties")?;
         let topics: Vec<NewTopic<'_>> = names
             .iter()
             .map(|name| {
@@ -83,34 +91,41 @@ impl Topics {
                 )
             })
             .collect();
-        let options = AdminOptions::new().request_timeout(Some(METADATA_TIMEOUT));
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
         let results = admin.create_topics(&topics, &options).await;
-        for result in results.context("asking Kafka to make the missing topics")? {
+        for result in results.context("creating topics in Kafka")? {
             match result {
-                Ok(name) => tracing::info!(topic = name, partitions = self.partitions_default, "topic made"),
+                Ok(name) => {
+                    tracing::info!(topic = name, partitions = self.partitions_default, "topic created")
+                }
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                // It may well be there; reading the metadata tells.
+                // The topic may exist all the same; its metadata shows that.
                 Err((
                     name,
                     RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed,
                 )) => {
-                    tracing::debug!(topic = name, "not allowed to make topics");
+                    tracing::debug!(topic = name, "this account may not create topics");
                 }
-                Err((name, code)) => bail!("Kafka does not make topic {name}: {code}"),
+                Err((name, code)) => bail!("Kafka refuses to create topic {name}: {code}"),
             }
         }
         Ok(())
     }
 
-    /// Those that are there already.
-    fn learn_existing(&self, names: &[String]) -> anyhow::Result<()> {
-        let client: BaseProducer =
-            self.brokers.client(&[], &[]).create().context("setting up a Kafka client")?;
-        let metadata =
-            client.client().fetch_metadata(None, METADATA_TIMEOUT).context("reading Kafka's metadata")?;
+    /// Reads the partition counts of those topics that exist.
+    fn read_existing(&self, names: &[String]) -> anyhow::Result<()> {
+        let client: BaseProducer = self
+            .brokers
+            .client(&[], &[])
+            .create()
+            .context("creating a Kafka client, check kafka_properties")?;
+        let metadata = client
+            .client()
+            .fetch_metadata(None, REQUEST_TIMEOUT)
+            .context("reading the metadata of Kafka topics")?;
         let mut known = self.partitions.write();
         for topic in metadata.topics().iter().filter(|topic| names.iter().any(|name| name == topic.name())) {
-            let count = i32::try_from(topic.partitions().len()).context("partition count")?;
+            let count = i32::try_from(topic.partitions().len()).context("counting partitions")?;
             if count > 0 {
                 known.insert(topic.name().to_owned(), count);
             }
@@ -118,14 +133,18 @@ impl Topics {
         Ok(())
     }
 
-    fn learn(&self, names: &[String]) -> anyhow::Result<()> {
-        let client: BaseProducer =
-            self.brokers.client(&[], &[]).create().context("setting up a Kafka client")?;
+    /// Reads the partition counts of topics that were just created: waits until the brokers know them.
+    fn read_new(&self, names: &[String]) -> anyhow::Result<()> {
+        let client: BaseProducer = self
+            .brokers
+            .client(&[], &[])
+            .create()
+            .context("creating a Kafka client, check kafka_properties")?;
         for name in names {
-            let count = (0..50)
+            let count = (0..NEW_TOPIC_ATTEMPTS_MAX)
                 .find_map(|_| match count_partitions(&client, name) {
                     Ok(0) => {
-                        std::thread::sleep(Duration::from_millis(100));
+                        std::thread::sleep(NEW_TOPIC_RETRY_PAUSE);
                         None
                     }
                     other => Some(other),
@@ -133,7 +152,8 @@ impl Topics {
                 .unwrap_or(Ok(0))?;
             if count == 0 {
                 bail!(
-                    "topic {name} does not exist and this account may not make it; make it with {} partitions",
+                    "topic {name} does not exist and this account may not create it; create it with {} \
+                     partitions",
                     self.partitions_default
                 );
             }
@@ -143,16 +163,16 @@ impl Topics {
     }
 }
 
-/// Zero while the brokers do not know the topic yet.
+/// The partition count of a topic, 0 while the brokers do not know it.
 fn count_partitions(client: &BaseProducer, name: &str) -> anyhow::Result<i32> {
     let metadata = client
         .client()
-        .fetch_metadata(Some(name), METADATA_TIMEOUT)
-        .with_context(|| format!("reading Kafka's metadata of topic {name}"))?;
+        .fetch_metadata(Some(name), REQUEST_TIMEOUT)
+        .with_context(|| format!("reading the metadata of Kafka topic {name}"))?;
     let count = metadata
         .topics()
         .iter()
         .find(|topic| topic.name() == name)
         .map_or(0, |topic| topic.partitions().len());
-    i32::try_from(count).context("partition count")
+    i32::try_from(count).context("counting partitions")
 }

@@ -1,8 +1,8 @@
-//! The plugin's world (`wit/`) as Rust types. Generated; what it owns is only how: imports and
-//! exports are async, and what the host hands to a plugin is borrowed, so that a batch is lowered
-//! into the guest's memory without being copied on the way.
+//! The plugin's world (`wit/`) as generated Rust types.
 //!
-//! Types that cross in both directions come twice: `..Param` borrowed, `..Result` owned.
+//! Imports and exports are async. What the host passes to a plugin is borrowed, so that a batch is copied
+//! only once, into the guest's memory. A type that crosses in both directions exists twice: `..Param`
+//! borrowed, `..Result` owned.
 
 #![allow(missing_docs, reason = "generated; the documentation is in wit/")]
 

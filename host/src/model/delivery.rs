@@ -1,4 +1,4 @@
-//! What walks the path: one record, due timer, deadline, or held delivery that is tried again.
+//! A delivery: one record, due timer, due deadline, or parked delivery that is retried.
 
 use std::sync::Arc;
 
@@ -6,32 +6,34 @@ use serde::{Deserialize, Serialize};
 
 use super::{dedup::DedupMark, trace::Trace};
 
-/// One thing for a plugin to handle. Serialized when it is held.
+/// One input of a plugin. It is serialized when it is parked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Delivery {
-    /// `ce_id`, else `topic/partition/offset`; for timers and deadlines a name that is theirs alone.
+    /// Unique id: the record's `ce_id`, else `topic/partition/offset`; for timers and deadlines an id that
+    /// the host assigns.
     pub id: String,
-    /// Where it came from.
+    /// What caused the delivery.
     pub origin: Origin,
-    /// What orders it and finds its saga, as the subscription's correlation extracts it.
+    /// The correlation key, which the subscription's correlation extracts. It selects the saga, and
+    /// deliveries of one key keep their order.
     pub correlation: Option<String>,
     /// CloudEvents `type`, empty when absent.
     pub event_type: String,
-    /// The record's key.
+    /// The key of the record.
     pub key: Option<Vec<u8>>,
-    /// Without the CloudEvents and trace headers.
+    /// Headers of the record, without those of CloudEvents and the trace.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// None is a tombstone.
+    /// None for a tombstone.
     pub payload: Option<Vec<u8>>,
-    /// Microseconds since 1970.
+    /// Time of the record, microseconds since 1970.
     pub timestamp_us: i64,
-    /// From 1.
+    /// Number of this attempt, counting from 1.
     pub attempt: u32,
-    /// The trace that it continues.
+    /// The trace that the delivery continues.
     pub trace: Trace,
     /// Its place in the stream of the saga-host lane that published it; none for foreign records.
     pub mark: Option<DedupMark>,
-    /// A foreign producer's id that must be handled once.
+    /// The message id of a foreign producer, if the subscription deduplicates by it.
     pub foreign_id: Option<String>,
     /// The row of `saga.parked` that it comes from.
     #[serde(skip)]
@@ -41,31 +43,31 @@ pub struct Delivery {
     pub claim_epoch: i64,
 }
 
-/// Where a delivery came from.
+/// What caused a delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
-    /// A record.
+    /// A Kafka record.
     Kafka {
-        /// Its topic.
+        /// Topic.
         #[serde(with = "crate::model::shared_text")]
         topic: Arc<str>,
-        /// Its partition.
+        /// Partition.
         partition: i32,
-        /// Its offset.
+        /// Offset.
         offset: i64,
     },
-    /// A timer that fell due.
+    /// A timer that is due.
     Timer {
-        /// As the plugin named it.
+        /// The name that the plugin chose.
         name: String,
     },
-    /// A live saga that is to be looked at.
+    /// A live saga whose deadline is due.
     Deadline {
-        /// Its type.
+        /// Type of the saga.
         saga_type: String,
-        /// Its key.
+        /// Key of the saga.
         key: String,
-        /// The revision that set the deadline.
+        /// Revision of the saga that set the deadline.
         revision: i64,
     },
 }
@@ -91,7 +93,7 @@ impl Delivery {
         }
     }
 
-    /// Bytes that it occupies in a queue, roughly.
+    /// Approximate bytes that the delivery occupies in a queue.
     #[must_use]
     pub fn size(&self) -> usize {
         256 + self.id.len()
@@ -100,8 +102,7 @@ impl Delivery {
             + self.headers.iter().map(|(name, value)| name.len() + value.len() + 32).sum::<usize>()
     }
 
-    /// The address under which a person finds it: `topic/partition/offset`, `timer/NAME`, or
-    /// `deadline/TYPE/KEY`.
+    /// The origin as a person sees it: `topic/partition/offset`, `timer/NAME`, or `deadline/TYPE/KEY`.
     #[must_use]
     pub fn source(&self) -> String {
         match &self.origin {
@@ -111,7 +112,7 @@ impl Delivery {
         }
     }
 
-    /// The key of the saga that it may belong to.
+    /// The key of the saga that the delivery may belong to.
     #[must_use]
     pub fn saga_key(&self) -> Option<&str> {
         match &self.origin {
@@ -120,13 +121,13 @@ impl Delivery {
         }
     }
 
-    /// Whether the order of the two is promised: one partition, one key.
+    /// Whether the two must be handled in order: they have the same partition and the same correlation key.
     #[must_use]
     pub fn shares_order_with(&self, other: &Self) -> bool {
-        let place = |delivery: &Self| match &delivery.origin {
+        let partition = |delivery: &Self| match &delivery.origin {
             Origin::Kafka { topic, partition, .. } => Some((topic.clone(), *partition)),
             _ => None,
         };
-        self.correlation == other.correlation && place(self) == place(other)
+        self.correlation == other.correlation && partition(self) == partition(other)
     }
 }

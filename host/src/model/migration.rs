@@ -1,10 +1,10 @@
-//! A change of a database schema.
+//! Migrations of a database schema.
 
-/// One change of a schema.
+/// One migration of a schema.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Migration {
-    /// File name; names sort in the order of application.
+    /// File name. Migrations are applied in the order of their names.
     pub name: String,
-    /// One or more statements.
+    /// One or more SQL statements.
     pub sql: String,
 }

@@ -1,4 +1,4 @@
-//! A lane's queue: in order, bounded in bytes. One lane takes, many may offer.
+//! The queue of a lane: first in, first out, bounded in bytes. One lane takes, many producers add.
 
 use std::{
     collections::VecDeque,
@@ -9,150 +9,152 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 #[derive(Debug)]
-struct Inner<T> {
+struct QueueState<T> {
+    /// Each item with its bytes.
     items: VecDeque<(T, usize)>,
     bytes: usize,
-    /// How long items have waited, added up, up to `changed`.
-    waited: Duration,
-    changed: Instant,
+    /// The time that items have waited, added up until `counted_at`.
+    total_wait: Duration,
+    counted_at: Instant,
     closed: bool,
-    /// The lane found nothing, and nothing was pushed since.
-    asked: bool,
+    /// The lane has found the queue empty since the last [`Queue::push_all`].
+    demanded: bool,
 }
 
-/// What waits for a lane's next unit.
+/// The items that wait for the next units of a lane.
 #[derive(Debug)]
 pub struct Queue<T> {
-    inner: Mutex<Inner<T>>,
+    state: Mutex<QueueState<T>>,
     bytes_max: usize,
     arrived: Notify,
     room: Condvar,
-    asked: Condvar,
+    demand: Condvar,
 }
 
 impl<T> Queue<T> {
-    /// Holds items of `bytes_max` in all; one that is larger alone still passes.
+    /// A queue that refuses items once it holds `bytes_max`. Hence the last item can exceed the limit, so that an
+    /// item larger than the limit passes, too.
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
         Self {
-            inner: Mutex::new(Inner {
+            state: Mutex::new(QueueState {
                 items: VecDeque::new(),
                 bytes: 0,
-                waited: Duration::ZERO,
-                changed: Instant::now(),
+                total_wait: Duration::ZERO,
+                counted_at: Instant::now(),
                 closed: false,
-                asked: false,
+                demanded: false,
             }),
             bytes_max,
             arrived: Notify::new(),
             room: Condvar::new(),
-            asked: Condvar::new(),
+            demand: Condvar::new(),
         }
     }
 
-    /// Adds an item, or gives it back when the queue is full or closed.
+    /// Adds an item.
     ///
     /// # Errors
-    /// The item itself.
+    /// The queue is full or closed. Returns the item.
     pub fn offer(&self, item: T, bytes: usize) -> Result<(), T> {
-        let mut inner = self.inner.lock();
-        if inner.closed || inner.bytes >= self.bytes_max {
+        let mut state = self.state.lock();
+        if state.closed || state.bytes >= self.bytes_max {
             return Err(item);
         }
-        inner.account();
-        inner.push(item, bytes);
-        drop(inner);
+        state.count_wait();
+        state.push(item, bytes);
+        drop(state);
         self.arrived.notify_one();
         Ok(())
     }
 
-    /// Adds items, each with its bytes, however full the queue is: for what must not be lost.
+    /// Adds items, each with its bytes, even when the queue is full: they have been polled and must not be
+    /// lost.
     pub fn push_all(&self, items: Vec<(T, usize)>) {
-        let mut inner = self.inner.lock();
-        inner.account();
-        items.into_iter().for_each(|(item, bytes)| inner.push(item, bytes));
-        inner.asked = false;
-        drop(inner);
+        let mut state = self.state.lock();
+        state.count_wait();
+        items.into_iter().for_each(|(item, bytes)| state.push(item, bytes));
+        state.demanded = false;
+        drop(state);
         self.arrived.notify_one();
     }
 
-    /// Waits, on a thread of its own, until there is room or the queue is closed or `timeout` has passed.
+    /// Blocks the thread until the queue has room or is closed, or until `timeout`.
     pub fn wait_for_room(&self, timeout: Duration) {
-        let mut inner = self.inner.lock();
-        if inner.bytes >= self.bytes_max && !inner.closed {
-            self.room.wait_for(&mut inner, timeout);
+        let mut state = self.state.lock();
+        if state.bytes >= self.bytes_max && !state.closed {
+            self.room.wait_for(&mut state, timeout);
         }
     }
 
-    /// Waits, on a thread of its own, until the lane has found the queue empty since the last
-    /// [`Self::push_all`], or the queue is closed or `timeout` has passed. Who hands over only
-    /// then does so once for a unit, with all that has come meanwhile.
+    /// Blocks the thread until the lane has found the queue empty since the last [`Self::push_all`], or the
+    /// queue is closed, or until `timeout`. A producer that waits for this adds once per unit, with all that
+    /// has arrived meanwhile.
     pub fn wait_for_demand(&self, timeout: Duration) {
-        let mut inner = self.inner.lock();
-        if !inner.asked && !inner.closed {
-            self.asked.wait_for(&mut inner, timeout);
+        let mut state = self.state.lock();
+        if !state.demanded && !state.closed {
+            self.demand.wait_for(&mut state, timeout);
         }
     }
 
-    /// Whether the next offer would be refused.
+    /// Whether [`Self::offer`] would return the item.
     pub fn is_full(&self) -> bool {
-        self.inner.lock().bytes >= self.bytes_max
+        self.state.lock().bytes >= self.bytes_max
     }
 
-    /// Bytes that wait.
+    /// Bytes of all items.
     pub fn bytes(&self) -> usize {
-        self.inner.lock().bytes
+        self.state.lock().bytes
     }
 
-    /// How long items have waited here, added up.
+    /// The time that items have waited in this queue, added up.
     pub fn total_wait(&self) -> Duration {
-        let mut inner = self.inner.lock();
-        inner.account();
-        inner.waited
+        let mut state = self.state.lock();
+        state.count_wait();
+        state.total_wait
     }
 
-    /// Refuses further offers; what is in it can still be taken.
+    /// Refuses further items. Those in the queue can still be taken.
     pub fn close(&self) {
-        self.inner.lock().closed = true;
+        self.state.lock().closed = true;
         self.arrived.notify_one();
         self.room.notify_all();
-        self.asked.notify_all();
+        self.demand.notify_all();
     }
 
-    /// Takes from the front while `wanted` agrees.
+    /// Takes items from the front while `wanted` returns true.
     pub fn take_while(&self, mut wanted: impl FnMut(&T) -> bool) -> Vec<T> {
-        let mut inner = self.inner.lock();
-        inner.account();
+        let mut state = self.state.lock();
+        state.count_wait();
         let mut taken = Vec::new();
-        while let Some((item, _)) = inner.items.front() {
+        while let Some((item, _)) = state.items.front() {
             if !wanted(item) {
                 break;
             }
-            if let Some((item, bytes)) = inner.items.pop_front() {
-                inner.bytes -= bytes;
+            if let Some((item, bytes)) = state.items.pop_front() {
+                state.bytes -= bytes;
                 taken.push(item);
             }
         }
-        drop(inner);
+        drop(state);
         self.room.notify_all();
         taken
     }
 
-    /// Waits until something can be taken; false when the queue is closed and empty. Cancellation
-    /// loses nothing.
+    /// Waits until an item can be taken. Returns false when the queue is closed and empty. Safe to cancel.
     pub async fn ready(&self) -> bool {
         loop {
             {
-                let mut inner = self.inner.lock();
-                if !inner.items.is_empty() {
+                let mut state = self.state.lock();
+                if !state.items.is_empty() {
                     return true;
                 }
-                if inner.closed {
+                if state.closed {
                     return false;
                 }
-                if !inner.asked {
-                    inner.asked = true;
-                    self.asked.notify_one();
+                if !state.demanded {
+                    state.demanded = true;
+                    self.demand.notify_one();
                 }
             }
             self.arrived.notified().await;
@@ -160,12 +162,12 @@ impl<T> Queue<T> {
     }
 }
 
-impl<T> Inner<T> {
-    /// Adds the time since the last change to what has waited: once for each item, before any comes or goes.
-    fn account(&mut self) {
+impl<T> QueueState<T> {
+    /// Adds the time since the last count once for each item. Call it before an item is added or taken.
+    fn count_wait(&mut self) {
         let now = Instant::now();
-        self.waited += (now - self.changed) * u32::try_from(self.items.len()).unwrap_or(u32::MAX);
-        self.changed = now;
+        self.total_wait += (now - self.counted_at) * u32::try_from(self.items.len()).unwrap_or(u32::MAX);
+        self.counted_at = now;
     }
 
     fn push(&mut self, item: T, bytes: usize) {
@@ -184,7 +186,7 @@ mod tests {
     const FOR_EVER: Duration = Duration::MAX;
 
     #[tokio::test]
-    async fn a_full_queue_gives_back_what_is_offered() {
+    async fn a_full_queue_returns_the_item() {
         let queue = Queue::new(10);
         assert_eq!(queue.offer('a', 8), Ok(()));
         assert_eq!(queue.offer('b', 8), Ok(()));
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_added_up() {
+    fn waiting_time_is_added_up() {
         let queue = Queue::new(10);
         queue.push_all(vec![('a', 1), ('b', 1)]);
         while queue.total_wait().is_zero() {}
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_reads_waits_until_the_lane_finds_nothing() {
+    async fn a_producer_waits_until_the_lane_finds_the_queue_empty() {
         let queue = Arc::new(Queue::new(10));
         let reader = std::thread::spawn({
             let queue = queue.clone();

@@ -1,24 +1,26 @@
-//! Records as the outbox holds them: every byte that Kafka will get is fixed before the commit.
+//! Records in the outbox. Every byte that Kafka gets is fixed before the commit.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// One record to be sent, with its partition and headers.
+/// One record to send, with its partition and headers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Topic.
+    /// Topic name.
     pub topic: String,
-    /// Chosen before the commit, so that a repeat goes where the first one went.
+    /// Partition, chosen before the commit, so that a record that is sent again goes to the same one.
     pub partition: i32,
-    /// Milliseconds since 1970: what consumers compare by, so it is fixed with the rest.
+    /// Timestamp, milliseconds since 1970. Consumers may compare it, so it is the same when the record is
+    /// sent again.
     pub timestamp_ms: i64,
-    /// Key.
+    /// None for a record without key.
     pub key: Option<Bytes>,
-    /// None is a tombstone.
+    /// None for a tombstone.
     pub payload: Option<Bytes>,
-    /// In order; CloudEvents and trace headers included. What all records of a unit have is shared.
+    /// (name, value) in order, with the CloudEvents and trace headers. Values that all records of a unit have
+    /// are shared.
     pub headers: Vec<(Cow<'static, str>, Bytes)>,
 }
 
@@ -26,25 +28,25 @@ pub struct Record {
 pub const MESSAGE_ID: &str = "ce_id";
 
 impl Record {
-    /// Its CloudEvents `id`.
+    /// The CloudEvents `id`.
     #[must_use]
     pub fn id(&self) -> &str {
         self.header(MESSAGE_ID)
     }
 
-    /// The plugin that asked for it, from `ce_source`: `/saga-host/DATABASE/PLUGIN`.
+    /// The plugin that published it, from the header `ce_source`: `/saga-host/DATABASE/PLUGIN`.
     #[must_use]
     pub fn plugin(&self) -> &str {
         self.header("ce_source").rsplit('/').next().unwrap_or_default()
     }
 
-    /// Empty when there is none.
+    /// The value of a header, empty when it is missing.
     fn header(&self, name: &str) -> &str {
         let value = self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| &**value);
         std::str::from_utf8(value.unwrap_or_default()).unwrap_or_default()
     }
 
-    /// Bytes that it occupies in the producer, roughly.
+    /// Approximate bytes that the record occupies in the Kafka client.
     #[must_use]
     pub fn size(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
@@ -52,7 +54,8 @@ impl Record {
     }
 }
 
-/// The body of an outbox row: postcard in an LZ4 block. The records of a unit repeat most of their headers.
+/// Encodes the body of an outbox row: postcard, compressed as an LZ4 block, since the records of a unit
+/// repeat most of their headers.
 ///
 /// # Errors
 /// Never for records that fit in memory.
@@ -60,18 +63,18 @@ pub fn encode(records: &[Record]) -> Result<Vec<u8>, postcard::Error> {
     postcard::to_stdvec(records).map(|plain| lz4_flex::compress_prepend_size(&plain))
 }
 
-/// Reads the body of an outbox row.
+/// Decodes the body of an outbox row.
 ///
 /// # Errors
-/// When the row was written by something else.
+/// The body is damaged, or an incompatible saga-host has written it.
 pub fn decode(body: &[u8]) -> anyhow::Result<Vec<Record>> {
     Ok(postcard::from_bytes(&lz4_flex::decompress_size_prepended(body)?)?)
 }
 
-/// Kafka's own seed of murmur2.
+/// The seed of Kafka's murmur2.
 const MURMUR2_SEED: u32 = 0x9747_b28c;
 
-/// The partition of a key, as the Java client's default partitioner has it.
+/// The partition of a key, the same as that of the Java client's default partitioner.
 /// <https://github.com/apache/kafka/blob/trunk/clients/src/main/java/org/apache/kafka/clients/producer/internals/BuiltInPartitioner.java>
 #[must_use]
 pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
@@ -84,9 +87,9 @@ pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
 mod tests {
     use super::{MURMUR2_SEED, Record, decode, encode, partition_of};
 
-    /// The vectors of Kafka's own `UtilsTest.testMurmur2`.
+    /// The test vectors of Kafka's `UtilsTest.testMurmur2`.
     #[test]
-    fn murmur2_is_that_of_the_java_client() {
+    fn murmur2_agrees_with_the_java_client() {
         for (key, hash) in [
             ("21", -973_932_308_i32),
             ("foobar", -790_332_482),
@@ -101,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_read_back_as_it_was_written() {
+    fn a_body_decodes_to_what_was_encoded() {
         let records = vec![
             Record {
                 topic: "t".into(),

@@ -1,4 +1,4 @@
-//! W3C Trace Context: every record and answer continues the trace of what caused it.
+//! W3C Trace Context: every record and response continues the trace of its cause.
 //! <https://www.w3.org/TR/trace-context/>
 
 use serde::{Deserialize, Serialize};
@@ -11,13 +11,13 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// A trace of its own, sampled.
+    /// Starts a new trace, sampled.
     #[must_use]
     pub fn start() -> Self {
         Self { id: uuid::Uuid::new_v4().as_u128(), flags: 1 }
     }
 
-    /// Reads `traceparent`; none when it is not of the form of version 00, as the standard asks.
+    /// Parses `traceparent`. None when it does not have the form of version 00, as the standard requires.
     #[must_use]
     pub fn parse(header: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(header).ok()?;
@@ -31,13 +31,13 @@ impl Trace {
         (id != 0 && span != 0).then_some(Self { id, flags: u8::from_str_radix(flags, 16).ok()? })
     }
 
-    /// The `traceparent` of a child with this span id.
+    /// The `traceparent` of a child span. The id 0 is invalid and becomes 1.
     #[must_use]
     pub fn child(&self, span: u64) -> String {
         format!("00-{:032x}-{:016x}-{:02x}", self.id, span.max(1), self.flags)
     }
 
-    /// The trace id, 32 hex digits: what logs and timelines show.
+    /// The trace id, 32 lower-case hex digits.
     #[must_use]
     pub fn id(&self) -> String {
         format!("{:032x}", self.id)
@@ -49,14 +49,14 @@ mod tests {
     use super::Trace;
 
     #[test]
-    fn a_trace_goes_on_under_a_new_span() {
+    fn a_child_keeps_the_trace_id() {
         let parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let child = Trace::parse(parent).map(|trace| trace.child(0xab));
         assert_eq!(child.as_deref(), Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00000000000000ab-01"));
     }
 
     #[test]
-    fn what_is_not_a_traceparent_is_not_continued() {
+    fn an_invalid_traceparent_is_ignored() {
         for bad in [
             "",
             "00-0-0-0",

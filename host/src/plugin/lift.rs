@@ -53,7 +53,7 @@ pub(super) fn answers<T>(
     }
 }
 
-/// The fault of a failure that the guest returned. Without culprits the unit looks for the culprit by halving
+/// The fault of a failure that the guest returned. Without culprits the unit finds the culprit by halving
 /// the batch.
 fn failure_fault(failure: Failure, causes: u32, sql_error: Option<&SqlFailure>) -> Fault {
     let message = match sql_error {

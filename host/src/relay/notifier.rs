@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  a host that does not lead commits records ── saga_outbox ──▶ the leader reads the outbox
-//!  a host ends sagas ── saga_ended (types and keys) ──▶ all: callers that wait for one of them look it up
+//!  a host ends sagas ── saga_ended (types and keys) ──▶ all hosts answer callers that wait for one of them
 //! ```
 //!
 //! Notifications are hints only: one can be lost, for example when a host dies before it sends it. So every

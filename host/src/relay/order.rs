@@ -42,7 +42,7 @@ pub struct SendOrder {
     units_max: usize,
     /// Some committed units are in the outbox only.
     overflowed: bool,
-    /// Units were left to the outbox since the last snapshot began.
+    /// Units were left to the outbox since the last snapshot started.
     dropped: bool,
 }
 
@@ -147,7 +147,7 @@ impl SendOrder {
 
     /// Adds the units of a snapshot, which are sorted by `seq`. `complete` is false when the outbox has more
     /// of them: then nothing is known of the numbers above the last one.
-    pub fn snapshot(&mut self, begun_at: i64, rows: Vec<(i64, Records)>, complete: bool) {
+    pub fn snapshot(&mut self, started_at: i64, rows: Vec<(i64, Records)>, complete: bool) {
         let last = rows.last().map_or(i64::MIN, |(seq, _)| *seq);
         for (seq, records) in rows {
             if self.in_flight.contains_key(&seq) {
@@ -156,7 +156,7 @@ impl SendOrder {
             self.units.insert(seq, UnitState::Ready(records));
         }
         if complete {
-            self.snapshot_up_to = self.snapshot_up_to.max(last).max(begun_at);
+            self.snapshot_up_to = self.snapshot_up_to.max(last).max(started_at);
             self.overflowed = self.dropped;
         } else {
             self.snapshot_up_to = self.snapshot_up_to.max(last);

@@ -71,7 +71,7 @@ impl<'a> Publisher<'a> {
     /// Publishes until the lease is lost, or the host stops and everything is sent.
     ///
     /// # Errors
-    /// Postgres or Kafka has failed: connect anew and resume from the outbox.
+    /// Postgres or Kafka has failed: connect again and resume from the outbox.
     pub(super) async fn publish(
         mut self,
         lease: &mut LeaderLease,
@@ -141,7 +141,7 @@ impl<'a> Publisher<'a> {
 
     async fn read_outbox(&mut self) -> anyhow::Result<()> {
         self.relay.notifier.begin_outbox_read();
-        let (begun_at, in_flight) = {
+        let (started_at, in_flight) = {
             let mut order = self.relay.order.lock();
             (order.begin_snapshot(), order.in_flight_seqs())
         };
@@ -151,7 +151,7 @@ impl<'a> Publisher<'a> {
             self.state.parked.skip(row.seq, &row.parked);
         }
         let rows = rows.into_iter().map(|row| (row.seq, row.records)).collect();
-        self.relay.order.lock().snapshot(begun_at, rows, complete);
+        self.relay.order.lock().snapshot(started_at, rows, complete);
         self.has_read_outbox = true;
         self.outbox_read_at = Instant::now();
         self.read_outbox_by = self.outbox_read_at + OUTBOX_POLL_INTERVAL;

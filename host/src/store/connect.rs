@@ -1,4 +1,5 @@
-//! Connections: the host's own account for bookkeeping, the plugin's restricted role for units.
+//! Connects to Postgres: with the host's own account for bookkeeping, with a plugin's restricted role for
+//! units.
 
 use std::{str::FromStr, time::Duration};
 
@@ -13,29 +14,32 @@ use sqlx::{
 use super::provision::PluginRole;
 use crate::model::policy::Policy;
 
-/// Connections of the host's own account to one database, at the most. Of these the relay keeps one while it
-/// leads, and one listens while there are other hosts.
+/// Connections of the host's own account to one database, at most. The relay keeps one while it leads, and
+/// the notifier listens on one while there are peers.
 const ADMIN_CONNECTIONS_MAX: u32 = 5;
-/// One of them that was not used for so long is tested before it is used: the server may have gone meanwhile.
-const TEST_AFTER: Duration = Duration::from_secs(1);
-/// Above the longest plugin call: after it Postgres ends the transaction of a stopped host.
-const IDLE_IN_TRANSACTION_MS: u64 = 5_000;
+/// A pooled connection that was idle for longer is pinged before use: the server may have closed it
+/// meanwhile.
+const UNTESTED_IDLE_MAX: Duration = Duration::from_secs(1);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Postgres ends the transaction of a suspended host after this time, at least. It is longer than a plugin
+/// call, in which the transaction is idle.
+const IDLE_IN_TRANSACTION_MS_MIN: u64 = 5_000;
 const LOCK_TIMEOUT_MS_MAX: u64 = 3_000;
 const TCP_USER_TIMEOUT_MS: u64 = 10_000;
-/// Rows are found by key, in tables that may have been empty when a plan was made or the table was
-/// last analysed, and that keep dead rows until they are vacuumed: a plan that reads the whole
-/// table would be kept, and its cost would call for JIT.
-const PLANS: [(&str, &str); 2] = [("enable_seqscan", "off"), ("jit", "off")];
+/// Statements find rows by key, in tables that may be empty when a plan is made or the table is analysed, and
+/// that keep dead rows until they are vacuumed. Otherwise Postgres would cache a plan that scans the whole
+/// table, and its cost would trigger JIT.
+const PLANNER_OPTIONS: [(&str, &str); 2] = [("enable_seqscan", "off"), ("jit", "off")];
 
-/// An error of the network without what sqlx puts before it: both would name the cause.
-fn said_once(error: sqlx::Error) -> anyhow::Error {
+/// Unwraps a network error: sqlx repeats its cause in a prefix.
+fn without_prefix(error: sqlx::Error) -> anyhow::Error {
     match error {
         sqlx::Error::Io(error) => error.into(),
         other => other.into(),
     }
 }
 
-/// The Postgres server that the host was told of.
+/// The Postgres server of the setting `postgres`.
 #[derive(Clone, Debug)]
 pub struct Server {
     options: PgConnectOptions,
@@ -46,10 +50,10 @@ impl Server {
     /// Reads the address `postgres://user:password@host:port/database`.
     ///
     /// # Errors
-    /// When it is not a Postgres address.
+    /// The address has another form.
     pub fn new(url: &str) -> anyhow::Result<Self> {
         let options = PgConnectOptions::from_str(url)
-            .context("the Postgres address is not of the form postgres://user:password@host:port/database")?
+            .context("the Postgres address must have the form postgres://user:password@host:port/database")?
             .application_name("saga-host")
             .disable_statement_logging();
         Ok(Self { options, secret: password_of(url) })
@@ -59,8 +63,8 @@ impl Server {
         &self.options
     }
 
-    /// The password of a plugin's role: every host derives the same one from the account's own.
-    /// None when the account has none, as on a Unix socket that trusts its users.
+    /// The password of a plugin's role, which every host derives from that of the account. None when the
+    /// account has no password, as on a Unix socket that trusts its users.
     pub(super) fn role_password(&self, role: &str) -> Option<String> {
         let secret = self.secret.as_deref()?;
         let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).ok()?;
@@ -69,31 +73,29 @@ impl Server {
         Some(hex::encode(mac.finalize().into_bytes()))
     }
 
-    /// A connection to the database named in the address.
+    /// Connects to the database in the address.
     ///
     /// # Errors
-    /// When the server cannot be reached or refuses the account.
+    /// The server is unreachable or refuses the account.
     pub async fn connect(&self) -> anyhow::Result<PgConnection> {
         let Self { options, .. } = self;
-        options.connect().await.map_err(said_once).with_context(|| {
+        options.connect().await.map_err(without_prefix).with_context(|| {
             let (host, port) = (options.get_host(), options.get_port());
-            format!(
-                "cannot connect to Postgres at {host}:{port}, which --postgres (SAGA_HOST_POSTGRES) names"
-            )
+            format!("cannot connect to Postgres at {host}:{port}, check --postgres (SAGA_HOST_POSTGRES)")
         })
     }
 
-    /// The named database, by the host's own account. Connects when first used.
+    /// A database, accessed with the host's own account. Connects on first use.
     #[must_use]
     pub fn database(&self, name: &str) -> Database {
-        let options = self.options.clone().database(name).options(PLANS);
+        let options = self.options.clone().database(name).options(PLANNER_OPTIONS);
         let admin = PgPoolOptions::new()
             .max_connections(ADMIN_CONNECTIONS_MAX)
-            .acquire_timeout(Duration::from_secs(5))
+            .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
-            .before_acquire(|connection, standing| {
-                let used_lately = standing.idle_for < TEST_AFTER;
-                Box::pin(async move { Ok(used_lately || connection.ping().await.is_ok()) })
+            .before_acquire(|connection, metadata| {
+                let recently_used = metadata.idle_for < UNTESTED_IDLE_MAX;
+                Box::pin(async move { Ok(recently_used || connection.ping().await.is_ok()) })
             })
             .connect_lazy_with(options);
         Database { name: name.to_owned(), admin, server: self.clone() }
@@ -107,22 +109,22 @@ fn password_of(url: &str) -> Option<String> {
     (!password.is_empty()).then(|| password.to_owned())
 }
 
-/// One service's database.
+/// One database with its pool. Clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Database {
-    /// Its name, part of every message id that leaves it.
+    /// Name of the database, which is the first part of every message id.
     pub name: String,
-    /// The host's own account: claims, relay, timers, the host API.
+    /// Uses the host's own account: for claims, the relay, timers, the host API.
     pub admin: PgPool,
     server: Server,
 }
 
 impl Database {
-    /// A connection for a lane: the plugin's restricted role, with the limits that bound how
-    /// long a stopped host can hold up its successor.
+    /// Connects a lane with the plugin's restricted role. The timeouts bound how long a suspended host can
+    /// block its successor.
     ///
     /// # Errors
-    /// What sqlx reports: the server is away, or refuses the role.
+    /// The server is unreachable or refuses the role.
     pub async fn connect_plugin(
         &self,
         role: &PluginRole,
@@ -136,16 +138,19 @@ impl Database {
             .database(&self.name)
             .username(&role.name)
             .application_name(&format!("saga-host {}", role.plugin))
-            .options(PLANS)
+            .options(PLANNER_OPTIONS)
             .options([
                 ("search_path", "public".to_owned()),
                 ("statement_timeout", unit_ms.to_string()),
                 ("lock_timeout", lock_timeout_ms(unit_ms).to_string()),
-                ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MS.max(unit_ms * 2).to_string()),
+                (
+                    "idle_in_transaction_session_timeout",
+                    IDLE_IN_TRANSACTION_MS_MIN.max(unit_ms * 2).to_string(),
+                ),
                 ("tcp_user_timeout", TCP_USER_TIMEOUT_MS.to_string()),
                 ("standard_conforming_strings", "on".to_owned()),
                 ("TimeZone", "UTC".to_owned()),
-                // The parameters are arrays, for which Postgres would plan anew in every unit.
+                // The parameters are arrays, for which Postgres would otherwise plan again in every unit.
                 ("plan_cache_mode", "force_generic_plan".to_owned()),
             ]);
         if let Some(password) = self.server.role_password(&role.name) {
@@ -155,8 +160,8 @@ impl Database {
     }
 }
 
-/// Below `statement_timeout`: waiting for a lock must not look like a statement that takes too long.
-/// Never 0, which would be no limit.
+/// Shorter than `statement_timeout`, so that waiting for a lock does not look like a slow statement. Never 0,
+/// which means no limit.
 fn lock_timeout_ms(unit_ms: u64) -> u64 {
     (unit_ms / 2).clamp(1, LOCK_TIMEOUT_MS_MAX)
 }
@@ -171,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_password_of_an_address() {
+    fn an_address_may_have_a_password() {
         assert_eq!(password_of("postgres://u:p@h/db").as_deref(), Some("p"));
         assert_eq!(password_of("postgres://u:p:q@h").as_deref(), Some("p:q"));
         assert_eq!(password_of("postgres://u@h/db?host=/tmp"), None);

@@ -1,45 +1,46 @@
-//! Schema changes, forward only: each is applied once, in order, under a lock, and its text may
-//! not change afterwards.
+//! Applies schema migrations: each once, in order, under a lock. There is no way back, and the text of an
+//! applied migration may not change.
 
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{contracting::contracting, provision::ProvisionError};
+use super::{ProvisionError, contracting::contracting};
 use crate::{config::MigrationsMode, model::migration::Migration};
 
-/// The advisory lock that hosts starting at the same time take turns with.
-pub(super) const LOCK: i64 = 0x7361_6761;
+/// Key of the advisory lock that serializes hosts which start at the same time.
+pub(super) const PROVISION_LOCK: i64 = 0x7361_6761;
 
-/// What a version brings.
+/// The migrations of a version.
 #[derive(Clone, Copy, Debug)]
 pub struct Migrations<'a> {
     /// Sorted by name.
     pub all: &'a [Migration],
-    /// The version's digest, when sagas in flight stay with the versions pinning_version it.
+    /// The version's digest when its policy pins sagas in flight: while other versions have some, the
+    /// migrations may only add. None when the policy moves them.
     pub pinning_version: Option<&'a str>,
 }
 
-/// The host's own schema, `saga`.
+/// The migrations of the host's own schema, `saga`.
 pub(crate) fn host_migrations() -> Vec<Migration> {
     [("0001_base.sql", include_str!("../../../migrations/host/0001_base.sql"))]
         .map(|(name, sql)| Migration { name: name.to_owned(), sql: sql.to_owned() })
         .to_vec()
 }
 
-/// Brings `owner`'s part of the database up to date, or says what is missing.
+/// Applies or checks the migrations of `owner`, which is `host` or a plugin.
 pub(super) async fn migrate(
     connection: &mut PgConnection,
     owner: &str,
-    wanted: &Migrations<'_>,
+    migrations: &Migrations<'_>,
     mode: MigrationsMode,
 ) -> Result<(), ProvisionError> {
     if mode == MigrationsMode::Off {
         return Ok(());
     }
-    for migration in wanted.all {
+    for migration in migrations.all {
         let hash = hex::encode(Sha256::digest(&migration.sql));
-        match applied(connection, owner, &migration.name).await? {
-            Some(known) if known == hash => {}
+        match applied_hash(connection, owner, &migration.name).await? {
+            Some(applied_hash) if applied_hash == hash => {}
             Some(_) => {
                 return Err(ProvisionError::MigrationChanged {
                     owner: owner.to_owned(),
@@ -53,8 +54,8 @@ pub(super) async fn migrate(
                 });
             }
             None => {
-                if let Some(digest) = wanted.pinning_version {
-                    breaks_nothing(connection, owner, digest, migration).await?;
+                if let Some(digest) = migrations.pinning_version {
+                    refuse_contracting(connection, owner, digest, migration).await?;
                 }
                 apply(connection, owner, migration, &hash).await?;
             }
@@ -63,15 +64,16 @@ pub(super) async fn migrate(
     Ok(())
 }
 
-async fn applied(
+/// SHA-256 of the text that was applied, lower-case hex.
+async fn applied_hash(
     connection: &mut PgConnection,
     owner: &str,
     name: &str,
 ) -> Result<Option<String>, sqlx::Error> {
-    let table: bool = sqlx::query_scalar("SELECT to_regclass('saga.migration') IS NOT NULL")
+    let table_exists: bool = sqlx::query_scalar("SELECT to_regclass('saga.migration') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await?;
-    if !table {
+    if !table_exists {
         return Ok(None);
     }
     sqlx::query_scalar("SELECT sha256 FROM saga.migration WHERE owner = $1 AND name = $2")
@@ -81,8 +83,9 @@ async fn applied(
         .await
 }
 
-/// Earlier versions run on as long as they have sagas in flight.
-async fn breaks_nothing(
+/// Refuses a migration that does more than add while earlier versions have sagas in flight, since these
+/// versions still run.
+async fn refuse_contracting(
     connection: &mut PgConnection,
     owner: &str,
     digest: &str,

@@ -1,30 +1,35 @@
-//! The host's side of Postgres: each service's database, its schema, roles and connections.
+//! The databases in Postgres: their schemas, roles and connections.
 //!
-//! Never holds a business table: those belong to the plugins' migrations and are reached by
-//! their restricted roles alone.
+//! It never accesses a business table: these belong to the plugins' migrations, and only the plugins'
+//! restricted roles use them.
 
 mod connect;
 mod contracting;
 mod migrate;
 mod provision;
+mod provision_error;
 mod retention;
-
-pub use connect::{Database, Server};
 pub mod session;
-pub use migrate::Migrations;
+mod session_functions;
+
 #[cfg(test)]
-pub(crate) use migrate::host_migrations;
-pub use provision::{PluginRole, ProvisionError};
-pub use retention::roll_partitions;
+pub(crate) use self::migrate::host_migrations;
+pub use self::{
+    connect::{Database, Server},
+    migrate::Migrations,
+    provision::PluginRole,
+    provision_error::ProvisionError,
+    retention::roll_partitions,
+};
 
 /// Quotes an identifier for a statement that cannot take it as a parameter.
 fn quote_ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Quotes a text literal for a statement that cannot take it as a parameter; NUL, which no text
-/// of Postgres can hold, is dropped. It means the same whatever `standard_conforming_strings` is: a
-/// guest may have changed that.
+/// Quotes a text literal for a statement that cannot take it as a parameter. Drops NUL, which Postgres cannot
+/// store in text. The literal does not depend on `standard_conforming_strings`, which a guest may have
+/// changed.
 pub(crate) fn quote_literal(text: &str) -> String {
     format!("E'{}'", text.replace('\0', "").replace('\\', r"\\").replace('\'', "''"))
 }

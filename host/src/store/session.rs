@@ -1,8 +1,8 @@
-//! The connection of a lane or a read.
+//! The Postgres connection of a call.
 
 use sqlx::PgConnection;
 
-/// A connection that is inside a unit's transaction, under the plugin's role.
+/// A connection inside a unit's transaction, or a read-only one of a `GET`, under the plugin's role.
 #[derive(Debug)]
 pub struct Session {
     /// The connection.

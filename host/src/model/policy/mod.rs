@@ -84,8 +84,8 @@ impl Policy {
             && self.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
         if !fits {
             return Err(format!(
-                "name = {:?} must have at most {NAME_CHARS_MAX} lower-case letters, digits and `-`, and start with \
-                 a letter",
+                "name = {:?} must have at most {NAME_CHARS_MAX} lower-case letters, digits and `-`, and start \
+                 with a letter",
                 self.name
             ));
         }

@@ -54,8 +54,8 @@ pub(super) fn imports<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), St
                 compatible(version)?;
                 if !CAPABILITIES.contains(&interface) {
                     return Err(format!(
-                        "imports {name}, which this host (saga:plugin {WIT_VERSION}) does not provide; upgrade \
-                         the host"
+                        "imports {name}, which this host (saga:plugin {WIT_VERSION}) does not provide; \
+                         upgrade the host"
                     ));
                 }
             }

@@ -17,8 +17,8 @@ fn leading() -> SendOrder {
     order.set_has_peers(false);
     order.register(10);
     order.committed(10, records());
-    let begun = order.begin_snapshot();
-    order.snapshot(begun, vec![(10, records())], true);
+    let started = order.begin_snapshot();
+    order.snapshot(started, vec![(10, records())], true);
     assert_eq!(sent(&mut order), [10]);
     order
 }
@@ -51,8 +51,8 @@ fn a_snapshot_fills_a_gap_with_what_must_be_sent_first() {
     order.committed(12, records());
     assert_eq!(sent(&mut order), [0_i64; 0]);
     assert!(order.needs_snapshot());
-    let begun = order.begin_snapshot();
-    order.snapshot(begun, vec![(11, records()), (12, records())], true);
+    let started = order.begin_snapshot();
+    order.snapshot(started, vec![(11, records()), (12, records())], true);
     assert_eq!(sent(&mut order), [11, 12]);
 }
 
@@ -61,11 +61,11 @@ fn a_late_lower_unit_is_sent_when_a_snapshot_shows_it() {
     let mut order = leading();
     order.register(12);
     order.committed(12, records());
-    let begun = order.begin_snapshot();
-    order.snapshot(begun, vec![(12, records())], true);
+    let started = order.begin_snapshot();
+    order.snapshot(started, vec![(12, records())], true);
     assert_eq!(sent(&mut order), [12]);
-    let begun = order.begin_snapshot();
-    order.snapshot(begun, vec![(11, records()), (12, records())], true);
+    let started = order.begin_snapshot();
+    order.snapshot(started, vec![(11, records()), (12, records())], true);
     assert_eq!(sent(&mut order), [11]);
 }
 
@@ -73,8 +73,8 @@ fn a_late_lower_unit_is_sent_when_a_snapshot_shows_it() {
 fn a_unit_seen_in_a_snapshot_is_not_sent_twice() {
     let mut order = leading();
     order.register(11);
-    let begun = order.begin_snapshot();
-    order.snapshot(begun, vec![(11, records())], true);
+    let started = order.begin_snapshot();
+    order.snapshot(started, vec![(11, records())], true);
     assert_eq!(sent(&mut order), [11]);
     order.committed(11, records());
     order.acknowledged(11);
@@ -106,15 +106,15 @@ fn a_backlog_stays_in_the_outbox() {
         order.committed(seq, records());
     }
     assert!(order.needs_snapshot());
-    let begun = order.begin_snapshot();
-    order.snapshot(begun, (1..=3).map(|seq| (seq, records())).collect(), false);
+    let started = order.begin_snapshot();
+    order.snapshot(started, (1..=3).map(|seq| (seq, records())).collect(), false);
     assert_eq!(sent(&mut order), [1, 2, 3]);
     for seq in 1..=3 {
         order.acknowledged(seq);
     }
     assert!(order.needs_snapshot());
-    let begun = order.begin_snapshot();
-    order.snapshot(begun, (4..=10).map(|seq| (seq, records())).collect(), true);
+    let started = order.begin_snapshot();
+    order.snapshot(started, (4..=10).map(|seq| (seq, records())).collect(), true);
     assert_eq!(sent(&mut order), (4..=10).collect::<Vec<_>>());
     assert!(!order.is_idle());
 }
@@ -126,12 +126,12 @@ fn an_incomplete_snapshot_proves_nothing_about_higher_numbers() {
     order.set_has_peers(false);
     order.register(3_000);
     order.committed(3_000, records());
-    let begun = order.begin_snapshot();
-    order.snapshot(begun, (1..=5).map(|seq| (seq, records())).collect(), false);
+    let started = order.begin_snapshot();
+    order.snapshot(started, (1..=5).map(|seq| (seq, records())).collect(), false);
     assert_eq!(sent(&mut order), [1, 2, 3, 4, 5]);
     assert!(order.needs_snapshot());
-    let begun = order.begin_snapshot();
-    order.snapshot(begun, vec![(6, records()), (3_000, records())], true);
+    let started = order.begin_snapshot();
+    order.snapshot(started, vec![(6, records()), (3_000, records())], true);
     assert_eq!(sent(&mut order), [6, 3_000]);
 }
 
@@ -142,14 +142,14 @@ fn with_peers_nothing_passes_a_gap_without_a_snapshot() {
     order.register(16);
     order.committed(16, records());
     assert!(order.needs_snapshot());
-    let begun = order.begin_snapshot();
-    order.snapshot(begun, vec![(16, records())], true);
+    let started = order.begin_snapshot();
+    order.snapshot(started, vec![(16, records())], true);
     assert_eq!(sent(&mut order), [16]);
     order.register(17);
     order.committed(17, records());
     assert_eq!(sent(&mut order), [0_i64; 0]);
-    let begun = order.begin_snapshot();
-    order.snapshot(begun, vec![(15, records()), (17, records())], true);
+    let started = order.begin_snapshot();
+    order.snapshot(started, vec![(15, records()), (17, records())], true);
     assert_eq!(sent(&mut order), [15, 17]);
 }
 
@@ -161,9 +161,9 @@ fn a_commit_during_a_snapshot_needs_another_snapshot() {
         order.committed(seq, records());
     }
     order.register(121);
-    let begun = order.begin_snapshot();
+    let started = order.begin_snapshot();
     order.committed(121, records());
-    order.snapshot(begun, (11..=120).map(|seq| (seq, records())).collect(), true);
+    order.snapshot(started, (11..=120).map(|seq| (seq, records())).collect(), true);
     assert_eq!(sent(&mut order), (11..=120).collect::<Vec<_>>());
     (10..=120).for_each(|seq| order.acknowledged(seq));
     assert!(order.needs_snapshot());
@@ -180,7 +180,7 @@ fn a_commit_under_way_survives_a_change_of_leader() {
     order.set_has_peers(false);
     order.committed(12, records());
     assert_eq!(sent(&mut order), [0_i64; 0]);
-    let begun = order.begin_snapshot();
-    order.snapshot(begun, vec![(11, records()), (12, records())], true);
+    let started = order.begin_snapshot();
+    order.snapshot(started, vec![(11, records()), (12, records())], true);
     assert_eq!(sent(&mut order), [11, 12]);
 }

@@ -61,8 +61,10 @@ mod tests {
 
     #[test]
     fn a_timer_that_was_set_again_is_dropped() {
-        let work = ["same", "again", "gone"]
-            .map(|name| Work { delivery: Delivery::bare(Origin::Timer { name: name.into() }, 7), parking: None });
+        let work = ["same", "again", "gone"].map(|name| Work {
+            delivery: Delivery::bare(Origin::Timer { name: name.into() }, 7),
+            parking: None,
+        });
         let timers = HashMap::from([("same".into(), 7), ("again".into(), 9)]);
         let mut admission = Admission::decide(&work, &HashMap::new());
         drop_handled_elsewhere(&mut admission, &work, &Opened { timers, ..Opened::default() });
