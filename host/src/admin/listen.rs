@@ -1,4 +1,4 @@
-//! Opens a listener, or says in one line what to do.
+//! Opens a listener, or says in one line what to do instead.
 
 use std::io::ErrorKind;
 
@@ -8,20 +8,25 @@ use tokio::net::TcpListener;
 /// Listens on `address`. `what` (`the host API`) and `option` (`--admin`) are for the message.
 ///
 /// # Errors
-/// The address is taken, not of this machine, or not an address.
+/// The address is taken, is not one of this machine, or is not an address.
 pub async fn listen(what: &str, option: &str, address: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let port = address.rsplit_once(':').map_or(address, |(_, port)| port);
         match error.kind() {
             ErrorKind::AddrInUse => anyhow!(
-                "{what} cannot listen on {address}: the address is taken; stop what has it (`ss -ltnp sport = :{port}` \
-                 shows it), or choose another by {option}"
+                "{what} cannot listen on {address}: the address is taken; stop the program that uses it \
+                 (`ss -ltnp sport = :{port}` shows it), or choose another address with {option}"
             ),
             ErrorKind::AddrNotAvailable => {
-                anyhow!("{what} cannot listen on {address}: no address of this machine; choose another by {option}")
+                anyhow!(
+                    "{what} cannot listen on {address}: this machine does not have the address; choose another \
+                     with {option}"
+                )
             }
             ErrorKind::PermissionDenied => {
-                anyhow!("{what} cannot listen on {address}: not permitted; choose a port from 1024 on by {option}")
+                anyhow!(
+                    "{what} cannot listen on {address}: not permitted; choose a port from 1024 up with {option}"
+                )
             }
             _ => anyhow!("{what} cannot listen on {address} ({option}): {error}"),
         }

@@ -1,5 +1,5 @@
-//! Randomness and ids that a guest gets: derived from the unit, so that the same unit run again gives the same
-//! ones.
+//! Randomness and ids that a guest gets: derived from the unit, so that the same unit run again gives the
+//! same ones.
 
 use rand::{SeedableRng, rngs::StdRng};
 use sha2::{Digest, Sha256};

@@ -1,6 +1,6 @@
-//! The part of WASI 0.2 that standard libraries import, with nothing granted: no files, network, environment or
-//! arguments. Clocks stand at the unit's time and randomness is derived from the unit, so a batch that is handled
-//! again decides the same.
+//! The part of WASI 0.2 that standard libraries import, with nothing granted: no files, network, environment
+//! or arguments. Clocks stand at the unit's time and randomness is derived from the unit, so a batch that is
+//! handled again decides the same.
 
 use std::time::Duration;
 

@@ -105,13 +105,27 @@ mod tests {
 
     use super::Cli;
 
-    #[test]
-    fn every_command_shows_an_example() {
+    /// Without the values that the variables of this machine have.
+    fn sound() -> clap::Command {
+        let hide = |arg: clap::Arg| arg.hide_env_values(true);
         let command = Cli::command();
         command.clone().debug_assert();
-        for command in command.get_subcommands() {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains(&format!("saga-host {}", command.get_name())), "{}", command.get_name());
+        command.term_width(100).mut_subcommands(|command| command.mut_args(hide).term_width(100))
+    }
+
+    #[test]
+    fn help_names_every_command_and_the_exit_codes() {
+        insta::assert_snapshot!(sound().render_help());
+    }
+
+    #[test]
+    fn every_command_explains_its_options_and_shows_an_example() {
+        let mut command = sound();
+        command.build();
+        for command in command.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+            let (name, help) = (command.get_name().to_owned(), command.render_help().to_string());
+            assert!(help.contains("Example: ") && help.contains(&format!("saga-host {name}")), "{help}");
+            insta::assert_snapshot!(format!("help_of_{name}"), help);
         }
     }
 }

@@ -83,3 +83,36 @@ fn show(answer: &Value) -> String {
         None => table.text(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::show;
+
+    #[test]
+    fn parked_deliveries_and_records_are_listed() {
+        let shown = show(&json!({
+            "parked": [
+                {
+                    "id": "order-query-12", "direction": "in", "state": "dead_letter", "attempts": 5,
+                    "topic": "order-created-topic", "partition": 3, "offset": 40, "key": "o-1",
+                    "reason": "no such column: note",
+                },
+                {
+                    "id": "notification-3", "direction": "out", "state": "dead_letter", "attempts": 0,
+                    "topic": "order-created-topic", "partition": 1, "key": null,
+                    "reason": "the record is too large",
+                },
+            ],
+            "next": "7b7d",
+        }));
+        insta::assert_snapshot!(shown, @r"
+        ID              STATE        ATTEMPTS  AGE  SOURCE                    KEY  REASON
+        order-query-12  dead_letter         5  –    order-created-topic/3/40  o-1  no such column: note
+        notification-3  dead_letter         0  –    to order-created-topic/1  –    the record is too large
+        more with --cursor 7b7d
+        ");
+        insta::assert_snapshot!(show(&json!({"parked": [], "next": null})), @"nothing is parked");
+    }
+}

@@ -89,14 +89,12 @@ mod tests {
             {"version": null, "digest": "77d0c20000", "state": "rejected", "since": null, "reason": "a core module",
              "sagasInFlight": 0},
         ]}]}));
-        assert_eq!(
-            shown,
-            "\
-NAME         VERSION  DIGEST   STATE     SINCE  UNITS  DELIVERIES  STATEMENTS  ERRORS  IN FLIGHT
-order-query  1.2.0    51b0aa…  active    –         40       5,120       2,000       0          0
-             –        77d0c2…  rejected  –          –           –           –       –          0
-order-query runs 0.39 statements for each delivery; load many, store many keeps it below 0.1
-order-query 77d0c2… was rejected: a core module"
-        );
+        insta::assert_snapshot!(shown, @r"
+        NAME         VERSION  DIGEST   STATE     SINCE  UNITS  DELIVERIES  STATEMENTS  ERRORS  IN FLIGHT
+        order-query  1.2.0    51b0aa…  active    –         40       5,120       2,000       0          0
+                     –        77d0c2…  rejected  –          –           –           –       –          0
+        order-query runs 0.39 statements per delivery; load and store whole batches to stay below 0.1
+        order-query 77d0c2… was rejected: a core module
+        ");
     }
 }

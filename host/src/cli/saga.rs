@@ -125,25 +125,39 @@ mod tests {
     #[test]
     fn a_timeline_reads_from_cause_to_effect() {
         let shown = show(&json!({
-            "type": "order", "key": "o-1", "status": "completed", "state": "SAGA_COMPLETE", "plugin": "order-orchestrator",
-            "digest": "51b0aa0000", "began": "2026-11-22T19:28:00.000000Z", "data": {"productId": 7},
+            "type": "order", "key": "o-1", "status": "completed", "state": "SAGA_COMPLETE",
+            "plugin": "order-orchestrator", "digest": "51b0aa0000",
+            "startedAt": "2026-11-22T19:28:00.000000Z",
+            "data": {"productId": 7},
             "timeline": [
-                {"at": "2026-11-22T19:28:00.000000Z", "event": "SAGA_STARTED", "state": "SAGA_STARTED", "digest": "51b0aa0000",
-                 "cause": {"kind": "request", "id": "r-1"}, "sent": [{"topic": "order-created-topic", "id": "x"}]},
-                {"at": "2026-11-22T19:28:00.012000Z", "event": "DEDUCTED", "state": "SAGA_COMPLETE", "digest": "51b0aa0000",
-                 "cause": {"kind": "kafka", "id": "y", "topic": "inventory-deducted-topic", "partition": 3, "offset": 12}},
+                {
+                    "at": "2026-11-22T19:28:00.000000Z", "event": "SAGA_STARTED", "state": "SAGA_STARTED",
+                    "digest": "51b0aa0000", "cause": {"kind": "request", "id": "r-1"},
+                    "sent": [{"topic": "order-created-topic", "id": "x"}],
+                },
+                {
+                    "at": "2026-11-22T19:28:00.012000Z", "event": "DEDUCTED", "state": "SAGA_COMPLETE",
+                    "digest": "51b0aa0000",
+                    "cause": {
+                        "kind": "kafka", "id": "y", "topic": "inventory-deducted-topic",
+                        "partition": 3, "offset": 12,
+                    },
+                },
             ],
-            "ignored": [{"at": "2026-11-22T19:29:00.000000Z", "source": "inventory-deducted-topic/3/13", "reason": "ended"}],
+            "ignored": [
+                {
+                    "at": "2026-11-22T19:29:00.000000Z", "source": "inventory-deducted-topic/3/13",
+                    "reason": "ended",
+                },
+            ],
         }));
-        assert_eq!(
-            shown,
-            "\
-order o-1  completed, state SAGA_COMPLETE, began 2026-11-22T19:28:00.000000Z
-order-orchestrator 51b0aa…  {\"productId\":7}
-TIME          EVENT         STATE          BY       CAUSE                          SENT
-19:28:00.000  SAGA_STARTED  SAGA_STARTED   51b0aa…  request r-1                    order-created-topic
-19:28:00.012  DEDUCTED      SAGA_COMPLETE  51b0aa…  inventory-deducted-topic/3/12
-19:29:00.000  ignored                               inventory-deducted-topic/3/13  ended"
-        );
+        insta::assert_snapshot!(shown, @r#"
+        order o-1  completed, state SAGA_COMPLETE, started 2026-11-22T19:28:00.000000Z
+        order-orchestrator 51b0aa…  {"productId":7}
+        TIME          EVENT         STATE          BY       CAUSE                          SENT
+        19:28:00.000  SAGA_STARTED  SAGA_STARTED   51b0aa…  request r-1                    order-created-topic
+        19:28:00.012  DEDUCTED      SAGA_COMPLETE  51b0aa…  inventory-deducted-topic/3/12
+        19:29:00.000  ignored                               inventory-deducted-topic/3/13  ended
+        "#);
     }
 }

@@ -60,3 +60,25 @@ fn show(answer: &Value) -> String {
         None => table.text(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::show;
+
+    #[test]
+    fn sagas_are_listed() {
+        let row = ("order", "51b0aa0000");
+        let saga = |key, status, state| json!({"type": row.0, "key": key, "status": status, "state": state, "digest": row.1});
+        let shown = show(&json!({
+            "sagas": [saga("o-2", "overdue", "SAGA_STARTED"), saga("o-1", "completed", "SAGA_COMPLETE")],
+            "next": null,
+        }));
+        insta::assert_snapshot!(shown, @r"
+        TYPE   KEY  STATUS     STATE          AGE  VERSION
+        order  o-2  overdue    SAGA_STARTED   –    51b0aa…
+        order  o-1  completed  SAGA_COMPLETE  –    51b0aa…
+        ");
+    }
+}

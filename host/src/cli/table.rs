@@ -1,12 +1,13 @@
-//! Aligned columns, and values as a person reads them.
+//! Tables and values as a person reads them.
 
+use comfy_table::{CellAlignment, ContentArrangement, presets::NOTHING};
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// Shown where there is nothing.
-const NOTHING: &str = "–";
+/// Shown in place of an absent value.
+const ABSENT: &str = "–";
 
-/// Rows under a heading. Columns whose cells all are numbers stand to the right.
+/// Rows under a heading, without borders. Columns whose cells are all numbers are aligned to the right.
 pub(super) struct Table {
     heading: Vec<&'static str>,
     rows: Vec<Vec<String>>,
@@ -21,45 +22,43 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// Its lines, or that there is nothing.
+    /// Its lines, or `none`. Lines are as wide as their cells, on a terminal too, so that they can be
+    /// searched and cut.
     pub(super) fn text(&self) -> String {
         if self.rows.is_empty() {
             return "none".to_owned();
         }
-        let columns: Vec<(usize, bool)> = (0..self.heading.len()).map(|column| self.column(column)).collect();
-        let heading: Vec<String> = self.heading.iter().map(|name| (*name).to_owned()).collect();
-        let lines = std::iter::once(&heading).chain(&self.rows).map(|row| {
-            let cells = row.iter().zip(&columns).map(|(cell, (width, right))| match right {
-                true => format!("{cell:>width$}"),
-                false => format!("{cell:<width$}"),
-            });
-            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-        });
-        lines.collect::<Vec<_>>().join("\n")
+        let mut table = comfy_table::Table::new();
+        table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(&self.heading).add_rows(&self.rows);
+        for (index, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, 2));
+            if self.is_numeric(index) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        table.trim_fmt()
     }
 
-    fn column(&self, column: usize) -> (usize, bool) {
+    fn is_numeric(&self, column: usize) -> bool {
         let cells = || self.rows.iter().filter_map(|row| row.get(column));
-        let heading = self.heading.get(column).map_or(0, |name| name.chars().count());
-        let width = cells().map(|cell| cell.chars().count()).max().unwrap_or(0).max(heading);
-        let number = |cell: &String| cell == NOTHING || cell.chars().all(|c| c.is_ascii_digit() || c == ',');
-        let any = cells().any(|cell| cell.starts_with(|c: char| c.is_ascii_digit()));
-        (width, any && cells().all(number))
+        let number = |cell: &String| cell == ABSENT || cell.chars().all(|c| c.is_ascii_digit() || c == ',');
+        cells().all(number) && cells().any(|cell| cell.starts_with(|c: char| c.is_ascii_digit()))
     }
 }
 
-/// A text, or nothing.
+/// A text, or [`ABSENT`].
 pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) if !text.is_empty() => text.clone(),
-        Value::Null | Value::String(_) => NOTHING.to_owned(),
+        Value::Null | Value::String(_) => ABSENT.to_owned(),
         other => other.to_string(),
     }
 }
 
 /// A count in groups of three.
 pub(super) fn count(value: &Value) -> String {
-    let Some(count) = value.as_u64() else { return NOTHING.to_owned() };
+    let Some(count) = value.as_u64() else { return ABSENT.to_owned() };
     let digits = count.to_string();
     let mut grouped = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -73,14 +72,14 @@ pub(super) fn count(value: &Value) -> String {
 
 /// The start of a digest.
 pub(super) fn digest(value: &Value) -> String {
-    value.as_str().map_or_else(|| NOTHING.to_owned(), crate::log::shorten)
+    value.as_str().map_or_else(|| ABSENT.to_owned(), crate::log::shorten)
 }
 
-/// How long ago a time was, or until it is.
+/// The distance of a time from now, in the past or the future.
 pub(super) fn age(value: &Value) -> String {
     let at = value.as_str().and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
     at.map_or_else(
-        || NOTHING.to_owned(),
+        || ABSENT.to_owned(),
         |at| seconds((OffsetDateTime::now_utc() - at).whole_seconds().unsigned_abs()),
     )
 }
@@ -94,12 +93,12 @@ fn seconds(seconds: u64) -> String {
     }
 }
 
-/// Hours to milliseconds of a time.
+/// The time of day, to milliseconds.
 pub(super) fn clock(value: &Value) -> String {
     value.as_str().and_then(|text| text.get(11..23)).map_or_else(|| text(value), str::to_owned)
 }
 
-/// Cut to a width, which is said.
+/// One line of at most `width` characters; a cut is marked by `…`.
 pub(super) fn cut(text: &str, width: usize) -> String {
     let line = text.replace('\n', " ");
     if line.chars().count() <= width {
@@ -116,16 +115,15 @@ mod tests {
     use super::{Table, clock, count, cut, seconds, text};
 
     #[test]
-    fn words_stand_to_the_left_and_numbers_to_the_right() {
+    fn texts_are_aligned_left_and_numbers_right() {
         let mut table = Table::new(&["NAME", "UNITS", "IN FLIGHT"]);
         table.row(["inventory-command".into(), count(&json!(40)), text(&json!(null))]);
-        table.row([String::new(), count(&json!(1_234_567)), count(&json!(3))]);
-        assert_eq!(
-            table.text(),
-            "NAME                   UNITS  IN FLIGHT\n\
-             inventory-command         40          –\n\
-             \x20                  1,234,567          3"
-        );
+        table.row(["query".into(), count(&json!(1_234_567)), count(&json!(3))]);
+        insta::assert_snapshot!(table.text(), @r"
+        NAME                   UNITS  IN FLIGHT
+        inventory-command         40          –
+        query              1,234,567          3
+        ");
     }
 
     #[test]

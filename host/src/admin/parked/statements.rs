@@ -135,8 +135,8 @@ pub(in crate::admin) async fn counts(connection: &mut PgConnection) -> Result<Ve
     Ok(rows.into_iter().map(count).collect())
 }
 
-/// Makes the first delivery of each key that the filter finds due now. Whoever owns its partition takes it up,
-/// and the later ones after it.
+/// Makes the first delivery of each key that the filter finds due now. The host that owns its partition takes
+/// it up, and the later ones after it.
 pub(super) async fn retry_deliveries(
     connection: &mut PgConnection,
     filter: &ParkedFilter,
