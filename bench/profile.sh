@@ -45,9 +45,8 @@ until [ -s "$json" ]; do
     sleep 0.2
 done
 pid() { grep -oE "\"$1\": *[0-9]+" "$json" | grep -oE "[0-9]+$"; }
-host=$(pid host)
-kafka=$(pid kafka)
-postgres=$(pid postgres) || fail "no process ids in $json"
+host=$(pid host) && kafka=$(pid kafka) && postgres=$(pid postgres) ||
+    fail "$json lacks a process of host, Kafka (is Java installed?) or Postgres"
 sleep "$after"
 
 record() {

@@ -87,12 +87,13 @@ impl Options {
         let faults: Vec<String> = self.faults.iter().map(ToString::to_string).collect();
         format!(
             "saga-bench chaos --seed {seed} --hosts {} --seconds {} --orders {} --clients {} --products {} \
-             --stock {} --faults {}",
+             --swap-ms-max {} --stock {} --faults {}",
             self.hosts,
             self.seconds,
             self.orders,
             self.clients,
             self.products,
+            self.swap_ms_max,
             self.stock(),
             faults.join(",")
         )
