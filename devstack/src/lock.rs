@@ -1,5 +1,5 @@
 //! One stack per data folder, by two file locks. The kernel releases them however a process ends: `host.lock`
-//! is held by the process that runs the stack, `stack.lock` also by its children, which inherit the open
+//! belongs to the process that runs the stack, `stack.lock` also by its children, which inherit the open
 //! file.
 
 use std::{

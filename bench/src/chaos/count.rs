@@ -24,7 +24,7 @@ pub(super) struct Counts {
     pub(super) doubled: usize,
     /// Records that came after a later one of their lane.
     pub(super) reordered: u64,
-    /// Orders and sagas without an end, and held deliveries.
+    /// Orders and sagas without an end, and parked deliveries.
     pub(super) stuck: usize,
     /// Records that were sent again, with the id and the bytes of the first.
     pub(super) repeated: u64,
@@ -165,6 +165,6 @@ mod tests {
             (flow.deducted, flow.confirmed) = (0, 0);
         });
         assert_eq!(pending, [0, 0, 1], "pending");
-        assert_eq!(counted(|_, rows| rows.parked = 2), [0, 0, 2], "held deliveries");
+        assert_eq!(counted(|_, rows| rows.parked = 2), [0, 0, 2], "parked deliveries");
     }
 }

@@ -2,7 +2,7 @@
 //! from when its order was meant to start (no coordinated omission: Gil Tene, "How NOT to Measure Latency").
 //!
 //! ```text
-//!  pace (a thread: it sleeps to within 0.1 ms) ─▶ start ─▶ one task per order in flight, each with a connection
+//!  clock (a thread: it sleeps to within 0.1 ms) ─▶ start ─▶ one task per order in flight, each with a connection
 //! ```
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,7 +46,7 @@ pub(super) async fn run(offer: Offer, mut orders: Orders, window: Arc<Window>) -
     let (sender, mut due) = unbounded_channel();
     let (schedule, began) = (offer.schedule, offer.began);
     // Ends by itself with the schedule.
-    std::thread::spawn(move || pace(schedule, began, &sender));
+    std::thread::spawn(move || start_on_time(schedule, began, &sender));
     let places = Arc::new(Semaphore::new(offer.in_flight_max));
     let shared = Arc::new(Shared { offer, window, state: Mutex::default() });
     let mut running = JoinSet::new();
@@ -78,7 +78,7 @@ pub(super) async fn run(offer: Offer, mut orders: Orders, window: Arc<Window>) -
 }
 
 /// Says when each order is due, never before. What is said and not yet heard is bounded by the schedule.
-fn pace(schedule: Schedule, began: Instant, due: &UnboundedSender<Instant>) {
+fn start_on_time(schedule: Schedule, began: Instant, due: &UnboundedSender<Instant>) {
     for start in schedule.starts() {
         let meant = began + start;
         std::thread::sleep(meant.saturating_duration_since(Instant::now()));

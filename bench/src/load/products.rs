@@ -77,8 +77,8 @@ impl Orders {
 async fn create_many(address: &str, count: usize, qty: i64) -> Result<Vec<i64>> {
     let mut running = JoinSet::new();
     let mut ids = Vec::with_capacity(count);
-    for begun in 0..count {
-        if begun >= AT_ONCE {
+    for started in 0..count {
+        if started >= AT_ONCE {
             ids.extend(joined(running.join_next().await)?);
         }
         let address = address.to_owned();

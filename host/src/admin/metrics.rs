@@ -89,7 +89,7 @@ impl Collector for Versions {
         let sagas = self.0.iter().flat_map(|service| {
             let histograms = service.backend.saga_durations.by_ending().iter();
             histograms
-                .map(|(ending, sagas)| ([("plugin", &*service.name()), ("ending", *ending)], sagas.clone()))
+                .map(|(ending, sagas)| ([("plugin", service.name()), ("ending", *ending)], sagas.clone()))
         });
         let help = "Time from the start of a saga to its end";
         family(&mut encoder, ("saga_duration", Some(Unit::Seconds)), help, sagas)
@@ -207,7 +207,7 @@ impl Databases {
             let depths = self.depths.get(&service.backend.database.name)?.as_ref()?;
             let of_plugin = depths.in_flight.iter().find(|count| count.plugin == service.name());
             let counts = of_plugin.map_or((0, 0), |count| (count.sagas, count.overdue));
-            Some(([("plugin", &*service.name())], counts))
+            Some(([("plugin", service.name())], counts))
         })
     }
 }

@@ -81,6 +81,6 @@ fn nanoseconds(time: Duration) -> u64 {
 }
 
 fn sleeping() -> wasmtime::Error {
-    OverLimit("a plugin cannot sleep: its clock stands still during a unit; schedule a timer".to_owned())
+    OverLimit("a plugin cannot sleep: its clock does not move during a unit; schedule a timer".to_owned())
         .into()
 }

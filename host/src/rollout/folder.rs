@@ -136,7 +136,7 @@ impl Folder {
                     known.settled = false;
                 }
                 Some(known) if known.settled => {}
-                Some(known) => changes.extend(settle(&self.path, &plugin, known)),
+                Some(known) => changes.extend(read_settled(&self.path, &plugin, known)),
             }
         }
         changes
@@ -228,7 +228,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 /// Reads what two scans have found the same; none when it changes meanwhile, or is what was reported last.
-fn settle(folder: &Path, plugin: &str, known: &mut Known) -> Option<Change> {
+fn read_settled(folder: &Path, plugin: &str, known: &mut Known) -> Option<Change> {
     let read = read_files(folder, plugin, known.stamps);
     let path = component_path(folder, plugin);
     if stamp(&path) != Some(known.stamps.component) {

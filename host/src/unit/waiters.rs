@@ -54,7 +54,7 @@ struct Saga {
     callers: Vec<oneshot::Sender<Option<String>>>,
     poll_at: Instant,
     /// It started while its callers were here, so it ends today or later.
-    begun: bool,
+    is_new: bool,
 }
 
 /// Sagas whose end is due to be polled.
@@ -87,11 +87,11 @@ impl Waiters {
     }
 
     /// Registers a caller whose answer is `response`; none when the answer is for no saga or is no 2xx.
-    /// `begun` says that the saga started in the unit just committed: otherwise it may have ended long ago,
+    /// `is_new` says that the saga started in the unit just committed: otherwise it may have ended long ago,
     /// and is polled at once.
     ///
     /// Call it after the commit, before [`Self::ended`] and before the relay learns of the unit.
-    pub fn wait(self: &Arc<Self>, response: &Response, begun: bool) -> Option<Wait> {
+    pub fn wait(self: &Arc<Self>, response: &Response, is_new: bool) -> Option<Wait> {
         let (saga_type, key) = response.saga.as_ref().filter(|_| (200..300).contains(&response.status))?;
         let (sender, receiver) = oneshot::channel();
         let now = Instant::now();
@@ -102,11 +102,11 @@ impl Waiters {
             .entry(saga_type.clone())
             .or_default()
             .entry(key.clone())
-            .or_insert_with(|| Saga { callers: Vec::with_capacity(1), poll_at, begun });
+            .or_insert_with(|| Saga { callers: Vec::with_capacity(1), poll_at, is_new });
         saga.callers.push(sender);
-        if !begun {
+        if !is_new {
             saga.poll_at = now;
-            saga.begun = false;
+            saga.is_new = false;
             self.wake.notify_one();
         }
         self.count.fetch_add(1, Ordering::Release);
@@ -200,7 +200,7 @@ impl Waiters {
                     saga.poll_at = again_at;
                     due.types.push(saga_type.clone());
                     due.keys.push(key.clone());
-                    due.any_day |= !saga.begun;
+                    due.any_day |= !saga.is_new;
                 }
                 !saga.callers.is_empty()
             });

@@ -1,8 +1,8 @@
-//! Versions that are active no longer and still handle the sagas that they began: `in_flight = "pin"`. One
-//! gets here when another takes over from it, or when a saga asks for a version that this host does not run.
-//! It is dropped when its last saga has ended; a saga that needs it all the same has it loaded again.
+//! Versions that are no longer active and still handle the sagas that stay with them (`in_flight = "pin"`). A
+//! version drains when another one becomes active, or when a saga needs a version that this host does not run.
+//! It is dropped when its last saga has ended; a saga that needs it after that loads it again.
 //!
-//! A version that the breaker has taken away is withdrawn: it would fail at the sagas that it began, too. The
+//! A version that the rollback guard has taken away is withdrawn: it would fail at its own sagas, too. The
 //! active version handles them.
 
 use std::{
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::running::Running;
 use crate::plugin::version::Version;
 
-/// Before a version that cannot be loaded is tried again.
+/// The pause before a version that cannot be loaded is tried again.
 pub const REFUSED_FOR: Duration = Duration::from_secs(30);
 
 /// A version that drains.
@@ -29,13 +29,13 @@ pub const REFUSED_FOR: Duration = Duration::from_secs(30);
 pub struct Drain {
     /// The version.
     pub running: Arc<Running>,
-    /// Since when it is active no longer, as far as this host knows.
+    /// When this host learned that it is no longer active.
     pub since: SystemTime,
     late_reported: Arc<AtomicBool>,
 }
 
 impl Drain {
-    /// True once, the first time that it takes longer than its policy's `drain_s_max`.
+    /// True once: the first time that draining takes longer than the policy's `drain_s_max`.
     pub fn is_late_for_the_first_time(&self) -> bool {
         let most = Duration::from_secs(u64::from(self.running.version.policy.rollout.drain_s_max));
         self.since.elapsed().is_ok_and(|since| since > most)
@@ -43,12 +43,12 @@ impl Drain {
     }
 }
 
-/// What a host has for a saga's version.
+/// What this host has of the version that a saga stays with.
 #[derive(Debug)]
 pub enum Found {
     /// It runs.
     Ready(Arc<Running>),
-    /// It cannot; why.
+    /// It cannot run, for this reason.
     Refused(String),
     /// It must be loaded first.
     Unknown,
@@ -63,7 +63,7 @@ pub struct Draining {
 }
 
 impl Draining {
-    /// Looks for the version that handles the sagas of `digest`, when it is not `active` itself.
+    /// The version that handles the sagas of `digest`, which is not the digest of `active`.
     pub fn find(&self, digest: &str, active: &Arc<Running>) -> Found {
         if self.withdrawn.lock().contains(digest) {
             return Found::Ready(active.clone());
@@ -78,7 +78,7 @@ impl Draining {
         }
     }
 
-    /// The version of this digest, if it drains and has this policy: it is taken back as it stands.
+    /// The draining version of this digest, if it has this policy: it becomes active without being loaded again.
     pub fn under(&self, digest: &str, policy: &str) -> Option<Arc<Version>> {
         let versions = self.versions.load();
         let mut loaded = versions.iter().map(|drain| &drain.running.version);
@@ -100,13 +100,13 @@ impl Draining {
         });
     }
 
-    /// The breaker has taken a version away.
+    /// The rollback guard has taken a version away.
     pub fn withdraw(&self, digest: &str) {
         self.withdrawn.lock().insert(digest.to_owned());
         self.remove(digest);
     }
 
-    /// A version is active again: whatever kept it from its sagas is over.
+    /// A version is active again: forgets that it was withdrawn or refused.
     pub fn restore(&self, digest: &str) {
         self.withdrawn.lock().remove(digest);
         self.remove(digest);

@@ -17,11 +17,11 @@ pub struct Running {
     pub version: Arc<Version>,
     /// Counts activations in the database, from 1.
     pub generation: i64,
-    /// Since when.
+    /// When this activation was recorded, by Postgres's clock.
     pub since: SystemTime,
-    /// When it was active for the first time: so long it has proved itself.
+    /// When it was activated for the first time: its probation counts from then.
     pub first_since: SystemTime,
-    /// What it has done since.
+    /// What it has done on this host.
     pub counters: Counters,
 }
 
@@ -34,16 +34,16 @@ pub struct Counters {
     pub deliveries: AtomicU64,
     /// SQL statements of the plugin in them.
     pub statements: AtomicU64,
-    /// Units that failed by the plugin's fault.
+    /// Units that failed, by the plugin's fault.
     pub errors: AtomicU64,
-    /// Deliveries that failed alone, by the plugin's fault, since the last unit of them that was committed.
+    /// Deliveries that failed alone, by the plugin's fault, since the last committed unit of deliveries.
     pub failed_deliveries: AtomicU32,
-    /// The same of requests.
+    /// Requests that failed alone, by the plugin's fault, since the last committed unit of requests.
     pub failed_requests: AtomicU32,
 }
 
 impl Counters {
-    /// Notes a committed unit.
+    /// Counts a committed unit.
     pub fn unit(&self, deliveries: usize, statements: u32) {
         self.units.fetch_add(1, Ordering::Relaxed);
         self.deliveries.fetch_add(deliveries as u64, Ordering::Relaxed);

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod bad_components;
-mod breaker;
 mod cli;
 mod contract;
 mod costs;
@@ -16,6 +15,7 @@ mod isolation;
 mod misbehaving;
 mod outage;
 mod pinning;
+mod rollback_guard;
 mod sql;
 mod support;
 mod two_hosts;

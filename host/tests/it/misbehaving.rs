@@ -163,7 +163,7 @@ async fn a_record_that_misbehaves_is_parked_with_its_key_and_the_partition_goes_
     for (how, says) in MISBEHAVIOURS {
         let of_key = parked_of(&parked, how);
         assert!(of_key[0].0 == "dead_letter" && of_key[0].1.contains(says), "{how}: {of_key:?}");
-        assert_eq!(of_key[1..], [("queued", "an earlier delivery of its key is held")]);
+        assert_eq!(of_key[1..], [("queued", "an earlier delivery of its key is parked")]);
     }
     a_batch_was_halved(&house.log);
     house.works().await;

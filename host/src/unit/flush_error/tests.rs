@@ -1,3 +1,5 @@
+#![allow(clippy::panic, reason = "a test may panic")]
+
 use super::{UnitWrites, conflict, is_racing_answer};
 use crate::{
     model::fault::{Fault, ParkedUntil},
