@@ -101,8 +101,9 @@ chaos *ARGS: build-plugins build-release
 contract *ARGS: build-release
     {{ target }}/release/saga-testkit contract {{ ARGS }}
 
-# Check formatting, lints and unused dependencies; no warning passes
+# Check formatting, lints, unused dependencies and vocabulary; no warning passes
 lint:
+    scripts/terms
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
     cargo machete
