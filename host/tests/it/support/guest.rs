@@ -39,7 +39,7 @@ pub(crate) const MISBEHAVIOURS: [(&str, &str); 16] = [
     ("recurse", "call stack exhausted"),
     ("miscount", "gave 0 answers to a batch of 1"),
     ("publish-elsewhere", "misbehaving.toml does not grant order-created-topic in [kafka] write"),
-    ("publish-many", "more than publish_messages_max = 100 messages in one unit"),
+    ("publish-many", "more than publish_messages_max = 100 messages in one call"),
     ("publish-for-another", "in a batch of 1"),
     ("state-often", "more than statements_max = 8 SQL statements in one call"),
     ("select-many", "more than 1000 rows (rows_max)"),
