@@ -221,7 +221,7 @@ async fn the_functions_of_a_unit_serve_only_its_own_lane() {
     house.refused("SG100", &[&open(&theirs, 0), &open(&ours, 1), &open(&ours, 0)]).await;
     house.refused(DENIED, &["SELECT saga.roll_partitions(1, 0, 0)::text"]).await;
     let flush = |slot: i32| {
-        let nothing = vec!["NULL"; 11].join(", ");
+        let nothing = ["NULL"; 11].join(", ");
         format!("SELECT saga.flush({slot}, 'guess', 0, {nothing})")
     };
     house.refused("SG103", &[&flush(ours.slot), &flush(theirs.slot)]).await;
