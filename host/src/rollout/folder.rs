@@ -262,18 +262,17 @@ fn hashes(component: &[u8], policy: Option<&[u8]>) -> Hashes {
 fn read_files(folder: &Path, plugin: &str, stamps: Stamps) -> Result<(Vec<u8>, Option<Vec<u8>>), String> {
     let component = read_file(&component_path(folder, plugin), stamps.component, COMPONENT_BYTES_MAX)?;
     let policy = stamps.policy.map(|stamp| read_file(&policy_path(folder, plugin), stamp, POLICY_BYTES_MAX));
-    Ok((component, policy.transpose()?))
+    Ok((component, policy.transpose().map_err(|reason| format!("its policy {plugin}.toml: {reason}"))?))
 }
 
 fn read_file(path: &Path, stamp: Stamp, bytes_max: u64) -> Result<Vec<u8>, String> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
     if !stamp.is_file {
-        return Err(format!("{name} is not a file"));
+        return Err("not a file".to_owned());
     }
     if stamp.size > bytes_max {
-        return Err(format!("{name} has {} bytes, more than {bytes_max}", stamp.size));
+        return Err(format!("{} bytes, more than {bytes_max}", stamp.size));
     }
-    fs::read(path).map_err(|error| format!("{name}: {error}"))
+    fs::read(path).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -322,7 +321,7 @@ mod tests {
         assert_eq!(settled(&mut folder), Vec::<String>::new(), "the same content is no change");
         fs::remove_file(directory.path().join("a.wasm")).unwrap();
         fs::create_dir(directory.path().join("f.wasm")).unwrap();
-        assert_eq!(settled(&mut folder), ["a deleted", "f.wasm is not a file"]);
+        assert_eq!(settled(&mut folder), ["a deleted", "not a file"]);
         drop(directory);
         assert_eq!(settled(&mut folder).len(), 1);
     }

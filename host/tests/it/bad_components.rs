@@ -137,9 +137,9 @@ async fn other_files_in_the_folder_are_ignored_with_a_log_line() {
     eventually(async || {
         let said = std::fs::read_to_string(&log)?;
         for says in [
-            "folder.wasm is not read: not a file",
-            "large.wasm is not read: 209715200 bytes, more than 67108864",
-            "secret.wasm is not read: Input/output error",
+            "folder.wasm is not deployed: not a file",
+            "large.wasm is not deployed: 209715200 bytes, more than 67108864",
+            "secret.wasm is not deployed: Input/output error",
             "there is no policy",
         ] {
             ensure!(said.contains(says), "not in the log: {says:?}");
