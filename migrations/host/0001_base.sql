@@ -496,7 +496,7 @@ BEGIN
               FROM unnest(p_saga_steps) s
               LEFT JOIN saga.saga_live l ON l.type = s.type AND l.key = s.key AND l.plugin = v_lane.plugin
              WHERE l.xmin IS DISTINCT FROM pg_current_xact_id()::xid OR l.revision <> s.new_revision;
-            RAISE EXCEPTION 'a saga is not at the expected revision' USING ERRCODE = 'SG102', DETAIL = v_detail;
+            RAISE EXCEPTION 'a saga is not at the expected revision' USING ERRCODE = 'SG102', DETAIL = coalesce(v_detail, '');
         END IF;
     END IF;
 
@@ -528,7 +528,7 @@ BEGIN
              WHERE NOT EXISTS (SELECT FROM saga.saga_done d
                                 WHERE d.type = e.type AND d.key = e.key AND d.day = v_today
                                   AND d.xmin = pg_current_xact_id()::xid);
-            RAISE EXCEPTION 'a saga is not at the expected revision' USING ERRCODE = 'SG102', DETAIL = v_detail;
+            RAISE EXCEPTION 'a saga is not at the expected revision' USING ERRCODE = 'SG102', DETAIL = coalesce(v_detail, '');
         END IF;
     END IF;
 

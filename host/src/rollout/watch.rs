@@ -75,14 +75,16 @@ impl Rollout {
                     let component = Some(component);
                     retries.extend(self.attempt(Attempt { plugin, component, occasion }).await);
                 }
-                Some(Change::Unreadable { path, reason }) => {
+                Some(Change::Unreadable { plugin, path, reason }) => {
                     tracing::warn!("{} is not deployed: {reason}", path.display());
+                    plugin.inspect(|plugin| forget_component(&mut retries, plugin));
                 }
                 Some(Change::Deleted { plugin }) => {
                     tracing::info!(
                         plugin,
                         "its component was deleted from the folder; the plugin stays active"
                     );
+                    forget_component(&mut retries, &plugin);
                 }
                 None => return,
             }
@@ -99,4 +101,16 @@ impl Rollout {
         // Any other error was logged and is kept for the host API.
         matches!(done, Err(DeployError::Environment(_) | DeployError::Conflict(_))).then_some(attempt)
     }
+}
+
+/// A component that is gone is not deployed by a retry. A plugin that has not started yet still starts with the
+/// version that the registry stores.
+fn forget_component(retries: &mut Vec<Attempt>, plugin: &str) {
+    retries.retain_mut(|attempt| {
+        let is_gone = attempt.plugin == plugin;
+        if is_gone {
+            attempt.component = None;
+        }
+        !(is_gone && matches!(attempt.occasion, Occasion::NewComponent))
+    });
 }

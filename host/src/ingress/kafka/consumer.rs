@@ -133,7 +133,7 @@ fn client(
             ],
         )
         .create_with_context(claims)
-        .context("context up the Kafka consumer")
+        .context("setting up the Kafka consumer")
 }
 
 /// Why a reader reads no more.
@@ -315,7 +315,8 @@ impl Reader {
             .partition::<Vec<_>, _>(|(_, since)| now.duration_since(*since) >= CLAIM_BACK_AFTER);
         self.lost = later;
         for (place, _) in due {
-            if !assigned.contains(&place) {
+            // A rebalance may have claimed it meanwhile: to raise its epoch again would fail the unit that runs.
+            if !assigned.contains(&place) || self.context.claims.epoch(&place).is_some() {
                 continue;
             }
             if let Err(error) = self.read_again(&place) {
