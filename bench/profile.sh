@@ -26,8 +26,7 @@ fail() {
 
 command -v perf >/dev/null || fail "perf is missing; install it, for example: apt-get install linux-perf"
 perf record -q -a -g -e "$event" -o /dev/null -- true 2>/dev/null ||
-    fail "perf is not allowed to record; run as root, or set kernel.perf_event_paranoid to -1 by sysctl (it is \
-$(cat /proc/sys/kernel/perf_event_paranoid))"
+    fail "perf is not allowed to record; run as root, or set kernel.perf_event_paranoid to -1 by sysctl"
 if ! [ -x "$tools/bin/inferno-flamegraph" ]; then
     cargo install --quiet --locked --root "$tools" inferno
 fi
