@@ -43,8 +43,8 @@ pub(crate) struct Part {
 /// In the order of the path.
 pub(crate) const PARTS: [Part; 6] = [
     Part { name: "record", prepare: of_record },
-    Part { name: "plan", prepare: of_plan },
-    Part { name: "materialize", prepare: of_settle },
+    Part { name: "admit", prepare: admitting },
+    Part { name: "materialize", prepare: materializing },
     Part { name: "encode", prepare: of_encode },
     Part { name: "order", prepare: of_order },
     Part { name: "decode", prepare: of_decode },
@@ -61,19 +61,19 @@ fn of_record() -> Box<dyn FnOnce()> {
 }
 
 /// What becomes of each, and how the sources move on.
-fn of_plan() -> Box<dyn FnOnce()> {
+fn admitting() -> Box<dyn FnOnce()> {
     let work: Vec<Work> = deliveries().into_iter().map(|delivery| Work { delivery, parking: None }).collect();
     let claims = claims();
     Box::new(move || drop(black_box(Admission::decide(&work, &claims))))
 }
 
 /// What a plugin asked for becomes records and columns: one message and one step of a saga for each delivery.
-fn of_settle() -> Box<dyn FnOnce()> {
+fn materializing() -> Box<dyn FnOnce()> {
     let (effects, deliveries, topics) = (effects(), deliveries(), topics());
     Box::new(move || {
         let causes: Vec<Caused<'_>> = deliveries.iter().map(caused).collect();
         let mut writes = UnitWrites::default();
-        black_box(materialize(&setting(&topics), effects, &causes, &mut writes));
+        black_box(materialize(&unit_context(&topics), effects, &causes, &mut writes));
         black_box(writes);
     })
 }
@@ -187,7 +187,7 @@ fn topics() -> Topics {
     Topics::new(Brokers::new("", &[]), PARTITIONS, 1)
 }
 
-fn setting(topics: &Topics) -> UnitContext<'_> {
+fn unit_context(topics: &Topics) -> UnitContext<'_> {
     let unit = format!("cmd-order:3:{EPOCH}:18");
     UnitContext { unit, database: "cmd-order", plugin: "order-orchestrator", now_us: NOW_US, topics }
 }
@@ -237,5 +237,5 @@ fn effects() -> Effects {
 fn outbox_records() -> Records {
     let (deliveries, topics) = (deliveries(), topics());
     let causes: Vec<Caused<'_>> = deliveries.iter().map(caused).collect();
-    materialize(&setting(&topics), effects(), &causes, &mut UnitWrites::default()).records
+    materialize(&unit_context(&topics), effects(), &causes, &mut UnitWrites::default()).records
 }
