@@ -44,7 +44,7 @@ impl Rollout {
         let stored = registry::stored_digests(&pool, plugin).await.map_err(environment)?;
         let others: Vec<String> = stored.into_iter().filter(|digest| *digest != active).collect();
         Err(DeployError::Conflict(format!(
-            "no version of {plugin} that was active before {} is stored{}",
+            "no version of {plugin} before {} is stored{}",
             short(&active),
             choice(&others)
         )))

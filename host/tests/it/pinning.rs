@@ -191,7 +191,7 @@ async fn a_saga_waits_for_a_version_that_cannot_be_loaded() {
         .await;
         let reason = waits["reason"].as_str().unwrap();
         assert!(
-            reason.contains("its saga stays with version") && reason.contains("not WebAssembly"),
+            reason.contains("the saga stays with version") && reason.contains("not WebAssembly"),
             "{reason}"
         );
         host::cli(target, &["redrive", waits["id"].as_str().unwrap()]);
