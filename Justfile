@@ -1,9 +1,10 @@
-# `./dev TASK` runs these on a machine that has neither `just` nor the wasm target; `just TASK` on one that has.
+# `./dev TASK` first installs `just` and the wasm target where they are missing; `just TASK` needs both.
+# The tasks that measure take the options of their `saga-bench` command: target/release/saga-bench --help.
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
 target := env("CARGO_TARGET_DIR", "target")
-# Always built together: another selection would build their dependencies with other features.
+# Always built together: another selection of packages builds their dependencies with other features.
 products := "-p saga-host -p saga-testkit -p saga-bench"
 
 # List the tasks
@@ -11,7 +12,7 @@ products := "-p saga-host -p saga-testkit -p saga-bench"
 default:
     @just --list --unsorted
 
-# Show everything: stack, host and plugins up, sagas end to end, a live swap; then it stays up (`--exit` ends it)
+# Start everything, show sagas end to end and a live swap, then stay up; `--exit` ends after the last step
 demo *ARGS: build-plugins build-release
     {{ target }}/release/saga-testkit demo {{ ARGS }}
 
@@ -19,7 +20,7 @@ demo *ARGS: build-plugins build-release
 up *ARGS: build-plugins build-release
     {{ target }}/release/saga-host dev {{ ARGS }}
 
-# Build every plugin and put components and policies in plugins/dist, where a running host swaps to them
+# Build every plugin and put components and policies into plugins/dist, where a running host swaps to them
 build-plugins:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -27,7 +28,7 @@ build-plugins:
     for manifest in plugins/*/Cargo.toml; do packages+=(-p "$(basename "$(dirname "$manifest")")"); done
     cargo build --profile plugin --target wasm32-wasip2 "${packages[@]}"
     mkdir -p plugins/dist
-    # A reader sees the old file or the new one, whole; the policy is there before its component.
+    # A reader sees the whole old file or the whole new one. The policy comes before its component.
     put() {
         cmp -s "$1" "plugins/dist/$2" && return
         cp "$1" "plugins/dist/.$2.part"
@@ -42,7 +43,7 @@ build-plugins:
         put "{{ target }}/wasm32-wasip2/plugin/${name//-/_}.wasm" "$name.wasm"
     done
 
-# Build plugins whenever a source of theirs is saved, until Ctrl-C
+# Build plugins on every save of one of their sources, until Ctrl-C
 watch-plugins:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -51,7 +52,8 @@ watch-plugins:
     while true; do
         touch "$built"
         just build-plugins || echo "not built; waiting for the next save" >&2
-        until [ -n "$(find plugins sdk wit migrations -newer "$built" -type f -not -path 'plugins/dist/*' -print -quit)" ]; do
+        until [ -n "$(find plugins sdk wit migrations -newer "$built" -type f \
+            -not -path 'plugins/dist/*' -print -quit)" ]; do
             sleep 0.3
         done
     done
@@ -60,40 +62,40 @@ watch-plugins:
 test *ARGS: build-plugins build-guest
     cargo test --workspace {{ ARGS }}
 
-# Count the instructions of the pure parts by Valgrind, against `host/tests/costs.toml`; the other costs in there are among the tests
+# Count instructions of the pure parts by Valgrind, against `host/tests/costs.toml`; `test` counts the rest
 costs *ARGS:
     cargo test --release {{ products }} --test pure {{ ARGS }}
 
-# Measure sagas per second, latency and costs, by `--clients 1,64` or at `--rates 500,1000`; see `saga-bench load --help`
+# Measure sagas per second, latency and costs: `--clients 1,64` or `--rates 500,1000`
 bench *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench load {{ ARGS }}
 
-# Two builds of the host against each other, A B A B on fresh data: `--a-binary FILE --b-binary FILE`; shown are the ratios B/A
+# Compare two builds of the host in pairs of runs on fresh data: `--a-binary FILE --b-binary FILE`
 bench-compare *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench compare {{ ARGS }}
 
-# Throughput as the databases fill, as figures and a drawing: `--sagas 1000000 --steps 5`
+# Measure throughput as the databases fill, as figures and a drawing: `--sagas 1000000 --steps 5`
 bench-growth *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench growth {{ ARGS }}
 
-# Two hosts (B) against one (A) on one Kafka and Postgres and the same cores: what it costs that they share the work
+# Compare two hosts (B) with one (A), on one Kafka, one Postgres and the same cores
 bench-hosts *ARGS="--clients 256 --pairs 5": build-plugins build-release
     {{ target }}/release/saga-bench compare --a-binary {{ target }}/release/saga-host \
         --b-binary {{ target }}/release/saga-host --b-hosts 2 {{ ARGS }}
 
-# Flame graphs of host, Kafka and Postgres under load, in `target/profile`; needs `perf`; options as in `saga-bench load --help`
+# Write flame graphs of host, Kafka and Postgres under load to `target/profile`; needs `perf`
 profile *ARGS: build-plugins build-release
     bench/profile.sh {{ target }} {{ ARGS }}
 
-# Memory of a host that works off a backlog, and of one ten times as large: `--orders 100000`
+# Measure the memory of a host that works off a backlog, and one ten times as large: `--orders 100000`
 backlog *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench backlog {{ ARGS }}
 
-# How soon a host is ready, and what it needs with nothing to do
+# Measure how soon a host is ready, and its CPU and memory with nothing to do
 idle *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench idle {{ ARGS }}
 
-# Kill, stop and swap hosts, Postgres and Kafka by a seed while orders flow, then count; options as in `saga-bench chaos --help`
+# Inject faults by a seed while orders flow, then check all invariants: `--seed 7 --seconds 60`
 chaos *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench chaos {{ ARGS }}
 
@@ -101,8 +103,9 @@ chaos *ARGS: build-plugins build-release
 contract *ARGS: build-release
     {{ target }}/release/saga-testkit contract {{ ARGS }}
 
-# Check formatting, lints and unused dependencies; no warning passes
+# Check formatting, lints, unused dependencies and replaced terms; no warning passes
 lint:
+    scripts/terms
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
     cargo machete
@@ -115,7 +118,7 @@ docs:
 deny *CHECKS="licenses bans sources":
     cargo deny --all-features check {{ CHECKS }}
 
-# The plugin that tests have misbehave
+# Build the plugin that misbehaves in tests
 [private]
 build-guest:
     cargo build --profile plugin --target wasm32-wasip2 -p misbehaving

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # bench/profile.sh TARGET [OPTIONS of saga-bench load]: flame graphs of host, Kafka and Postgres under load.
 #
-# Writes TARGET/profile/{host,kafka,postgres}.svg. PROFILE_SECONDS (10) and PROFILE_AFTER (20, seconds from the
-# start of the load) say what is recorded; PROFILE_RATE (499) is the samples per second of each core.
+# Writes TARGET/profile/{host,kafka,postgres}.svg. Variables, with their defaults:
+#   PROFILE_SECONDS (10)  seconds to record
+#   PROFILE_AFTER (20)    seconds of load before the recording
+#   PROFILE_RATE (499)    samples per second of each core
 set -euo pipefail
 target=$1
 shift
@@ -12,9 +14,9 @@ tools=target/tools
 seconds=${PROFILE_SECONDS:-10}
 after=${PROFILE_AFTER:-20}
 rate=${PROFILE_RATE:-499}
-# A clock of the kernel: it works in a virtual machine, too, where the processor's counters may be missing.
+# A clock of the kernel. It also works in a virtual machine, where the processor's counters may be missing.
 event=cpu-clock
-# Rust and Postgres keep no frame pointers: their stacks are copied, so many bytes of each.
+# Bytes of stack that perf copies per sample: Rust and Postgres keep no frame pointers.
 stack_bytes=16384
 
 fail() {
@@ -22,15 +24,15 @@ fail() {
     exit 1
 }
 
-command -v perf >/dev/null || fail "perf is missing; install it, on Debian by: apt-get install linux-perf"
-perf record -q -a -g -e "$event" -o /dev/null -- true 2>/dev/null || fail "perf may not record here \
-(kernel.perf_event_paranoid is $(cat /proc/sys/kernel/perf_event_paranoid)); run as root, or set it to -1 by sysctl"
+command -v perf >/dev/null || fail "perf is missing; install it, for example: apt-get install linux-perf"
+perf record -q -a -g -e "$event" -o /dev/null -- true 2>/dev/null ||
+    fail "perf is not allowed to record; run as root, or set kernel.perf_event_paranoid to -1 by sysctl"
 if ! [ -x "$tools/bin/inferno-flamegraph" ]; then
     cargo install --quiet --locked --root "$tools" inferno
 fi
 mkdir -p "$out"
 
-# The JVM walks its own frames by the frame pointer, and writes the names of compiled code for perf at its end.
+# The JVM then keeps frame pointers, and writes the names of compiled code for perf when it ends.
 export JAVA_TOOL_OPTIONS="-XX:+PreserveFramePointer -XX:+UnlockDiagnosticVMOptions -XX:+DumpPerfMapAtExit"
 "$target/release/saga-bench" load --clients 64 --warmup-s "$after" --measure-s $((seconds + 5)) --busy \
     --folder "$data" "$@" &

@@ -17,8 +17,6 @@ pub mod model;
 pub mod plugin;
 pub mod problem;
 pub mod relay;
-#[cfg(test)]
-mod released;
 pub mod rollout;
 pub mod runtime;
 pub mod store;

@@ -504,7 +504,7 @@ BEGIN
               LEFT JOIN saga.saga_live l ON l.type = s.type AND l.key = s.key AND l.plugin = v_lane.plugin
              WHERE l.xmin IS DISTINCT FROM pg_current_xact_id()::xid OR l.revision <> s.new_revision;
             RAISE EXCEPTION 'a saga is not at the expected revision'
-                  USING ERRCODE = 'SG102', DETAIL = v_detail;
+                  USING ERRCODE = 'SG102', DETAIL = coalesce(v_detail, '');
         END IF;
     END IF;
 
@@ -540,7 +540,7 @@ BEGIN
                                 WHERE d.type = e.type AND d.key = e.key AND d.day = v_today
                                   AND d.xmin = pg_current_xact_id()::xid);
             RAISE EXCEPTION 'a saga is not at the expected revision'
-                  USING ERRCODE = 'SG102', DETAIL = v_detail;
+                  USING ERRCODE = 'SG102', DETAIL = coalesce(v_detail, '');
         END IF;
     END IF;
 

@@ -90,6 +90,7 @@ pub mod effects;
 mod fold;
 pub mod host;
 mod input;
+mod json;
 mod page;
 mod positive;
 mod problem;

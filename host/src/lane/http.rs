@@ -88,7 +88,7 @@ impl HttpLane {
         let mut parts = vec![batch];
         while let Some(part) = parts.pop() {
             if !self.connection.acquire().await {
-                return;
+                continue;
             }
             // The route indexes, the unit and the blame must all be about one version.
             let active = self.connection.versions.active();
@@ -105,7 +105,8 @@ impl HttpLane {
             };
             match self.connection.recover(fault).await {
                 Recovery::Again => parts.push(part),
-                Recovery::Stop => return,
+                // The caller gets 503. Other parts may still be answered.
+                Recovery::Stop => {}
                 Recovery::UnknownOutcome => {
                     let unknown = part.iter().map(|_| Answer::Unknown).collect();
                     reply(part, unknown);

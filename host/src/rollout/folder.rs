@@ -39,8 +39,10 @@ pub(super) enum Change {
         /// `NAME` of `NAME.wasm`.
         plugin: String,
     },
-    /// A file cannot be a plugin, or the folder cannot be read.
+    /// A component cannot be read or cannot be one, or the folder cannot be read.
     Unreadable {
+        /// `NAME` of `NAME.wasm`; none when it is the folder.
+        plugin: Option<String>,
         /// The file or folder.
         path: PathBuf,
         /// What is wrong with it.
@@ -76,8 +78,6 @@ struct Known {
     stamps: Stamps,
     /// Whether it was read, or found unreadable, under these stamps.
     settled: bool,
-    /// The hashes that were reported last.
-    reported: Option<Hashes>,
 }
 
 /// The folder, and what the last scan found in it.
@@ -85,6 +85,9 @@ struct Known {
 pub(super) struct Folder {
     path: PathBuf,
     known: BTreeMap<String, Known>,
+    /// The hashes that were reported last for each plugin, also after its files are gone: a component that
+    /// disappears and returns unchanged, as after a remount, is no change and must not undo a rollback.
+    reported: BTreeMap<String, Hashes>,
     /// Why the folder itself could not be read at the last scan.
     unreadable: Option<String>,
 }
@@ -92,7 +95,7 @@ pub(super) struct Folder {
 impl Folder {
     /// A folder that was not scanned yet.
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, known: BTreeMap::new(), unreadable: None }
+        Self { path, known: BTreeMap::new(), reported: BTreeMap::new(), unreadable: None }
     }
 
     /// The plugins that are there now, sorted, each with its component when that can be read. A plugin may
@@ -105,9 +108,12 @@ impl Folder {
 
     fn read_now(&mut self, plugin: &str) -> Option<Vec<u8>> {
         let stamps = stamps(&self.path, plugin)?;
-        let (component, policy) = read_files(&self.path, plugin, stamps).ok()?;
-        let reported = Some(hashes(&component, policy.as_deref()));
-        self.known.insert(plugin.to_owned(), Known { stamps, settled: true, reported });
+        let component = read_component(&self.path, plugin, stamps).ok()?;
+        // A policy that cannot be read is for deploying to report, which reads it again.
+        if let Ok(policy) = read_policy(&self.path, plugin, stamps) {
+            self.reported.insert(plugin.to_owned(), hashes(&component, policy.as_deref()));
+            self.known.insert(plugin.to_owned(), Known { stamps, settled: true });
+        }
         Some(component)
     }
 
@@ -129,14 +135,14 @@ impl Folder {
         for (plugin, stamps) in found {
             match self.known.get_mut(&plugin) {
                 None => {
-                    self.known.insert(plugin, Known { stamps, settled: false, reported: None });
+                    self.known.insert(plugin, Known { stamps, settled: false });
                 }
                 Some(known) if known.stamps != stamps => {
                     known.stamps = stamps;
                     known.settled = false;
                 }
                 Some(known) if known.settled => {}
-                Some(known) => changes.extend(read_settled(&self.path, &plugin, known)),
+                Some(known) => changes.extend(read_settled(&self.path, &plugin, known, &mut self.reported)),
             }
         }
         changes
@@ -147,7 +153,7 @@ impl Folder {
             return Vec::new();
         }
         self.unreadable = Some(reason.clone());
-        vec![Change::Unreadable { path: self.path.clone(), reason }]
+        vec![Change::Unreadable { plugin: None, path: self.path.clone(), reason }]
     }
 
     /// Reports changes until `stop`, or until the receiver is dropped.
@@ -229,27 +235,31 @@ fn stamp(path: &Path) -> Option<Stamp> {
 
 /// Reads files that two scans have found the same. None when they change meanwhile, or are what was reported
 /// last.
-fn read_settled(folder: &Path, plugin: &str, known: &mut Known) -> Option<Change> {
-    let read = read_files(folder, plugin, known.stamps);
+fn read_settled(
+    folder: &Path,
+    plugin: &str,
+    known: &mut Known,
+    reported: &mut BTreeMap<String, Hashes>,
+) -> Option<Change> {
+    let component = read_component(folder, plugin, known.stamps);
+    let read = component.and_then(|component| Ok((component, read_policy(folder, plugin, known.stamps)?)));
     let path = component_path(folder, plugin);
     if stamp(&path) != Some(known.stamps.component) {
         return None;
     }
     known.settled = true;
+    let plugin = plugin.to_owned();
     let (component, policy) = match read {
         Ok(read) => read,
-        Err(reason) => {
-            known.reported = None;
-            return Some(Change::Unreadable { path, reason });
-        }
+        Err(reason) => return Some(Change::Unreadable { plugin: Some(plugin), path, reason }),
     };
     let hashes = hashes(&component, policy.as_deref());
-    let reported = known.reported.replace(hashes);
-    if reported == Some(hashes) {
+    let last = reported.insert(plugin.clone(), hashes);
+    if last == Some(hashes) {
         return None;
     }
-    let component_changed = reported.is_none_or(|reported| reported.component != hashes.component);
-    Some(Change::File { plugin: plugin.to_owned(), component, component_changed })
+    let component_changed = last.is_none_or(|last| last.component != hashes.component);
+    Some(Change::File { plugin, component, component_changed })
 }
 
 fn hashes(component: &[u8], policy: Option<&[u8]>) -> Hashes {
@@ -259,22 +269,25 @@ fn hashes(component: &[u8], policy: Option<&[u8]>) -> Hashes {
     }
 }
 
-/// A component, and its policy where there is one.
-fn read_files(folder: &Path, plugin: &str, stamps: Stamps) -> Result<(Vec<u8>, Option<Vec<u8>>), String> {
-    let component = read_file(&component_path(folder, plugin), stamps.component, COMPONENT_BYTES_MAX)?;
-    let policy = stamps.policy.map(|stamp| read_file(&policy_path(folder, plugin), stamp, POLICY_BYTES_MAX));
-    Ok((component, policy.transpose()?))
+fn read_component(folder: &Path, plugin: &str, stamps: Stamps) -> Result<Vec<u8>, String> {
+    read_file(&component_path(folder, plugin), stamps.component, COMPONENT_BYTES_MAX)
+}
+
+/// None when there is no policy.
+fn read_policy(folder: &Path, plugin: &str, stamps: Stamps) -> Result<Option<Vec<u8>>, String> {
+    let read = |stamp| read_file(&policy_path(folder, plugin), stamp, POLICY_BYTES_MAX);
+    let policy = stamps.policy.map(read).transpose();
+    policy.map_err(|reason| format!("its policy {plugin}.toml: {reason}"))
 }
 
 fn read_file(path: &Path, stamp: Stamp, bytes_max: u64) -> Result<Vec<u8>, String> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
     if !stamp.is_file {
-        return Err(format!("{name} is not a file"));
+        return Err("not a file".to_owned());
     }
     if stamp.size > bytes_max {
-        return Err(format!("{name} has {} bytes, more than {bytes_max}", stamp.size));
+        return Err(format!("{} bytes, more than {bytes_max}", stamp.size));
     }
-    fs::read(path).map_err(|error| format!("cannot read {name}: {error}"))
+    fs::read(path).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -323,7 +336,9 @@ mod tests {
         assert_eq!(settled(&mut folder), Vec::<String>::new(), "the same content is no change");
         fs::remove_file(directory.path().join("a.wasm")).unwrap();
         fs::create_dir(directory.path().join("f.wasm")).unwrap();
-        assert_eq!(settled(&mut folder), ["a deleted", "f.wasm is not a file"]);
+        assert_eq!(settled(&mut folder), ["a deleted", "not a file"]);
+        write("a.wasm", "three");
+        assert_eq!(settled(&mut folder), Vec::<String>::new(), "it came back unchanged");
         drop(directory);
         assert_eq!(settled(&mut folder).len(), 1);
     }
@@ -339,5 +354,17 @@ mod tests {
         assert_eq!(settled(&mut folder), Vec::<String>::new());
         write(directory.path(), "a.wasm", "two");
         assert_eq!(settled(&mut folder), ["a component: two"]);
+    }
+
+    #[test]
+    fn a_component_is_read_at_the_start_although_its_policy_cannot_be() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), "a.wasm", "one");
+        fs::create_dir(directory.path().join("a.toml")).unwrap();
+        let mut folder = Folder::new(directory.path().to_owned());
+        assert_eq!(folder.read(), [("a".to_owned(), Some(b"one".to_vec()))]);
+        assert_eq!(settled(&mut folder), ["its policy a.toml: not a file"]);
+        fs::remove_dir(directory.path().join("a.toml")).unwrap();
+        assert_eq!(settled(&mut folder), ["a component: one"]);
     }
 }

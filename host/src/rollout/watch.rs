@@ -76,14 +76,16 @@ impl Rollout {
                     let component = Some(component);
                     retries.extend(self.attempt(Attempt { plugin, component, occasion }).await);
                 }
-                Some(Change::Unreadable { path, reason }) => {
+                Some(Change::Unreadable { plugin, path, reason }) => {
                     tracing::warn!("{} is not deployed: {reason}", path.display());
+                    plugin.inspect(|plugin| forget_component(&mut retries, plugin));
                 }
                 Some(Change::Deleted { plugin }) => {
                     tracing::info!(
                         plugin,
                         "the component was deleted from the folder; the plugin stays active"
                     );
+                    forget_component(&mut retries, &plugin);
                 }
                 None => return,
             }
@@ -101,4 +103,16 @@ impl Rollout {
         // All other errors are logged and stored for the host API.
         matches!(done, Err(DeployError::Environment(_) | DeployError::Conflict(_))).then_some(attempt)
     }
+}
+
+/// Retries do not deploy a deleted component. A plugin that has not started yet still starts with the version
+/// that the registry stores.
+fn forget_component(retries: &mut Vec<Attempt>, plugin: &str) {
+    retries.retain_mut(|attempt| {
+        let is_gone = attempt.plugin == plugin;
+        if is_gone {
+            attempt.component = None;
+        }
+        !(is_gone && matches!(attempt.occasion, Occasion::NewComponent))
+    });
 }

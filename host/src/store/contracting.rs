@@ -77,12 +77,12 @@ fn only_adds(statement: &Statement, created: &mut Vec<String>) -> bool {
         Statement::CreateFunction(function) => !function.or_replace,
         Statement::CreateProcedure { or_alter, .. } => !or_alter,
         Statement::CreateAggregate(aggregate) => !aggregate.or_replace,
-        // With IF NOT EXISTS the table may be that of an earlier version.
-        Statement::CreateTable(CreateTable { name, if_not_exists, or_replace: false, .. })
-        | Statement::CreateView(CreateView { name, if_not_exists, or_replace: false, .. }) => {
-            if !if_not_exists {
-                created.push(normalized(name));
-            }
+        Statement::CreateTable(CreateTable { name, if_not_exists, or_replace: false, query, .. }) => {
+            note_created(name, *if_not_exists, created);
+            query.as_deref().is_none_or(reads)
+        }
+        Statement::CreateView(CreateView { name, if_not_exists, or_replace: false, .. }) => {
+            note_created(name, *if_not_exists, created);
             true
         }
         Statement::CreateIndex(index) => !index.unique || is_created(&index.table_name),
@@ -96,6 +96,13 @@ fn only_adds(statement: &Statement, created: &mut Vec<String>) -> bool {
             _ => !changes_rows_elsewhere(insert) && !updates_on_conflict(insert),
         },
         _ => false,
+    }
+}
+
+/// With IF NOT EXISTS the table may be that of an earlier version.
+fn note_created(name: &ObjectName, if_not_exists: bool, created: &mut Vec<String>) {
+    if !if_not_exists {
+        created.push(normalized(name));
     }
 }
 
@@ -204,6 +211,10 @@ mod tests {
             ("DROP TABLE stock", "DROP TABLE stock"),
             ("CREATE TABLE a (); alter table stock drop column note;", "ALTER TABLE stock DROP COLUMN note"),
             ("CREATE TABLE a (); -- it's\nDROP TABLE stock", "DROP TABLE stock"),
+            (
+                "CREATE TABLE a AS WITH gone AS (DELETE FROM stock RETURNING *) SELECT * FROM gone",
+                "CREATE TABLE a AS WITH gone AS (DELETE FROM stock RETURNING *) SELECT * FROM gone",
+            ),
             ("ALTER TABLE stock RENAME note TO remark", "ALTER TABLE stock RENAME COLUMN note TO remark"),
             ("ALTER TABLE stock ALTER note TYPE int", "ALTER TABLE stock ALTER COLUMN note TYPE INT"),
             ("ALTER TABLE stock ALTER note SET NOT NULL", "ALTER TABLE stock ALTER COLUMN note SET NOT NULL"),

@@ -21,7 +21,7 @@ pub struct Migrations<'a> {
 }
 
 /// The migrations of the host's own schema, `saga`.
-pub(crate) fn host_migrations() -> Vec<Migration> {
+pub(super) fn host_migrations() -> Vec<Migration> {
     [("0001_base.sql", include_str!("../../../migrations/host/0001_base.sql"))]
         .map(|(name, sql)| Migration { name: name.to_owned(), sql: sql.to_owned() })
         .to_vec()
@@ -127,4 +127,23 @@ async fn apply(
     transaction.commit().await?;
     tracing::info!(owner, migration = migration.name, "migration applied");
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::path::Path;
+
+    use super::host_migrations;
+
+    #[test]
+    fn every_host_migration_is_embedded() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations/host");
+        let entries = std::fs::read_dir(folder).unwrap();
+        let mut files: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        files.sort_unstable();
+        let embedded: Vec<String> = host_migrations().into_iter().map(|migration| migration.name).collect();
+        assert_eq!(embedded, files);
+    }
 }

@@ -12,8 +12,6 @@ mod retention;
 pub mod session;
 mod session_functions;
 
-#[cfg(test)]
-pub(crate) use self::migrate::host_migrations;
 pub use self::{
     connect::{Database, Server},
     migrate::Migrations,

@@ -140,9 +140,9 @@ async fn other_files_in_the_folder_are_logged_and_ignored() {
     eventually(async || {
         let text = std::fs::read_to_string(&log)?;
         for says in [
-            "folder.wasm is not a file",
-            "large.wasm has 209715200 bytes, more than 67108864",
-            "secret.wasm: Input/output error",
+            "folder.wasm is not deployed: not a file",
+            "large.wasm is not deployed: 209715200 bytes, more than 67108864",
+            "secret.wasm is not deployed: Input/output error",
             "there is no policy",
         ] {
             ensure!(text.contains(says), "not in the log: {says:?}");

@@ -320,7 +320,9 @@ impl TopicReader {
             .partition::<Vec<_>, _>(|(_, since)| now.duration_since(*since) >= CLAIM_BACK_AFTER);
         self.lost = later;
         for (place, _) in due {
-            if !assigned.contains(&place) {
+            // A rebalance may have claimed it meanwhile. Another claim would raise its epoch and fail the
+            // unit that runs.
+            if !assigned.contains(&place) || self.context.claims.epoch(&place).is_some() {
                 continue;
             }
             if let Err(error) = self.read_again(&place) {
