@@ -1,8 +1,8 @@
-//! How much memory a host needs to work off what has piled up, for a small pile and for one ten times as
+//! How much memory a host needs to work off a backlog of orders, for a small one and for one ten times as
 //! large.
 //!
 //! ```text
-//!  host, all plugins ──▶ host without inventory-command: orders pile up ──▶ host, all plugins, fresh: its peak
+//!  host, all plugins ──▶ host without inventory-command: orders wait ──▶ host, all plugins, fresh: its peak
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -24,9 +24,9 @@ use saga_testkit::verify::{self, Scope};
 const PRODUCTS: usize = 100;
 const PLENTY: i64 = 1_000_000_000;
 const CLIENTS: usize = 64;
-/// The plugin that is away while orders pile up before it.
-const AWAY: &str = "inventory-command";
-/// What ten times the backlog may need, beside the smaller one.
+/// The plugin that does not run while orders wait for it.
+const ABSENT: &str = "inventory-command";
+/// The most memory for the larger backlog, as a multiple of that for the smaller one.
 const MEMORY_RATIO_MAX: f64 = 1.25;
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -46,44 +46,49 @@ pub struct Options {
     json: Option<PathBuf>,
 }
 
-/// What one backlog needed.
+/// The memory and the time for one backlog.
 #[derive(Debug, Clone, Serialize)]
-struct Pile {
+struct BacklogCost {
     orders: u32,
-    /// Resident memory at most, of a host without a backlog.
+    /// Peak of the resident memory of a host without a backlog.
     idle_peak: u64,
-    /// The same of the one that worked it off.
+    /// The same for the host that works off the backlog.
     peak: u64,
-    /// Until all was quiet.
+    /// Seconds until the system is quiet.
     seconds: f64,
 }
 
 /// Runs `saga-bench backlog`. Every invariant is checked after each backlog; figures of a run that broke one
-/// are not told.
+/// are not shown.
 ///
 /// # Errors
-/// Something cannot be started, an order was refused, or an invariant is broken; or memory grows with the
+/// Something cannot be started, an order is refused, an invariant is broken, or memory grows with the
 /// backlog.
 pub async fn run(options: Options) -> Result<()> {
     let mut report = Report::silent();
-    let mut piles = Vec::new();
+    let mut costs = Vec::new();
     for orders in [options.orders / 10, options.orders] {
-        output::line(&format!("{orders} orders wait for {AWAY}"));
+        output::line(&format!("{orders} orders wait for {ABSENT}"));
         let work = async |target: &Target| measure(&options, target, orders, &mut report).await;
-        piles.push(on_fresh_stack(&options.start, work).await?);
+        costs.push(on_fresh_stack(&options.start, work).await?);
         report.finish().context("no figures: the run broke what the host promises")?;
     }
-    report.release(&table(&piles), &piles, options.json.as_deref())?;
+    report.release(&table(&costs), &costs, options.json.as_deref())?;
     let mut flat = Report::default();
     flat.area("memory");
     flat.note(
         format!("the larger backlog needs at most {MEMORY_RATIO_MAX} times that of the smaller one"),
-        at_most(piles[1].peak as f64 / piles[0].peak as f64, MEMORY_RATIO_MAX),
+        at_most(costs[1].peak as f64 / costs[0].peak as f64, MEMORY_RATIO_MAX),
     );
     flat.finish()
 }
 
-async fn measure(options: &Options, target: &Target, orders: u32, report: &mut Report) -> Result<Pile> {
+async fn measure(
+    options: &Options,
+    target: &Target,
+    orders: u32,
+    report: &mut Report,
+) -> Result<BacklogCost> {
     let idle = HostProcess::run(&options.start, target).await?;
     let products = create_products(target.http()?).await?;
     let idle_peak = peak(&idle)?;
@@ -98,14 +103,14 @@ async fn measure(options: &Options, target: &Target, orders: u32, report: &mut R
     let scope = Scope::all(Duration::from_secs(options.quiet_s));
     let quiet = verify::check(target, &scope, report);
     let (_, rows) = quiet.await?;
-    let pile = Pile { orders, idle_peak, peak: peak(&host)?, seconds: began.elapsed().as_secs_f64() };
+    let cost = BacklogCost { orders, idle_peak, peak: peak(&host)?, seconds: began.elapsed().as_secs_f64() };
     let there = rows.orders.len();
     report.note(
         "all orders are there",
-        (there == orders as usize).then_some(()).context(format!("{there} are")),
+        (there == orders as usize).then_some(()).context(format!("there are {there}")),
     );
     host.stop().await?;
-    Ok(pile)
+    Ok(cost)
 }
 
 fn peak(host: &HostProcess) -> Result<u64> {
@@ -122,12 +127,12 @@ async fn create_products(address: &str) -> Result<Vec<i64>> {
     Ok(products)
 }
 
-/// All plugins but the one that is away.
+/// Copies all plugins but [`ABSENT`].
 fn copy_but_one(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
         let file = entry?.path();
-        if let Some(name) = file.file_name().filter(|_| file.file_stem().is_none_or(|stem| stem != AWAY)) {
+        if let Some(name) = file.file_name().filter(|_| file.file_stem().is_none_or(|stem| stem != ABSENT)) {
             std::fs::copy(&file, to.join(name))?;
         }
     }
@@ -160,16 +165,16 @@ async fn place(address: &str, orders: u32, products: &[i64]) -> Result<()> {
     Ok(())
 }
 
-fn table(piles: &[Pile]) -> String {
-    let row = |name: &str, cell: &dyn Fn(&Pile) -> String| {
-        std::iter::once(name.to_owned()).chain(piles.iter().map(cell)).collect::<Vec<_>>()
+fn table(costs: &[BacklogCost]) -> String {
+    let row = |name: &str, cell: &dyn Fn(&BacklogCost) -> String| {
+        std::iter::once(name.to_owned()).chain(costs.iter().map(cell)).collect::<Vec<_>>()
     };
     let mib = |bytes: u64| format!("{:.0}", bytes as f64 / MIB);
     output::table(&[
-        row("orders that waited", &|pile| pile.orders.to_string()),
-        row("peak MiB of the host that worked them off", &|pile| mib(pile.peak)),
-        row("  of a host without a backlog", &|pile| mib(pile.idle_peak)),
-        row("seconds until all was quiet and checked", &|pile| format!("{:.0}", pile.seconds)),
+        row("orders that waited", &|cost| cost.orders.to_string()),
+        row("peak MiB of the host that worked them off", &|cost| mib(cost.peak)),
+        row("  of a host without a backlog", &|cost| mib(cost.idle_peak)),
+        row("seconds until all was quiet and checked", &|cost| format!("{:.0}", cost.seconds)),
     ])
 }
 
@@ -178,7 +183,7 @@ mod tests {
     use super::copy_but_one;
 
     #[test]
-    fn the_plugin_that_is_away_has_neither_component_nor_policy() {
+    fn the_absent_plugin_has_neither_component_nor_policy() {
         let parent = tempfile::tempdir().unwrap();
         let (from, to) = (parent.path().join("from"), parent.path().join("to"));
         std::fs::create_dir(&from).unwrap();

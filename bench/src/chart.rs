@@ -1,4 +1,4 @@
-//! Line charts as SVG, by hand: a few panels below each other, each with its own axes. Pure.
+//! Line charts as SVG: panels below each other, each with its own axes. Pure.
 
 use std::fmt::Write;
 
@@ -11,10 +11,10 @@ const BOTTOM: f64 = 50.0;
 const TICKS: f64 = 5.0;
 const COLOURS: [&str; 4] = ["#1f5fa8", "#c2571a", "#2d7d46", "#7a3b9a"];
 
-/// One line.
+/// One line of a panel.
 #[derive(Debug, Clone)]
 pub struct Series {
-    /// As the legend has it.
+    /// The name in the legend.
     pub name: String,
     /// Places `(x, y)`, in the order of `x`; a line of one point is a dot.
     pub points: Vec<(f64, f64)>,
@@ -23,9 +23,9 @@ pub struct Series {
 /// One panel. Its y axis begins at 0.
 #[derive(Debug, Clone)]
 pub struct Panel {
-    /// Above it.
+    /// The text above it.
     pub title: String,
-    /// Below the x axis.
+    /// The text below the x axis.
     pub x_label: String,
     /// Its lines.
     pub series: Vec<Series>,
@@ -36,8 +36,9 @@ pub struct Panel {
 pub fn svg(panels: &[Panel]) -> String {
     let height = PANEL_HEIGHT * panels.len() as f64;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
+         width=\"{WIDTH}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
     );
     for (number, panel) in panels.iter().enumerate() {
         put(&mut svg, format_args!("<g transform=\"translate(0 {})\">", PANEL_HEIGHT * number as f64));

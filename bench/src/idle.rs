@@ -1,5 +1,5 @@
-//! What a host with nothing to do needs: until it is ready, without and with compiled plugins in its cache,
-//! and then at rest.
+//! What a host without work needs: the time until it is ready, with and without compiled plugins in its
+//! cache, and then CPU and memory at rest.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use saga_testkit::process::{Processes, resident_bytes, ticks_per_second};
 use saga_testkit::report::Report;
 use saga_testkit::target::Target;
 
-/// After it is ready, a host joins its consumer groups and looks once at what may be due.
+/// After it is ready, a host joins its consumer groups and polls once for due work.
 const SETTLE: Duration = Duration::from_secs(5);
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -32,17 +32,17 @@ pub struct Options {
 
 #[derive(Debug, Serialize)]
 struct Idle {
-    /// From its start until it is ready, when it has to compile every plugin.
+    /// Seconds from its start until it is ready, when it must compile every plugin.
     compiling_ready_s: f64,
     /// The same with compiled plugins in its cache.
     ready_s: f64,
     compiled: Vec<Compiled>,
-    /// CPU time over time, at rest.
+    /// CPU time divided by time, at rest.
     cores: f64,
     resident_bytes: u64,
 }
 
-/// A plugin that was compiled, among others at the same time.
+/// The compilation of one plugin, among others at the same time.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Compiled {
     plugin: String,
@@ -52,7 +52,7 @@ struct Compiled {
 /// Runs `saga-bench idle`.
 ///
 /// # Errors
-/// Something cannot be started, or what the host says of its plugins cannot be read.
+/// Something cannot be started, or the host's log cannot be understood.
 pub async fn run(mut options: Options) -> Result<()> {
     let cache = options.start.folder.join("cache").display().to_string();
     options.start.environment.push(("SAGA_HOST_CACHE".to_owned(), cache));
@@ -69,9 +69,10 @@ async fn measure(options: &Options, target: &Target, report: &mut Report) -> Res
     let compiled = compiled_in(&std::fs::read_to_string(&log)?);
     let (host, ready_s) = start(options, target).await?;
     let again = compiled_in(&std::fs::read_to_string(&log)?).len() - compiled.len();
-    let as_said = !compiled.is_empty() && again == 0;
-    let said = || format!("{} at the first start, {again} at the second", compiled.len());
-    report.note("plugins are compiled at the first start only", as_said.then_some(()).with_context(said));
+    let as_expected = !compiled.is_empty() && again == 0;
+    let found = || format!("{} at the first start, {again} at the second", compiled.len());
+    report
+        .note("plugins are compiled at the first start only", as_expected.then_some(()).with_context(found));
     tokio::time::sleep(SETTLE).await;
     let id = host.id().context("the host has ended")?;
     let (began, before) = (Instant::now(), Processes::now().own_ticks(id));
@@ -89,14 +90,15 @@ async fn start(options: &Options, target: &Target) -> Result<(HostProcess, f64)>
     Ok((host, began.elapsed().as_secs_f64()))
 }
 
-/// What the host's log says of it.
+/// The compilations that the host's log reports.
 fn compiled_in(log: &str) -> Vec<Compiled> {
-    let said = log.lines().filter_map(|line| line.split_once("plugin compiled")).map(|(_, said)| said);
-    said.filter_map(|said| {
-        let ms = said.split_once(" ms=")?.1.trim().parse().ok()?;
-        Some(Compiled { plugin: said.split_whitespace().next()?.to_owned(), ms })
-    })
-    .collect()
+    let lines = log.lines().filter_map(|line| line.split_once("plugin compiled")).map(|(_, rest)| rest);
+    lines
+        .filter_map(|line| {
+            let ms = line.split_once(" ms=")?.1.trim().parse().ok()?;
+            Some(Compiled { plugin: line.split_whitespace().next()?.to_owned(), ms })
+        })
+        .collect()
 }
 
 fn table(idle: &Idle) -> String {

@@ -1,4 +1,4 @@
-//! Latencies of one measurement, kept one by one, so a percentile is exact.
+//! The latencies of one measurement. All are kept, so percentiles are exact.
 
 use std::time::Duration;
 
@@ -10,26 +10,26 @@ pub struct Latencies {
     micros: Vec<u32>,
 }
 
-/// What is told of them.
+/// The figures that are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Summary {
     /// How many were measured.
     pub count: usize,
     /// Median, in ms.
     pub p50_ms: f64,
-    /// 99 of 100 were not above, in ms.
+    /// 99 of 100 are not above it, in ms.
     pub p99_ms: f64,
     /// The longest, in ms.
     pub max_ms: f64,
 }
 
 impl Latencies {
-    /// Adds one; what is above 71 minutes counts as 71 minutes.
+    /// Adds one. Anything above 71 minutes counts as 71 minutes.
     pub fn add(&mut self, latency: Duration) {
         self.micros.push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
     }
 
-    /// Adds those of another.
+    /// Adds the latencies of another measurement.
     pub fn join(&mut self, mut other: Self) {
         self.micros.append(&mut other.micros);
     }

@@ -1,5 +1,5 @@
-//! Loads a running saga-host from outside and measures it: HTTP, Kafka, SQL and `/proc`. It shares no code
-//! with the host, so a mistake of the host is not repeated here.
+//! Loads a running saga-host and measures it, only from outside: HTTP, Kafka, SQL and `/proc`. It shares no
+//! code with the host, so it cannot repeat a mistake of the host.
 //!
 //! ```text
 //!  load, compare, growth, ──▶ saga_testkit: target, caller, connection, topic, database, verify

@@ -1,4 +1,4 @@
-//! The machine that a measurement runs on: is it quiet, and what does a flush to its disk cost.
+//! The machine that a measurement runs on: whether it is quiet, and what a flush to its disk costs.
 
 use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write};
@@ -17,28 +17,29 @@ const QUIET_WITHIN: Duration = Duration::from_secs(90);
 const FLUSHES: u32 = 200;
 const FLUSH_BYTES: usize = 8192;
 
-/// What a measurement found before it began.
+/// The state of the machine before a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Machine {
     /// Cores that this program may use.
     pub cores: usize,
-    /// Whether less than 0.3 cores worked before the load began.
+    /// Whether fewer than 0.3 cores worked before the load began.
     pub quiet: bool,
     /// Cores that worked.
     pub busy_cores: f64,
-    /// Seconds that were waited for quiet.
+    /// Seconds until it was quiet, or until the limit.
     pub quiet_wait_s: f64,
-    /// fdatasync of 8 KiB on the disk of the data; unknown where the data is elsewhere.
+    /// Duration of an fdatasync of 8 KiB on the disk of the data; unknown when the data is on another
+    /// machine.
     pub flush: Option<Summary>,
 }
 
 impl Machine {
-    /// Waits until it is quiet, for up to 90 s (not at all when it may be `busy`), and times flushes to the
-    /// disk of `data`.
+    /// Waits up to 90 s until the machine is quiet (not at all when it may be `busy`), and times flushes to
+    /// the disk of `data`.
     ///
     /// # Errors
     /// The folder cannot be written to.
-    pub async fn look(busy: bool, data: Option<&Path>) -> Result<Self> {
+    pub async fn examine(busy: bool, data: Option<&Path>) -> Result<Self> {
         let cores = std::thread::available_parallelism()?.get();
         let began = Instant::now();
         let busy_cores = if busy {
@@ -82,10 +83,11 @@ pub async fn busy_cores() -> f64 {
     }
 }
 
-/// Waits until for three seconds in a row less than `cores_max` cores worked. Gives what the last second was.
+/// Waits until fewer than `cores_max` cores have worked for three seconds in a row. Returns the cores of the
+/// last second.
 ///
 /// # Errors
-/// It did not become quiet within `limit`: the load that was there, in cores.
+/// It did not become quiet within `limit`; contains the cores that worked.
 pub async fn wait_until_quiet(cores_max: f64, limit: Duration) -> Result<f64, f64> {
     let began = Instant::now();
     let mut quiet = 0;
@@ -101,7 +103,7 @@ pub async fn wait_until_quiet(cores_max: f64, limit: Duration) -> Result<f64, f6
     }
 }
 
-/// How long 200 flushes of 8 KiB took each, on the disk of `folder`. Blocks.
+/// Times 200 flushes of 8 KiB each on the disk of `folder`. Blocks.
 ///
 /// # Errors
 /// The folder cannot be written to.

@@ -31,10 +31,9 @@ enum Command {
     /// the highest, and whether all pairs agree on which side is higher: sides that are alike do so by chance
     /// in 1 of 16 figures after 5 pairs, in every second after 2. Compare a build with itself to see how much
     /// the machine varies. Invariants are checked after each run; one that is broken ends it all.
-    #[command(
-        after_help = "Example: saga-bench compare --a-binary before/saga-host --b-binary target/release/saga-host \
-                            --pairs 5 --warmup-s 10 --measure-s 10 --b-env SAGA_HOST_WORKERS=1"
-    )]
+    #[command(after_help = "Example: saga-bench compare --a-binary before/saga-host \
+                            --b-binary target/release/saga-host --pairs 5 --warmup-s 10 --measure-s 10 \
+                            --b-env SAGA_HOST_WORKERS=1")]
     Compare(compare::Options),
     /// Measure how throughput changes as the databases fill with finished sagas
     ///
@@ -56,11 +55,12 @@ enum Command {
     /// Inject faults into a running system while orders flow, then check all invariants
     ///
     /// Hosts are killed, ended, stopped and continued, plugins swapped, hosts killed in the middle of a swap,
-    /// Postgres crashes and Kafka stops for a while, as a schedule says that is drawn from the seed. The report
+    /// Postgres crashes and Kafka stops for a while, by a schedule that is drawn from the seed. The report
     /// says what was done when, and counts orders that were lost, doubled or stuck, and records that were
     /// reordered.
     #[command(after_help = "Examples: saga-bench chaos --seed 7 --seconds 60\n          \
-                            saga-bench chaos --hosts 3 --faults kill,swap-kill --orders 50000 --json chaos.json")]
+                            saga-bench chaos --hosts 3 --faults kill,swap-kill --orders 50000 \
+                            --json chaos.json")]
     Chaos(chaos::Options),
 }
 

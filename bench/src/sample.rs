@@ -15,7 +15,7 @@ impl Sample {
         Self { state: seed }
     }
 
-    /// The seed that was given, or one from the clock.
+    /// The given seed, or one from the clock.
     pub fn seed(given: Option<u64>) -> u64 {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH);
         given.unwrap_or_else(|| clock.map_or(0, |since| since.as_secs()))
@@ -42,7 +42,7 @@ mod tests {
     use super::Sample;
 
     #[test]
-    fn a_seed_is_a_sequence_within_its_bound() {
+    fn a_seed_draws_a_fixed_sequence_within_its_bound() {
         let (mut a, mut b) = (Sample::new(1), Sample::new(1));
         let mut seen = [false; 10];
         for _ in 0..1000 {

@@ -1,6 +1,6 @@
 //! The development stack: a private Postgres and Kafka as child processes, for `saga-host dev` and for tests.
-//! Postgres is the system's, Kafka is downloaded once. All data is in one folder. Both end with this process,
-//! also when it is killed.
+//! Postgres is the system's; Kafka is downloaded once. All data is in one folder. Both end together with this
+//! process, also when it is killed.
 //!
 //! ```text
 //! DATA/*.lock       one stack per folder
@@ -26,22 +26,22 @@ use anyhow::Context;
 
 use self::{dev_json::DevJson, kafka::Kafka, lock::Lock, postgres::Postgres};
 
-/// The port of Kafka, unless another is asked for.
+/// The default port of Kafka.
 pub const KAFKA_PORT: u16 = 7082;
-/// The port of Postgres, unless another is asked for.
+/// The default port of Postgres.
 pub const POSTGRES_PORT: u16 = 7083;
 
-/// Where a stack keeps its data, and which ports it listens on.
+/// The data folder and the ports of a stack.
 #[derive(Clone, Debug)]
 pub struct StackOptions {
     /// Folder of all data; created when missing. When this process is root and other users may not enter the
     /// folder, the data of Postgres goes to `/var/tmp`.
     pub data: PathBuf,
-    /// Removes the data of earlier runs first.
+    /// Whether to remove the data of earlier runs first.
     pub fresh: bool,
-    /// Port on loopback; `None`: only the Unix socket.
+    /// Port on loopback; `None` for the Unix socket alone.
     pub postgres_port: Option<u16>,
-    /// Port on loopback; `None`: any free one.
+    /// Port on loopback; `None` for any free one.
     pub kafka_port: Option<u16>,
 }
 
@@ -60,7 +60,7 @@ pub struct Stack {
     dev_json: DevJson,
     postgres: Postgres,
     kafka: Kafka,
-    /// The last field, dropped last: then the next stack may start.
+    /// The last field, so it is dropped last: the next stack starts only after that.
     _lock: Lock,
 }
 
@@ -105,7 +105,7 @@ impl Stack {
         Pids { kafka: self.kafka.process.pid(), postgres: self.postgres.process.pid() }
     }
 
-    /// Waits until one of the children ends by itself. The error names it, with the end of its log.
+    /// Waits until one of the children ends unexpectedly. The error names it, with the end of its log.
     pub async fn failed(&self) -> anyhow::Error {
         tokio::select! {
             error = self.postgres.process.ended() => error,
@@ -113,7 +113,8 @@ impl Stack {
         }
     }
 
-    /// Writes `dev.json`: the addresses of the stack, and those of a host on it. Call it when all is ready.
+    /// Writes `dev.json`: the addresses of the stack, and those of a host on it. Call it when everything is
+    /// ready.
     ///
     /// # Errors
     /// The folder cannot be written to.

@@ -1,6 +1,6 @@
-//! One stack per data folder, by two file locks. The kernel releases them however a process ends: `host.lock`
-//! belongs to the process that runs the stack, `stack.lock` also by its children, which inherit the open
-//! file.
+//! One stack per data folder, by two file locks. The kernel releases them however a process ends. `host.lock`
+//! belongs to the process that runs the stack; `stack.lock` also belongs to its children, which inherit the
+//! open file.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-/// A process that was just killed may still hold its lock.
+/// How long to wait for `host.lock`: a process that was just killed may still hold it.
 const WAIT_FOR_HOST: Duration = Duration::from_secs(1);
 const WAIT_FOR_ORPHANS: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);

@@ -4,21 +4,24 @@ use std::net::TcpListener;
 
 use anyhow::{Context, bail};
 
-/// Below the ports that Linux and macOS give to outgoing connections, which would race for one.
+/// Below the ports that Linux and macOS give to outgoing connections, which could take a picked port.
 const PICKED_PORTS: std::ops::Range<u16> = 12_000..32_000;
 
-/// The port that is asked for, when it is free; any free port, when none is asked for.
-pub(super) fn choose(asked: Option<u16>, of: &str, option: &str) -> anyhow::Result<u16> {
-    match asked {
+/// The requested port, when it is free; without a request, any free port.
+pub(super) fn choose(requested: Option<u16>, of: &str, option: &str) -> anyhow::Result<u16> {
+    match requested {
         Some(port) if is_free(port) => Ok(port),
         Some(port) => {
-            bail!("port {port} for {of} is taken: stop what listens there, or choose another with {option}")
+            bail!(
+                "port {port} for {of} is taken: stop the program that listens there, or choose another \
+                 with {option}"
+            )
         }
         None => {
             let (first, count) = (usize::from(PICKED_PORTS.start), PICKED_PORTS.len());
             let offset = uuid::Uuid::new_v4().as_u128() as usize % count;
             let mut ports = (0..count).filter_map(|next| u16::try_from(first + (offset + next) % count).ok());
-            ports.find(|port| is_free(*port)).with_context(|| format!("no free port for {of}"))
+            ports.find(|port| is_free(*port)).with_context(|| format!("no free port on loopback for {of}"))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Child processes that end with this one.
 //!
 //! The kernel sends a child its signal when the *thread* that started it ends (prctl(2), `PR_SET_PDEATHSIG`),
-//! which covers SIGKILL of this process. So each child has a thread, which waits for it. `setpriv` of
+//! which covers SIGKILL of this process. So each child has a thread that waits for it. `setpriv` of
 //! util-linux makes the call between fork and exec.
 
 use std::{
@@ -24,7 +24,7 @@ use crate::{
 
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
-/// A user and group to run as, where this process is root.
+/// A user and group to run as, when this process is root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct User {
     pub uid: u32,
@@ -47,11 +47,11 @@ pub(super) struct Spawn<'a> {
     pub program: &'a Path,
     pub arguments: Vec<String>,
     pub user: Option<User>,
-    /// Sent to stop it, also by the kernel when this process dies.
+    /// Sent to stop the child, also by the kernel when this process dies.
     pub stop_signal: Signal,
-    /// Its output is appended here.
+    /// The file to which its output is appended.
     pub log: PathBuf,
-    /// The child inherits it: it stays locked for as long as the child lives.
+    /// Inherited by the child, so it stays locked for as long as the child lives.
     pub lock: &'a Lock,
 }
 
@@ -71,7 +71,8 @@ impl Process {
         let log = log.with_context(|| format!("opening {}", spawn.log.display()))?;
         let mut command = with_death_signal(&spawn);
         command.stdin(spawn.lock.share()?).stdout(log.try_clone()?).stderr(log);
-        // Ctrl-C goes to the whole group of the terminal; the host must end before what it uses.
+        // Ctrl-C signals the whole group of the terminal, but the host must end before the servers that it
+        // uses.
         command.process_group(0);
         let (started, pid) = oneshot::channel();
         let (end, ended) = watch::channel(None);
@@ -94,7 +95,7 @@ impl Process {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Waits until the child has ended. The error has its status and the end of its log.
+    /// Waits until the child has ended. The error contains its status and the end of its log.
     pub(super) async fn ended(&self) -> anyhow::Error {
         let mut ended = self.ended.clone();
         let status = match ended.wait_for(Option::is_some).await {
@@ -121,7 +122,7 @@ impl Process {
 
     fn signal(&self, signal: Signal) {
         if self.ended.has_changed().is_ok() && self.ended.borrow().is_none() {
-            // The child may end at this moment.
+            // The child may be ending at this moment.
             let _ = kill_process(self.pid, signal);
         }
     }
@@ -136,7 +137,7 @@ impl Drop for Process {
 fn with_death_signal(spawn: &Spawn<'_>) -> Command {
     let Some(setpriv) = setpriv() else {
         tracing::warn!(
-            "no setpriv (util-linux) here: {} keeps running when this process is killed",
+            "setpriv of util-linux is not installed: {} keeps running when this process is killed",
             spawn.name
         );
         let mut command = command(spawn.program, spawn.user);
@@ -149,7 +150,7 @@ fn with_death_signal(spawn: &Spawn<'_>) -> Command {
     command
 }
 
-/// `None` also for the `setpriv` of BusyBox, which has no `--pdeathsig`.
+/// `None` also for the `setpriv` of BusyBox, which lacks `--pdeathsig`.
 fn setpriv() -> Option<PathBuf> {
     let setpriv = find_program("setpriv")?;
     let works = output_of(Command::new(&setpriv).args(["--pdeathsig", "keep", "true"])).is_some();

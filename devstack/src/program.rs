@@ -1,4 +1,4 @@
-//! Programs of the system: finds them, asks them, and says how to install them.
+//! Finds and runs programs of the system, and says how to install them.
 
 use std::{
     path::PathBuf,
@@ -11,7 +11,7 @@ pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
-/// What a short command prints to stdout and stderr, when it succeeds.
+/// The output of a short command on stdout and stderr, when it succeeds.
 pub(super) fn output_of(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).output().ok()?;
     let both = [output.stdout, output.stderr].concat();

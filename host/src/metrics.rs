@@ -1,4 +1,4 @@
-//! Histograms of durations. Each lies beside the code that observes it, once per unit or per ended saga; the
+//! Histograms of durations. Each is next to the code that observes it, once per unit or per ended saga; the
 //! host API encodes them when Prometheus scrapes it.
 
 use std::time::Duration;

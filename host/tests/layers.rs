@@ -1,5 +1,5 @@
-//! The layers of the host: a module imports only from modules below it. The order stands here and, as a drawing,
-//! in ARCHITECTURE.md.
+//! The layers of the host: a module imports only from modules below it. The order is written down here and,
+//! as a drawing, in ARCHITECTURE.md.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -11,7 +11,8 @@ use std::{
 
 use proc_macro2::{TokenStream, TokenTree};
 
-/// The top-level modules of `host/src`, from the top to the bottom. Modules in one row do not import each other.
+/// The top-level modules of `host/src`, from the top to the bottom. Modules in one row do not import each
+/// other.
 const LAYERS: [&[&str]; 16] = [
     &["cli"],
     &["runtime"],
@@ -117,7 +118,7 @@ fn a_module_imports_only_from_modules_below_it() {
 }
 
 #[test]
-fn an_upward_import_is_found_wherever_it_stands() {
+fn an_upward_import_is_found_in_any_place() {
     for (module, source, upward) in [
         ("unit", "use crate::lane::kafka::KafkaLane;", true),
         ("unit", "use crate::{model::fault::Fault, rollout::{Rollout, service::Service}};", true),

@@ -41,8 +41,9 @@ fn released_files_are_unchanged() {
         let now = found.get(file).map(String::as_str);
         assert!(
             now == Some(hash),
-            "{file} was released and must not change: add a new file instead (a migration with the next number, \
-             a WIT package with a new version). Its hash is {now:?}; host/tests/released.toml has {hash}"
+            "{file} was released and must not change: add a new file instead (a migration with the next \
+             number, a WIT package with a new version). Its hash is {now:?}; host/tests/released.toml has \
+             {hash}"
         );
     }
     let unpinned: Vec<_> = found.iter().filter(|(file, _)| !released.contains_key(*file)).collect();

@@ -1,5 +1,5 @@
--- Orders as they were placed, and how they ended: `GET /orders/{orderId}/events` tells their history from it. They are
--- updated once; no index has what changes, so the update stays on its page.
+-- Orders as they were placed, and how they ended; `GET /orders/{orderId}/events` is answered from it. Each
+-- row is updated once. No index has a column that changes, so the update stays on its page.
 CREATE TABLE public.customer_order (
     order_id   uuid        NOT NULL PRIMARY KEY,
     product_id int         NOT NULL CHECK (product_id >= 1),

@@ -15,7 +15,8 @@
 --   SG100  saga.open   the lane is not at the expected epoch and unit: another host has acquired its lease
 --   SG101  saga.flush  a saga to start exists; DETAIL: one line for each, `type/key`
 --   SG102  saga.flush  a saga is not at the expected revision; DETAIL: one line for each,
---                      `type/key: expected revision E, actual revision A`, where A is `none` when no such saga is live
+--                      `type/key: expected revision E, actual revision A`, where A is `none` when no such
+--                      saga is live
 --   SG103  saga.flush  the token is not that of the lane lease
 
 
@@ -222,7 +223,8 @@ BEGIN
             WHERE i.inhparent = ('saga.' || v_table)::regclass
               -- A plan may scan all of pg_class first: only CASE keeps to_date from reading other names.
               AND CASE WHEN c.relname ~ '_[0-9]{8}$'
-                       THEN to_date(right(c.relname, 8), 'YYYYMMDD') < (now() AT TIME ZONE 'UTC')::date - v_keep_days
+                       THEN to_date(right(c.relname, 8), 'YYYYMMDD')
+                            < (now() AT TIME ZONE 'UTC')::date - v_keep_days
                        ELSE false END
         LOOP
             EXECUTE format('DROP TABLE saga.%I', v_partition);
@@ -272,7 +274,8 @@ END $$;
 -- (lanes run with enable_seqscan off).
 CREATE FUNCTION saga.lock_sagas(p_type text, p_keys text[])
 RETURNS TABLE (
-    type text, key text, digest text, revision bigint, state text, data text, started_at_us bigint, next_at_us bigint)
+    type text, key text, digest text, revision bigint, state text, data text,
+    started_at_us bigint, next_at_us bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, saga, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -280,7 +283,8 @@ DECLARE
 BEGIN
     RETURN QUERY
     SELECT l.type, l.key, l.digest, l.revision, l.state, l.data,
-           (extract(epoch FROM l.started_at) * 1000000)::bigint, (extract(epoch FROM l.next_at) * 1000000)::bigint
+           (extract(epoch FROM l.started_at) * 1000000)::bigint,
+           (extract(epoch FROM l.next_at) * 1000000)::bigint
       FROM unnest(p_keys) k (key)
      CROSS JOIN LATERAL (
         SELECT * FROM saga.saga_live s
@@ -301,7 +305,8 @@ BEGIN
      WHERE p.id = ANY (p_parked_ids) AND p.plugin = v_plugin AND p.direction = 'in' ORDER BY p.id FOR UPDATE;
     RETURN QUERY
     SELECT NULL::bigint, t.name, (extract(epoch FROM t.due_at) * 1000000)::bigint FROM saga.timer t
-     WHERE t.name = ANY (p_timer_names) AND t.plugin = v_plugin AND t.due_at <= now() ORDER BY t.name FOR UPDATE;
+     WHERE t.name = ANY (p_timer_names) AND t.plugin = v_plugin AND t.due_at <= now()
+     ORDER BY t.name FOR UPDATE;
 END $$;
 
 -- The stored answers of these idempotency keys.
@@ -456,7 +461,8 @@ BEGIN
 
     IF cardinality(p_saga_starts) > 0 THEN
         WITH started AS (
-            INSERT INTO saga.saga_live (type, key, plugin, digest, revision, state, data, started_at, next_at, log)
+            INSERT INTO saga.saga_live
+                   (type, key, plugin, digest, revision, state, data, started_at, next_at, log)
             SELECT s.type, s.key, v_lane.plugin, s.digest, 1, s.state, s.data, v_at,
                    'epoch'::timestamptz + s.next_at_us * interval '1 us', s.log
               FROM unnest(p_saga_starts) s
@@ -491,12 +497,14 @@ BEGIN
             -- This transaction has written the rows that did match: those have its xmin and their new
             -- revision.
             SELECT string_agg(format('%s/%s: expected revision %s, actual revision %s',
-                                     s.type, s.key, s.expected_revision, coalesce(l.revision::text, 'none')), E'\n')
+                                     s.type, s.key, s.expected_revision, coalesce(l.revision::text, 'none')),
+                              E'\n')
               INTO v_detail
               FROM unnest(p_saga_steps) s
               LEFT JOIN saga.saga_live l ON l.type = s.type AND l.key = s.key AND l.plugin = v_lane.plugin
              WHERE l.xmin IS DISTINCT FROM pg_current_xact_id()::xid OR l.revision <> s.new_revision;
-            RAISE EXCEPTION 'a saga is not at the expected revision' USING ERRCODE = 'SG102', DETAIL = coalesce(v_detail, '');
+            RAISE EXCEPTION 'a saga is not at the expected revision'
+                  USING ERRCODE = 'SG102', DETAIL = coalesce(v_detail, '');
         END IF;
     END IF;
 
@@ -511,24 +519,28 @@ BEGIN
                    FOR UPDATE) found),
         removed AS (
             DELETE FROM saga.saga_live l USING target t WHERE l.ctid = t.row_address
-            RETURNING l.type, l.key, l.plugin, l.digest, t.new_revision, t.state, coalesce(t.data, l.data) AS data,
-                      l.started_at, t.ending, t.answer, l.log || t.log AS log)
+            RETURNING l.type, l.key, l.plugin, l.digest, t.new_revision, t.state,
+                      coalesce(t.data, l.data) AS data, l.started_at, t.ending, t.answer,
+                      l.log || t.log AS log)
         INSERT INTO saga.saga_done
-               (day, type, key, plugin, digest, revision, state, data, started_at, ended_at, ending, answer, log)
-        SELECT v_today, r.type, r.key, r.plugin, r.digest, r.new_revision, r.state, r.data, r.started_at, v_at,
-               r.ending, r.answer, r.log
+               (day, type, key, plugin, digest, revision, state, data,
+                started_at, ended_at, ending, answer, log)
+        SELECT v_today, r.type, r.key, r.plugin, r.digest, r.new_revision, r.state, r.data,
+               r.started_at, v_at, r.ending, r.answer, r.log
           FROM removed r;
         GET DIAGNOSTICS v_rows = ROW_COUNT;
         IF v_rows <> cardinality(p_saga_ends) THEN
             SELECT string_agg(format('%s/%s: expected revision %s, actual revision %s',
-                                     e.type, e.key, e.expected_revision, coalesce(l.revision::text, 'none')), E'\n')
+                                     e.type, e.key, e.expected_revision, coalesce(l.revision::text, 'none')),
+                              E'\n')
               INTO v_detail
               FROM unnest(p_saga_ends) e
               LEFT JOIN saga.saga_live l ON l.type = e.type AND l.key = e.key AND l.plugin = v_lane.plugin
              WHERE NOT EXISTS (SELECT FROM saga.saga_done d
                                 WHERE d.type = e.type AND d.key = e.key AND d.day = v_today
                                   AND d.xmin = pg_current_xact_id()::xid);
-            RAISE EXCEPTION 'a saga is not at the expected revision' USING ERRCODE = 'SG102', DETAIL = coalesce(v_detail, '');
+            RAISE EXCEPTION 'a saga is not at the expected revision'
+                  USING ERRCODE = 'SG102', DETAIL = coalesce(v_detail, '');
         END IF;
     END IF;
 
@@ -537,7 +549,8 @@ BEGIN
     END IF;
     IF cardinality(p_timers) > 0 THEN
         INSERT INTO saga.timer (plugin, name, due_at, correlation, payload)
-        SELECT v_lane.plugin, t.name, 'epoch'::timestamptz + t.due_at_us * interval '1 us', t.correlation, t.payload
+        SELECT v_lane.plugin, t.name, 'epoch'::timestamptz + t.due_at_us * interval '1 us',
+               t.correlation, t.payload
           FROM unnest(p_timers) t
          ORDER BY t.name
         ON CONFLICT (plugin, name) DO UPDATE
@@ -545,7 +558,8 @@ BEGIN
     END IF;
 
     IF cardinality(p_parked_removed) > 0 THEN
-        DELETE FROM saga.parked WHERE id = ANY (p_parked_removed) AND plugin = v_lane.plugin AND direction = 'in';
+        DELETE FROM saga.parked
+         WHERE id = ANY (p_parked_removed) AND plugin = v_lane.plugin AND direction = 'in';
     END IF;
     IF cardinality(p_parked_retries) > 0 THEN
         UPDATE saga.parked p
@@ -554,7 +568,8 @@ BEGIN
          WHERE p.id = r.id AND p.plugin = v_lane.plugin;
     END IF;
     IF cardinality(p_parked) > 0 THEN
-        INSERT INTO saga.parked (direction, plugin, topic, partition, position, key, body, reason, attempts, retry_at)
+        INSERT INTO saga.parked
+               (direction, plugin, topic, partition, position, key, body, reason, attempts, retry_at)
         SELECT 'in', v_lane.plugin, p.topic, p.partition, p.position, p.key, p.body, p.reason, p.attempts,
                now() + p.retry_after_ms * interval '1 ms'
           FROM unnest(p_parked) WITH ORDINALITY

@@ -1,4 +1,5 @@
--- Orders as they are shown. A reply may come before its order-created: then the row has no `created_at`, and is not shown.
+-- Orders as they are shown. A reply may come before its order-created: then the row has no `created_at`, and
+-- is not shown.
 CREATE TABLE public.order_view (
     order_id   uuid        NOT NULL PRIMARY KEY,
     product_id int         NOT NULL DEFAULT 0,

@@ -113,11 +113,19 @@ mod tests {
         for (problem, expected) in [
             (
                 Problem::member("orderQty", "missing"),
-                r##"{"type":"about:blank","title":"Bad Request","status":400,"detail":"orderQty: missing","errors":[{"detail":"orderQty: missing","pointer":"#/orderQty"}]}"##,
+                concat!(
+                    r#"{"type":"about:blank","title":"Bad Request","status":400,"#,
+                    r#""detail":"orderQty: missing","#,
+                    r##""errors":[{"detail":"orderQty: missing","pointer":"#/orderQty"}]}"##,
+                ),
             ),
             (
                 Problem::parameter("limit", "a number"),
-                r#"{"type":"about:blank","title":"Bad Request","status":400,"detail":"limit: expected a number","errors":[{"detail":"limit: expected a number","parameter":"limit"}]}"#,
+                concat!(
+                    r#"{"type":"about:blank","title":"Bad Request","status":400,"#,
+                    r#""detail":"limit: expected a number","#,
+                    r#""errors":[{"detail":"limit: expected a number","parameter":"limit"}]}"#,
+                ),
             ),
             (
                 Problem::not_found("no such order"),

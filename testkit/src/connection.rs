@@ -8,10 +8,10 @@ use tokio::net::TcpStream;
 
 const HEADERS_MAX: usize = 64;
 const READ_BYTES: usize = 4096;
-/// No answer of a service is larger than this.
+/// The limit for one answer. No service gives a larger one.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// An open connection with the bytes read ahead of the answer.
+/// An open connection, with bytes that were read ahead.
 pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -32,7 +32,7 @@ enum Length {
     UntilClose,
 }
 
-/// One answer, with its head unparsed.
+/// One answer. Its head is not parsed.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The status code.
@@ -57,10 +57,12 @@ impl Connection {
     /// Sends one whole request and reads its answer. `bodyless` is for HEAD.
     ///
     /// # Errors
-    /// The connection ended, or the answer is not HTTP. The connection is of no use then. Dropping the future
-    /// leaves the exchange half done: drop the connection too.
+    /// The connection ended, or the answer is not HTTP. Drop the connection then.
+    ///
+    /// # Cancellation
+    /// Leaves the exchange half done: drop the connection.
     pub async fn exchange(&mut self, request: &[u8], bodyless: bool) -> io::Result<Answer> {
-        // A server may refuse a request and close before it has read all of it (413): then its answer counts.
+        // A server may refuse a request and close before it has read all of it (413). Then its answer counts.
         let sent = self.stream.write_all(request).await;
         let answer = self.read_answer(bodyless).await;
         match sent {
@@ -131,7 +133,7 @@ fn invalid(reason: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason.to_owned())
 }
 
-/// The head, or `None` while it is not complete.
+/// The head; `None` while it is incomplete.
 fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
@@ -156,7 +158,7 @@ fn parse_head(bytes: &[u8]) -> io::Result<Option<Head>> {
     Ok(Some(Head { status: response.code.unwrap_or_default(), length, head_bytes }))
 }
 
-/// The body and the bytes it took, or `None` while the last chunk is not there.
+/// The body and the number of bytes that it took; `None` until the last chunk has arrived.
 fn decode_chunks(bytes: &[u8]) -> io::Result<Option<(Vec<u8>, usize)>> {
     let mut body = Vec::new();
     let mut at = 0;

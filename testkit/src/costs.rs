@@ -1,5 +1,6 @@
-//! Limits of measured costs: a file has a figure for each, and the share by which it may grow. A cost above
-//! its limit fails. A cost far below is reported, because the stored figure would let too much growth pass.
+//! Limits of measured costs. The file has a figure for each, and the share by which it may grow. A cost above
+//! its limit fails. A cost far below it is reported, because the stored figure would let too much growth
+//! pass.
 
 use std::{collections::BTreeMap, fmt::Write, path::Path};
 
@@ -17,7 +18,7 @@ pub struct Costs {
 #[serde(deny_unknown_fields)]
 struct Stored {
     cost: f64,
-    /// A share of `cost`.
+    /// As a share of `cost`.
     may_grow: f64,
 }
 
@@ -37,7 +38,8 @@ impl Costs {
         Ok(Self { section: section.to_owned(), stored })
     }
 
-    /// Compares measured costs with the stored ones, by name; gives both side by side, to read and to store.
+    /// Compares measured costs with the stored ones, by name. Returns both side by side, to read and to
+    /// store.
     ///
     /// # Errors
     /// A cost is above its limit, is not stored, or is stored and was not measured. The message has the same
@@ -62,14 +64,14 @@ impl Costs {
             return ("is NOT STORED".to_owned(), false);
         };
         let most = cost * (1.0 + may_grow);
-        let said = format!("stored {cost}, at most {most:.3}");
+        let limit = format!("stored {cost}, at most {most:.3}");
         if now < cost * (1.0 - may_grow) {
-            return (format!("{said}: fell, store it"), true);
+            return (format!("{limit}: fell, store it"), true);
         }
-        // What is not a number does not hold.
+        // A figure that is not a number is above every limit.
         match now <= most {
-            true => (said, true),
-            false => (format!("{said}: GREW BY MORE"), false),
+            true => (limit, true),
+            false => (format!("{limit}: GREW BY MORE"), false),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! SQL against the databases of the services: the host's schema `saga`, and sizes and counters of the server.
-//! The business tables are in `verify::rows`.
+//! SQL in the databases of the services: the host's schema `saga`, and sizes and counters of the server.
+//! `verify::rows` has the business tables.
 
 use std::str::FromStr;
 
@@ -20,7 +20,7 @@ pub struct Databases {
 /// Counters of the server at one moment, up to a second old.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Counters {
-    /// Transactions that ended, committed or not.
+    /// Transactions that ended, committed or rolled back.
     pub transactions: i64,
     /// Rows inserted.
     pub inserted: i64,
@@ -81,7 +81,7 @@ impl Databases {
         row.and_then(|row| row.try_get(0)).with_context(|| format!("{statement} in {database}"))
     }
 
-    /// The number of rows that a refused request must not change: of business tables, sagas and stored
+    /// The number of rows that a refused request must not change: in business tables, sagas and stored
     /// answers.
     ///
     /// # Errors
@@ -90,7 +90,8 @@ impl Databases {
         let pool = self.of(database)?;
         let tables = sqlx::query(
             "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
-             WHERE schemaname = 'public' OR (schemaname, tablename) IN (('saga', 'saga_live'), ('saga', 'outbox'), ('saga', 'stored_answer'))
+             WHERE schemaname = 'public'
+                OR (schemaname = 'saga' AND tablename IN ('saga_live', 'outbox', 'stored_answer'))
                 OR (schemaname = 'saga' AND tablename LIKE 'saga\\_done\\_%')",
         );
         let mut total = 0;
@@ -101,14 +102,15 @@ impl Databases {
         Ok(total)
     }
 
-    /// The server's counters now, over the five databases; WAL is that of the whole server.
+    /// The server's counters now, over the five databases. WAL is counted for the whole server.
     ///
     /// # Errors
     /// As Postgres reports.
     pub async fn counters(&self) -> Result<Counters> {
         let names: Vec<String> = SERVICES.iter().map(|service| service.database.to_owned()).collect();
         let row = sqlx::query(
-            "SELECT sum(xact_commit + xact_rollback)::bigint, sum(tup_inserted)::bigint, sum(tup_updated)::bigint,
+            "SELECT sum(xact_commit + xact_rollback)::bigint,
+                    sum(tup_inserted)::bigint, sum(tup_updated)::bigint,
                     sum(tup_deleted)::bigint, (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint
                FROM pg_stat_database WHERE datname = ANY ($1)",
         )

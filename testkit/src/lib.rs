@@ -1,5 +1,5 @@
-//! Checks a running saga-host from outside only: HTTP, Kafka and SQL. It shares no code with the host, so a
-//! mistake of the host is not repeated here.
+//! Checks a running saga-host only from outside: HTTP, Kafka and SQL. It shares no code with the host, so it
+//! cannot repeat a mistake of the host.
 //!
 //! ```text
 //!  contract, verify, demo ──▶ target (addresses) ──┬─▶ caller, connection   HTTP

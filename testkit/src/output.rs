@@ -49,7 +49,7 @@ mod tests {
     use super::table;
 
     #[test]
-    fn numbers_stand_to_the_right() {
+    fn numbers_are_aligned_to_the_right() {
         let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
         assert_eq!(
             table(&[row(["clients", "1", "256"]), row(["p50", "1.25", "9"])]),

@@ -1,5 +1,5 @@
-//! Folders of plugins that a test or the demo may change: copies, so that the files of the build stay as they
-//! are.
+//! Folders of plugins that a test or the demo may change: copies, so that the files of the build stay
+//! unchanged.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use anyhow::{Context, Result, ensure};
 
 const SECTION: &str = "saga-demo";
 
-/// Copies components and policies from one folder to another. The component of `swapped`, when the target
-/// folder has one already, is copied with a new digest, so that it differs from each that an earlier run
-/// deployed.
+/// Copies components and policies from one folder to another. When the target folder has a component of
+/// `swapped` already, that one is copied with a new digest, which differs from every digest that an earlier
+/// run deployed.
 ///
 /// # Errors
 /// The source holds no component, or the target cannot be written to.
 pub fn copy(from: &Path, to: &Path, swapped: &str) -> Result<PathBuf> {
     fs::create_dir_all(to).with_context(|| to.display().to_string())?;
     let entries = fs::read_dir(from).with_context(|| {
-        format!("no plugins in {}; build them, or name their folder by --plugins", from.display())
+        format!("no plugins in {}; build them, or name their folder with --plugins", from.display())
     })?;
     let mut components = 0;
     for entry in entries {
@@ -35,13 +35,13 @@ pub fn copy(from: &Path, to: &Path, swapped: &str) -> Result<PathBuf> {
     }
     ensure!(
         components > 0,
-        "no components in {}; build them, or name their folder by --plugins",
+        "no components in {}; build them, or name their folder with --plugins",
         from.display()
     );
     Ok(to.to_owned())
 }
 
-/// Replaces the component of a plugin by one that behaves the same and has another digest.
+/// Replaces the component of a plugin by one with the same behaviour and another digest.
 ///
 /// # Errors
 /// The folder has no such plugin, or cannot be written to.
@@ -66,7 +66,7 @@ fn clock() -> Result<u128> {
     Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())
 }
 
-/// Appends a custom section, which changes nothing but the digest.
+/// Appends a custom section, which changes only the digest.
 /// <https://webassembly.github.io/spec/core/binary/modules.html#custom-section>
 fn changed(mut bytes: Vec<u8>, stamp: u128) -> Vec<u8> {
     let stamp = stamp.to_string();

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-/// The part of `/proc/PID/stat` that is used here (proc(5)), in clock ticks.
+/// The fields of `/proc/PID/stat` that are used here (proc(5)), in clock ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stat {
     parent: u32,
@@ -19,7 +19,7 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// Reads `/proc`; a process that ends meanwhile is left out.
+    /// Reads `/proc`. Leaves out a process that ends meanwhile.
     #[must_use]
     pub fn now() -> Self {
         let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -30,7 +30,7 @@ impl Processes {
         Self { stats: stats.collect() }
     }
 
-    /// The process and all that descend from it, without the trees of `except`.
+    /// The process and all its descendants, without the trees of `except`.
     #[must_use]
     pub fn tree(&self, root: u32, except: &[u32]) -> HashSet<u32> {
         let mut tree = HashSet::new();
@@ -44,13 +44,13 @@ impl Processes {
         tree
     }
 
-    /// CPU ticks of one process since it began, without any child.
+    /// CPU ticks of one process since it began, without its children.
     #[must_use]
     pub fn own_ticks(&self, pid: u32) -> u64 {
         self.stats.get(&pid).map_or(0, |stat| stat.own)
     }
 
-    /// CPU ticks of these processes since each began, with their children that have ended.
+    /// CPU ticks of these processes since each began, and of their children that have ended.
     #[must_use]
     pub fn ticks(&self, pids: &HashSet<u32>) -> u64 {
         pids.iter().filter_map(|pid| self.stats.get(pid)).map(|stat| stat.own + stat.ended_children).sum()
@@ -75,7 +75,7 @@ pub fn resident_bytes(pid: u32) -> Option<u64> {
     parse_kib(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmRSS:").map(|kib| kib * 1024)
 }
 
-/// Resident memory of several processes now, shared pages counted once; `None` where one may not be read.
+/// Resident memory of several processes now, with shared pages counted once; `None` when one may not be read.
 #[must_use]
 pub fn proportional_bytes(pids: &HashSet<u32>) -> Option<u64> {
     let mut total = 0;
@@ -88,19 +88,19 @@ pub fn proportional_bytes(pids: &HashSet<u32>) -> Option<u64> {
     Some(total)
 }
 
-/// Lets [`peak_bytes`] count from now on, where the kernel and the process's owner allow it (proc(5),
+/// Resets what [`peak_bytes`] reports, where the kernel and the process's owner allow it (proc(5),
 /// `clear_refs`).
 pub fn reset_peak(pid: u32) {
-    // Where it is not allowed the peak stays that of the process's whole life.
+    // Where it is not allowed, the peak is that of the process's whole life.
     let _ = std::fs::write(format!("/proc/{pid}/clear_refs"), "5");
 }
 
 /// Ticks of all cores since the machine began, from the first line of `/proc/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MachineTicks {
-    /// The cores worked: without idle and waiting for I/O.
+    /// Ticks in which the cores worked: without idle time and waiting for I/O.
     pub busy: u64,
-    /// The hypervisor gave the cores to others.
+    /// Ticks that the hypervisor gave to other machines.
     pub stolen: u64,
 }
 
@@ -119,7 +119,7 @@ fn parse_machine(text: &str) -> Option<MachineTicks> {
 }
 
 fn parse_stat(text: &str) -> Option<Stat> {
-    // The name in parentheses may hold spaces and parentheses itself.
+    // The name in parentheses may itself contain spaces and parentheses.
     let mut fields = text.rsplit_once(')')?.1.split_whitespace();
     let parent = fields.nth(1)?.parse().ok()?;
     let times: Vec<u64> = fields.skip(9).take(4).map(str::parse).collect::<Result<_, _>>().ok()?;

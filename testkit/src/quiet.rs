@@ -1,5 +1,5 @@
-//! Waits until the system is quiet, when the invariants hold: nothing to publish, nothing to consume, no saga
-//! in flight.
+//! Waits until the system is quiet: nothing to publish, nothing to consume, no saga in flight. Only then do
+//! the invariants hold.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use crate::topic::groups::Groups;
 const POLL: Duration = Duration::from_millis(300);
 const CHECK_EVERY: Duration = Duration::from_millis(50);
 
-/// The work that is left, one line each; empty when the system is quiet.
+/// The work that is left, one line for each kind; empty when the system is quiet.
 pub type Motion = Vec<String>;
 
-/// Waits until two polls in a row find no work left. After `limit`, gives the work that is still left.
+/// Waits until two polls in a row find no work left. After `limit`, returns the work that is still left.
 ///
 /// # Errors
 /// Kafka or Postgres does not answer at the end of `limit`.
@@ -36,10 +36,10 @@ pub async fn wait(target: &Target, databases: &Databases, limit: Duration) -> Re
     }
 }
 
-/// Repeats a check until it holds; after `limit` its last failure counts.
+/// Repeats a check until it passes; after `limit`, returns its last failure.
 ///
 /// # Errors
-/// The last one of `check`.
+/// The last failure of `check`.
 pub async fn eventually<T>(limit: Duration, mut check: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let began = Instant::now();
     loop {

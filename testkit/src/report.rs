@@ -1,4 +1,4 @@
-//! The outcomes of named checks. A check that fails does not stop the next.
+//! The outcomes of named checks. A failed check does not stop the next one.
 
 use std::future::Future;
 use std::path::Path;
@@ -41,7 +41,7 @@ impl Report {
         }
     }
 
-    /// Checks from now on belong to this group.
+    /// Puts the following checks into this group.
     pub fn area(&mut self, name: &str) {
         name.clone_into(&mut self.area);
         self.say(&format!("\n{name}"));
@@ -113,7 +113,7 @@ impl Report {
 /// Whether a figure is within its limit.
 ///
 /// # Errors
-/// It is more; the message is the figure.
+/// The figure is above it; the message is the figure.
 pub fn at_most(value: f64, most: f64) -> anyhow::Result<()> {
     anyhow::ensure!(value <= most, "{value:.2}");
     Ok(())

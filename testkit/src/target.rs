@@ -26,11 +26,11 @@ pub struct Target {
     /// `host:port` of the host API.
     #[serde(default)]
     pub admin: Option<String>,
-    /// Bootstrap servers.
+    /// Kafka's bootstrap servers.
     pub kafka: String,
-    /// URL of the Postgres server, of an account that may read every service's database.
+    /// URL of the Postgres server, with an account that may read every service's database.
     pub postgres: String,
-    /// Processes of the system, for `/proc`.
+    /// Processes of the system, to find them in `/proc`.
     #[serde(default)]
     pub pids: Pids,
     /// Further hosts on the same Kafka and Postgres.
@@ -107,7 +107,7 @@ fn bare(address: &str) -> String {
     address.trim_start_matches("http://").trim_end_matches('/').to_owned()
 }
 
-/// How a command finds the system.
+/// The options by which a command finds the system.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TargetOptions {
     /// The file with the addresses
@@ -134,7 +134,7 @@ impl TargetOptions {
         if self.kafka.is_some() && self.postgres.is_some() { None } else { self.dev_json.parent() }
     }
 
-    /// The addresses, options first; the file is not needed when Kafka and Postgres are named.
+    /// The addresses; options take precedence. The file is not needed when Kafka and Postgres are given.
     ///
     /// # Errors
     /// The file is needed and cannot be read.
@@ -175,7 +175,8 @@ mod tests {
         assert!(stack.http().is_err());
         assert_eq!((stack.pids.host, stack.pids.kafka), (None, Some(7)));
         let host = Target::parse(
-            r#"{"http":"http://127.0.0.1:7080/","admin":"127.0.0.1:7081","kafka":"k","postgres":"p","pids":{}}"#,
+            r#"{"http":"http://127.0.0.1:7080/","admin":"127.0.0.1:7081",
+                "kafka":"k","postgres":"p","pids":{}}"#,
         )
         .unwrap();
         assert_eq!(host.http().unwrap(), "127.0.0.1:7080");

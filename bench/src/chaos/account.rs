@@ -1,4 +1,4 @@
-//! What only the clients know: which orders were accepted, and how much stock there was at first.
+//! What only the clients know: which orders were accepted, and how much stock there was at the start.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::orders::{Placed, request};
 use saga_testkit::verify::Rows;
 
-/// About so many of the accepted orders are placed once more.
+/// About this many of the accepted orders are placed once more.
 const REPEATED: usize = 50;
 
 /// Compares what the clients know with the databases.
@@ -94,7 +94,7 @@ pub(super) async fn repeat(address: &str, placed: &[Placed]) -> Result<()> {
         if let Some(object) = first.as_object_mut() {
             object.remove("orderStatus");
         }
-        ensure!(first == again, "{first} at first, {again} again");
+        ensure!(first == again, "{first} at first, {again} the second time");
     }
     Ok(())
 }
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(broken(&placed("CONFIRMED"), &rows(), 5), 0);
         assert_eq!(broken(&placed("CANCELLED"), &rows(), 5), 1, "answered another end");
         assert_eq!(broken(&placed("CONFIRMED"), &rows(), 6), 1, "stock lost more");
-        assert_eq!(broken(&placed("CONFIRMED")[..1], &rows(), 5), 1, "an order nobody placed");
+        assert_eq!(broken(&placed("CONFIRMED")[..1], &rows(), 5), 1, "an order that no client placed");
         let mut lost = rows();
         lost.orders.remove(&Uuid::from_u128(2));
         assert_eq!(broken(&placed("CONFIRMED"), &lost, 5), 3, "an order lost");

@@ -1,4 +1,4 @@
-//! Swaps that no fault disturbs: how soon every host runs the new version, and that clients do not notice.
+//! Swaps without faults: how soon every host runs the new version, and whether clients notice.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use saga_testkit::caller::Request;
 use saga_testkit::report::Report;
 
 const SWAPS: usize = 8;
-/// The load runs for so long before the first swap, and between two of them.
+/// How long the load runs before the first swap, and between two swaps.
 const SPACING: Duration = Duration::from_millis(400);
-/// Routes of the plugins that are not swapped, too.
+/// Routes of all plugins, also of those that are not swapped.
 const ROUTES: [&str; 3] =
     ["/orders?limit=1", "/stocks?limit=1", "/notifications?orderId=00000000-0000-0000-0000-000000000000"];
 
@@ -41,7 +41,7 @@ pub(super) async fn compile(system: &mut System) -> Result<()> {
     Ok(())
 }
 
-/// Swaps under load. `orders` are being placed; every host must run a new version within `limit`.
+/// Swaps under load, while clients place `orders`. Every host must run a new version within `limit`.
 pub(super) async fn swap(
     system: &mut System,
     orders: &Orders,
@@ -89,7 +89,7 @@ async fn all_routes_answer(system: &System) -> Result<()> {
 
 impl Calm {
     fn check(&self, failed: usize, handled: &[Handled], limit: Duration, report: &mut Report) {
-        report.area("swaps that no fault disturbs");
+        report.area("swaps without faults");
         report.note(
             format!(
                 "{} swaps under load: every host on the new version {} ms after the request at the median, \
@@ -116,7 +116,7 @@ impl Calm {
 fn within(everywhere_ms: u128, limit: Duration) -> Result<()> {
     ensure!(
         everywhere_ms <= limit.as_millis(),
-        "later than promised; --swap-ms-max suits a slow build or machine"
+        "later than promised; raise --swap-ms-max for a slow build or machine"
     );
     Ok(())
 }

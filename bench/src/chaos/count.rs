@@ -1,4 +1,4 @@
-//! What became of the orders, as four counts that must be zero.
+//! The outcomes of the orders, as four counts that must be zero.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,19 +14,19 @@ use saga_testkit::report::Report;
 use saga_testkit::target::Target;
 use saga_testkit::verify::{self, Ledger, Rows, Scope};
 
-/// Orders, and records where it says so.
+/// Orders, unless the field says records.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Counts {
     pub(super) accepted: usize,
-    /// Accepted, but not there; or a record, a notification or a saga of it is missing.
+    /// Accepted, but missing; or a record, a notification or a saga of the order is missing.
     pub(super) lost: usize,
-    /// Nobody placed it; or a record, a notification or a saga of it is there twice.
+    /// Placed by no client; or a record, a notification or a saga of the order exists twice.
     pub(super) doubled: usize,
-    /// Records that came after a later one of their lane.
+    /// Records that come after a later one of their lane.
     pub(super) reordered: u64,
     /// Orders and sagas without an end, and parked deliveries.
     pub(super) stuck: usize,
-    /// Records that were sent again, with the id and the bytes of the first.
+    /// Records that were sent again, with the id and the bytes of the first one.
     pub(super) repeated: u64,
 }
 
@@ -156,7 +156,7 @@ mod tests {
             rows.notifications.insert(other, vec!["OrderConfirmed".to_owned()]);
             ledger.orders.insert(other, flow);
         });
-        assert_eq!(unknown, [0, 1, 0], "nobody placed it");
+        assert_eq!(unknown, [0, 1, 0], "no client placed it");
         let pending = counted(|ledger, rows| {
             rows.orders.get_mut(&ID).unwrap().status = "PENDING_CONFIRMATION".to_owned();
             rows.sagas.insert(ID, vec![String::new()]);

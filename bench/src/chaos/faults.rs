@@ -1,4 +1,5 @@
-//! The faults: each injects one, and returns when the system has healed. What it returns says what was done.
+//! The faults. Each function injects one, and returns when the system has healed, with a description of what
+//! was done.
 
 use std::time::Duration;
 
@@ -11,16 +12,17 @@ use super::system::{FAULT_POINT, System};
 use crate::sample::Sample;
 
 const DOWN_MS_MAX: usize = 800;
-/// Longer than the consumers' session time-out of 6 s; some are longer than a lane's lease of 10 s, too.
+/// Longer than the consumers' session time-out of 6 s. Some stops are longer than a lane's lease of 10 s,
+/// too.
 const STOPPED_MS_MIN: usize = 7_000;
 const STOPPED_MS_SPREAD: usize = 6_000;
 const BROKER_STOPPED_MS_MIN: usize = 1_000;
 const BROKER_STOPPED_MS_SPREAD: usize = 7_000;
-/// A host polls so often for what others have activated.
+/// The interval in which a host polls for activations of other hosts.
 const FOLLOWS_WITHIN_MS: usize = 500;
-/// Swaps until one was still in progress when its host was killed.
+/// The most attempts to kill a host during a swap.
 const TRIES_MAX: usize = 50;
-/// Some session of a lane.
+/// One session of a lane.
 const SESSION: &str = "SELECT pid::bigint FROM pg_stat_activity
     WHERE usename = 'plugin_inventory_command' ORDER BY pid LIMIT 1";
 
@@ -62,7 +64,7 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// Injects one and waits until every host is ready again.
+/// Injects a fault and waits until every host is ready again.
 ///
 /// # Errors
 /// It could not be injected, the system did not heal in time, or the hosts disagree on a plugin's version.
@@ -116,21 +118,22 @@ async fn swap(system: &mut System, host: usize, sample: &mut Sample) -> Result<S
     ))
 }
 
-/// When a host is killed in a swap.
+/// The moment in a swap at which a host is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moment {
-    /// The host that was asked to swap, before it answers.
+    /// The host that received the request, before it answers.
     Answering,
-    /// The same host, when it has written the activation and not yet swapped.
+    /// The same host, after it has recorded the activation and before it runs the new version.
     Written,
     /// Another host, while it still runs the previous version.
     Following,
 }
 
-/// Afterwards one version is active, the same in the database and on every host, before and after the restart.
+/// Afterwards one version is active, the same in the database and on every host, before and after the
+/// restart.
 async fn swap_kill(system: &mut System, victim: usize, sample: &mut Sample) -> Result<String> {
     let moments = [Moment::Answering, Moment::Written, Moment::Following];
-    // Nobody else can activate a version that a lone host follows.
+    // Only another host can activate a version that a host follows, so one host alone cannot be killed then.
     let moment = moments[sample.below(if system.hosts() == 1 { 2 } else { 3 })];
     let plugin = sample.below(system.plugins.len());
     let name = system.plugins[plugin].name();
@@ -162,7 +165,7 @@ async fn kill_in_swap(
     sample: &mut Sample,
 ) -> Result<String> {
     if moment == Moment::Written {
-        // A host takes its fault point from the environment that it is started with.
+        // A host reads its fault point from its environment at the start.
         system.term(victim).await?;
         system.start(victim, &[FAULT_POINT]).await?;
     }

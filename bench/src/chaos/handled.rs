@@ -1,4 +1,4 @@
-//! Deliveries that the two versions of a plugin have handled, from the hosts' metrics.
+//! How many deliveries each of the two versions of a plugin has handled, from the hosts' metrics.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::system::System;
 use super::versions::NUMBERS;
 use saga_testkit::caller::Request;
 
-/// Deliveries by version number, of the versions that ran when they were counted.
+/// Deliveries by version number, for versions that were running when they were counted.
 pub(super) struct Handled {
     plugin: &'static str,
     deliveries: BTreeMap<&'static str, f64>,
@@ -19,7 +19,7 @@ impl Handled {
         Self { plugin, deliveries: NUMBERS.map(|number| (number, 0.0)).into() }
     }
 
-    /// Adds what the active version and those that drain have handled since each was activated last.
+    /// Adds what the active and the draining versions have handled since the last activation of each.
     pub(super) async fn count(&mut self, system: &System) -> Result<()> {
         for host in 0..system.hosts() {
             let metrics = Request::get("/metrics").send(system.target(host).admin()?).await?;
@@ -46,7 +46,7 @@ impl Handled {
     }
 
     fn both(&self) -> Result<()> {
-        ensure!(self.deliveries.values().all(|count| *count > 0.0), "one of them none");
+        ensure!(self.deliveries.values().all(|count| *count > 0.0), "one of them handled none");
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Runs the order system under a seeded schedule of faults, and counts afterwards what became of every order.
+//! Runs the order system under a seeded schedule of faults, and afterwards counts the outcome of every order.
 //!
 //! ```text
 //!  seed ──▶ schedule ──▶ run ──▶ calm, faults ──▶ system: N hosts on one fresh Postgres and Kafka
@@ -103,7 +103,7 @@ impl Options {
 /// Runs `saga-bench chaos`.
 ///
 /// # Errors
-/// Something could not be started, a fault could not be injected or did not heal, or an invariant is broken.
+/// Something cannot be started, a fault cannot be injected or does not heal, or an invariant is broken.
 pub async fn run(options: Options) -> Result<()> {
     on_fresh_stack(&options.start, async |target: &Target| run::run(&options, target).await).await
 }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_less_stock_than_orders_ask_for() {
+    fn the_default_stock_is_less_than_the_orders_ask_for() {
         for (orders, products, stock) in [(2_000, 20, 120), (500, 20, 30), (3, 1, 3)] {
             let options = parse(&format!("saga-bench chaos --orders {orders} --products {products}"));
             assert_eq!(options.stock(), stock);

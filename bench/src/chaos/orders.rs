@@ -14,13 +14,13 @@ use saga_testkit::caller::Request;
 use saga_testkit::connection::{Answer, Connection};
 
 const RETRY: Duration = Duration::from_millis(50);
-/// Above the wait that half of the orders ask for.
+/// Longer than the wait that half of the orders ask for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const QTY_MAX: usize = 3;
 
-/// What is to be ordered.
+/// The orders to place.
 pub(super) struct Plan {
-    /// Service routes of the hosts; all of them serve the same.
+    /// The service routes of the hosts. All hosts serve the same routes.
     pub(super) addresses: Vec<String>,
     pub(super) products: Vec<i64>,
     pub(super) orders: usize,
@@ -55,7 +55,7 @@ pub(super) struct Orders {
 }
 
 impl Orders {
-    /// The clients give up at `deadline`.
+    /// The orders before a client starts. The clients give up at `deadline`.
     pub(super) fn new(plan: Plan, deadline: Instant) -> Self {
         Self {
             plan,
@@ -70,7 +70,7 @@ impl Orders {
         }
     }
 
-    /// Starts so many clients.
+    /// Starts this many clients.
     pub(super) fn start(self: &Arc<Self>, clients: u16) -> JoinSet<()> {
         let mut running = JoinSet::new();
         for _ in 0..clients {
@@ -106,7 +106,7 @@ impl Orders {
         *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + limit;
     }
 
-    /// No order will be accepted any more.
+    /// Whether no more orders will be accepted.
     pub(super) fn over(&self) -> bool {
         self.given_up.load(Ordering::Relaxed)
             || Instant::now() > *self.deadline.lock().unwrap_or_else(PoisonError::into_inner)
@@ -119,7 +119,7 @@ impl Orders {
         Ok(placed)
     }
 
-    /// Whether every order was accepted.
+    /// Fails unless every order was accepted.
     pub(super) fn complete(&self) -> Result<()> {
         let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(first) = refused.first() {
@@ -130,7 +130,7 @@ impl Orders {
         Ok(())
     }
 
-    /// The order of this number: what it asks for depends on the seed alone.
+    /// The order with this number. What it asks for depends only on the seed.
     fn order(&self, number: usize) -> Placed {
         let mut sample = Sample::new(self.plan.seed.wrapping_mul(1_000_003).wrapping_add(number as u64));
         let id = u128::from(sample.draw()) << 64 | u128::from(sample.draw());
@@ -143,7 +143,7 @@ impl Orders {
         }
     }
 
-    /// When the order of this number is placed, at the earliest.
+    /// The earliest time at which the order with this number is placed.
     fn due(&self, number: usize) -> Instant {
         let share = number as f64 / self.plan.orders.max(1) as f64;
         self.start + self.plan.over.mul_f64(share)
@@ -155,13 +155,13 @@ impl Orders {
     }
 }
 
-/// A host as one client sees it.
+/// A host as one client uses it.
 struct Host {
     address: String,
     connection: Option<Connection>,
 }
 
-/// One client: takes the next order until there is none.
+/// One client: places the next order until none is left.
 async fn client(orders: Arc<Orders>) {
     let addresses = orders.plan.addresses.iter();
     let mut hosts: Vec<Host> =

@@ -1,4 +1,4 @@
-//! How long no order was accepted: what clients see of a fault that hits others.
+//! How long no order is accepted: the effect of a fault on clients.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use super::orders::Orders;
 
 const POLL: Duration = Duration::from_millis(1);
-/// A pause that goes on after the work is over is followed for so long at most.
+/// How long a pause is measured when it continues after the work.
 const FOLLOWED: Duration = Duration::from_secs(15);
 
-/// Does some work. Also returns the longest time between two accepted orders in which the work, or a part of
-/// it, lies.
+/// Does some work. Also returns the longest time between two accepted orders that overlaps with the work.
 pub(super) async fn longest<T>(orders: &Orders, work: impl Future<Output = T>) -> (T, Duration) {
     tokio::pin!(work);
     let mut pause = Pause::new(orders.accepted());

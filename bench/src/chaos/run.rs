@@ -25,7 +25,7 @@ use saga_testkit::target::Target;
 struct Happened {
     calm: Option<Calm>,
     faults: Vec<Injected>,
-    /// Faults of the schedule that came too late, or after one that did not heal.
+    /// Faults of the schedule that were too late, or came after one that did not heal.
     skipped: usize,
 }
 
@@ -49,7 +49,7 @@ pub(super) async fn run(options: &Options, stack: &Target) -> Result<()> {
         over,
         seed,
     };
-    // The deadline counts from the last fault, which may be late.
+    // The deadline counts from the last fault, which may start late.
     let orders = Arc::new(Orders::new(plan, Instant::now() + over * 10));
     let (mut report, mut happened) = (Report::default(), Happened::default());
     let mut clients = orders.start(options.clients);
@@ -68,7 +68,7 @@ pub(super) async fn run(options: &Options, stack: &Target) -> Result<()> {
     };
     report.area("the run");
     let counts = counts.unwrap_or_else(|error| {
-        report.note("every fault was injected and healed, and everything counted", Err(error));
+        report.note("every fault was injected and healed, and all orders were counted", Err(error));
         None
     });
     report.run("every host ends at SIGTERM with status 0", system.stop()).await;
@@ -87,7 +87,7 @@ pub(super) async fn run(options: &Options, stack: &Target) -> Result<()> {
     summary.release(&report, options.json.as_deref())
 }
 
-/// The calm swaps, then the schedule of faults.
+/// Swaps without faults, then the schedule of faults.
 async fn drive(
     options: &Options,
     seed: u64,
@@ -125,7 +125,7 @@ async fn drive(
     Ok(())
 }
 
-/// The numbers of so many products, each with this stock.
+/// Creates `count` products with this stock each, and returns their numbers.
 async fn create_products(target: &Target, count: usize, stock: i64) -> Result<Vec<i64>> {
     let mut products = Vec::new();
     for _ in 0..count {

@@ -1,32 +1,32 @@
-//! Which fault is injected when. Pure: the same seed and options give the same schedule.
+//! Draws which fault is injected when. Pure: the same seed and options give the same schedule.
 
 use std::time::Duration;
 
 use super::Fault;
 use crate::sample::Sample;
 
-/// Until then the load runs without a fault.
+/// The load runs without a fault until then.
 const FIRST_MS: usize = 10_000;
 const GAP_MS_MIN: usize = 6_000;
 const GAP_MS_SPREAD: usize = 5_000;
-/// The load goes on for so long after the last fault is planned.
+/// How long the load continues after the last planned fault.
 const LAST_BEFORE_END_MS: usize = 5_000;
-/// Tells this sequence from the others of the same seed.
+/// Separates this sequence from others with the same seed.
 const SALT: u64 = 0x6661_756c_7473;
 
 /// One fault of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Planned {
-    /// From the start of the load. A fault starts later when the one before has not healed by then.
+    /// From the start of the load. A fault starts later when the previous one has not healed by then.
     pub(super) at: Duration,
     pub(super) fault: Fault,
     /// Number of the host that it hits, from 0.
     pub(super) host: usize,
-    /// Seed of what else the fault chooses.
+    /// The seed for other choices of the fault.
     pub(super) seed: u64,
 }
 
-/// Draws a schedule. Each of `faults` comes once before one comes again.
+/// Draws a schedule. Each of `faults` occurs once before one occurs again.
 pub(super) fn draw(seed: u64, faults: &[Fault], hosts: usize, seconds: u64) -> Vec<Planned> {
     let mut sample = Sample::new(seed ^ SALT);
     let end_ms = usize::try_from(seconds).unwrap_or(usize::MAX).saturating_mul(1000);
@@ -53,7 +53,7 @@ mod tests {
     use super::{Fault, draw};
 
     #[test]
-    fn a_schedule_repeats_by_its_seed() {
+    fn the_same_seed_draws_the_same_schedule() {
         for (seed, faults, hosts, seconds) in
             [(1, &Fault::ALL[..], 2, 120), (2, &[Fault::Kill][..], 1, 20), (3, &Fault::ALL[..2], 8, 600)]
         {
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_comes_once_before_one_comes_again() {
+    fn every_fault_occurs_once_before_one_occurs_again() {
         let planned = draw(5, &Fault::ALL, 2, 3600);
         for round in planned.chunks_exact(Fault::ALL.len()) {
             let faults: HashSet<_> = round.iter().map(|one| one.fault).collect();

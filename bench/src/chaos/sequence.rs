@@ -1,7 +1,8 @@
-//! Whether the records of a lane stand in their topics in the order in which it wrote them.
+//! Whether the records of a lane are in their topics in the order in which the lane wrote them.
 //!
-//! A record's id is its place: `database:slot:epoch:unit:index`. Records of one database and slot leave in the
-//! order of the rest, in each partition. A record that the relay sends again has the id of the first.
+//! A record's id is its place: `database:slot:epoch:unit:index`. In each partition, the records of one
+//! database and slot are in the order of the other three numbers. A record that the relay sends again has the
+//! id of the first one.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,14 +21,14 @@ type Place = [u64; 3];
 /// Follows every lane in every partition.
 #[derive(Debug, Default)]
 pub(super) struct Sequence {
-    /// The highest place so far, by a hash of partition, database and slot.
+    /// The highest place so far, by the hash of partition, database and slot.
     highest: HashMap<u64, Place>,
     seen: HashSet<u64>,
-    /// Records that came after a later one of their lane.
+    /// Records that come after a later one of their lane.
     pub(super) reordered: u64,
-    /// Records that came again.
+    /// Records that come again.
     pub(super) repeated: u64,
-    /// The first of those that are reordered.
+    /// The first reordered records.
     pub(super) offenders: Vec<String>,
 }
 
@@ -43,7 +44,7 @@ impl Sequence {
         .await
     }
 
-    /// Adds one record. Those of one partition come in order.
+    /// Adds one record. The caller passes those of a partition in order.
     fn add(&mut self, record: &Record) {
         let ours = record.header("ce_source").is_some_and(|source| source.starts_with(HOST_SOURCE));
         let Some((lane, place)) = record.header("ce_id").filter(|_| ours).and_then(split) else { return };
@@ -64,7 +65,7 @@ impl Sequence {
     }
 }
 
-/// The lane, and the place in it.
+/// Splits an id into the lane and the place in it.
 fn split(id: &str) -> Option<(&str, Place)> {
     let mut parts = id.rsplitn(4, ':');
     let mut number = || parts.next()?.parse().ok();

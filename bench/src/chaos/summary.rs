@@ -1,4 +1,4 @@
-//! The report of a run: what was done when, the counts, and how to repeat it.
+//! The report of a run: which faults were injected when, the counts, and how to repeat the run.
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(super) struct Injected {
     pub(super) pause_ms: u64,
 }
 
-/// Everything that a run found out.
+/// All results of a run.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
     pub(super) seed: u64,
@@ -36,11 +36,11 @@ pub(super) struct Summary {
     pub(super) command: String,
     pub(super) calm: Option<Calm>,
     pub(super) faults: Vec<Injected>,
-    /// Faults of the schedule that came too late, or after one that did not heal.
+    /// Faults of the schedule that were too late, or came after one that did not heal.
     pub(super) skipped: usize,
     /// Requests without an answer, and answers of 500 and above.
     pub(super) failed_attempts: usize,
-    /// None where the run ended early.
+    /// None when the run ended early.
     pub(super) counts: Option<Counts>,
 }
 
@@ -59,7 +59,7 @@ impl Injected {
         Self { at_s: at.as_secs_f64(), fault, done, healed_s: healed.as_secs_f64(), pause_ms }
     }
 
-    /// As it is shown when it has healed.
+    /// The line that is printed when the fault has healed.
     pub(super) fn line(&self) -> String {
         let Self { at_s, fault, done, healed_s, pause_ms } = self;
         format!("{at_s:6.1} s  {fault:<9}  healed {healed_s:4.1} s, pause {pause_ms:5} ms  {done}")
@@ -100,7 +100,7 @@ impl Summary {
             ),
             None => format!("ended early, after {} faults", self.faults.len()),
         });
-        lines.push(format!("to repeat it: {}", self.command));
+        lines.push(format!("to repeat the run: {}", self.command));
         lines.join("\n")
     }
 }
@@ -130,13 +130,13 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_read_by_a_person() {
+    fn a_report_lists_faults_counts_and_the_command() {
         assert_eq!(
             summary().text(),
             "  12.3 s  kill       healed  2.0 s, pause   450 ms  host 1: SIGKILL\n\
              1 faults (1 skipped) on 2 hosts, 100 orders accepted (3 attempts failed on the way): \
              0 lost, 0 doubled, 0 reordered, 0 stuck\n\
-             to repeat it: saga-bench chaos --seed 7"
+             to repeat the run: saga-bench chaos --seed 7"
         );
     }
 

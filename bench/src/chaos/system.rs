@@ -1,5 +1,5 @@
-//! The hosts under test on one Postgres and Kafka, and which version of a plugin they and the database say is
-//! active.
+//! The hosts under test on one Postgres and Kafka, and the active version of a plugin according to each host
+//! and to the database.
 
 use std::time::{Duration, Instant};
 
@@ -17,13 +17,13 @@ use saga_testkit::topic::groups;
 
 const POLL: Duration = Duration::from_millis(10);
 const AGREE_WITHIN: Duration = Duration::from_secs(20);
-/// A host's consumer joins its group anew when its session was lost.
+/// A host whose session was lost joins its consumer groups again, which takes a while.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// Until a swap was answered once.
+/// The assumed time until a swap is answered, before one was measured.
 const ANSWER_MS_DEFAULT: usize = 20;
 
-/// A host that is started with this variable ends in its next swap as by SIGKILL: it has written the
-/// activation and not yet swapped.
+/// The environment variable that makes a host kill itself in its next swap, after it has recorded the
+/// activation and before it runs the new version.
 pub(super) const FAULT_POINT: (&str, &str) = ("SAGA_HOST_FAULT", "after-activation-before-swap");
 
 /// The active version of a plugin.
@@ -33,21 +33,21 @@ pub(super) struct Active {
     pub(super) digest: String,
 }
 
-/// How long a swap took, from its request.
+/// The duration of a swap, from its request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SwapTime {
-    /// Until the host that was asked answered.
+    /// Until the host that received the request answered.
     pub(super) answered: Duration,
     /// Until every host ran the new version.
     pub(super) everywhere: Duration,
 }
 
-/// Hosts, the stack they share, and the plugins that are swapped.
+/// The hosts, the stack that they share, and the plugins that are swapped.
 pub(super) struct System {
     pub(super) stack: Target,
     pub(super) databases: Databases,
     pub(super) plugins: [TwoVersions; 2],
-    /// Of the swaps so far, in milliseconds.
+    /// The answer times of the swaps so far, in milliseconds.
     answers_ms: Vec<usize>,
     options: StartOptions,
     hosts: Vec<Host>,
@@ -60,7 +60,7 @@ struct Host {
 }
 
 impl System {
-    /// Starts so many hosts, each with partitions of every plugin.
+    /// Starts this many hosts, each with partitions of every plugin.
     pub(super) async fn start_all(options: &StartOptions, stack: &Target, hosts: usize) -> Result<Self> {
         let mut system = Self {
             stack: stack.clone(),
@@ -97,7 +97,7 @@ impl System {
         self.hosts[host].process.as_ref().with_context(|| format!("host {} is down", host + 1))
     }
 
-    /// Starts a host that is down, with further variables, until it is ready.
+    /// Starts a host that is down, with additional environment variables, and waits until it is ready.
     pub(super) async fn start(&mut self, host: usize, environment: &[(&str, &str)]) -> Result<()> {
         let mut options = self.options.clone();
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -107,17 +107,17 @@ impl System {
         Ok(())
     }
 
-    /// SIGKILL
+    /// Sends SIGKILL.
     pub(super) async fn kill(&mut self, host: usize) -> Result<()> {
         self.taken(host)?.kill().await
     }
 
-    /// SIGTERM, at which it must end with status 0.
+    /// Sends SIGTERM. The host must end with status 0.
     pub(super) async fn term(&mut self, host: usize) -> Result<()> {
         self.taken(host)?.stop().await
     }
 
-    /// Waits until a host has ended by itself.
+    /// Waits until a host has ended without a signal from here.
     pub(super) async fn ended(&mut self, host: usize) -> Result<()> {
         self.taken(host)?.ended(AGREE_WITHIN).await.map(drop)
     }
@@ -126,7 +126,7 @@ impl System {
         self.hosts[host].process.take().with_context(|| format!("host {} is down", host + 1))
     }
 
-    /// Waits until every host says that it is ready.
+    /// Waits until every host is ready.
     pub(super) async fn all_ready(&self) -> Result<()> {
         for (number, host) in self.hosts.iter().enumerate() {
             let admin = host.target.admin()?;
@@ -136,12 +136,12 @@ impl System {
         Ok(())
     }
 
-    /// Has a host activate a plugin's other version.
+    /// Asks a host to activate a plugin's other version.
     pub(super) async fn request_swap(&mut self, plugin: usize, host: usize) -> Result<()> {
         self.plugins[plugin].swap(&self.hosts[host].target).await
     }
 
-    /// The same, until every host runs it.
+    /// The same, and waits until every host runs it.
     pub(super) async fn swap(&mut self, plugin: usize, host: usize) -> Result<SwapTime> {
         let start = Instant::now();
         self.request_swap(plugin, host).await?;
@@ -153,7 +153,7 @@ impl System {
         Ok(SwapTime { answered, everywhere: start.elapsed() })
     }
 
-    /// How long a host takes to answer a swap, at the median.
+    /// The median time in which a host answers a swap, in milliseconds.
     pub(super) fn answer_ms(&self) -> usize {
         let mut sorted = self.answers_ms.clone();
         sorted.sort_unstable();
@@ -174,13 +174,13 @@ impl System {
         Ok(Active { generation, digest: digest.to_owned() })
     }
 
-    /// The version that the database says is active, once all hosts run it.
+    /// The active version according to the database, once all hosts run it.
     pub(super) async fn agreed_everywhere(&self, plugin: &str) -> Result<Active> {
         let all: Vec<usize> = (0..self.hosts()).collect();
         self.agreed(plugin, &all).await
     }
 
-    /// The version that the database says is active, once these hosts run it.
+    /// The active version according to the database, once these hosts run it.
     pub(super) async fn agreed(&self, plugin: &str, hosts: &[usize]) -> Result<Active> {
         let start = Instant::now();
         loop {
@@ -218,7 +218,7 @@ impl System {
         Ok(Active { generation: row.try_get(0)?, digest: row.try_get(1)? })
     }
 
-    /// SIGTERM to every host, the last one first; each must end with status 0.
+    /// Sends SIGTERM to every host, the last one first. Each must end with status 0.
     pub(super) async fn stop(self) -> Result<()> {
         self.databases.close().await;
         let mut stopped = Ok(());

@@ -1,5 +1,5 @@
-//! A plugin with two equivalent versions: the component that was built, and the same with another version
-//! number inside, hence with another digest.
+//! A plugin with two equivalent versions: the component of the build, and a copy with another version number
+//! inside, hence with another digest.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use saga_testkit::target::Target;
 
 /// The plugins that are swapped.
 pub(super) const PLUGINS: [&str; 2] = ["order-orchestrator", "inventory-command"];
-/// The version number of Cargo.toml, and the one that replaces it in the other version.
+/// The version number of Cargo.toml, and the one that the other version has.
 pub(super) const NUMBERS: [&str; 2] = [env!("CARGO_PKG_VERSION"), "9.9.9"];
 
-/// Two versions of a plugin, and which of them is active as far as is known here.
+/// Two versions of a plugin, and which of them is active as far as this program knows.
 pub(super) struct TwoVersions {
     name: &'static str,
     versions: [Version; 2],
@@ -22,7 +22,7 @@ pub(super) struct TwoVersions {
 
 struct Version {
     component: Vec<u8>,
-    /// Known once it was activated.
+    /// Known once it has been activated.
     digest: Option<String>,
 }
 
@@ -35,7 +35,7 @@ impl TwoVersions {
     fn read(folder: &Path, name: &'static str) -> Result<Self> {
         let path = folder.join(format!("{name}.wasm"));
         let built = std::fs::read(&path).with_context(|| {
-            format!("{}; build the plugins, or name their folder by --plugins", path.display())
+            format!("{}; build the plugins, or name their folder with --plugins", path.display())
         })?;
         let other = renumbered(&built, name)
             .with_context(|| format!("{} does not call itself {name} {}", path.display(), NUMBERS[0]))?;
@@ -47,12 +47,12 @@ impl TwoVersions {
         self.name
     }
 
-    /// The digest of the active version, empty until one was activated here.
+    /// The digest of the active version; empty before the first activation here.
     pub(super) fn active(&self) -> &str {
         self.versions[self.active].digest.as_deref().unwrap_or_default()
     }
 
-    /// Has a host activate the other version.
+    /// Asks a host to activate the other version.
     pub(super) async fn swap(&mut self, target: &Target) -> Result<()> {
         let next = &mut self.versions[1 - self.active];
         let put = Request::put(format!("/v1/plugins/{}", self.name), next.component.clone());
@@ -71,7 +71,7 @@ impl TwoVersions {
     }
 }
 
-/// The component with another number behind its name, of the same length.
+/// The component with another number after its name, of the same length.
 fn renumbered(component: &[u8], plugin: &str) -> Result<Vec<u8>> {
     ensure!(NUMBERS[0].len() == NUMBERS[1].len(), "a number of another length");
     let from = format!("{plugin}{}", NUMBERS[0]);
@@ -87,7 +87,7 @@ mod tests {
     use super::{NUMBERS, renumbered};
 
     #[test]
-    fn only_the_number_behind_the_name_changes() {
+    fn only_the_number_after_the_name_changes() {
         let built = format!("kafka@{0} plugin{0} {0}", NUMBERS[0]);
         let other = renumbered(built.as_bytes(), "plugin").unwrap();
         assert_eq!(other, format!("kafka@{0} plugin{1} {0}", NUMBERS[0], NUMBERS[1]).into_bytes());

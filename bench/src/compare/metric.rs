@@ -4,13 +4,13 @@ use crate::load::Level;
 
 /// One figure of a run.
 pub(super) struct Metric {
-    /// As the table has it.
+    /// Its name in the table.
     pub(super) name: &'static str,
-    /// As the JSON has it.
+    /// Its name in the JSON.
     pub(super) key: &'static str,
     /// Digits after the point.
     pub(super) digits: usize,
-    /// `None` where it is not known.
+    /// `None` when it is unknown.
     pub(super) of: fn(&Level) -> Option<f64>,
 }
 

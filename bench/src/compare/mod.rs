@@ -1,6 +1,5 @@
-//! Two builds of the host against each other: A B A B …, each run on fresh data, so that what the machine
-//! does over the minutes falls on both. How many pairs agree tells a difference from chance, and only with
-//! enough pairs.
+//! Compares two builds of the host: A B A B …, each run on fresh data, so that what else the machine does
+//! affects both. The number of pairs that agree tells a difference from chance, if there are enough pairs.
 
 mod metric;
 mod ratio;
@@ -45,7 +44,8 @@ pub struct Options {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2))]
     a_hosts: u32,
     /// The same of side B
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2), conflicts_with = "rate")]
+    #[arg(long, default_value_t = 1, conflicts_with = "rate")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=2))]
     b_hosts: u32,
     /// Pairs of runs, each of about two minutes; fewer than five tell little
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
@@ -99,7 +99,7 @@ impl Options {
 /// Runs `saga-bench compare`.
 ///
 /// # Errors
-/// A host cannot be started or asked, or broke an invariant; then no figure is told.
+/// A host cannot be started, is unreachable, or broke an invariant; then no figure is shown.
 pub async fn run(options: Options) -> Result<()> {
     let a = options.start(&options.a_binary, &options.a_plugins, &options.a_env);
     let b = options.start(&options.b_binary, &options.b_plugins, &options.b_env);
@@ -130,7 +130,7 @@ pub async fn run(options: Options) -> Result<()> {
 
 async fn measure(options: &Options, start: &StartOptions, hosts: u32, report: &mut Report) -> Result<Run> {
     on_hosts(start, hosts, async |target| {
-        let machine = Machine::look(options.shape.busy, Some(&start.folder)).await?;
+        let machine = Machine::examine(options.shape.busy, Some(&start.folder)).await?;
         output::line(&machine.to_string());
         let level = level(options, target, report).await?;
         Ok(Run { machine, level })

@@ -1,39 +1,40 @@
-//! What pairs of runs say of two sides. Pure.
+//! What pairs of runs show about two sides. Pure.
 
 use serde::Serialize;
 
 /// The ratios B/A of all pairs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Ratios {
-    /// Half of the pairs were not above.
+    /// Half of the pairs are not above it.
     pub(super) median: f64,
     /// The lowest.
     pub(super) min: f64,
     /// The highest.
     pub(super) max: f64,
-    /// Each pair's, in the order of time.
+    /// The ratio of each pair, in the order of time.
     pub(super) pairs: Vec<f64>,
 }
 
-/// What the pairs say together.
+/// The result of all pairs together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// B was above A in every pair.
     Higher,
     /// B was below A in every pair.
     Lower,
-    /// One pair says this and another that: no difference is shown.
+    /// Pairs disagree: no difference is shown.
     Mixed,
 }
 
-/// In how many figures, one in so many, sides that are alike agree by chance in every pair on which is
+/// In how many figures (one in the returned number) two equal sides agree by chance in every pair on which is
 /// higher.
 pub(super) fn alike_one_in(pairs: usize) -> f64 {
     2_f64.powi(i32::try_from(pairs).unwrap_or(i32::MAX).saturating_sub(1))
 }
 
 impl Ratios {
-    /// Of pairs `(a, b)`; those without a value, or with an A of nothing, are left out. `None` when all are.
+    /// The ratios of pairs `(a, b)`. Pairs without a value, or with an A of zero, are left out; `None` when
+    /// all are.
     pub(super) fn of(pairs: impl IntoIterator<Item = (Option<f64>, Option<f64>)>) -> Option<Self> {
         let ratio = |(a, b): (Option<f64>, Option<f64>)| Some(b? / a?).filter(|ratio| ratio.is_finite());
         let pairs: Vec<f64> = pairs.into_iter().filter_map(ratio).collect();
@@ -56,12 +57,12 @@ impl std::fmt::Display for Verdict {
         f.write_str(match self {
             Self::Higher => "B higher in each",
             Self::Lower => "B lower in each",
-            Self::Mixed => "not told apart",
+            Self::Mixed => "no difference shown",
         })
     }
 }
 
-/// The middle one; of an even number the mean of the two in the middle.
+/// The middle value; for an even number of values, the mean of the two in the middle.
 pub(super) fn median(sorted: &[f64]) -> Option<f64> {
     let middle = sorted.len() / 2;
     let upper = *sorted.get(middle)?;
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_left_out() {
+    fn unknown_values_are_left_out() {
         let pairs = [(None, Some(1.0)), (Some(0.0), Some(1.0)), (Some(2.0), Some(1.0))];
         assert_eq!(Ratios::of(pairs).map(|ratios| ratios.pairs), Some(vec![0.5]));
         assert_eq!(Ratios::of([(Some(1.0), None)]), None);

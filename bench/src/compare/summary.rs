@@ -19,7 +19,7 @@ pub(super) struct Side {
     pub(super) hosts: u32,
 }
 
-/// One side's run, on data of its own.
+/// The run of one side, on its own data.
 #[derive(Debug, Serialize)]
 pub(super) struct Run {
     pub(super) machine: Machine,
@@ -42,7 +42,7 @@ pub(super) struct Summary {
     /// B/A by figure.
     pub(super) ratios: BTreeMap<&'static str, Ratios>,
     pub(super) pairs: Vec<Pair>,
-    /// Invariants and counts that were checked after the runs; all of them hold.
+    /// How many invariants and counts were checked after the runs. All of them hold.
     pub(super) checks: usize,
 }
 
@@ -51,7 +51,7 @@ impl Pair {
         ((metric.of)(&self.a.level), (metric.of)(&self.b.level))
     }
 
-    /// One pair by itself.
+    /// The table of one pair.
     pub(super) fn table(&self, number: usize) -> String {
         let mut rows = vec![row([&format!("pair {number}"), "A", "B", "B/A"])];
         rows.extend(METRICS.iter().map(|metric| {
@@ -99,11 +99,12 @@ impl Summary {
         format!("\n{}{}", output::table(&rows), self.caution())
     }
 
-    /// How far the table can be trusted.
+    /// A note on how far the table can be trusted.
     fn caution(&self) -> String {
         let chance = alike_one_in(self.pairs.len());
         let mut text = format!(
-            "\n  Two sides that are alike differ \"in each\" by chance alone in 1 of {chance} figures after {} pairs.\n",
+            "\n  Two equal sides differ \"in each\" by chance alone in 1 of {chance} figures after {} \
+             pairs.\n",
             self.pairs.len()
         );
         let loud =
@@ -115,7 +116,7 @@ impl Summary {
     }
 }
 
-/// None where a figure is unknown in some pair.
+/// `-` when a figure is unknown in some pair.
 fn verdict(ratios: &Ratios, pairs: usize) -> String {
     if ratios.pairs.len() == pairs { ratios.verdict().to_string() } else { "-".to_owned() }
 }

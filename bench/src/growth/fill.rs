@@ -1,8 +1,7 @@
-//! Fills the databases with finished sagas: copies of rows that real ones have left, under other ids and
-//! times.
+//! Fills the databases with finished sagas: copies of the rows of real ones, with other ids and times.
 //!
-//! A copy's id is a version 7 UUID from before the run, one saga per millisecond, so copies lie in the
-//! indexes where a host that ran for that long would have put them, and real ones after them.
+//! A copy's id is a version 7 UUID from before the run, one saga per millisecond. So copies are in the
+//! indexes where a host that ran for that long would have put them, and real sagas come after them.
 
 use anyhow::{Context, Result, ensure};
 use sqlx::postgres::PgConnection;
@@ -13,7 +12,7 @@ use saga_testkit::database::Databases;
 
 const TEMPLATES: i64 = 1000;
 
-/// A table in which a finished saga leaves a row, and the column that tells which saga it is.
+/// A table in which a finished saga leaves a row, and the column that identifies the saga.
 struct Table {
     database: &'static str,
     name: &'static str,
@@ -30,18 +29,18 @@ const TABLES: [Table; 5] = [
 
 /// What has been filled in.
 pub(super) struct Fill {
-    /// Of the first copy, in milliseconds since 1970.
+    /// The time of the first copy, in milliseconds since 1970.
     first_ms: i64,
     filled: i64,
 }
 
 impl Fill {
-    /// For up to `sagas` copies, all of them before `now_ms`.
+    /// For up to `sagas` copies, all of them from before `now_ms`.
     pub(super) fn before(now_ms: i64, sagas: i64) -> Self {
         Self { first_ms: now_ms - sagas, filled: 0 }
     }
 
-    /// Adds `count` finished sagas, then lets Postgres tidy up as it would have done on the way.
+    /// Adds `count` finished sagas, then lets Postgres vacuum and analyse as it would have done meanwhile.
     ///
     /// # Errors
     /// No saga has ended yet, or as Postgres reports.
@@ -91,12 +90,12 @@ impl Fill {
     }
 }
 
-/// Ids from here on are those of sagas that a host began at `now_ms` or later.
+/// The first id of a saga that a host started at `now_ms` or later.
 pub(super) fn first_real(now_ms: i64) -> Uuid {
     Uuid::from_u128((now_ms.unsigned_abs() as u128) << 80)
 }
 
-/// The latest sagas that have ended, in the mix in which they do.
+/// The latest sagas that have ended, with the endings in their usual mix.
 async fn templates(databases: &Databases) -> Result<Vec<String>> {
     let query = "SELECT order_id::text FROM public.customer_order WHERE status <> 'PENDING_CONFIRMATION'
                   ORDER BY order_id DESC LIMIT $1";
@@ -105,16 +104,18 @@ async fn templates(databases: &Databases) -> Result<Vec<String>> {
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Name and type of the columns that are written; a number that Postgres gives is not.
+/// Names and types of the columns to write; Postgres itself generates the others.
 async fn columns(connection: &mut PgConnection, table: &Table) -> Result<Vec<(String, String)>> {
     let query = "SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute
-                  WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attidentity = '' AND attgenerated = ''
+                  WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped
+                    AND attidentity = '' AND attgenerated = ''
                   ORDER BY attnum";
     let rows = sqlx::query(query).bind(table.name).fetch_all(connection).await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-/// `$1` below and `$2` the last number, `$3` the first copy's time, `$4` the number of templates.
+/// `$1` is the number below the first, `$2` the last number, `$3` the time of the first copy, `$4` the number
+/// of templates.
 fn statement(table: &Table, columns: &[(String, String)]) -> String {
     let names: Vec<String> = columns.iter().map(|(name, _)| format!("\"{name}\"")).collect();
     let values: Vec<String> = columns.iter().map(|(name, kind)| value(table, name, kind)).collect();
@@ -122,8 +123,10 @@ fn statement(table: &Table, columns: &[(String, String)]) -> String {
         "INSERT INTO {} ({}) SELECT {} FROM generate_series($1::bigint + 1, $2::bigint) n
            JOIN template t ON t.template_place = n % $4::bigint
           CROSS JOIN LATERAL (SELECT t.\"{}\"::text AS before, $3::bigint + n - 1 AS ms) o
-          CROSS JOIN LATERAL (SELECT ('x' || left(replace(o.before, '-', ''), 12))::bit(48)::bigint AS ms_before,
-              (lpad(to_hex(o.ms), 12, '0') || '7' || left(md5(n::text), 3) || '8' || right(md5(n::text), 15))::uuid::text AS after) w
+          CROSS JOIN LATERAL (
+              SELECT ('x' || left(replace(o.before, '-', ''), 12))::bit(48)::bigint AS ms_before,
+                    (lpad(to_hex(o.ms), 12, '0') || '7' || left(md5(n::text), 3) || '8'
+                      || right(md5(n::text), 15))::uuid::text AS after) w
           ORDER BY n",
         table.name,
         names.join(", "),

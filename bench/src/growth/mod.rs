@@ -1,6 +1,6 @@
-//! How throughput changes as the databases fill: a level on empty databases, then one after each filling
-//! step, and in the end one more on an empty system: what differs between the first and the last is the
-//! machine's doing, not the data's.
+//! How throughput changes as the databases fill. Measures a level on empty databases, one after each filling
+//! step, and at the end one more on another empty system. The difference between the first and the last level
+//! comes from the machine, not from the data.
 
 mod fill;
 mod summary;
@@ -53,8 +53,8 @@ pub struct Options {
 /// Runs `saga-bench growth`.
 ///
 /// # Errors
-/// A host cannot be started or asked, the databases cannot be filled, or an invariant is broken; then no
-/// figure is told.
+/// A host cannot be started or is unreachable, the databases cannot be filled, or an invariant is broken;
+/// then no figure is shown.
 pub async fn run(options: Options) -> Result<()> {
     let mut report = Report::silent();
     let start = &options.start;
@@ -69,7 +69,7 @@ pub async fn run(options: Options) -> Result<()> {
     Ok(())
 }
 
-/// Measured empty, and after each of so many steps.
+/// Measures the empty databases, and again after each of the steps.
 async fn grow(options: &Options, target: &Target, steps: i64, report: &mut Report) -> Result<Vec<Point>> {
     let now_ms = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
     let mut session = Session::begin(target, &options.shape).await?;
@@ -94,7 +94,7 @@ async fn grow(options: &Options, target: &Target, steps: i64, report: &mut Repor
 }
 
 async fn measure(options: &Options, session: &mut Session<'_>) -> Result<Point> {
-    let machine = Machine::look(options.shape.busy, Some(&options.start.folder)).await?;
+    let machine = Machine::examine(options.shape.busy, Some(&options.start.folder)).await?;
     let sagas_before = session.databases().count("cmd-order", ENDED).await?;
     let database_bytes = session.databases().bytes().await?;
     let level = session.level(Demand::Clients(options.clients)).await?;
@@ -102,7 +102,7 @@ async fn measure(options: &Options, session: &mut Session<'_>) -> Result<Point> 
     Ok(Point { sagas_before, sagas_after, database_bytes, machine, level })
 }
 
-/// Copies are made of sagas whose every trace is there.
+/// Waits until the system is quiet, so that only sagas with all their rows are copied.
 async fn still(target: &Target, databases: &Databases) -> Result<()> {
     let motion = quiet::wait(target, databases, QUIET_WITHIN).await?;
     ensure!(motion.is_empty(), "not quiet after {} s: {}", QUIET_WITHIN.as_secs(), motion.join("; "));

@@ -1,4 +1,4 @@
-//! The figures of a growth run, as a table, as JSON and as a drawing.
+//! The figures of a growth run, as a table, as JSON and as a chart.
 
 use serde::Serialize;
 
@@ -11,14 +11,14 @@ const MIB: f64 = 1024.0 * 1024.0;
 
 type Figure = fn(&Level) -> f64;
 
-/// One level, and what the databases held.
+/// One level, and the contents of the databases.
 #[derive(Debug, Serialize)]
 pub(super) struct Point {
     /// Finished sagas before the warm-up.
     pub(super) sagas_before: i64,
-    /// Finished sagas after the level: those in between are its own.
+    /// Finished sagas after the level. The difference is the level's own sagas.
     pub(super) sagas_after: i64,
-    /// Of the five databases, before the level.
+    /// Size of the five databases before the level.
     pub(super) database_bytes: i64,
     pub(super) machine: Machine,
     pub(super) level: Level,
@@ -30,12 +30,12 @@ pub(super) struct Summary {
     pub(super) points: Vec<Point>,
     /// The first level once more, on another empty system, after all others.
     pub(super) again: Point,
-    /// Invariants and counts that were checked; all of them hold.
+    /// How many invariants and counts were checked. All of them hold.
     pub(super) checks: usize,
 }
 
 impl Point {
-    /// Where it is drawn: half of the level's own sagas were there.
+    /// The position on the x axis: half of the level's own sagas had ended.
     fn sagas(&self) -> f64 {
         (self.sagas_before as f64 + self.sagas_after as f64) / 2.0
     }

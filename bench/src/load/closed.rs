@@ -9,7 +9,7 @@ use super::products::Orders;
 
 const AFTER_ERROR: Duration = Duration::from_millis(50);
 
-/// Places orders until the window says stop; measured is what ends while it measures.
+/// Places orders until the window stops. Measures orders that end in the measured phase.
 pub(super) async fn run(address: String, mut orders: Orders, window: Arc<Window>) -> Outcome {
     let mut outcome = Outcome::default();
     let mut call = OrderCall::default();

@@ -1,4 +1,4 @@
-//! The figures of one level: one demand, warmed up, measured.
+//! The figures of one level: one demand, warmed up and measured.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::units::Batches;
 use super::written::PerSaga;
 use crate::latency;
 
-/// Below this part of its rate an open loop was not sustained.
+/// An open loop that achieves less than this part of its rate did not sustain it.
 const SUSTAINED_MIN: f64 = 0.99;
 
 /// One level.
@@ -21,45 +21,46 @@ pub struct Level {
     pub demand: Demand,
     /// Measured time.
     pub seconds: f64,
-    /// Ended in the measured time.
+    /// Sagas that ended in the measured time.
     pub sagas: u64,
     /// The rate achieved.
     pub sagas_per_s: f64,
-    /// From the start of an order (in an open loop: from when it was meant to start) to the end of its saga.
+    /// From the start of an order to the end of its saga. In an open loop, it counts from when the order was
+    /// due.
     pub latency: latency::Summary,
-    /// Orders measured that ended so.
+    /// Measured orders that were confirmed.
     pub confirmed: u64,
-    /// Orders measured that ended so.
+    /// Measured orders that were cancelled.
     pub cancelled: u64,
-    /// Orders measured that were accepted, but whose saga had not ended in 30 s.
+    /// Measured orders that were accepted, but whose saga did not end within 30 s.
     pub unfinished: u64,
-    /// Orders measured without a 201.
+    /// Measured orders without a 201.
     pub errors: u64,
-    /// Only of an open loop.
+    /// Only for an open loop.
     pub open_loop: Option<OpenLoop>,
     /// CPU seconds per 1,000 sagas of the measured time.
     pub cpu_per_1000: Cpu,
-    /// Cores that the hypervisor gave to others while this machine wanted them.
+    /// CPU that the hypervisor gave to other machines, in cores.
     pub stolen_cores: Option<f64>,
-    /// Memory.
+    /// Resident memory of the processes.
     pub memory: Memory,
-    /// Of the whole level, warm-up included.
+    /// What was written per saga, over the whole level with its warm-up.
     pub per_saga: PerSaga,
-    /// By plugin, of the measured time.
+    /// Batches by plugin, in the measured time.
     pub batches: BTreeMap<String, Batches>,
 }
 
 /// How an open loop held its rate.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct OpenLoop {
-    /// The rate was achieved, and nobody found as many orders in flight as may be.
+    /// Whether the rate was achieved, and no order had to wait because of `in_flight_max`.
     pub sustained: bool,
     /// Most orders in flight at once.
     pub in_flight_peak: usize,
-    /// Orders that were due while as many were in flight as may be, and waited; in the warm-up too.
+    /// Orders that were due while `in_flight_max` were in flight, so they waited; also in the warm-up.
     pub late: u64,
-    /// Orders still waiting at the end: `latency` counts them for as long as they had waited, so it is a
-    /// lower bound.
+    /// Orders that were still waiting at the end. `latency` counts them with the time that they had waited,
+    /// so it is a lower bound.
     pub not_started: u64,
 }
 
@@ -72,7 +73,7 @@ impl OpenLoop {
     }
 }
 
-/// What a level consists of, as it was observed.
+/// The observations from which the figures of a level are computed.
 pub(super) struct Observed {
     pub(super) demand: Demand,
     pub(super) outcome: Outcome,

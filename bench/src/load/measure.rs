@@ -1,4 +1,4 @@
-//! What the measurement takes from `/proc`: CPU by process between two moments, and memory at the end.
+//! Measurements from `/proc`: CPU by process between two moments, and memory at the end.
 
 use std::time::Instant;
 
@@ -9,14 +9,14 @@ use saga_testkit::process::{
 };
 use saga_testkit::target::{Pids, Target};
 
-/// The processes whose CPU is told apart.
+/// The processes whose CPU is measured separately.
 pub(super) struct Watched {
     pids: Pids,
-    /// Of hosts beside the first.
+    /// Process ids of further hosts.
     more: Vec<u32>,
 }
 
-/// One moment's CPU counters, in ticks.
+/// CPU counters at one moment, in ticks.
 pub(super) struct Moment {
     at: Instant,
     host: Option<u64>,
@@ -26,10 +26,10 @@ pub(super) struct Moment {
     machine: Option<MachineTicks>,
 }
 
-/// CPU seconds by process; `None` where the process is not known.
+/// CPU seconds by process; `None` when the process is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Cpu {
-    /// The host with its children, without Kafka and Postgres; all hosts, where there are several.
+    /// The host with its children, without Kafka and Postgres; the sum of all hosts, when there are several.
     pub host: Option<f64>,
     /// The broker.
     pub kafka: Option<f64>,
@@ -41,8 +41,8 @@ pub struct Cpu {
     pub other: Option<f64>,
 }
 
-/// Resident memory in bytes; a peak is that of the level, where the kernel lets it be reset, else of the
-/// process.
+/// Resident memory in bytes. A peak is that of the level when the kernel allows a reset, otherwise that of
+/// the process's whole life.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Memory {
     /// Peak of the host.
@@ -60,7 +60,7 @@ impl Watched {
         Self { pids: target.pids, more: target.more.iter().filter_map(|host| host.pid).collect() }
     }
 
-    /// Peaks count from now on.
+    /// Resets the peaks.
     pub(super) fn reset_peaks(&self) {
         let pids = [self.pids.host, self.pids.kafka, Some(std::process::id())];
         pids.into_iter().flatten().for_each(process::reset_peak);
@@ -115,7 +115,7 @@ impl Moment {
         Cpu { host, kafka, postgres, load_generator, other }
     }
 
-    /// CPU seconds that the hypervisor gave to others.
+    /// CPU seconds that the hypervisor gave to other machines.
     pub(super) fn stolen_since(&self, before: &Self) -> Option<f64> {
         let stolen = self.machine?.stolen.saturating_sub(before.machine?.stolen);
         Some(stolen as f64 / ticks_per_second())
@@ -123,7 +123,7 @@ impl Moment {
 }
 
 impl Cpu {
-    /// Divided by a number of sagas.
+    /// The figures divided by the number of sagas.
     pub(super) fn per(self, sagas: f64) -> Self {
         let each = |seconds: Option<f64>| seconds.map(|seconds| seconds / sagas);
         Self {
@@ -148,7 +148,7 @@ mod tests {
     use super::{MachineTicks, Moment};
 
     #[test]
-    fn what_no_known_process_used_is_other() {
+    fn cpu_of_unknown_processes_is_other() {
         let at = Instant::now();
         let before = Moment {
             at,

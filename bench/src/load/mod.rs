@@ -1,10 +1,10 @@
-//! Load, closed loop and open: how many sagas a host ends, and what each costs.
+//! Load, as a closed loop or an open one: how many sagas a host ends, and what each costs.
 //!
 //! ```text
 //!  shape (which load) ─▶ session ─▶ closed │ open (schedule) ─▶ order_call ─▶ host
 //!                           │                                       │
 //!                           ├─ measure, written, units (the cost)   └─▶ outcome
-//!                           └─▶ level ─▶ summary, given away only when `verify` and the clients' account agree
+//!                           └─▶ level ─▶ summary, shown only when `verify` and the clients' account agree
 //! ```
 
 mod closed;
@@ -83,11 +83,11 @@ impl Options {
     }
 }
 
-/// Runs `saga-bench load`. Every invariant is checked afterwards, always: figures of a run that broke one are
-/// not told.
+/// Runs `saga-bench load`. Every invariant is checked afterwards; figures of a run that broke one are not
+/// shown.
 ///
 /// # Errors
-/// The system cannot be started or asked, no saga ended, or an invariant is broken.
+/// The system cannot be started or is unreachable, no saga ends, or an invariant is broken.
 pub async fn run(options: Options) -> Result<()> {
     if options.attach {
         return measure_all(&options, &options.target.target()?).await;
@@ -99,7 +99,7 @@ async fn measure_all(options: &Options, target: &Target) -> Result<()> {
     let mut session = Session::begin(target, &options.shape).await?;
     let data =
         if options.attach { options.target.data_folder() } else { Some(options.start.folder.as_path()) };
-    let machine = Machine::look(options.shape.busy, data).await?;
+    let machine = Machine::examine(options.shape.busy, data).await?;
     output::line(&machine.to_string());
     let mut levels = Vec::new();
     for demand in options.demands() {

@@ -2,7 +2,7 @@
 //! from when its order was meant to start (no coordinated omission: Gil Tene, "How NOT to Measure Latency").
 //!
 //! ```text
-//!  clock (a thread: it sleeps to within 0.1 ms) ─▶ start ─▶ one task per order in flight, each with a connection
+//!  clock (a thread: it sleeps to within 0.1 ms) ─▶ start ─▶ one task per order in flight, with a connection
 //! ```
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,10 +17,10 @@ use super::outcome::{Outcome, Phase, Window};
 use super::products::Orders;
 use super::schedule::Schedule;
 
-/// An order that has waited for longer when the measurement ends is not started any more.
+/// When the measurement ends, an order that has waited for longer than this is not started.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// What is to be offered.
+/// The orders to offer.
 pub(super) struct Offer {
     pub(super) address: String,
     pub(super) schedule: Schedule,
@@ -41,11 +41,11 @@ struct State {
     in_flight: usize,
 }
 
-/// Offers the whole schedule and waits until every order that started has its answer.
+/// Offers the whole schedule and waits until every order that was started has its answer.
 pub(super) async fn run(offer: Offer, mut orders: Orders, window: Arc<Window>) -> Outcome {
     let (sender, mut due) = unbounded_channel();
     let (schedule, began) = (offer.schedule, offer.began);
-    // Ends by itself with the schedule.
+    // The task ends with the schedule.
     std::thread::spawn(move || start_on_time(schedule, began, &sender));
     let places = Arc::new(Semaphore::new(offer.in_flight_max));
     let shared = Arc::new(Shared { offer, window, state: Mutex::default() });
@@ -77,7 +77,7 @@ pub(super) async fn run(offer: Offer, mut orders: Orders, window: Arc<Window>) -
     std::mem::take(&mut shared.state().outcome)
 }
 
-/// Says when each order is due, never before. What is said and not yet heard is bounded by the schedule.
+/// Sends each order when it is due, never earlier. The schedule bounds the channel.
 fn start_on_time(schedule: Schedule, began: Instant, due: &UnboundedSender<Instant>) {
     for start in schedule.starts() {
         let meant = began + start;

@@ -1,20 +1,20 @@
-//! One order over a connection that is kept open, as cheap as it can be: placed, and waited for until its
-//! saga has ended.
+//! Places one order over a connection that stays open, as cheaply as possible, and waits until its saga has
+//! ended.
 
 use std::io::Write;
 use std::time::Duration;
 
 use saga_testkit::connection::{Answer, Connection};
 
-/// Above the host's own 30 s.
+/// Longer than the host's own limit of 30 s.
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 
-/// What became of an order, as its answer says.
+/// The outcome of an order, according to its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
     Confirmed,
     Cancelled,
-    /// 201, but the saga had not ended in time.
+    /// 201, but the saga did not end in time.
     Unfinished,
     /// Another status, or no answer.
     Refused,
@@ -27,7 +27,7 @@ impl Ending {
     }
 }
 
-/// A connection, opened when it is first used and again when it was of no use any more.
+/// A connection. It is opened when first used, and opened again after a failure.
 #[derive(Default)]
 pub(super) struct OrderCall {
     connection: Option<Connection>,
@@ -42,7 +42,7 @@ impl OrderCall {
     }
 
     async fn exchange(&mut self, address: &str) -> Option<Answer> {
-        // Taken out while it is in use: an exchange that is given up leaves a connection of no use.
+        // Taken out while in use, since an exchange that is abandoned leaves an unusable connection.
         let mut open = match self.connection.take() {
             Some(open) => open,
             None => Connection::open(address).await.ok()?,
@@ -62,7 +62,8 @@ fn encode(request: &mut Vec<u8>, address: &str, product: i64) {
     // Writing to a Vec cannot fail.
     let _ = write!(
         request,
-        "POST /orders HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nPrefer: wait=30\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /orders HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+         Prefer: wait=30\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
 }
@@ -83,7 +84,7 @@ mod tests {
     use saga_testkit::connection::Answer;
 
     #[test]
-    fn an_answer_tells_how_the_saga_ended() {
+    fn an_answer_shows_how_the_saga_ended() {
         let answer = |status, body: &str| Answer { status, head: Vec::new(), body: body.into() };
         assert_eq!(ending(&answer(201, r#"{"orderId":"a","orderStatus":"CONFIRMED"}"#)), Ending::Confirmed);
         assert_eq!(ending(&answer(201, r#"{"orderId":"a","orderStatus":"CANCELLED"}"#)), Ending::Cancelled);

@@ -1,4 +1,4 @@
-//! What the clients of a level saw, and where its measurement stands.
+//! What the clients of a level observed, and the phase of its measurement.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::order_call::Ending;
 use crate::latency::Latencies;
 
-/// Where the measurement stands.
+/// The phase of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Phase {
@@ -15,7 +15,7 @@ pub(super) enum Phase {
     Stop,
 }
 
-/// What all clients look at.
+/// The phase, which all clients read.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     phase: AtomicU8,
@@ -31,27 +31,27 @@ impl Window {
     }
 }
 
-/// What clients saw. What ends in `_in_all` counts the warm-up too.
+/// What clients observed. Fields that end in `_in_all` include the warm-up.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    /// Of the orders that were measured.
+    /// Latencies of the measured orders.
     pub(super) latencies: Latencies,
-    /// Sagas whose end was seen in the measured time.
+    /// Sagas whose end was observed in the measured time.
     pub(super) ended: u64,
     pub(super) confirmed: u64,
     pub(super) cancelled: u64,
-    /// 201, but the saga had not ended in time.
+    /// 201, but the saga did not end in time.
     pub(super) unfinished: u64,
     /// Another status, or no answer.
     pub(super) errors: u64,
     pub(super) sagas_in_all: u64,
     /// Answers 201.
     pub(super) accepted_in_all: u64,
-    /// No 201: nobody can tell whether the order was placed.
+    /// No 201: it is unknown whether the order was placed.
     pub(super) uncertain_in_all: u64,
-    /// Confirmed without stock, or cancelled with plenty.
+    /// Confirmed without stock, or cancelled with enough stock.
     pub(super) wrong_in_all: u64,
-    /// Only of an open loop.
+    /// Only for an open loop.
     pub(super) backlog: Backlog,
 }
 
@@ -60,14 +60,15 @@ pub(super) struct Outcome {
 pub(super) struct Backlog {
     /// Most orders that were in flight at once.
     pub(super) in_flight_peak: usize,
-    /// Orders that were due while as many were in flight as may be, and waited.
+    /// Orders that were due while `in_flight_max` were in flight, so they waited.
     pub(super) late: u64,
-    /// Orders still waiting when the measurement ended: their latency counts as long as they had waited.
+    /// Orders that were still waiting when the measurement ended. Their latency is the time that they had
+    /// waited.
     pub(super) not_started: u64,
 }
 
 impl Outcome {
-    /// One order's end. `latency` is `None` where it is not one of those measured.
+    /// Records the end of one order. `latency` is `None` when the order is not measured.
     pub(super) fn note(&mut self, ending: Ending, stocked: bool, latency: Option<Duration>) {
         match ending {
             Ending::Confirmed | Ending::Cancelled => self.sagas_in_all += 1,
@@ -115,7 +116,7 @@ mod tests {
     use super::{Ending, Outcome};
 
     #[test]
-    fn only_what_is_measured_has_a_latency_but_every_wrong_end_counts() {
+    fn only_measured_orders_have_a_latency_but_every_wrong_end_counts() {
         let mut outcome = Outcome::default();
         let latency = Some(Duration::from_millis(2));
         for (ending, stocked, latency) in [

@@ -12,14 +12,14 @@ use saga_testkit::caller::{Reply, Request};
 const PLENTY: i64 = 1_000_000_000;
 const AT_ONCE: usize = 32;
 
-/// Ids of the products.
+/// The numbers of the products.
 #[derive(Debug)]
 pub(super) struct Products {
     stocked: Arc<[i64]>,
     empty: Arc<[i64]>,
 }
 
-/// An endless sequence of orders of one client.
+/// The endless sequence of orders of one client.
 #[derive(Debug)]
 pub(super) struct Orders {
     stocked: Arc<[i64]>,
@@ -29,8 +29,8 @@ pub(super) struct Orders {
 }
 
 impl Products {
-    /// Creates them over HTTP. A quantity is at least 1, so an empty product is one whose only piece was
-    /// ordered.
+    /// Creates the products over HTTP. A quantity is at least 1, so a product without stock is one whose only
+    /// piece was ordered.
     pub(super) async fn create(address: &str, stocked: usize, empty: usize) -> Result<Self> {
         ensure!(stocked > 0, "at least one product must have stock");
         let stocked = create_many(address, stocked, PLENTY).await?;
@@ -48,7 +48,7 @@ impl Products {
         Ok(Self { stocked: stocked.into(), empty: empty.into() })
     }
 
-    /// How many orders it took to create them.
+    /// How many orders were placed to create the products.
     pub(super) fn ordered(&self) -> u64 {
         self.empty.len() as u64
     }
@@ -103,7 +103,7 @@ mod tests {
     use super::Products;
 
     #[test]
-    fn one_order_in_ten_asks_for_what_is_not_there() {
+    fn one_order_in_ten_asks_for_a_product_without_stock() {
         let products = Products { stocked: [1, 2, 3].into(), empty: [9].into() };
         let mut orders = products.orders(5, 10);
         let empty = (0..10_000).filter(|_| orders.next() == (9, false)).count();

@@ -1,4 +1,4 @@
-//! When an open loop's orders are meant to start. Pure: no clock here.
+//! When the orders of an open loop are due. Pure: no clock here.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// When order `number` is meant to start, after the beginning; computed from the number alone, so nothing
-    /// adds up.
+    /// When order `number` is due, from the beginning. It is computed from the number alone, so errors do not
+    /// add up.
     pub(super) fn start(&self, number: u64) -> Duration {
         let rate = u64::from(self.rate_per_s.max(1));
         Duration::from_secs(number / rate) + Duration::from_nanos((number % rate) * 1_000_000_000 / rate)
     }
 
-    /// All starts, in order.
+    /// The due times of all orders.
     pub(super) fn starts(self) -> impl Iterator<Item = Duration> {
         let end = self.warmup + self.measure;
         (0..).map(move |number| self.start(number)).take_while(move |start| *start < end)
     }
 
-    /// Whether an order that is meant to start then is one of those measured.
+    /// Whether an order that is due then is measured.
     pub(super) fn measures(&self, start: Duration) -> bool {
         start >= self.warmup && start < self.warmup + self.measure
     }

@@ -1,5 +1,5 @@
-//! Levels against one running host, and the account of what they placed: no figure leaves a session whose
-//! host broke an invariant.
+//! Levels on one running host, and the account of the orders that they placed. A session shows no figure when
+//! its host broke an invariant.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,9 +23,11 @@ use saga_testkit::report::Report;
 use saga_testkit::target::Target;
 use saga_testkit::verify::{self, Scope};
 
-/// Between the end of the load and the last look at Postgres: its counters come up to a second late.
+/// The wait between the end of the load and the reading of Postgres's counters, which are up to a second
+/// late.
 const SETTLE: Duration = Duration::from_millis(2500);
-/// Until all is quiet after the last level: an order that was given up may still wait for its deadline.
+/// The limit for the system to become quiet after the last level. An order whose client gave up may still
+/// wait for its deadline.
 const QUIET_WITHIN: Duration = Duration::from_secs(60);
 const ORDERS: &str = "SELECT count(*) FROM public.customer_order";
 
@@ -38,16 +40,16 @@ pub struct Session<'a> {
     account: Account,
 }
 
-/// What the clients know of the orders that they placed.
+/// What the clients know about the orders that they placed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Account {
-    /// Orders that were there before.
+    /// Orders that existed before.
     before: u64,
     /// Answers 201.
     accepted: u64,
-    /// Without a 201: the order may be there or not.
+    /// Orders without a 201: each may exist or not.
     uncertain: u64,
-    /// Confirmed without stock, or cancelled with plenty.
+    /// Confirmed without stock, or cancelled with enough stock.
     wrong: u64,
 }
 
@@ -55,7 +57,7 @@ impl<'a> Session<'a> {
     /// Creates the products that the load orders.
     ///
     /// # Errors
-    /// The host refuses them, or Postgres cannot be asked.
+    /// The host refuses them, or Postgres is unreachable.
     pub async fn begin(target: &'a Target, shape: &'a Shape) -> Result<Self> {
         let databases = Databases::new(&target.postgres)?;
         let before = u64::try_from(databases.count("cmd-order", ORDERS).await?)?;
@@ -72,7 +74,7 @@ impl<'a> Session<'a> {
     /// Warms up and measures.
     ///
     /// # Errors
-    /// Postgres cannot be asked, or no saga ended.
+    /// Postgres is unreachable, or no saga ended.
     pub async fn level(&mut self, demand: Demand) -> Result<Level> {
         output::line(&format!(
             "{demand}: {} s warm-up, {} s measured",
@@ -124,11 +126,11 @@ impl<'a> Session<'a> {
         Ok(running)
     }
 
-    /// Waits for a quiet moment and checks every invariant there, and whether the orders are those that were
-    /// placed. Orders below `orders_from` are left out: they never came through the host.
+    /// Waits until the system is quiet, then checks every invariant, and whether the orders are those that
+    /// were placed. Orders below `orders_from` are left out: they did not come through the host.
     ///
     /// # Errors
-    /// Kafka or Postgres cannot be asked. A broken invariant is a failed check in `report`.
+    /// Kafka or Postgres is unreachable. A broken invariant is a failed check in `report`.
     pub async fn check(&self, orders_from: Uuid, report: &mut Report) -> Result<()> {
         let scope = Scope { quiet_within: QUIET_WITHIN, allow_parked: false, orders_from };
         let (_, rows) = verify::check(self.target, &scope, report).await?;
@@ -168,7 +170,8 @@ impl Account {
             (0, 0) => format!("as many orders as 201 answers: {accepted}"),
             _ => {
                 format!(
-                    "as many orders as {before} before, {accepted} answers 201 and up to {uncertain} without a 201"
+                    "as many orders as {before} before, {accepted} answers 201 and up to {uncertain} without \
+                     a 201"
                 )
             }
         };

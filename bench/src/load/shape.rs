@@ -47,14 +47,13 @@ impl Shape {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Demand {
-    /// Closed loop: so many clients, each of which waits for the end of its saga before it places the next
-    /// order.
+    /// Closed loop: this many clients. Each waits for the end of its saga before it places the next order.
     Clients(usize),
-    /// Open loop: so many orders a second, however many are in flight, up to a bound.
+    /// Open loop: this many orders per second, up to a limit of orders in flight.
     Rate {
         /// Orders per second.
         per_s: u32,
-        /// Orders in flight at once; more wait, and their latency counts from when they were meant to start.
+        /// Orders in flight at once. Further ones wait, and their latency counts from when they were due.
         in_flight_max: usize,
     },
 }

@@ -16,7 +16,7 @@ const UNKNOWN: &str = "-";
 pub(super) struct Summary {
     pub(super) machine: Machine,
     pub(super) levels: Vec<Level>,
-    /// Invariants and counts that were checked after the load; all of them hold.
+    /// How many invariants and counts were checked after the load. All of them hold.
     pub(super) checks: usize,
 }
 

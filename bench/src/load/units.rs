@@ -1,4 +1,4 @@
-//! How many deliveries shared a unit of work, from the counters that the host shows in `/metrics`.
+//! How many deliveries share a unit, from the counters in the host's `/metrics`.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,15 @@ use serde::Serialize;
 use saga_testkit::caller::Request;
 use saga_testkit::target::Target;
 
-/// Units and deliveries of each plugin since its active version began; empty where the host does not say.
+/// Units and deliveries of each plugin since its active version began; empty when the host has no such
+/// counters.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Units(BTreeMap<String, (f64, f64)>);
 
-/// What one plugin did in the measured time.
+/// The units of one plugin in the measured time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Batches {
-    /// Units of work.
+    /// Committed units.
     pub units: f64,
     /// Deliveries and requests in them.
     pub deliveries: f64,
@@ -23,7 +24,7 @@ pub struct Batches {
 }
 
 impl Units {
-    /// Asks all hosts.
+    /// Reads the counters of all hosts.
     pub(super) async fn now(target: &Target) -> Self {
         let mut units = Self::default();
         for admin in target.admins().unwrap_or_default() {
@@ -33,7 +34,7 @@ impl Units {
         units
     }
 
-    /// Samples of one plugin are added up, whatever their other labels.
+    /// Adds up the samples of each plugin, whatever their other labels.
     fn read(&mut self, text: &str) {
         for line in text.lines() {
             let Some((series, value)) = line.rsplit_once(' ') else { continue };
@@ -48,7 +49,7 @@ impl Units {
         }
     }
 
-    /// What was added since `earlier`, without plugins that did nothing.
+    /// What was added since `earlier`, without plugins that had no units.
     pub(super) fn since(&self, earlier: &Self) -> BTreeMap<String, Batches> {
         let added = self.0.iter().map(|(plugin, (units, deliveries))| {
             let (units_before, deliveries_before) = earlier.0.get(plugin).copied().unwrap_or_default();
@@ -81,7 +82,7 @@ mod tests {
         saga_host_outbox_units{database=\"a\"} 3\n";
 
     #[test]
-    fn a_mean_is_of_what_was_added() {
+    fn a_mean_covers_only_what_was_added() {
         let read = |text| {
             let mut units = Units::default();
             units.read(text);

@@ -12,14 +12,14 @@ use saga_testkit::topic::{blocking, log_size};
 /// The counters at one moment.
 pub(super) struct Written {
     postgres: Counters,
-    /// Unknown where the broker does not tell.
+    /// Unknown when the broker does not report sizes.
     kafka: Option<BTreeMap<String, i64>>,
 }
 
 /// What was written for one saga.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct PerSaga {
-    /// Transactions, committed or not.
+    /// Transactions, committed or rolled back.
     pub transactions: f64,
     /// Rows inserted.
     pub inserted: f64,
@@ -31,7 +31,7 @@ pub struct PerSaga {
     pub wal_bytes: f64,
     /// Bytes that the logs of the six topics grew by.
     pub kafka_bytes: Option<f64>,
-    /// Bytes that Kafka's own topics grew by: committed offsets.
+    /// Bytes that the logs of Kafka's own topics grew by, with committed offsets.
     pub kafka_offsets_bytes: Option<f64>,
 }
 

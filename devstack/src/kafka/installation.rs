@@ -1,4 +1,4 @@
-//! What Kafka needs on this machine: Java, and its jars.
+//! What Kafka needs on this machine: Java, and Kafka's jars.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,9 +12,9 @@ use crate::program::{self, find_program, output_of};
 
 /// Kafka 4 runs on Java 17 and later.
 const JAVA_MINIMUM: u32 = 17;
-/// A heap for development; parallel garbage collection does not pay here.
+/// A heap for development. Parallel garbage collection brings nothing for a heap of this size.
 const JVM: [&str; 2] = ["-Xmx512m", "-XX:+UseSerialGC"];
-/// Under apt, dnf and Homebrew.
+/// For apt, dnf and Homebrew.
 const PACKAGES_OF_JAVA: [&str; 3] =
     ["default-jre-headless maven", "java-latest-openjdk-headless maven", "openjdk maven"];
 const PACKAGES_OF_MAVEN: [&str; 3] = ["maven"; 3];
@@ -61,7 +61,7 @@ fn java() -> Option<PathBuf> {
     })
 }
 
-/// The major version in the output of `java -version`; 1 for Java 8 and before.
+/// The major version in the output of `java -version`; 1 for Java 8 and earlier.
 fn java_version(text: &str) -> Option<u32> {
     let quoted = text.split('"').nth(1)?;
     quoted.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()

@@ -1,4 +1,4 @@
-//! Kafka's published jars. Maven downloads them once; they are checked against the digests beside this file
+//! Kafka's published jars. Maven downloads them once. They are checked against the digests in `jars.sha256`
 //! and stored outside the checkout, for every stack of this user.
 
 use std::{
@@ -18,7 +18,7 @@ const POM: &str = include_str!("pom.xml");
 const DIGESTS: &str = include_str!("jars.sha256");
 const MAVEN_GOAL: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
 
-/// The class path. Downloads the jars when they are missing; `None` when that needs Maven and it is not
+/// The class path. Downloads the jars when they are missing; `None` when that needs Maven, which is not
 /// installed.
 pub(super) async fn class_path() -> anyhow::Result<Option<String>> {
     let cache = cache()?;
@@ -26,8 +26,8 @@ pub(super) async fn class_path() -> anyhow::Result<Option<String>> {
     if !is_complete(&lib) {
         let Some(maven) = find_program("mvn") else { return Ok(None) };
         let part = cache.join(format!("{NAME}.{}", std::process::id()));
-        let fetched = fetch(&maven, &part).await.and_then(|()| put_in_place(&part, &lib));
-        // After a success nothing of it is left.
+        let fetched = fetch(&maven, &part).await.and_then(|()| install(&part, &lib));
+        // After a success nothing of the folder is left.
         let _ = fs::remove_dir_all(&part);
         fetched?;
     }
@@ -52,7 +52,7 @@ fn is_complete(lib: &Path) -> bool {
 }
 
 async fn fetch(maven: &Path, part: &Path) -> anyhow::Result<()> {
-    tracing::info!(into = %part.with_file_name(NAME).display(), "downloading Kafka by Maven once, 43 MB");
+    tracing::info!(into = %part.with_file_name(NAME).display(), "downloading Kafka with Maven, once, 43 MB");
     fs::create_dir_all(part).with_context(|| format!("creating {}", part.display()))?;
     fs::write(part.join("pom.xml"), POM)?;
     let output = tokio::process::Command::new(maven)
@@ -72,7 +72,7 @@ async fn fetch(maven: &Path, part: &Path) -> anyhow::Result<()> {
 }
 
 /// Checks the downloaded jars and moves them to their final folder.
-fn put_in_place(part: &Path, lib: &Path) -> anyhow::Result<()> {
+fn install(part: &Path, lib: &Path) -> anyhow::Result<()> {
     let fetched = part.join("lib");
     for (digest, jar) in digests() {
         let bytes = fs::read(fetched.join(jar)).with_context(|| format!("Maven did not download {jar}"))?;
@@ -80,7 +80,7 @@ fn put_in_place(part: &Path, lib: &Path) -> anyhow::Result<()> {
     }
     let renamed = fs::rename(&fetched, lib);
     if is_complete(lib) {
-        // Perhaps another stack downloaded them at the same time.
+        // Another stack may have downloaded them at the same time.
         return Ok(());
     }
     renamed.with_context(|| format!("{} is incomplete; remove it", lib.display()))
@@ -100,14 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn a_jar_that_was_tampered_with_is_not_put_in_place() {
+    fn a_jar_that_was_tampered_with_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let (part, lib) = (folder.path().join("part"), folder.path().join("lib"));
         fs::create_dir_all(part.join("lib")).unwrap();
         for (_, jar) in digests() {
             fs::write(part.join("lib").join(jar), "other").unwrap();
         }
-        let error = put_in_place(&part, &lib).unwrap_err().to_string();
+        let error = install(&part, &lib).unwrap_err().to_string();
         assert!(error.contains("published"), "{error}");
         assert!(!lib.exists());
     }

@@ -20,7 +20,7 @@ use crate::{
     process::{Process, Spawn},
 };
 
-/// Any 22 characters of base64url: the node never meets another cluster.
+/// Any 22 characters of base64url will do: the node never meets another cluster.
 const CLUSTER_ID: &str = "c2FnYS1ob3N0LWRldi0wMA";
 const LOG_SETTINGS: &str = include_str!("log4j2.properties");
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -70,7 +70,7 @@ impl Kafka {
     }
 }
 
-/// Writes the cluster's id. `meta.properties` is written last, so an interrupted format is repeated.
+/// Writes the cluster's id. Kafka writes `meta.properties` last, so an interrupted format is repeated.
 async fn format(installation: &Installation, folder: &Path, settings: &Path) -> anyhow::Result<()> {
     let settings = settings.display().to_string();
     let main = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", CLUSTER_ID, "-c", &settings];

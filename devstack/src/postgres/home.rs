@@ -1,5 +1,5 @@
-//! Where Postgres keeps its data and as which user it runs. Postgres refuses to run as root, and the user it
-//! runs as must be able to enter its folder.
+//! Where Postgres keeps its data, and as which user it runs. Postgres refuses to run as root, and the user
+//! that it runs as must be able to enter its folder.
 
 use std::{
     fs,
@@ -14,10 +14,10 @@ use crate::process::{User, command};
 
 const ELSEWHERE: &str = "/var/tmp";
 const PREFIX: &str = "saga-host-";
-/// A file in a folder of `/var/tmp`: the path of the data folder that it belongs to.
+/// A file in a folder below `/var/tmp`: the path of the data folder to which that folder belongs.
 const ORIGIN: &str = "origin";
 
-/// A folder for `postgres/`, and the user that owns that.
+/// A folder for `postgres/`, and the user that owns it.
 #[derive(Debug)]
 pub(super) struct Home {
     pub folder: PathBuf,
@@ -25,7 +25,7 @@ pub(super) struct Home {
 }
 
 impl Home {
-    /// `data` itself where that works, a folder in `/var/tmp` otherwise.
+    /// Uses `data` itself where possible, otherwise a folder below `/var/tmp`.
     pub(super) fn find(data: &Path) -> anyhow::Result<Self> {
         if !rustix::process::geteuid().is_root() {
             return Ok(Self { folder: data.to_owned(), user: None });
@@ -38,7 +38,7 @@ impl Home {
         let folder = elsewhere(data)?;
         tracing::info!(
             folder = %folder.display(),
-            "Postgres keeps its data here: it cannot run as root, and no other user may enter {}",
+            "Postgres keeps its data here, since it cannot run as root and no other user may enter {}",
             data.display()
         );
         let user = owner(&folder.join("postgres")).unwrap_or(user);
@@ -46,13 +46,13 @@ impl Home {
     }
 }
 
-/// A short name for a data folder.
+/// A short name derived from the path of a data folder.
 pub(super) fn short_name(data: &Path) -> String {
     let digest = hex::encode(Sha256::digest(data.as_os_str().as_bytes()));
     format!("{PREFIX}{}", &digest[..12])
 }
 
-/// Creates the folder, or reuses it when root owns it: anybody may write to its parent.
+/// Creates the folder, or reuses it when root owns it. Any user may write to its parent.
 fn elsewhere(data: &Path) -> anyhow::Result<PathBuf> {
     let folder = Path::new(ELSEWHERE).join(short_name(data));
     if let Err(error) = fs::create_dir(&folder) {
@@ -60,7 +60,7 @@ fn elsewhere(data: &Path) -> anyhow::Result<PathBuf> {
             fs::symlink_metadata(&folder).with_context(|| format!("{}: {error}", folder.display()))?;
         ensure!(
             found.is_dir() && found.uid() == 0,
-            "{} is not a folder of root; remove it",
+            "{} does not belong to root; remove it",
             folder.display()
         );
     }
@@ -68,7 +68,7 @@ fn elsewhere(data: &Path) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// Removes folders whose data folder is gone.
+/// Removes folders whose data folder no longer exists.
 fn remove_orphaned(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let ours = entry.file_name().as_bytes().starts_with(PREFIX.as_bytes())
@@ -136,7 +136,7 @@ mod tests {
             make("other", Some(&parent.path().join("gone"))),
         ];
         remove_orphaned(parent.path());
-        // Only root's folders are ever elsewhere.
+        // Only root's folders are ever below `/var/tmp`.
         assert_eq!(gone.exists(), !rustix::process::geteuid().is_root());
         assert!(kept.iter().all(|folder| folder.exists()));
     }

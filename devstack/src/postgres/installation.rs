@@ -1,4 +1,4 @@
-//! Which of the installed versions of Postgres serves.
+//! Which of the installed versions of Postgres the stack runs.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ pub(super) struct Installation {
 }
 
 impl Installation {
-    /// The newest that is installed, or the one of the version that wrote the data.
+    /// The newest installed version, or the one that wrote the data.
     pub(super) fn choose(data: Option<u32>) -> anyhow::Result<Self> {
         choose(installations(), data)
     }
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_newest_unless_the_data_is_older() {
+    fn the_newest_is_chosen_unless_the_data_is_older() {
         let all = || vec![installation(13), installation(15), installation(17), installation(16)];
         assert_eq!(choose(all(), None).unwrap().version, 17);
         assert_eq!(choose(all(), Some(15)).unwrap().version, 15);

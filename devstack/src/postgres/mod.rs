@@ -29,7 +29,7 @@ const SOCKET_PATH_MAX: usize = 103;
 const SOCKET_PORT: u16 = 5432;
 const READY_WITHIN: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
-/// None of them weakens durability.
+/// None of these settings weakens durability.
 const SETTINGS: [&str; 6] = [
     "max_connections=200",
     "shared_buffers=256MB",
@@ -108,7 +108,7 @@ fn arguments(cluster: &Path, sockets: &Path, port: u16, listens: bool) -> Vec<St
     arguments
 }
 
-/// The folder of the socket takes the place of the host in the URL; libpq and sqlx both read that.
+/// In the URL, the folder of the socket takes the place of the host name; libpq and sqlx both accept that.
 fn url(sockets: &Path, port: u16) -> String {
     let mut host = String::new();
     for byte in sockets.display().to_string().bytes() {
@@ -121,7 +121,7 @@ fn url(sockets: &Path, port: u16) -> String {
     format!("postgres://postgres@{host}:{port}/postgres")
 }
 
-/// The cluster's own folder, which is private; a folder in `/tmp` when the path is too long for a socket.
+/// The cluster's own folder, which is private. A folder below `/tmp` when that path is too long for a socket.
 fn socket_folder(data: &Path, cluster: &Path, port: u16, user: Option<User>) -> anyhow::Result<PathBuf> {
     if cluster.join(format!(".s.PGSQL.{port}")).as_os_str().len() <= SOCKET_PATH_MAX {
         return Ok(cluster.to_owned());
@@ -142,7 +142,7 @@ fn private_folder(folder: &Path, user: Option<User>) -> std::io::Result<()> {
     }
 }
 
-/// Creates the cluster beside its final folder and renames it when it is complete.
+/// Creates the cluster next to its final folder, and renames it when it is complete.
 async fn initialise(installation: &Installation, home: &Home, cluster: &Path) -> anyhow::Result<()> {
     let part = home.folder.join("postgres.part");
     crate::remove(&part)?;
@@ -151,8 +151,8 @@ async fn initialise(installation: &Installation, home: &Home, cluster: &Path) ->
     initdb.args(["-A", "trust", "-E", "UTF8", "--locale=C", "-U", "postgres", "-D"]).arg(&part);
     let output = tokio::process::Command::from(initdb).stdin(Stdio::null()).kill_on_drop(true).output().await;
     let output = output.context("starting initdb")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "initdb cannot create the data folder of Postgres:\n{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "initdb cannot create the data folder of Postgres:\n{printed}");
     crate::remove(cluster)?;
     fs::rename(&part, cluster).with_context(|| format!("creating {}", cluster.display()))
 }

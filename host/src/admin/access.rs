@@ -58,8 +58,8 @@ impl Access {
             None if headers.contains_key(ORIGIN) || !host_is_local(headers) => Some(Problem::new(
                 StatusCode::FORBIDDEN,
                 "Forbidden",
-                "without a token, only programs on this machine may use the host API, under a loopback address \
-                 or `localhost`; set SAGA_HOST_ADMIN_TOKEN to allow others",
+                "without a token, only programs on this machine may use the host API, under a loopback \
+                 address or `localhost`; set SAGA_HOST_ADMIN_TOKEN to allow others",
             )),
             None => None,
         }

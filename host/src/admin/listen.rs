@@ -19,13 +19,14 @@ pub async fn listen(what: &str, option: &str, address: &str) -> anyhow::Result<T
             ),
             ErrorKind::AddrNotAvailable => {
                 anyhow!(
-                    "{what} cannot listen on {address}: this machine does not have the address; choose another \
+                    "{what} cannot listen on {address}: this machine does not have it; choose another \
                      with {option}"
                 )
             }
             ErrorKind::PermissionDenied => {
                 anyhow!(
-                    "{what} cannot listen on {address}: not permitted; choose a port from 1024 up with {option}"
+                    "{what} cannot listen on {address}: not permitted; choose a port from 1024 up \
+                     with {option}"
                 )
             }
             _ => anyhow!("{what} cannot listen on {address} ({option}): {error}"),

@@ -41,7 +41,7 @@ pub(super) async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     registry.register_collector(Box::new(Versions(services.clone())));
     registry.register_collector(Box::new(Lanes(services.clone())));
     registry.register_collector(Box::new(Relays(services.clone())));
-    registry.register_collector(Box::new(Databases { services, depths: names.zip(depths).collect() }));
+    registry.register_collector(Box::new(DatabaseMetrics { services, depths: names.zip(depths).collect() }));
     let mut body = String::new();
     // Writing into memory does not fail.
     let _infallible = text::encode(&mut body, &registry);
@@ -195,12 +195,12 @@ async fn depths(database: &Database) -> Option<Depths> {
 
 /// What all databases hold, by name; none where one does not answer.
 #[derive(Debug)]
-struct Databases {
+struct DatabaseMetrics {
     services: Vec<Arc<Service>>,
     depths: BTreeMap<String, Option<Depths>>,
 }
 
-impl Databases {
+impl DatabaseMetrics {
     /// Sagas in flight and overdue ones of each plugin whose database answers.
     fn sagas(&self) -> impl Iterator<Item = ([(&str, &str); 1], (i64, i64))> {
         self.services.iter().filter_map(|service| {
@@ -212,7 +212,7 @@ impl Databases {
     }
 }
 
-impl Collector for Databases {
+impl Collector for DatabaseMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let up = self.depths.iter().map(|(database, depths)| {
             ([("database", &**database)], ConstGauge::new(i64::from(depths.is_some())))
@@ -248,7 +248,7 @@ mod tests {
 
     use prometheus_client::{encoding::text, registry::Registry};
 
-    use super::{Databases, Depths, parked::ParkedCount};
+    use super::{DatabaseMetrics, Depths, parked::ParkedCount};
 
     #[test]
     fn what_is_parked_is_a_gauge_by_plugin_direction_and_state() {
@@ -261,7 +261,7 @@ mod tests {
         let depths = Depths { outbox: 0, in_flight: Vec::new(), parked };
         let depths = BTreeMap::from([("a".to_owned(), Some(depths)), ("b".to_owned(), None)]);
         let mut registry = Registry::with_prefix("saga_host");
-        registry.register_collector(Box::new(Databases { services: Vec::new(), depths }));
+        registry.register_collector(Box::new(DatabaseMetrics { services: Vec::new(), depths }));
         let mut body = String::new();
         text::encode(&mut body, &registry).unwrap();
         let samples: Vec<&str> = body.lines().filter(|line| !line.starts_with('#')).collect();

@@ -48,14 +48,14 @@ struct Admin {
 }
 
 /// One operation of the API.
-struct Route {
+struct ApiRoute {
     #[cfg_attr(not(test), allow(dead_code, reason = "compared with openapi.json by a test"))]
     method: &'static str,
     path: &'static str,
     handler: MethodRouter<Admin>,
 }
 
-impl Route {
+impl ApiRoute {
     fn get<T: 'static>(path: &'static str, handler: impl Handler<T, Admin>) -> Self {
         Self { method: "get", path, handler: routing::get(handler) }
     }
@@ -69,24 +69,24 @@ impl Route {
     }
 }
 
-fn routes() -> Vec<Route> {
+fn routes() -> Vec<ApiRoute> {
     vec![
-        Route::get("/healthz", health::alive),
-        Route::get("/readyz", health::ready),
-        Route::get("/metrics", metrics::metrics),
-        Route::get("/openapi.json", openapi::document),
-        Route::get("/v1/plugins", plugins::list),
-        Route::get("/v1/plugins/{name}", plugins::one),
-        Route::put("/v1/plugins/{name}", plugins::deploy),
-        Route::post("/v1/plugins/{name}/activate", plugins::activate),
-        Route::post("/v1/plugins/{name}/rollback", plugins::roll_back),
-        Route::get("/v1/sagas", sagas::search),
-        Route::get("/v1/sagas/{type}/{key}", sagas::timeline),
-        Route::get("/v1/parked", parked::list),
-        Route::post("/v1/parked/redrive", parked::redrive_many),
-        Route::get("/v1/parked/{id}", parked::one),
-        Route::post("/v1/parked/{id}/redrive", parked::redrive),
-        Route::post("/v1/parked/{id}/discard", parked::discard),
+        ApiRoute::get("/healthz", health::alive),
+        ApiRoute::get("/readyz", health::ready),
+        ApiRoute::get("/metrics", metrics::metrics),
+        ApiRoute::get("/openapi.json", openapi::document),
+        ApiRoute::get("/v1/plugins", plugins::list),
+        ApiRoute::get("/v1/plugins/{name}", plugins::one),
+        ApiRoute::put("/v1/plugins/{name}", plugins::deploy),
+        ApiRoute::post("/v1/plugins/{name}/activate", plugins::activate),
+        ApiRoute::post("/v1/plugins/{name}/rollback", plugins::roll_back),
+        ApiRoute::get("/v1/sagas", sagas::search),
+        ApiRoute::get("/v1/sagas/{type}/{key}", sagas::timeline),
+        ApiRoute::get("/v1/parked", parked::list),
+        ApiRoute::post("/v1/parked/redrive", parked::redrive_many),
+        ApiRoute::get("/v1/parked/{id}", parked::one),
+        ApiRoute::post("/v1/parked/{id}/redrive", parked::redrive),
+        ApiRoute::post("/v1/parked/{id}/discard", parked::discard),
     ]
 }
 

@@ -100,7 +100,14 @@ impl Lines {
         }
         if self.dropped > 0 {
             let dropped = self.dropped;
-            tracing::warn!(target: "plugin", plugin, digest, unit, dropped, "log lines dropped: more than log_lines_max = {log_lines_max} in one call");
+            tracing::warn!(
+                target: "plugin",
+                plugin,
+                digest,
+                unit,
+                dropped,
+                "log lines dropped: more than log_lines_max = {log_lines_max} in one call"
+            );
         }
     }
 }

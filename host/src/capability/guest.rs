@@ -38,7 +38,7 @@ pub(crate) struct Grant {
 
 /// What a call may do with the capabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
+pub(crate) enum CallAccess {
     /// Nothing: in `describe`.
     None,
     /// SQL in a read-only transaction, no effects.
@@ -50,7 +50,7 @@ pub(crate) enum Access {
 /// The values that the host fixes for one call.
 #[derive(Debug)]
 pub(crate) struct CallScope<'a> {
-    pub(crate) access: Access,
+    pub(crate) access: CallAccess,
     pub(crate) unit: &'a str,
     pub(crate) now_us: i64,
     /// Deliveries or requests in the call.
@@ -73,7 +73,7 @@ pub(crate) struct CallProgress {
 pub struct Guest {
     pub(crate) grant: Arc<Grant>,
     pub(crate) session: Option<Session>,
-    pub(crate) access: Access,
+    pub(crate) access: CallAccess,
     pub(crate) now_us: i64,
     pub(crate) causes: u32,
     pub(crate) effects: Effects,
@@ -142,9 +142,11 @@ impl Guest {
     /// traps.
     pub(super) fn writable(&self, what: &str) -> wasmtime::Result<Result<(), Refusal>> {
         match self.access {
-            Access::Write => Ok(Ok(())),
-            Access::Read => Ok(Err(refuse(READ_ONLY, None, format!("{what} in a read-only request")))),
-            Access::None => Err(OverLimit(format!("describe() called {what}: it may call nothing")).into()),
+            CallAccess::Write => Ok(Ok(())),
+            CallAccess::Read => Ok(Err(refuse(READ_ONLY, None, format!("{what} in a read-only request")))),
+            CallAccess::None => {
+                Err(OverLimit(format!("describe() called {what}: it may call nothing")).into())
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    guest::{Access, Guest, OverLimit},
+    guest::{CallAccess, Guest, OverLimit},
     postgres::{self, SqlLimits},
 };
 use crate::{
@@ -31,7 +31,7 @@ impl Host for Guest {
 }
 
 fn prepare(guest: &mut Guest) -> wasmtime::Result<(&mut Session, SqlLimits)> {
-    if guest.access == Access::None {
+    if guest.access == CallAccess::None {
         return Err(OverLimit("describe() called postgres: it may call nothing".to_owned()).into());
     }
     guest.start_statement()?;

@@ -52,7 +52,8 @@ impl LaneLease {
     /// When Postgres is unreachable.
     pub async fn renew(&self, pool: &PgPool) -> anyhow::Result<()> {
         sqlx::query(
-            "UPDATE saga.lane SET lease_expires_at = now() + $1 * interval '1 ms' WHERE slot = $2 AND epoch = $3",
+            "UPDATE saga.lane SET lease_expires_at = now() + $1 * interval '1 ms'
+              WHERE slot = $2 AND epoch = $3",
         )
         .bind(LEASE_MS.cast_signed())
         .bind(self.slot)
@@ -101,7 +102,8 @@ async fn take_free_slot(
     token: &[u8],
 ) -> anyhow::Result<Option<(i32, i64)>> {
     sqlx::query_as(sqlx::AssertSqlSafe(format!(
-        "UPDATE saga.lane SET plugin = $1, role = $2, kind = $3, owner = $4, token = $5, unit = 0, epoch = {NEXT_EPOCH},
+        "UPDATE saga.lane SET plugin = $1, role = $2, kind = $3, owner = $4, token = $5, unit = 0,
+                epoch = {NEXT_EPOCH},
                 lease_expires_at = now() + $6 * interval '1 ms'
           WHERE slot = (SELECT slot FROM saga.lane WHERE slot > 0 AND lease_expires_at < now()
                          ORDER BY slot LIMIT 1 FOR UPDATE SKIP LOCKED)
@@ -129,7 +131,8 @@ async fn add_slot(
     loop {
         let added = sqlx::query_as(
             "INSERT INTO saga.lane (slot, plugin, role, kind, owner, epoch, unit, token, lease_expires_at)
-             SELECT max(slot) + 1, $1, $2, $3, $4, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, 0, $5,
+             SELECT max(slot) + 1, $1, $2, $3, $4,
+                    (extract(epoch FROM clock_timestamp()) * 1000)::bigint, 0, $5,
                     now() + $6 * interval '1 ms' FROM saga.lane
              ON CONFLICT DO NOTHING RETURNING slot, epoch",
         )

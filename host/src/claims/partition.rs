@@ -95,7 +95,8 @@ pub async fn parked_keys(
 ) -> anyhow::Result<HashMap<String, u32>> {
     let rows: Vec<(String, i64)> = sqlx::query_as(
         "SELECT key, count(*) FROM saga.parked
-          WHERE plugin = $1 AND direction = 'in' AND topic = $2 AND partition = $3 AND key IS NOT NULL GROUP BY key",
+          WHERE plugin = $1 AND direction = 'in' AND topic = $2 AND partition = $3 AND key IS NOT NULL
+          GROUP BY key",
     )
     .bind(plugin)
     .bind(topic)

@@ -86,8 +86,8 @@ mod tests {
         let shown = show(&json!({"plugins": [{"name": "order-query", "versions": [
             {"version": "1.2.0", "digest": "51b0aa0000", "state": "active", "since": null, "units": 40,
              "deliveries": 5120, "statements": 2000, "errors": 0, "sagasInFlight": 0},
-            {"version": null, "digest": "77d0c20000", "state": "rejected", "since": null, "reason": "a core module",
-             "sagasInFlight": 0},
+            {"version": null, "digest": "77d0c20000", "state": "rejected", "since": null,
+             "reason": "a core module", "sagasInFlight": 0},
         ]}]}));
         insta::assert_snapshot!(shown, @r"
         NAME         VERSION  DIGEST   STATE     SINCE  UNITS  DELIVERIES  STATEMENTS  ERRORS  IN FLIGHT

@@ -5,7 +5,9 @@ use clap::ArgGroup;
 use super::client::{Client, segment};
 
 #[derive(Debug, clap::Args)]
-#[command(group = ArgGroup::new("what").required(true).multiple(true).args(["id", "plugin", "reason", "all"]))]
+#[command(
+    group = ArgGroup::new("what").required(true).multiple(true).args(["id", "plugin", "reason", "all"])
+)]
 pub(super) struct Redrive {
     /// Id of a parked delivery, as `saga-host parked` shows it
     #[arg(conflicts_with_all = ["plugin", "reason", "all"])]

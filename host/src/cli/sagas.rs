@@ -70,7 +70,11 @@ mod tests {
     #[test]
     fn sagas_are_listed() {
         let row = ("order", "51b0aa0000");
-        let saga = |key, status, state| json!({"type": row.0, "key": key, "status": status, "state": state, "digest": row.1});
+        let saga = |key, status, state| {
+            json!({
+                "type": row.0, "key": key, "status": status, "state": state, "digest": row.1,
+            })
+        };
         let shown = show(&json!({
             "sagas": [saga("o-2", "overdue", "SAGA_STARTED"), saga("o-1", "completed", "SAGA_COMPLETE")],
             "next": null,

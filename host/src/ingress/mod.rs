@@ -1,4 +1,4 @@
-//! Where deliveries come in: Kafka records and HTTP requests.
+//! Where deliveries and requests enter: Kafka records and HTTP requests.
 
 pub mod http;
 pub mod kafka;

@@ -1,8 +1,9 @@
 //! How much one unit takes, and when the next one starts.
 //!
-//! A unit costs about the same however little is in it, so on a busy machine fewer, larger units do more. A lane
-//! therefore pauses after a unit for as long as its units take: they take longer as the machine gets busier, and
-//! so does the pause. A delivery that arrives after the pause, as a lone one does, starts its unit at once.
+//! A unit costs about the same however small it is, so on a busy machine fewer, larger units do more. A lane
+//! therefore pauses after a unit for as long as its units take: they take longer as the machine gets busier,
+//! and so does the pause. A delivery that arrives after the pause, as a lone one does, starts its unit at
+//! once.
 
 use std::time::Duration;
 
@@ -61,12 +62,12 @@ impl BatchTimer {
         }
     }
 
-    /// A unit starts now.
+    /// Records that a unit starts.
     pub(super) fn start(&mut self) {
         self.started_at = Instant::now();
     }
 
-    /// The unit has ended. Returns the average duration of units.
+    /// Records that the unit has ended. Returns the average duration of units.
     pub(super) fn end(&mut self) -> Duration {
         self.ended_at = Instant::now();
         self.record(self.ended_at - self.started_at);
@@ -93,7 +94,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// A lane whose unit has just ended, after `units` of `duration` each.
+    /// The timer of a lane after `units` of `duration` each, and when the last one ended.
     fn after(units: usize, duration: Duration) -> (BatchTimer, Instant) {
         let ended_at = Instant::now();
         let mut timer = BatchTimer { started_at: ended_at, ended_at, unit_duration: Duration::ZERO };

@@ -1,5 +1,5 @@
-//! A lane's lease and its Postgres connection. Both are acquired anew after whatever took them away. Only the
-//! end of the host ends waiting for Postgres.
+//! A lane's lease and its Postgres connection, which the lane acquires again after it has lost them. It
+//! retries until the host stops.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,11 +22,11 @@ const RENEWAL: Duration = Duration::from_millis(LEASE_MS as u64 / 3);
 /// What the lanes of a plugin share.
 #[derive(Clone, Debug)]
 pub struct LaneContext {
-    /// Where units run.
+    /// The plugin's database, role, topics and relay.
     pub backend: Arc<Backend>,
     /// The plugin's versions on this host.
     pub versions: Arc<PluginVersions>,
-    /// Names this host in `saga.lane`.
+    /// The id of this host in `saga.lane`.
     pub host_id: String,
     /// Ends the lane.
     pub stop: CancellationToken,
@@ -49,7 +49,7 @@ pub(super) struct LaneConnection {
 }
 
 impl LaneConnection {
-    /// Nothing is acquired yet. `stages` gets the time that units spend.
+    /// A connection that has acquired nothing yet. Units record in `stages` where their time goes.
     pub(super) fn new(context: LaneContext, kind: &'static str, stages: Arc<Stages>) -> Self {
         let LaneContext { backend, versions, host_id, stop } = context;
         Self {
@@ -107,7 +107,7 @@ impl LaneConnection {
         waited
     }
 
-    /// What a unit runs with; none while the lease is missing.
+    /// The setup of a unit; none while the lease is missing.
     pub(super) fn setup<'a>(&'a mut self, active: &'a Arc<Running>) -> Option<Setup<'a>> {
         Some(Setup {
             backend: &self.backend,
@@ -119,7 +119,7 @@ impl LaneConnection {
         })
     }
 
-    /// Records that a unit was committed: it has moved the lease on.
+    /// Records that a unit was committed, which has advanced the lease.
     pub(super) fn committed(&mut self) {
         if let Some(lease) = &mut self.lease {
             lease.unit += 1;
@@ -133,7 +133,7 @@ impl LaneConnection {
         self.renew_at
     }
 
-    /// Renews the lease of an idle lane. Whether the lease is lost shows at the next unit.
+    /// Renews the lease of an idle lane. The next unit finds out whether the lease is lost.
     pub(super) async fn renew(&mut self) {
         self.renew_at = Instant::now() + RENEWAL;
         let Some(lease) = &self.lease else { return };
@@ -145,14 +145,14 @@ impl LaneConnection {
     /// Gives the lease up, so that another lane can acquire the slot at once.
     pub(super) async fn release(&mut self) {
         if let Some(session) = self.session.take() {
-            // The server also notices a connection that is dropped without a goodbye.
+            // When closing fails, the connection is dropped, and the server notices that too.
             let _closed = session.connection.close().await;
         }
         if let Some(lease) = self.lease.take()
             && let Err(error) = lease.release(&self.backend.database.admin).await
         {
             let plugin = &self.backend.plugin;
-            tracing::debug!(plugin, "the lane lease expires by itself in {LEASE_MS} ms: {error:#}");
+            tracing::debug!(plugin, "cannot release the lane lease; it expires in {LEASE_MS} ms: {error:#}");
         }
     }
 }

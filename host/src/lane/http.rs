@@ -1,5 +1,5 @@
-//! The lane of HTTP writes. One bad request never takes the others with it: the plugin answers it, or it is
-//! halved out of the batch.
+//! The lane of HTTP writes. One bad request never fails the others: the plugin answers it, or halving finds
+//! it and takes it out of the batch.
 
 use std::{
     collections::HashSet,
@@ -18,7 +18,7 @@ use crate::{
     model::{fault::Fault, manifest::route_index, queue::Queue},
     unit::{
         pending::{Answer, Pending},
-        requests::{self, Committed},
+        requests::{self, CommittedRequests},
         stages::Stages,
         waiters::Waiters,
     },
@@ -38,8 +38,8 @@ pub struct HttpLane {
 }
 
 impl HttpLane {
-    /// A lane that [`Self::run`] starts. It takes `requests`, and registers in `waiters` the callers that wait
-    /// for the end of a saga.
+    /// A lane that [`Self::run`] starts. It takes `requests`, and registers in `waiters` the callers that
+    /// wait for the end of a saga.
     #[must_use]
     pub fn new(
         context: LaneContext,
@@ -72,7 +72,7 @@ impl HttpLane {
         self.connection.release().await;
     }
 
-    /// Two requests of one `Idempotency-Key` never share a unit: the second waits for the next.
+    /// Two requests with one `Idempotency-Key` never share a unit: the second waits for the next.
     fn take_batch(&self) -> Vec<Pending> {
         let active = self.connection.versions.active();
         let mut limit = BatchLimit::new(&active.version.policy.limits);
@@ -90,7 +90,7 @@ impl HttpLane {
             if !self.connection.acquire().await {
                 continue;
             }
-            // One version for the route indexes, for the unit, and to blame.
+            // The route indexes, the unit and the blame must all be about one version.
             let active = self.connection.versions.active();
             let mut part = self.resolve(&active, part);
             if part.is_empty() {
@@ -124,7 +124,7 @@ impl HttpLane {
         }
     }
 
-    /// Leaves out callers that have gone, and gives the others the index of their route in the active version.
+    /// Drops requests whose caller has gone, and sets the route index of the others in the active version.
     fn resolve(&self, active: &Running, part: Vec<Pending>) -> Vec<Pending> {
         let mut known = Vec::with_capacity(part.len());
         for mut pending in part {
@@ -136,7 +136,7 @@ impl HttpLane {
                     pending.request.route = route;
                     known.push(pending);
                 }
-                None => self.fail(active, pending, "the active version has no such route any more"),
+                None => self.fail(active, pending, "the active version no longer has this route"),
             }
         }
         known
@@ -146,7 +146,8 @@ impl HttpLane {
         let waiters = self.waiters.clone();
         let Some(mut setup) = self.connection.setup(active) else { return Err(Fault::LaneLost) };
         let started = Instant::now();
-        let Committed { answers, handled, statements } = requests::run(&mut setup, &waiters, work).await?;
+        let CommittedRequests { answers, handled, statements } =
+            requests::run(&mut setup, &waiters, work).await?;
         self.connection.committed();
         active.counters.unit(handled, statements);
         if handled > 0 {
@@ -157,7 +158,8 @@ impl HttpLane {
         Ok(answers)
     }
 
-    /// The two halves, the first one last: it is to run first. A request that is alone fails.
+    /// Returns the two halves, the first one last, because the caller takes the last part next. A request
+    /// that is alone fails.
     fn halve(&self, active: &Running, mut part: Vec<Pending>, reason: &str) -> Vec<Vec<Pending>> {
         if part.len() <= 1 {
             part.into_iter().for_each(|pending| self.blame(active, pending, reason));
@@ -187,7 +189,7 @@ impl HttpLane {
     }
 }
 
-/// A caller that has gone repeats the request with the same id.
+/// A caller that has gone repeats the request with the same id, so a lost answer does no harm.
 fn reply(part: Vec<Pending>, answers: Vec<Answer>) {
     for (pending, answer) in part.into_iter().zip(answers) {
         let _gone = pending.reply.send(answer);

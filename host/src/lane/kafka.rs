@@ -29,7 +29,7 @@ use crate::{
     unit::{
         Failed,
         admit::{Parking, Work},
-        deliveries::{self, Committed, Ran},
+        deliveries::{self, CommittedDeliveries, Ran},
         stages::Stages,
         waiters::Waiters,
     },
@@ -83,7 +83,7 @@ impl KafkaLane {
         }
     }
 
-    /// Handles deliveries until `stop`; a unit that runs is finished.
+    /// Handles deliveries until `stop`; a unit in progress is finished.
     pub async fn run(mut self) {
         let queue = self.queue.clone();
         while !self.stop.is_cancelled() {
@@ -103,7 +103,7 @@ impl KafkaLane {
             }
             self.timer.pause(self.gather()).await;
             let wake_at = self.poll_at.min(self.connection.renew_at());
-            // The queue before the clock: what arrives and what is due take turns.
+            // The queue comes before the clock, so that deliveries and due work take turns.
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
@@ -122,7 +122,7 @@ impl KafkaLane {
         self.connection.versions.suspended().is_some()
     }
 
-    /// Gives up the lease meanwhile: other hosts then handle the timers and deadlines.
+    /// Gives up the lease while the plugin is suspended: other hosts then handle the timers and deadlines.
     async fn wait_suspended(&mut self) {
         self.connection.release().await;
         tokio::select! {
@@ -142,8 +142,8 @@ impl KafkaLane {
         taken.into_iter().map(|delivery| Work { delivery, parking: None }).collect()
     }
 
-    /// Handles one round of what is due. Returns whether more of it may be due at once: a round without progress
-    /// would find the same again.
+    /// Handles one round of due work. Returns whether more may be due at once. After a round without progress
+    /// it returns false, since the next round would find the same.
     async fn handle_due(&mut self) -> bool {
         let backend = self.connection.backend.clone();
         let duties = Duties {
@@ -169,7 +169,7 @@ impl KafkaLane {
         more && progress
     }
 
-    /// Reads again which keys have parked deliveries: a person may have discarded some.
+    /// Reads which keys have parked deliveries: a person may have discarded some.
     async fn refresh_parked(&self) {
         let backend = &self.connection.backend;
         let parked: Vec<_> = self.claims.with(|claims| {
@@ -229,7 +229,7 @@ impl KafkaLane {
         let claims = self.claims.clone();
         let Some(mut setup) = self.connection.setup(active) else { return Err(Fault::LaneLost.into()) };
         let started = Instant::now();
-        let Committed { advances, ended, ran, dealt_with, committed } =
+        let CommittedDeliveries { advances, ended, ran, dealt_with, committed } =
             deliveries::run(&mut setup, &claims, work).await?;
         if !committed {
             return Ok(0);
@@ -253,8 +253,8 @@ impl KafkaLane {
         Ok(dealt_with)
     }
 
-    /// Whether `version` finds keys or topics elsewhere than the version of the last unit. What is queued was
-    /// read for that one: its keys would not be ordered against the keys of later records.
+    /// Whether `version` finds keys or topics elsewhere than the version of the last unit did. Queued records
+    /// were read for that one; their keys would not be ordered against those of later records.
     fn reads_differently(&mut self, version: &Arc<Version>) -> bool {
         if Arc::ptr_eq(&self.version, version) {
             return false;
@@ -275,15 +275,16 @@ impl KafkaLane {
         }
     }
 
-    /// Takes off the second half. A culprit that is alone is parked.
+    /// Splits off and returns the second half. A culprit that is alone is parked.
     fn halve(&self, version: &Running, work: &mut Vec<Work>, reason: String) -> Vec<Work> {
         version.counters.errors.fetch_add(1, Ordering::Relaxed);
         let plugin = &self.connection.backend.plugin;
         let suspects: Vec<usize> = (0..work.len()).filter(|index| work[*index].parking.is_none()).collect();
         match suspects.as_slice() {
             [] => {
-                // The plugin decided nothing in this unit, and skipping it would lose it: read all of it again.
-                tracing::error!(plugin, reason, "parked deliveries cannot be written; reading them again");
+                // The plugin decided nothing in this unit, and skipping it would lose it: all of it is read
+                // again.
+                tracing::error!(plugin, reason, "cannot store parked deliveries; reading the records again");
                 let places: HashSet<TopicPartition> =
                     work.drain(..).filter_map(|item| place_of(item.delivery)).collect();
                 self.give_up(places);
@@ -303,9 +304,9 @@ impl KafkaLane {
         }
     }
 
-    /// Gives up all claims: after a COMMIT whose outcome is unknown, for a version that reads differently, and
-    /// while the plugin is suspended. Whoever Kafka assigns the partitions to claims them again and reads on from
-    /// the positions in the database.
+    /// Gives up all claims: after a COMMIT whose outcome is unknown, for a version that reads differently,
+    /// and while the plugin is suspended. The host to which Kafka assigns the partitions claims them again
+    /// and continues at the positions in the database.
     fn give_up_claims(&self) {
         let places: Vec<_> = self.claims.with(|claims| claims.keys().cloned().collect());
         self.give_up(places);
@@ -318,8 +319,8 @@ impl KafkaLane {
     }
 }
 
-/// Whether more may be due at once than was read: each key gives only its first parked delivery, and no kind
-/// gives more than `limit`.
+/// Whether more may be due than was read: each key gives only its first parked delivery, and no kind of due
+/// work gives more than `limit`.
 fn may_be_more(due: &[Delivery], limit: u32) -> bool {
     due.len() >= usize::try_from(limit).unwrap_or(usize::MAX)
         || due.iter().any(|delivery| delivery.parked_id.is_some())
@@ -338,7 +339,7 @@ mod tests {
     use super::{Delivery, Origin, may_be_more};
 
     #[test]
-    fn another_round_is_for_what_the_first_could_not_show() {
+    fn another_round_follows_when_the_first_may_have_left_out_due_work() {
         let timer = || Delivery::bare(Origin::Timer { name: "t".into() }, 0);
         assert!(!may_be_more(&[timer()], 2));
         assert!(may_be_more(&[timer(), timer()], 2));

@@ -1,5 +1,5 @@
-//! A lane: a serial executor of units of one plugin, with a queue and a Postgres connection of its own. While a
-//! unit runs the next batch gathers, so units grow with load and a lone delivery does not wait.
+//! A lane: a serial executor of units of one plugin, with a queue and a Postgres connection of its own. While
+//! a unit runs, the next batch gathers. So units grow with load, and a lone delivery does not wait.
 //!
 //! ```text
 //!  queue ──▶ batching ──▶ unit ──▶ committed: claims, counters, waiters
@@ -7,8 +7,8 @@
 //!                          └─▶ rolled back: recovery (again, halve, take out, stop)
 //! ```
 //!
-//! [`kafka`] and [`http`] are the two kinds. Both hold a [`connection`]: the lane's lease and a session under the
-//! plugin's role, acquired anew when they are lost.
+//! [`kafka`] and [`http`] are the two kinds. Both hold a [`connection`]: the lane's lease and a session under
+//! the plugin's role, acquired again when they are lost.
 
 mod batching;
 mod connection;

@@ -3,24 +3,25 @@
 use super::connection::LaneConnection;
 use crate::model::fault::{Culprit, Fault};
 
-/// What becomes of the batch whose unit was rolled back.
+/// What a lane does with the batch whose unit was rolled back.
 #[derive(Debug)]
 pub(super) enum Recovery {
-    /// Run the same batch again: nobody in it is to blame.
+    /// Run the same batch again: no delivery or request in it is to blame.
     Again,
-    /// The host stops: leave the batch.
+    /// The host stops: abandon the batch.
     Stop,
-    /// Nobody can say whether the unit was committed.
+    /// It is unknown whether the unit was committed.
     UnknownOutcome,
     /// Take these out of the batch, then run the rest again.
     TakeOut(Vec<Culprit>),
-    /// One of the batch is to blame, and nobody knows which: halve it. The reason is the guest's.
+    /// One delivery or request of the batch is to blame, but it is unknown which: halve the batch. The reason
+    /// is the guest's.
     Halve(String),
 }
 
 impl LaneConnection {
-    /// Drops what the fault has made useless, waits where the environment is at fault, and loads a version that
-    /// is missing.
+    /// Drops what the fault has made unusable, waits where the environment is at fault, and loads a missing
+    /// version.
     pub(super) async fn recover(&mut self, fault: Fault) -> Recovery {
         self.discard_after(&fault).await;
         match fault {

@@ -1,5 +1,5 @@
-//! The scheduler: polls the database for due timers, due deadlines, and parked deliveries that are to be tried
-//! again.
+//! The scheduler: polls the database for due timers, due deadlines, and parked deliveries that are due for a
+//! retry.
 
 use std::sync::Arc;
 
@@ -19,16 +19,16 @@ use crate::{
 pub(super) struct Duties {
     /// The partitions that it has claimed: topic, partition, position.
     pub(super) positions: Vec<(Arc<str>, i32, i64)>,
-    /// Whether it leads the relay of the database: then it also handles the timers and deadlines.
+    /// Whether it leads the relay of the database. The leader also handles the timers and deadlines.
     pub(super) leads: bool,
-    /// Names the host in `saga.lane`.
+    /// The id of the host in `saga.lane`.
     pub(super) host_id: String,
 }
 
 /// What is due, at most `limit` of each kind.
 ///
 /// # Errors
-/// When Postgres is away.
+/// Postgres is unreachable.
 pub(super) async fn due(
     pool: &PgPool,
     plugin: &str,
@@ -50,13 +50,14 @@ pub(super) async fn due(
     Ok(due)
 }
 
-/// What there is to read. Usually nothing is due, and this one query is enough.
+/// Which kinds of due work exist. Usually there are none, and this one query is enough.
 struct Kinds {
     any_parked: bool,
     any_timer: bool,
     any_deadline: bool,
-    /// Where the host that leads the relay has no lane for the plugin, as when it cannot run its active
-    /// version, every other host takes the lead for it: what two of them find is locked by one.
+    /// True also when the leader of the relay has no lane for the plugin, for example because it cannot run
+    /// the active version. Then every other host handles the timers and deadlines; a row lock decides between
+    /// two of them.
     leads: bool,
 }
 
@@ -113,7 +114,13 @@ async fn parked(
             ..delivery
         }),
         Err(error) => {
-            tracing::error!(plugin, id, reason = %error, "a parked delivery has a format that this build cannot read");
+            tracing::error!(
+                plugin,
+                id,
+                reason = %error,
+                "this build cannot read the format of a parked delivery; discard it, or run the build that \
+                 parked it"
+            );
             None
         }
     };

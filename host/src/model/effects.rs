@@ -100,7 +100,7 @@ pub struct Transition {
     pub state: String,
     /// JSON after it; none leaves it as it was.
     pub data: Option<String>,
-    /// Whether it goes on waiting or has ended.
+    /// Whether it continues to wait or has ended.
     pub status: Status,
 }
 

@@ -17,14 +17,14 @@ pub enum Fault {
     /// These deliveries or requests, by their place in the call, must be taken out.
     #[error("{} of the batch cannot be handled", .0.len())]
     Culprits(Vec<Culprit>),
-    /// One delivery or request of the batch, nobody knows which: the batch is halved.
+    /// One delivery or request of the batch is to blame, but it is unknown which: the batch is halved.
     #[error("{0}")]
     Guest(String),
     /// A saga is pinned to the version of this digest, which must be loaded first.
     #[error("version {0} of a saga in flight is not loaded")]
     VersionNotLoaded(String),
-    /// COMMIT had no answer and the database cannot tell: the caller must repeat the request.
-    #[error("nobody knows whether the unit was committed")]
+    /// COMMIT had no answer, and the database does not know either: the caller must repeat the request.
+    #[error("it is unknown whether the unit was committed")]
     Unknown,
 }
 
@@ -74,8 +74,8 @@ impl Fault {
     }
 }
 
-/// SQLSTATEs that no statement of the host causes by itself: it took too long and was cancelled, or the
-/// server is read-only, as after a failover. A guest can cause both by its own statements.
+/// SQLSTATEs that a statement of the host does not cause: it took too long and was cancelled, or the server
+/// is read-only, as after a failover. A guest can cause both with its own statements.
 fn is_environment_of_host(sqlstate: &str) -> bool {
     ["57014", "25006"].contains(&sqlstate)
 }

@@ -32,7 +32,7 @@ pub struct Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// A queue that refuses items once it holds `bytes_max`. Hence the last item can exceed the limit, so that an
+    /// A queue that refuses items once it holds `bytes_max`. The last item can exceed the limit, so that an
     /// item larger than the limit passes, too.
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {

@@ -14,7 +14,7 @@ use super::{
     version::short_digest,
 };
 use crate::{
-    capability::guest::{Access, CallScope, Grant, Guest},
+    capability::guest::{CallAccess, CallScope, Grant, Guest},
     model::{
         bindings::{
             exports::saga::plugin::{deliveries, requests},
@@ -114,7 +114,8 @@ impl LinkedComponent {
         let call_bytes_max = limits.call_bytes_max;
         let time_max = Duration::from_millis(u64::from(limits.unit_ms_max));
         let grant = Arc::new(Grant { limits, ..Grant::default() });
-        let scope = CallScope { access: Access::None, unit: "describe", now_us: 0, causes: 0, first_id: "" };
+        let scope =
+            CallScope { access: CallAccess::None, unit: "describe", now_us: 0, causes: 0, first_id: "" };
         let mut call = GuestCall::new(engine, Guest::new(grant, None, &scope)).await;
         let deadline = Instant::now() + time_max;
         let described = timeout_at(deadline, async {

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     capability::{
         context::LogSource,
-        guest::{Access, CallProgress, CallScope, Grant, Guest},
+        guest::{CallAccess, CallProgress, CallScope, Grant, Guest},
     },
     model::{
         delivery::Delivery,
@@ -136,7 +136,7 @@ impl Version {
 
     fn guest(&self, session: Session, context: &CallContext, causes: usize, first_id: &str) -> Guest {
         let call = CallScope {
-            access: if context.read_only { Access::Read } else { Access::Write },
+            access: if context.read_only { CallAccess::Read } else { CallAccess::Write },
             unit: &context.unit,
             now_us: context.now_us,
             causes: u32::try_from(causes).unwrap_or(u32::MAX),

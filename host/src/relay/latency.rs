@@ -1,4 +1,5 @@
-//! How long units take in the relay: from the commit to the sender, and from there to Kafka's acknowledgement.
+//! How long units take in the relay: from the commit to the sender, and from there to the acknowledgement by
+//! Kafka.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +20,7 @@ const MEASURED_UNITS_MAX: usize = 2_000;
 #[derive(Debug)]
 pub struct PublishLatency {
     /// By outbox number.
-    committed: Mutex<BTreeMap<i64, Committed>>,
+    committed: Mutex<BTreeMap<i64, CommittedUnit>>,
     /// From the commit to Kafka's acknowledgement, in seconds.
     pub(crate) durations: Histogram,
     commit_to_send_ns: AtomicU64,
@@ -29,7 +30,7 @@ pub struct PublishLatency {
 
 /// The commit of a unit that Kafka has not acknowledged yet.
 #[derive(Debug)]
-struct Committed {
+struct CommittedUnit {
     at: Instant,
     is_sent: bool,
 }
@@ -50,7 +51,7 @@ impl PublishLatency {
     pub(super) fn committed(&self, seq: i64) {
         let mut committed = self.committed.lock();
         if committed.len() < MEASURED_UNITS_MAX {
-            committed.insert(seq, Committed { at: Instant::now(), is_sent: false });
+            committed.insert(seq, CommittedUnit { at: Instant::now(), is_sent: false });
         }
     }
 

@@ -1,11 +1,11 @@
 //! Decides in which order committed units are sent. Pure bookkeeping over `seq`: no database, no Kafka.
 //!
 //! A unit takes its `seq` last and inside its transaction. So of two units that touch the same rows the later
-//! has the higher `seq`, and whoever sees it committed can see the earlier one in the database.
+//! has the higher `seq`, and a transaction that sees it committed sees the earlier one, too.
 //!
 //! This host registers its units before their COMMIT and passes their records in memory. Units that other
 //! hosts commit are found in a snapshot of the outbox. A missing number is a rollback or another host's unit:
-//! a snapshot that is taken after the higher unit has committed tells which.
+//! a snapshot that is taken after the higher unit has committed shows which.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},

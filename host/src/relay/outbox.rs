@@ -68,7 +68,8 @@ pub(super) async fn park(
     let body = encode(std::slice::from_ref(record)).context("encoding a refused record")?;
     sqlx::query(
         "WITH taken AS (
-             UPDATE saga.outbox SET parked_indexes = array_append(parked_indexes, $1) WHERE seq = $2 AND NOT ($1 = ANY (parked_indexes)) RETURNING seq)
+             UPDATE saga.outbox SET parked_indexes = array_append(parked_indexes, $1)
+              WHERE seq = $2 AND NOT ($1 = ANY (parked_indexes)) RETURNING seq)
          INSERT INTO saga.parked (direction, plugin, topic, partition, position, key, body, reason, attempts)
          SELECT 'out', $3, $4, $5, $6, $7, $8, $9, 1 FROM taken",
     )
@@ -97,7 +98,8 @@ pub(super) async fn first_parked(
     database: &mut PgConnection,
 ) -> anyhow::Result<HashMap<(String, String), i64>> {
     let rows: Vec<(String, String, i64)> = sqlx::query_as(
-        "SELECT topic, key, min(position) FROM saga.parked WHERE direction = 'out' AND key IS NOT NULL GROUP BY topic, key",
+        "SELECT topic, key, min(position) FROM saga.parked
+          WHERE direction = 'out' AND key IS NOT NULL GROUP BY topic, key",
     )
     .fetch_all(database)
     .await

@@ -66,7 +66,7 @@ impl ParkedRecords {
             return Ok(());
         }
         // A redrive commits the record's new outbox row together with the end of its parking: only the
-        // database tells whether the earlier record is still parked.
+        // database knows whether the earlier record is still parked.
         self.load(database).await?;
         for index in self.behind(seq, records) {
             let reason = "an earlier record of its key is parked";

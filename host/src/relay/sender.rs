@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use crate::{kafka::Brokers, model::record::Record};
 
 /// How long one poll for delivery reports blocks. The poll thread of `ThreadedProducer` uses 100 ms and
-/// busy-waits for the last of them, so this module polls by itself.
+/// busy-waits for the last of them, so this module has its own poll thread.
 const REPORT_POLL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Records in the queue of the Kafka client, at most. Above the limit of the publisher: it never fills.
 const CLIENT_QUEUE_RECORDS_MAX: &str = "500000";

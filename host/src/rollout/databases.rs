@@ -26,7 +26,7 @@ pub(crate) struct Databases {
     server: Server,
     migrations: MigrationsMode,
     by_name: Mutex<HashMap<String, Database>>,
-    /// What is in place already; the host does not check it again.
+    /// What was provisioned; the host does not check it again.
     provisioned: Mutex<HashSet<Provision>>,
 }
 
@@ -36,7 +36,7 @@ impl Databases {
         Self { server, migrations, by_name: Mutex::default(), provisioned: Mutex::default() }
     }
 
-    /// The database of this name, the same pool each time.
+    /// The database of this name; the same pool each time.
     pub(super) fn get(&self, name: &str) -> Database {
         self.by_name.lock().entry(name.to_owned()).or_insert_with(|| self.server.database(name)).clone()
     }
@@ -46,10 +46,10 @@ impl Databases {
         PluginRole { plugin: version.plugin.clone(), name: version.policy.database.role.clone() }
     }
 
-    /// Puts database, role and tables of a version in place.
+    /// Creates or checks the database, the role and the tables of a version.
     ///
     /// # Errors
-    /// What is missing and may not be created, or the migration that does not fit.
+    /// Something is missing and may not be created, or a migration does not fit.
     pub(super) async fn provision(&self, version: &Version) -> Result<(), ProvisionError> {
         let policy = &version.policy;
         let mode = policy.database.migrations.unwrap_or(self.migrations);

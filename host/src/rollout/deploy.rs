@@ -1,4 +1,4 @@
-//! Deploying: from a component's bytes to the pointer that lanes read between two units.
+//! Deploying: from a component's bytes to the active version, which lanes read between two units.
 
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
@@ -16,7 +16,7 @@ use crate::{
     plugin::version::Version,
     store::ProvisionError,
     versions::{
-        draining::Found,
+        draining::SagaVersion,
         registry,
         running::{Counters, Running},
     },
@@ -25,11 +25,11 @@ use crate::{
 /// What a deployment did.
 #[derive(Clone, Debug)]
 pub struct Deployed {
-    /// Active now.
+    /// SHA-256 of the active component, lower-case hex.
     pub digest: String,
-    /// As the plugin names it.
+    /// The version number that the plugin gives.
     pub version: String,
-    /// Counts activations.
+    /// Counts activations, from 1.
     pub generation: i64,
     /// The digest that was active until then.
     pub was: Option<String>,
@@ -82,7 +82,7 @@ pub(super) fn environment(error: impl Into<anyhow::Error>) -> DeployError {
     DeployError::Environment(format!("{:#}", error.into()))
 }
 
-/// The first characters of a digest, for people.
+/// A short form of a digest, for people.
 pub(super) fn short(digest: &str) -> String {
     format!("{}…", digest.get(..6).unwrap_or(digest))
 }
@@ -101,10 +101,10 @@ pub(super) struct Candidate<'a> {
 }
 
 impl Rollout {
-    /// Checks a component and activates it. Lanes take it up between two units.
+    /// Checks a component and activates it. Lanes use it from their next unit on.
     ///
     /// # Errors
-    /// Why the previously active version stays. Rejections are kept for the host API.
+    /// Why the active version does not change. Rejections are stored for the host API.
     pub async fn deploy(&self, plugin: &str, bytes: &[u8], by: &str) -> Result<Deployed, DeployError> {
         let _one_at_a_time = self.one_at_a_time.lock().await;
         self.deploy_locked(plugin, bytes, by, None).await
@@ -120,14 +120,14 @@ impl Rollout {
     ) -> Result<Deployed, DeployError> {
         let digest = digest_of(bytes);
         let done = self.try_deploy(Candidate { plugin, bytes, digest: &digest, by, instead_of }).await;
-        // Where other hosts have activated this version, the plugin is suspended here: the older one does not
-        // stay active.
+        // Where other hosts have activated this version, the plugin is suspended here; the older version does
+        // not stay active.
         let stays_active = instead_of != Some(&*digest);
         self.report(plugin, digest, &done, stays_active);
         done
     }
 
-    /// Logs the outcome of a deployment, and keeps a rejection for the host API.
+    /// Logs the outcome of a deployment, and stores a rejection for the host API.
     pub(super) fn report(
         &self,
         plugin: &str,
@@ -142,7 +142,7 @@ impl Rollout {
                 let sagas_stay = (*stay > 0).then_some(stay);
                 tracing::info!(plugin, version, digest, generation, was, sagas_stay, "plugin active");
             }
-            // A rejection of it was about a policy that is gone.
+            // The policy that caused an earlier rejection of this digest has been replaced.
             Err(DeployError::SameDigest(_)) => self.services.accept_digest(plugin, &digest),
             Err(DeployError::UnknownPlugin | DeployError::Conflict(_)) => {}
             Err(DeployError::Rejected(reason) | DeployError::Environment(reason)) => {
@@ -183,7 +183,7 @@ impl Rollout {
         self.activate_version(candidate, service, version, was, stay).await
     }
 
-    /// Records the activation, then makes it current.
+    /// Records the activation in the registry, then makes the version active on this host.
     async fn activate_version(
         &self,
         candidate: Candidate<'_>,
@@ -220,7 +220,7 @@ impl Rollout {
         Ok(deployed)
     }
 
-    /// The operator's policy; in development, one written from what the plugin asks for.
+    /// The operator's policy. In development, a missing one is written with what the plugin asks for.
     async fn policy(&self, plugin: &str, bytes: &[u8]) -> Result<Policy, DeployError> {
         if let Some(policy) = self.policy_file(plugin).await? {
             return Ok(policy);
@@ -229,8 +229,8 @@ impl Rollout {
         let suggested = Policy::suggested(&Version::describe(&self.launcher.engine, plugin, bytes).await?);
         if !self.write_policies {
             return Err(DeployError::Rejected(format!(
-                "there is no policy {}. To print one that grants all that the plugin asks for: saga-host check \
-                 {plugin}.wasm",
+                "there is no policy {}. To print one that grants all that the plugin asks for: saga-host \
+                 check {plugin}.wasm",
                 path.display()
             )));
         }
@@ -243,7 +243,7 @@ impl Rollout {
         self.folder.join(format!("{plugin}.toml"))
     }
 
-    /// The policy of a plugin; none when there is no file.
+    /// The policy of a plugin; none when it has no file.
     pub(super) async fn policy_file(&self, plugin: &str) -> Result<Option<Policy>, DeployError> {
         let path = self.policy_path(plugin);
         match tokio::fs::read_to_string(&path).await {
@@ -253,7 +253,8 @@ impl Rollout {
         }
     }
 
-    /// Routes and saga types have one owner, and where a plugin keeps its rows may not change under it.
+    /// Checks that each route and saga type has one owner, and that the policy still names the same database,
+    /// role and group.
     fn check_against_others(&self, version: &Arc<Version>) -> Result<(), DeployError> {
         for other in self.services.all().iter().filter(|service| service.name() != version.plugin) {
             let theirs = other.versions.running();
@@ -281,8 +282,9 @@ impl Rollout {
         ))
     }
 
-    /// Sagas in flight get their answers from what their versions read: a new version may not stop reading it. A
-    /// rollback may, since it must always be possible. Returns how many sagas stay with earlier versions.
+    /// Sagas in flight get their answers from the topics that their versions read, so a new version must not
+    /// stop reading one of them. A rollback may, since it must always be possible. Returns how many sagas
+    /// stay with earlier versions.
     async fn check_in_flight(&self, version: &Version, is_rollback: bool) -> Result<i64, DeployError> {
         if version.policy.rollout.in_flight == InFlight::Move {
             return Ok(0);
@@ -298,9 +300,9 @@ impl Rollout {
                 continue;
             };
             let reason = format!(
-                "{sagas} sagas in flight stay with {}, which reads {} differently from this version. Deploy it when \
-                 they have ended (saga-host plugins shows how many are left), or set in_flight = \"move\" under \
-                 [rollout]",
+                "{sagas} sagas in flight stay with {}, which reads {} differently from this version. Deploy \
+                 it when they have ended (saga-host plugins shows how many are left), or set \
+                 in_flight = \"move\" under [rollout]",
                 short(&digest),
                 missing.topic
             );
@@ -312,8 +314,8 @@ impl Rollout {
         Ok(stay)
     }
 
-    /// What an earlier version reads. Nothing when it cannot be loaded or a rollback took it away: then the new
-    /// version handles its sagas.
+    /// What an earlier version reads. Empty when it cannot be loaded or the rollback guard has withdrawn it:
+    /// then the new version handles its sagas.
     async fn subscriptions(
         &self,
         pool: &PgPool,
@@ -322,7 +324,7 @@ impl Rollout {
     ) -> Result<Vec<Subscription>, DeployError> {
         let of = |version: &Version| version.manifest.subscriptions.clone();
         if let Some(service) = self.services.find(plugin)
-            && let Found::Ready(running) = service.versions.for_saga(&service.versions.active(), digest)
+            && let SagaVersion::Ready(running) = service.versions.for_saga(&service.versions.active(), digest)
         {
             return Ok(of(&running.version));
         }

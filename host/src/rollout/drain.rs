@@ -1,4 +1,4 @@
-//! Looks after versions that drain: loads them while they have sagas in flight, and drops each when its last
+//! Maintains versions that drain: loads them while they have sagas in flight, and drops each when its last
 //! saga has ended.
 
 use std::time::{Duration, Instant};
@@ -9,13 +9,14 @@ use super::Rollout;
 use crate::versions::{PluginVersions, draining::Drain, registry};
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// The pause after a check, in multiples of its duration: counting sagas takes at most this part of the time.
+/// The pause after a check, in multiples of its duration: counting sagas takes at most one part in 20 of the
+/// time.
 const PAUSE_PER_CHECK: u32 = 20;
-/// A unit that was running when the version was replaced has ended by then.
+/// By then a unit that was running when the version was replaced has ended.
 const RETIRE_AFTER: Duration = Duration::from_secs(3);
 
 impl Rollout {
-    /// Looks after the draining versions of all plugins until the host stops.
+    /// Maintains the draining versions of all plugins until the host stops.
     pub(crate) async fn drain(&self) {
         let stop = self.launcher.stops.listeners.clone();
         let mut pause = CHECK_INTERVAL;
@@ -26,7 +27,7 @@ impl Rollout {
                     continue;
                 }
                 let pool = &service.backend.database.admin;
-                if let Err(error) = look_after(service.name(), pool, &service.versions).await {
+                if let Err(error) = maintain(service.name(), pool, &service.versions).await {
                     tracing::debug!(plugin = service.name(), "{error:#}");
                 }
             }
@@ -35,11 +36,11 @@ impl Rollout {
     }
 }
 
-/// Loads the versions that have sagas in flight, and drops those that have none or that a rollback took away.
+/// Loads versions that have sagas in flight, and drops those that have none or that were withdrawn.
 ///
 /// # Errors
 /// Postgres or Kafka is unreachable.
-pub(super) async fn look_after(plugin: &str, pool: &PgPool, versions: &PluginVersions) -> anyhow::Result<()> {
+pub(super) async fn maintain(plugin: &str, pool: &PgPool, versions: &PluginVersions) -> anyhow::Result<()> {
     let in_flight = registry::in_flight(pool, plugin).await?;
     let active = versions.active();
     for digest in in_flight.keys() {
@@ -50,7 +51,7 @@ pub(super) async fn look_after(plugin: &str, pool: &PgPool, versions: &PluginVer
     let draining = versions.draining();
     for drain in draining.all().iter() {
         let digest = &drain.running.version.digest;
-        // The rollback guard of another host may have taken it away.
+        // The rollback guard of another host may have withdrawn it.
         if registry::withdrawn(pool, plugin, digest).await? {
             draining.withdraw(digest);
             continue;
@@ -58,7 +59,7 @@ pub(super) async fn look_after(plugin: &str, pool: &PgPool, versions: &PluginVer
         match in_flight.get(digest) {
             Some(sagas) => warn_if_late(plugin, drain, *sagas),
             None if drain.since.elapsed().is_ok_and(|since| since >= RETIRE_AFTER) => {
-                tracing::info!(plugin, digest, "plugin retired: its last saga has ended");
+                tracing::info!(plugin, digest, "version retired: its last saga has ended");
                 draining.remove(digest);
             }
             None => {}
@@ -74,7 +75,7 @@ fn warn_if_late(plugin: &str, drain: &Drain, sagas: i64) {
             digest = drain.running.version.digest,
             sagas,
             drain_s_max = drain.running.version.policy.rollout.drain_s_max,
-            "plugin drains for longer than drain_s_max; saga-host sagas lists its sagas"
+            "the version drains for longer than drain_s_max; to list its sagas: saga-host sagas"
         );
     }
 }

@@ -1,7 +1,7 @@
-//! The plugin folder: what each `NAME.wasm` with its `NAME.toml` holds, and what changes in it. A file that
-//! changes is read once it has settled. What becomes active is decided elsewhere.
+//! The plugin folder: what each `NAME.wasm` with its `NAME.toml` holds, and what changes. A changed file is
+//! read once it has settled. Other modules decide what becomes active.
 //!
-//! It polls: change notifications get lost on network mounts and for swapped symbolic links.
+//! It polls, because change notifications get lost on network mounts and for swapped symbolic links.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,11 +15,11 @@ use sha2::{Digest, Sha256};
 use tokio::{sync::mpsc, task::spawn_blocking, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-/// The interval between two scans; a file has settled when two of them agree.
+/// The interval between two scans. A file has settled when two of them agree.
 const SCAN_INTERVAL: Duration = Duration::from_millis(250);
 const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 const POLICY_BYTES_MAX: u64 = 1 << 20;
-/// Changes that wait to be handled; then the scan waits.
+/// Changes that wait to be handled. When there are as many, the scan waits.
 const CHANGES_MAX: usize = 16;
 
 /// A change of the folder.
@@ -34,7 +34,7 @@ pub(super) enum Change {
         /// False when only the policy is new or changed.
         component_changed: bool,
     },
-    /// A component is gone.
+    /// A component was deleted.
     Deleted {
         /// `NAME` of `NAME.wasm`.
         plugin: String,
@@ -50,7 +50,7 @@ pub(super) enum Change {
     },
 }
 
-/// What tells one state of a file from another without reading it.
+/// Metadata that tells one state of a file from another without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
@@ -76,31 +76,31 @@ struct Hashes {
 #[derive(Debug)]
 struct Known {
     stamps: Stamps,
-    /// Read, or found unreadable, under these stamps.
+    /// Whether it was read, or found unreadable, under these stamps.
     settled: bool,
 }
 
-/// The folder, and what is known of it.
+/// The folder, and what the last scan found in it.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
     known: BTreeMap<String, Known>,
-    /// What was reported last of each plugin. It outlives the files: a component that is deleted and comes back
-    /// unchanged, as after a remount, is no change and must not undo a rollback.
+    /// The hashes that were reported last for each plugin, also after its files are gone: a component that
+    /// disappears and returns unchanged, as after a remount, is no change and must not undo a rollback.
     reported: BTreeMap<String, Hashes>,
     /// Why the folder itself could not be read at the last scan.
     unreadable: Option<String>,
 }
 
 impl Folder {
-    /// Nothing is known yet.
+    /// A folder that was not scanned yet.
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path, known: BTreeMap::new(), reported: BTreeMap::new(), unreadable: None }
     }
 
-    /// The plugins that are there now, sorted, each with its component when that can be read. A plugin may have a
-    /// policy alone: the registry stores its component. [`Self::scan`] reports files that cannot be read, and
-    /// what changes from here on.
+    /// The plugins that are there now, sorted, each with its component when that can be read. A plugin may
+    /// have a policy alone: then the registry stores its component. [`Self::scan`] reports files that cannot
+    /// be read, and later changes.
     pub(super) fn read(&mut self) -> Vec<(String, Option<Vec<u8>>)> {
         let plugins = plugins(&self.path);
         plugins.into_iter().map(|plugin| (plugin.clone(), self.read_now(&plugin))).collect()
@@ -117,7 +117,7 @@ impl Folder {
         Some(component)
     }
 
-    /// Scans the folder. A change is reported at the first scan that finds the files as the previous one did.
+    /// Scans the folder. Reports a change at the first scan that finds the files as the previous one did.
     fn scan(&mut self) -> Vec<Change> {
         let found = match scan(&self.path) {
             Ok(found) => found,
@@ -210,7 +210,7 @@ fn scan(folder: &Path) -> io::Result<BTreeMap<String, Stamps>> {
         if plugin.is_empty() || plugin.starts_with('.') {
             continue;
         }
-        // None: it is gone since it was listed, which the next scan reports.
+        // None when the file was deleted after it was listed; the next scan reports that.
         if let Some(stamps) = stamps(folder, plugin) {
             found.insert(plugin.to_owned(), stamps);
         }
@@ -233,7 +233,8 @@ fn stamp(path: &Path) -> Option<Stamp> {
     })
 }
 
-/// Reads what two scans have found the same; none when it changes meanwhile, or is what was reported last.
+/// Reads files that two scans have found the same. None when they change meanwhile, or are what was reported
+/// last.
 fn read_settled(
     folder: &Path,
     plugin: &str,
@@ -296,7 +297,7 @@ mod tests {
 
     use super::{Change, Folder};
 
-    /// What scans report until nothing changes.
+    /// The changes that scans report until nothing changes.
     fn settled(folder: &mut Folder) -> Vec<String> {
         let changes = (0..3).flat_map(|_| folder.scan()).collect::<Vec<_>>();
         let shown = changes.into_iter().map(|change| match change {
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn each_state_is_reported_once_when_it_has_settled() {
+    fn each_state_is_reported_once_after_it_has_settled() {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| write(directory.path(), name, text);
         let mut folder = Folder::new(directory.path().to_owned());
@@ -343,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_at_the_start_is_no_change() {
+    fn a_file_that_was_read_at_the_start_is_no_change() {
         let directory = tempfile::tempdir().unwrap();
         for (name, text) in [("a.wasm", "one"), ("a.toml", "p"), ("b.toml", "stored component")] {
             write(directory.path(), name, text);

@@ -1,4 +1,4 @@
-//! Takes over what other hosts on the same databases activate.
+//! Follows other hosts on the same databases: activates here what they have activated.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -12,13 +12,13 @@ use super::{Rollout, deploy::DeployError};
 
 /// The interval in which a host polls the databases for activations of other hosts.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// The pause before a version that Postgres or Kafka kept from being activated is tried again.
+/// The pause before the next attempt to activate a version after Postgres or Kafka failed.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// An active version that this host cannot run.
 struct Refused {
     digest: String,
-    /// When to try again; none when only another version helps.
+    /// When to try again; none when only another version can help.
     retry_at: Option<Instant>,
 }
 
@@ -54,7 +54,7 @@ impl Rollout {
             return;
         }
         let _one_at_a_time = self.one_at_a_time.lock().await;
-        // A deployment of this host may have ended while we waited for the lock.
+        // A deployment of this host may have ended while this one waited for the lock.
         let still = self.activated_elsewhere(plugin).await.ok().flatten();
         if still.is_none_or(|(_, active)| active != digest) {
             return;
@@ -78,8 +78,8 @@ impl Rollout {
         }
     }
 
-    /// The database and the active digest of a plugin, when this host runs another version or none. An error says
-    /// nothing of either.
+    /// The database and the active digest of a plugin, when this host runs another version or none. An error
+    /// leaves both unknown.
     async fn activated_elsewhere(&self, plugin: &str) -> Result<Option<(PgPool, String)>, DeployError> {
         let (pool, active) = match self.active_anywhere(plugin).await {
             Ok(found) => found,

@@ -1,4 +1,4 @@
-//! Answers the rollback guard: rolls back to the previous version when lanes report that the active one fails.
+//! Handles rollback requests: rolls back to the previous version when lanes report that the active one fails.
 
 use std::time::{Duration, SystemTime};
 
@@ -27,12 +27,12 @@ impl Rollout {
                 continue;
             }
             if let Err(error) = self.roll_back_failing(&service, &request).await {
-                let reason = format!("{}; it cannot be rolled back: {error}", request.reason);
+                let reason = format!("{}; the rollback failed: {error}", request.reason);
                 tracing::error!(
                     plugin = request.plugin,
                     digest = request.digest,
                     reason,
-                    "plugin stays active"
+                    "the failing version stays active; deploy another one"
                 );
                 continue;
             }
@@ -40,8 +40,12 @@ impl Rollout {
             let pool = &service.backend.database.admin;
             if let Err(error) = registry::redrive_parked(pool, &request.plugin, active.since).await {
                 let reason =
-                    format!("{error:#}; to try them again: saga-host redrive --plugin {}", request.plugin);
-                tracing::error!(plugin = request.plugin, reason, "its parked deliveries are not redriven");
+                    format!("{error:#}. To redrive them: saga-host redrive --plugin {}", request.plugin);
+                tracing::error!(
+                    plugin = request.plugin,
+                    reason,
+                    "the parked deliveries of the plugin are not redriven"
+                );
             }
         }
     }

@@ -33,7 +33,7 @@ use crate::{
 /// Starts plugins.
 #[derive(Debug)]
 pub(crate) struct Launcher {
-    /// Names this host in the databases.
+    /// The id of this host in the databases.
     pub(crate) host_id: String,
     pub(crate) brokers: Brokers,
     pub(crate) topics: Arc<Topics>,
@@ -46,15 +46,15 @@ pub(crate) struct Launcher {
 }
 
 impl Launcher {
-    /// Runs a plugin that did not run before.
+    /// Starts a plugin that does not run yet.
     pub(super) async fn launch(&self, database: Database, active: Running) -> anyhow::Result<Arc<Service>> {
         let relay = self.relay(&database);
         if !active.version.manifest.publishes.is_empty() {
             relay.expect_records();
         }
         let service = Arc::new(self.service(database, relay, active));
-        // Before the lanes start: only then do they know the types of all sagas in flight.
-        drain::look_after(service.name(), &service.backend.database.admin, &service.versions).await?;
+        // The draining versions must be loaded before the lanes start: they own saga types, too.
+        drain::maintain(service.name(), &service.backend.database.admin, &service.versions).await?;
         self.start(&service)?;
         Ok(service)
     }

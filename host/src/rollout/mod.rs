@@ -6,7 +6,8 @@
 //!  another host's activation ▶ follow ─┘   in the registry          └──▶ versions.activate
 //! ```
 //!
-//! All of these run one at a time. Whatever fails before the record leaves the active version running.
+//! All of these run one at a time. A failure before the activation is recorded leaves the active version
+//! running.
 
 mod databases;
 pub mod deploy;
@@ -38,7 +39,8 @@ pub struct Rollout {
     pub(crate) launcher: Launcher,
     /// Folder of components and policies.
     pub(crate) folder: PathBuf,
-    /// Whether a missing policy file is written from what the plugin asks for, or the plugin is refused.
+    /// Whether a missing policy file is written with what the plugin asks for. Otherwise the plugin is
+    /// refused.
     pub(crate) write_policies: bool,
     /// Held during each change.
     pub(crate) one_at_a_time: tokio::sync::Mutex<()>,

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::versions::registry;
 
-/// Digests that an error text offers at most.
+/// The most digests that an error text lists.
 const CHOICES_SHOWN_MAX: usize = 5;
 
 impl Rollout {
@@ -64,7 +64,8 @@ impl Rollout {
         Ok((pool, active.ok_or(DeployError::UnknownPlugin)?))
     }
 
-    /// Activates the stored version of this digest in place of `instead_of`. The caller holds `one_at_a_time`.
+    /// Activates the stored version of this digest in place of `instead_of`. The caller holds
+    /// `one_at_a_time`.
     pub(super) async fn activate_stored(
         &self,
         pool: &PgPool,
@@ -80,7 +81,7 @@ impl Rollout {
     }
 }
 
-/// The versions that can be named, most recently active first.
+/// The versions that a person can name, the most recently active first.
 fn choice(stored: &[String]) -> String {
     let shown: Vec<String> = stored.iter().take(CHOICES_SHOWN_MAX).map(|digest| short(digest)).collect();
     if shown.is_empty() { String::new() } else { format!("; name one of {}", shown.join(", ")) }

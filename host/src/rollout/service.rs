@@ -9,8 +9,8 @@ use crate::{
     versions::PluginVersions,
 };
 
-/// One plugin. Lanes, ingress and the relay have the parts that they need; only rollout and the host API see
-/// them together.
+/// One plugin. Lanes, ingress and the relay hold only the parts that they need; only rollout and the host API
+/// see the whole.
 #[derive(Debug)]
 pub struct Service {
     /// Its database, role, topics and relay.
@@ -23,9 +23,9 @@ pub struct Service {
     pub deliveries: Arc<Queue<Delivery>>,
     /// The state of its consumer.
     pub consumer: Arc<ConsumerHealth>,
-    /// Where the Kafka lane spends its time.
+    /// The time that units of the Kafka lane spend in each stage.
     pub delivery_stages: Arc<Stages>,
-    /// Where the HTTP lane spends its time.
+    /// The time that units of the HTTP lane spend in each stage.
     pub request_stages: Arc<Stages>,
 }
 

@@ -24,7 +24,7 @@ pub struct Rejected {
     pub reason: String,
     /// When it was rejected.
     pub at: SystemTime,
-    /// Whether the plugin should run here: the environment was at fault and the host tries again, or another host
+    /// Whether the plugin should run here: the environment was at fault and the host retries, or another host
     /// has activated the version.
     pub expected: bool,
 }
@@ -62,7 +62,7 @@ impl Services {
         self.running.read().iter().find(|service| service.name() == name).cloned()
     }
 
-    /// Adds a plugin that runs from now on.
+    /// Adds a plugin that now runs.
     pub(super) fn add(&self, service: Arc<Service>) {
         self.running.write().push(service);
     }
@@ -77,7 +77,7 @@ impl Services {
         self.routes.clone()
     }
 
-    /// Makes the routes of the active versions current.
+    /// Publishes the routes of the active versions to the service listener.
     pub(super) fn rebuild_routes(&self) -> Result<(), RouteError> {
         self.routes.store(Arc::new(RouteTable::build(&self.endpoints())?));
         Ok(())
@@ -100,7 +100,7 @@ impl Services {
         self.rejected.write().insert(name.to_owned(), rejected);
     }
 
-    /// Forgets a plugin's rejection, whatever component it was about.
+    /// Forgets a plugin's rejection, of whatever component.
     pub(super) fn accept(&self, name: &str) {
         self.rejected.write().remove(name);
     }
@@ -110,8 +110,8 @@ impl Services {
         self.rejected.write().retain(|of, rejected| of != name || rejected.digest != digest);
     }
 
-    /// What is not working, and why: a stopped partition, unreachable brokers, a plugin that should run here. The
-    /// first of each pair is the plugin.
+    /// What does not work, and why: a stopped partition, unreachable brokers, a plugin that should run here
+    /// but does not. The first of each pair is the plugin.
     #[must_use]
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
@@ -133,7 +133,7 @@ impl Services {
         self.starting.load(Ordering::Acquire)
     }
 
-    /// The host has tried to start every plugin of the folder.
+    /// Records that the host has tried to start every plugin of the folder.
     pub(super) fn started(&self) {
         self.starting.store(false, Ordering::Release);
     }

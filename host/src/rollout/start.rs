@@ -1,4 +1,4 @@
-//! Which version a plugin starts with when the host starts, or when its policy is edited.
+//! Which version a plugin starts with when the host starts, or after its policy was edited.
 
 use std::time::SystemTime;
 
@@ -10,8 +10,8 @@ use super::{
 use crate::versions::registry;
 
 impl Rollout {
-    /// Starts a plugin with its file, unless the registry knows that file and another version is active: a file
-    /// must not undo a rollback. A bad file does not keep the active version from starting either.
+    /// Starts a plugin with its file, unless the registry knows that file and another version is active: a
+    /// file must not undo a rollback. A bad file does not prevent the active version from starting, either.
     pub(super) async fn start(&self, plugin: &str, file: Option<&[u8]>) -> Result<Deployed, DeployError> {
         let _one_at_a_time = self.one_at_a_time.lock().await;
         let digest = file.map(digest_of).unwrap_or_default();
@@ -28,7 +28,8 @@ impl Rollout {
                 if file.is_some() {
                     let to = digest.get(..12).unwrap_or_default();
                     let reason = format!(
-                        "another version was activated since; to activate the file: saga-host rollback {plugin} --to {to}"
+                        "another version was activated after the file; to activate the file: saga-host \
+                         rollback {plugin} --to {to}"
                     );
                     tracing::warn!(plugin, digest, reason, "the file is not active");
                 }
@@ -67,7 +68,7 @@ impl Rollout {
         started
     }
 
-    /// The active component, when `file` is another one that the registry knows already, or is empty.
+    /// The active component, when `file` is empty or another one that the registry knows already.
     async fn stored_instead(&self, plugin: &str, file: &str) -> Result<Option<Vec<u8>>, DeployError> {
         // Deploying the file reports what is wrong with the policy.
         let Ok(Some(policy)) = self.policy_file(plugin).await else { return Ok(None) };
@@ -82,11 +83,15 @@ impl Rollout {
         }
     }
 
-    /// Stops running a plugin on this host, since it cannot run the active version. The older version must not
-    /// continue: hosts that can run the active one take over its partitions.
+    /// Stops running a plugin on this host, since it cannot run the active version. The older version must
+    /// not continue: hosts that can run the active one take over the partitions.
     pub(super) fn suspend(&self, plugin: &str, digest: &str, reason: &str) {
         let reason = format!("{} is the active version and cannot run here: {reason}", short(digest));
-        tracing::error!(plugin, reason, "plugin suspended: other hosts take its partitions and requests");
+        tracing::error!(
+            plugin,
+            reason,
+            "plugin suspended: only other hosts handle its partitions and requests"
+        );
         match self.services.find(plugin) {
             Some(service) => service.versions.suspend(reason),
             None => {

@@ -2,7 +2,7 @@
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// When each stage of a host ends.
+/// The tokens that end each stage of a host.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stops {
     pub(crate) listeners: CancellationToken,

@@ -1,4 +1,4 @@
-//! The plugin folder as a way to deploy: what is in it when the host starts, and what is put there later.
+//! Deploys from the plugin folder: what is in it when the host starts, and what is put into it later.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,10 +10,10 @@ use super::{
     folder::{Change, Folder},
 };
 
-/// The pause before a plugin that Postgres or Kafka kept from being deployed is tried again.
+/// The pause before the next attempt to deploy a plugin after Postgres or Kafka failed.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
-/// A plugin's file, to be deployed.
+/// A plugin's file that is to be deployed.
 struct Attempt {
     plugin: String,
     component: Option<Vec<u8>>,
@@ -23,9 +23,9 @@ struct Attempt {
 /// Why a plugin is deployed.
 #[derive(Clone, Copy)]
 enum Occasion {
-    /// The host starts, or only the policy has changed: the file may be older than what is active.
+    /// The host starts, or only the policy has changed: the file may be older than the active version.
     Start,
-    /// The component was put there just now.
+    /// The component was just put into the folder.
     NewComponent,
 }
 
@@ -37,7 +37,7 @@ impl Rollout {
             let plugins = folder.read();
             (folder, plugins)
         });
-        // It fails only while the runtime shuts down.
+        // Reading fails only while the runtime shuts down.
         let Ok((folder, plugins)) = read.await else { return };
         let mut retries = Vec::new();
         for (plugin, component) in plugins {
@@ -66,7 +66,8 @@ impl Rollout {
             match change {
                 Some(Change::File { plugin, component, component_changed }) => {
                     let waiting = retries.iter().position(|attempt| attempt.plugin == plugin);
-                    // A plugin that has not started yet is still to start, whatever changed in its files.
+                    // A plugin that has not started yet is still to be started, whichever of its files has
+                    // changed.
                     let occasion = match waiting.map(|index| retries.swap_remove(index).occasion) {
                         Some(occasion) => occasion,
                         None if component_changed => Occasion::NewComponent,
@@ -82,7 +83,7 @@ impl Rollout {
                 Some(Change::Deleted { plugin }) => {
                     tracing::info!(
                         plugin,
-                        "its component was deleted from the folder; the plugin stays active"
+                        "the component was deleted from the folder; the plugin stays active"
                     );
                     forget_component(&mut retries, &plugin);
                 }
@@ -91,20 +92,21 @@ impl Rollout {
         }
     }
 
-    /// Returns the attempt when it is to be repeated: the environment was at fault, or another host was faster.
+    /// Returns the attempt when it must be repeated: the environment was at fault, or another host was
+    /// faster.
     async fn attempt(&self, attempt: Attempt) -> Option<Attempt> {
         let Attempt { plugin, component, occasion } = &attempt;
         let done = match (occasion, component.as_deref()) {
             (Occasion::NewComponent, Some(component)) => self.deploy(plugin, component, "file").await,
             (_, component) => self.start(plugin, component).await,
         };
-        // Any other error was logged and is kept for the host API.
+        // All other errors are logged and stored for the host API.
         matches!(done, Err(DeployError::Environment(_) | DeployError::Conflict(_))).then_some(attempt)
     }
 }
 
-/// A component that is gone is not deployed by a retry. A plugin that has not started yet still starts with the
-/// version that the registry stores.
+/// Retries do not deploy a deleted component. A plugin that has not started yet still starts with the version
+/// that the registry stores.
 fn forget_component(retries: &mut Vec<Attempt>, plugin: &str) {
     retries.retain_mut(|attempt| {
         let is_gone = attempt.plugin == plugin;

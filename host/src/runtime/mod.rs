@@ -1,7 +1,7 @@
-//! A running host: what is started, and in which order it is stopped.
+//! A running host: what it starts, and in which order it stops.
 //!
 //! Stopping: no new requests, the lanes finish their units, the consumers leave their groups, the relays send
-//! what is committed. Whatever does not end in time is in the database.
+//! what is committed. What does not end in time is safe in the database.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -35,11 +35,11 @@ pub struct Host {
 }
 
 impl Host {
-    /// Connects, provisions, loads the plugins of the folder, starts lanes and listeners.
+    /// Connects to Postgres, loads the plugins of the folder, and starts lanes and listeners.
     ///
     /// # Errors
-    /// What keeps the host from starting, and what to do. A plugin that cannot run does not keep it from that: the
-    /// others run, and the host API reports it.
+    /// The host cannot start; the message says what to do. A plugin that cannot run does not prevent the
+    /// start: the others run, and the host API reports it.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let (http, admin) = (
             admin::listen("the service routes", "--http", &config.http).await?,
@@ -82,7 +82,7 @@ impl Host {
         let guard = rollout.clone();
         tasks.listeners.spawn(async move { guard.guard(requests).await });
         tasks.listeners.spawn(async move { rollout.drain().await });
-        // Requests that come earlier wait in the listener's queue: no route is answered with 404 meanwhile.
+        // Requests that arrive earlier wait in the listener's queue, so none is answered with 404 meanwhile.
         let service_routes = http::serve(http, services.routes(), stops.listeners.clone());
         tasks.listeners.spawn(async { log_failure("service routes", service_routes.await) });
         Ok(Self { services, stops, tasks, http: http_address, admin: admin_address })
@@ -100,8 +100,8 @@ impl Host {
         self.admin
     }
 
-    /// Ends the host: units finish, relays send, groups are left. Dropped halfway, it stops as after `kill -9`,
-    /// which loses nothing either.
+    /// Stops the host: units finish, relays send, consumers leave their groups. When the future is dropped
+    /// halfway, the host stops as after `kill -9`, which loses nothing either.
     pub async fn stop(self) {
         let Self { services, stops, tasks, .. } = self;
         stops.listeners.cancel();
@@ -122,12 +122,12 @@ async fn end(what: &str, tasks: &TaskTracker) {
     tasks.close();
     if tokio::time::timeout(STAGE_WITHIN, tasks.wait()).await.is_err() {
         let seconds = STAGE_WITHIN.as_secs();
-        tracing::warn!("{what} did not end in {seconds} s; what they had started is rolled back");
+        tracing::warn!("the {what} did not end within {seconds} s; unfinished units are rolled back");
     }
 }
 
 fn log_failure(what: &str, done: std::io::Result<()>) {
     if let Err(error) = done {
-        tracing::error!("the listener of the {what} ended: {error}");
+        tracing::error!("the listener of the {what} failed; restart the host: {error}");
     }
 }

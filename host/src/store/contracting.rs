@@ -180,14 +180,16 @@ mod tests {
             "",
             "-- DROP TABLE stock;\nCREATE TABLE note (id bigint PRIMARY KEY, text text NOT NULL);",
             "ALTER TABLE stock ADD COLUMN note text, ADD COLUMN kind text NOT NULL DEFAULT 'a, b; DROP'",
-            "alter table if exists stock add if not exists note text; alter table stock set (fillfactor = 70)",
+            "alter table if exists stock add if not exists note text;
+             alter table stock set (fillfactor = 70)",
             "ALTER TABLE stock ALTER COLUMN note DROP NOT NULL; ALTER TABLE stock ALTER note SET DEFAULT 'x'",
             "/* TRUNCATE */ CREATE INDEX stock_note ON stock (note)",
             "/* one /* DROP TABLE stock; */ comment; */ CREATE INDEX stock_note ON stock (note)",
             "CREATE TABLE a (b int); CREATE UNIQUE INDEX a_b ON a (b);
              ALTER TABLE a ADD UNIQUE (b), ALTER b SET NOT NULL",
             "CREATE TABLE \"a\" (b int); ALTER TABLE A ADD UNIQUE (b)",
-            "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $x$ BEGIN DELETE FROM stock; RETURN 1; END $x$;",
+            "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql
+             AS $x$ BEGIN DELETE FROM stock; RETURN 1; END $x$;",
             "CREATE TABLE a (b int); CREATE TRIGGER t BEFORE INSERT ON a FOR EACH ROW EXECUTE FUNCTION f()",
             "INSERT INTO kind VALUES ('it''s'), ('; DROP TABLE stock') ON CONFLICT DO NOTHING",
             "CREATE TABLE a (b int); INSERT INTO a VALUES (1) ON CONFLICT (b) DO UPDATE SET b = 0",
@@ -195,7 +197,8 @@ mod tests {
             "CREATE TABLE line (stock bigint REFERENCES stock ON DELETE CASCADE)",
             "INSERT INTO kind VALUES ($q$ it's; DROP TABLE stock; $$ $q$)",
             "COMMENT ON TABLE stock IS 'what is left; DROP TABLE stock'",
-            "CREATE TYPE kind AS ENUM ('a'); CREATE SEQUENCE s; CREATE EXTENSION e; GRANT SELECT ON stock TO r",
+            "CREATE TYPE kind AS ENUM ('a'); CREATE SEQUENCE s; CREATE EXTENSION e;
+             GRANT SELECT ON stock TO r",
             "ALTER TABLE stock ADD id2 bigint GENERATED ALWAYS AS IDENTITY NOT NULL",
         ] {
             assert_eq!(contracting(adds), None, "{adds}");

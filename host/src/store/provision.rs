@@ -152,7 +152,7 @@ fn grants(database: &str, role: &str) -> String {
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
          GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role};
          GRANT EXECUTE ON FUNCTION
-             saga.open, saga.lock_sagas, saga.lock_parked_and_timers, saga.stored_answers, saga.record_foreign_ids,
-             saga.flush TO {role}"
+             saga.open, saga.lock_sagas, saga.lock_parked_and_timers, saga.stored_answers,
+             saga.record_foreign_ids, saga.flush TO {role}"
     )
 }

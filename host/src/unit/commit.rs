@@ -31,7 +31,7 @@ const COMMIT_ASYNC: &str = "SET LOCAL synchronous_commit = off; COMMIT";
 /// the commit and before anyone can see the records.
 ///
 /// # Errors
-/// [`Fault::Unknown`] when nobody knows whether the unit was committed; any other error means that it was
+/// [`Fault::Unknown`] when it is unknown whether the unit was committed. Any other error means that it was
 /// not.
 pub(super) async fn commit(
     connection: &mut PgConnection,

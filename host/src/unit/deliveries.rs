@@ -10,11 +10,11 @@ use super::{
     admit::{Admission, Disposition, Work},
     commit::commit,
     in_work,
-    materialize::{Caused, Ended, materialize},
+    materialize::{EffectCause, EndedSaga, materialize},
     open::Opened,
     outcome_writer::OutcomeWriter,
     overdue,
-    runs::{Run, Runs},
+    runs::{Runs, VersionRun},
     stages::Stage,
     writes::UnitWrites,
 };
@@ -35,11 +35,11 @@ use crate::{
 
 /// What a committed unit did.
 #[derive(Debug, Default)]
-pub struct Committed {
+pub struct CommittedDeliveries {
     /// How its partitions advance.
     pub advances: Vec<ClaimAdvance>,
     /// Sagas that ended.
-    pub ended: Vec<Ended>,
+    pub ended: Vec<EndedSaga>,
     /// What each version in it did.
     pub ran: Vec<Ran>,
     /// Deliveries that were handled, parked or queued: all but the dropped ones.
@@ -67,7 +67,7 @@ pub async fn run(
     setup: &mut Setup<'_>,
     claims: &PartitionClaims,
     work: &[Work],
-) -> Result<Committed, Failed> {
+) -> Result<CommittedDeliveries, Failed> {
     for _ in 1..RUNS_MAX {
         match run_once(setup, claims, work).await {
             Err(failed) if failed.lost_race => setup.roll_back().await?,
@@ -81,10 +81,10 @@ async fn run_once(
     setup: &mut Setup<'_>,
     claims: &PartitionClaims,
     work: &[Work],
-) -> Result<Committed, Failed> {
+) -> Result<CommittedDeliveries, Failed> {
     let mut admission = claims.with(|claims| Admission::decide(work, claims));
     if admission.is_empty() {
-        return Ok(Committed::default());
+        return Ok(CommittedDeliveries::default());
     }
     let mut laps = setup.stages.start();
     let opened = setup.open(&opening(&admission, work)).await?;
@@ -100,7 +100,7 @@ async fn run_once(
     keep_order(&batch, &outcomes).map_err(|fault| in_work(fault, &runs.deliveries))?;
 
     let mut writes = UnitWrites::default();
-    let mut causes: Vec<Caused<'_>> =
+    let mut causes: Vec<EffectCause<'_>> =
         batch.iter().enumerate().map(|(place, delivery)| caused(delivery, runs.digest(place))).collect();
     let mut outcome_writer = OutcomeWriter {
         plugin: &setup.backend.plugin,
@@ -121,7 +121,7 @@ async fn run_once(
         .await
         .map_err(|error| Failed::in_commit(error, &runs.deliveries))?;
     observe_ended(&setup.backend.saga_durations, &materialized.ended, &runs.sagas);
-    Ok(Committed {
+    Ok(CommittedDeliveries {
         dealt_with: admission.dispositions.iter().filter(|one| **one != Disposition::Drop).count(),
         advances: admission.advances.into_values().collect(),
         ended: materialized.ended,
@@ -131,7 +131,7 @@ async fn run_once(
 }
 
 /// Observes how long each ended saga took, counted from its row.
-fn observe_ended(durations: &SagaDurations, ended: &[Ended], sagas: &[LiveSaga]) {
+fn observe_ended(durations: &SagaDurations, ended: &[EndedSaga], sagas: &[LiveSaga]) {
     if ended.is_empty() {
         return;
     }
@@ -187,7 +187,7 @@ async fn call(
     now_us: i64,
 ) -> Result<Handled, Failed> {
     let mut handled = Handled::default();
-    for Run { version, deliveries, sagas } in &runs.runs {
+    for VersionRun { version, deliveries, sagas } in &runs.runs {
         let (session, setting) = (setup.take_session()?, setup.call(now_us, false));
         let (batch, sagas) = (&batch[deliveries.clone()], &runs.sagas[sagas.clone()]);
         let called = version.version.handle_deliveries(session, &setting, batch, sagas).await;
@@ -237,7 +237,7 @@ fn write_not_handled<'a>(
     outcome_writer: &mut OutcomeWriter<'_>,
     work: &'a [Work],
     active_digest: &'a str,
-) -> Vec<Caused<'a>> {
+) -> Vec<EffectCause<'a>> {
     let mut deadlines = Vec::new();
     for (place, item) in work.iter().enumerate() {
         let disposition = outcome_writer.admission.dispositions[place];
@@ -249,7 +249,7 @@ fn write_not_handled<'a>(
     deadlines
 }
 
-fn caused<'a>(delivery: &'a Delivery, digest: &'a str) -> Caused<'a> {
+fn caused<'a>(delivery: &'a Delivery, digest: &'a str) -> EffectCause<'a> {
     let mut cause = Cause {
         kind: "kafka".into(),
         id: delivery.id.as_str().into(),
@@ -266,5 +266,5 @@ fn caused<'a>(delivery: &'a Delivery, digest: &'a str) -> Caused<'a> {
         Origin::Timer { .. } => cause.kind = "timer".into(),
         Origin::Deadline { .. } => cause.kind = "deadline".into(),
     }
-    Caused { cause, digest, trace: delivery.trace }
+    EffectCause { cause, digest, trace: delivery.trace }
 }

@@ -13,8 +13,8 @@ use crate::model::{
 #[derive(Debug)]
 pub(super) enum FlushError {
     /// A saga to start exists, or is not at the revision that the plugin expected. Another unit may have
-    /// changed it after the plugin looked, so the unit runs again. The fault when that does not help: the
-    /// plugin names a wrong revision or key by itself.
+    /// changed it after the plugin read it, so the unit runs again. Contains the fault for the case that this
+    /// does not help: then the plugin itself names a wrong revision or key.
     LostRace(Fault),
     /// Anything else.
     Fault(Fault),
@@ -53,7 +53,7 @@ fn conflict(sqlstate: &str, detail: &str, writes: &UnitWrites) -> Option<Fault> 
         REVISION_CONFLICT => wrong_revisions(detail, writes),
         _ => return None,
     };
-    // A key may contain what separates the lines: then nobody is found by name.
+    // A key may contain the separator of the lines. Then no culprit is found by name.
     let fault = match culprits.is_empty() {
         true => Fault::Guest(format!("saga-conflict: {detail}")),
         false => Fault::Culprits(culprits),

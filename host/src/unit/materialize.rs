@@ -40,7 +40,7 @@ pub struct UnitContext<'a> {
 
 /// The delivery or request that caused an effect.
 #[derive(Clone, Debug)]
-pub struct Caused<'a> {
+pub struct EffectCause<'a> {
     /// For the saga's log.
     pub cause: Cause<'a>,
     /// Digest of the version that handled it.
@@ -51,7 +51,7 @@ pub struct Caused<'a> {
 
 /// A saga that ended with the unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct EndedSaga {
     /// Type.
     pub saga_type: String,
     /// Key.
@@ -68,7 +68,7 @@ pub struct Materialized {
     /// For the outbox.
     pub records: Arc<Vec<Record>>,
     /// For callers that wait, after the commit.
-    pub ended: Vec<Ended>,
+    pub ended: Vec<EndedSaga>,
 }
 
 /// Turns effects into records, and adds the rows of sagas and timers to `writes`.
@@ -76,7 +76,7 @@ pub struct Materialized {
 pub fn materialize(
     context: &UnitContext<'_>,
     effects: Effects,
-    causes: &[Caused<'_>],
+    causes: &[EffectCause<'_>],
     writes: &mut UnitWrites,
 ) -> Materialized {
     let Effects { published, started, transitions, timers, cancelled } = effects;
@@ -109,7 +109,7 @@ fn start(log: &LogLines<'_>, saga: NewSaga, writes: &mut UnitWrites) {
     writes.saga_starts.push(place(saga.cause), row);
 }
 
-fn cause_of<'a>(causes: &'a [Caused<'a>], cause: u32) -> Option<&'a Caused<'a>> {
+fn cause_of<'a>(causes: &'a [EffectCause<'a>], cause: u32) -> Option<&'a EffectCause<'a>> {
     causes.get(place(cause))
 }
 

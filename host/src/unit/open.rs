@@ -146,8 +146,8 @@ mod tests {
         };
         let statements = [
             "RESET ALL; BEGIN",
-            "SELECT claim_id FROM saga.open(p_slot=>3,p_epoch=>70,p_unit=>12,p_lease_ms=>5000,p_claim_ids=>'{5}',\
-             p_claim_epochs=>'{7}',p_expected_offsets=>'{100}',p_next_offsets=>'{102}',\
+            "SELECT claim_id FROM saga.open(p_slot=>3,p_epoch=>70,p_unit=>12,p_lease_ms=>5000,\
+             p_claim_ids=>'{5}',p_claim_epochs=>'{7}',p_expected_offsets=>'{100}',p_next_offsets=>'{102}',\
              p_dedup_marks=>E'{\"d:1:2:3:4\"}')",
             r#"SELECT * FROM saga.lock_sagas(p_type=>NULL,p_keys=>E'{"it''s","a\\\\\\"b"}')"#,
         ];

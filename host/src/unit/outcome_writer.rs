@@ -22,7 +22,7 @@ pub(super) struct OutcomeWriter<'a> {
 }
 
 impl OutcomeWriter<'_> {
-    /// What the plugin said of a delivery that it got.
+    /// The outcome that the plugin returned for a delivery.
     pub(super) fn handled(&mut self, delivery: &Delivery, outcome: &Outcome) {
         match outcome {
             Outcome::Done => self.remove_origin(delivery),

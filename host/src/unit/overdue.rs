@@ -2,7 +2,7 @@
 //! pauses. It never compensates: what the saga asked for may have happened. The rule is part of the plugin's
 //! interface, see `deliveries.source.deadline` in `wit/plugin.wit`.
 
-use super::materialize::Caused;
+use super::materialize::EffectCause;
 use crate::model::{
     effects::{Effects, Status, Transition},
     saga::LiveSaga,
@@ -15,7 +15,7 @@ const PAUSE_US_MIN: i64 = 30_000_000;
 const PAUSE_US_MAX: i64 = 3_600_000_000;
 
 /// Adds a transition for each deadline among `causes` whose saga no other transition moves on.
-pub(super) fn mark(sagas: &[LiveSaga], causes: &[Caused<'_>], now_us: i64, effects: &mut Effects) {
+pub(super) fn mark(sagas: &[LiveSaga], causes: &[EffectCause<'_>], now_us: i64, effects: &mut Effects) {
     for (place, caused) in causes.iter().enumerate() {
         if caused.cause.kind != "deadline" {
             continue;
@@ -55,7 +55,7 @@ fn pause_us(age_us: i64) -> i64 {
 mod tests {
     use std::borrow::Cow;
 
-    use super::{Caused, Effects, LiveSaga, OVERDUE, Status, Transition, mark, pause_us};
+    use super::{EffectCause, Effects, LiveSaga, OVERDUE, Status, Transition, mark, pause_us};
     use crate::model::{saga_log::Cause, trace::Trace};
 
     const NOW_US: i64 = 100_000_000;
@@ -73,13 +73,13 @@ mod tests {
         }
     }
 
-    fn caused(kind: &'static str, id: &'static str) -> Caused<'static> {
+    fn caused(kind: &'static str, id: &'static str) -> EffectCause<'static> {
         let (kind, id) = (Cow::Borrowed(kind), Cow::Borrowed(id));
         let cause = Cause { kind, id, topic: None, partition: None, offset: None };
-        Caused { cause, digest: "", trace: Trace::start() }
+        EffectCause { cause, digest: "", trace: Trace::start() }
     }
 
-    fn marked(causes: &[Caused<'_>], transitions: Vec<Transition>) -> Vec<Transition> {
+    fn marked(causes: &[EffectCause<'_>], transitions: Vec<Transition>) -> Vec<Transition> {
         let before = transitions.len();
         let mut effects = Effects { transitions, ..Effects::default() };
         mark(&[saga()], causes, NOW_US, &mut effects);

@@ -14,22 +14,22 @@ use crate::model::{
 /// A request in the queue of the HTTP lane.
 #[derive(Debug)]
 pub struct Pending {
-    /// What the plugin gets. The lane sets `request.route` from `route` and the active version.
+    /// The request as the plugin gets it. The lane sets `request.route` from `route` and the active version.
     pub request: Request,
     /// The route of the request; see [`crate::model::manifest::route_index`].
     pub route: Arc<RouteName>,
-    /// The trace that it continues.
+    /// The trace that the request continues.
     pub trace: Trace,
-    /// Of its `Idempotency-Key` header.
+    /// From the `Idempotency-Key` header.
     pub idempotency: Option<Idempotency>,
-    /// Whether the caller waits for the end of the saga (`Prefer: wait`): then the unit registers it with
-    /// [`super::waiters::Waiters::wait`] after the commit, before the relay learns of the unit.
+    /// Whether the caller waits for the end of the saga (`Prefer: wait`). Then the unit registers the caller
+    /// with [`super::waiters::Waiters::wait`] after the commit, before the relay gets the unit.
     pub waits: bool,
-    /// Where the answer goes, after the commit; dropped when the caller has gone.
+    /// Receives the answer after the commit. It is closed when the caller has gone.
     pub reply: oneshot::Sender<Answer>,
 }
 
-/// An `Idempotency-Key` and what it was used for.
+/// An `Idempotency-Key`, and a digest of the request that it was used for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idempotency {
     /// As the caller sent it.
@@ -38,16 +38,17 @@ pub struct Idempotency {
     pub hash: Vec<u8>,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub enum Answer {
-    /// Committed, or refused by the plugin (4xx); and what to wait for before it is sent.
+    /// Committed, or refused by the plugin (4xx). With a [`Wait`], the caller waits for the end of the saga
+    /// first.
     Response(Response, Option<Wait>),
     /// Its idempotency key was used for another request.
     KeyReused,
-    /// The plugin fails on it, and nothing was written. The reason is for the log only.
+    /// The plugin fails on it, and nothing was written. The reason goes only into the log.
     Failed(String),
-    /// Nobody knows whether it was committed: the caller must repeat it with the same id.
+    /// It is unknown whether it was committed: the caller must repeat it with the same id.
     Unknown,
 }
 

@@ -6,7 +6,7 @@ use super::{
     Failed, RUNS_MAX, Setup,
     commit::commit,
     in_work,
-    materialize::{Caused, Ended, Materialized, materialize},
+    materialize::{EffectCause, EndedSaga, Materialized, materialize},
     open::{Opened, Opening},
     pending::{Answer, Idempotency, Pending},
     rows::StoredAnswerRow,
@@ -26,7 +26,7 @@ use crate::{
 
 /// What a committed unit did.
 #[derive(Debug)]
-pub struct Committed {
+pub struct CommittedRequests {
     /// One for each request, in order.
     pub answers: Vec<Answer>,
     /// Requests that the plugin handled.
@@ -46,7 +46,7 @@ pub async fn run(
     setup: &mut Setup<'_>,
     waiters: &Arc<Waiters>,
     work: &[Pending],
-) -> Result<Committed, Fault> {
+) -> Result<CommittedRequests, Fault> {
     for _ in 1..RUNS_MAX {
         match run_once(setup, waiters, work).await {
             Err(failed) if failed.lost_race => setup.roll_back().await?,
@@ -60,7 +60,7 @@ async fn run_once(
     setup: &mut Setup<'_>,
     waiters: &Arc<Waiters>,
     work: &[Pending],
-) -> Result<Committed, Failed> {
+) -> Result<CommittedRequests, Failed> {
     let mut laps = setup.stages.start();
     let opened = setup.open(&opening(work)).await?;
     laps.end(Stage::Open);
@@ -74,7 +74,7 @@ async fn run_once(
     let started: Started =
         effects.started.iter().map(|saga| (saga.saga_type.clone(), saga.key.clone())).collect();
     let mut writes = UnitWrites { callers_wait: true, ..UnitWrites::default() };
-    let causes: Vec<Caused<'_>> =
+    let causes: Vec<EffectCause<'_>> =
         running.iter().map(|place| caused(&work[*place], &setup.active.version.digest)).collect();
     let Materialized { records, ended } = materialize(&setup.unit_context(), effects, &causes, &mut writes);
     for (place, response) in running.iter().zip(&responses) {
@@ -95,7 +95,7 @@ async fn run_once(
         .await
         .map_err(|error| Failed::in_commit(error, &running))?;
     let answers = answers.into_iter().map(|answer| answer.unwrap_or(Answer::Unknown)).collect();
-    Ok(Committed { answers, handled: running.len(), statements })
+    Ok(CommittedRequests { answers, handled: running.len(), statements })
 }
 
 fn opening(work: &[Pending]) -> Opening {
@@ -156,14 +156,14 @@ fn register_waits(
     }
 }
 
-fn notify_ended(waiters: &Waiters, ended: &[Ended]) {
+fn notify_ended(waiters: &Waiters, ended: &[EndedSaga]) {
     for saga in ended {
         waiters.ended(&saga.saga_type, &saga.key, saga.answer.as_deref());
     }
 }
 
-fn caused<'a>(pending: &'a Pending, digest: &'a str) -> Caused<'a> {
+fn caused<'a>(pending: &'a Pending, digest: &'a str) -> EffectCause<'a> {
     let id = pending.request.id.as_str().into();
     let cause = Cause { kind: "request".into(), id, topic: None, partition: None, offset: None };
-    Caused { cause, digest, trace: pending.trace }
+    EffectCause { cause, digest, trace: pending.trace }
 }

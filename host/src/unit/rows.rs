@@ -67,7 +67,7 @@ row! {
 
 row! {
     "saga.saga_step_row",
-    /// A saga that goes on.
+    /// A step of a saga that continues.
     struct SagaStepRow {
         /// Type.
         saga_type: String,

@@ -14,14 +14,14 @@ use crate::{
     plugin::lower::SagaIndex,
     versions::{
         PluginVersions,
-        draining::{Found, REFUSED_FOR},
+        draining::{REFUSED_FOR, SagaVersion},
         running::Running,
     },
 };
 
 /// One call.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(super) struct VersionRun {
     pub(super) version: Arc<Running>,
     /// Of [`Runs::deliveries`].
     pub(super) deliveries: Range<usize>,
@@ -36,7 +36,7 @@ pub(super) struct Runs {
     pub(super) deliveries: Vec<usize>,
     /// In the order of the runs.
     pub(super) sagas: Vec<LiveSaga>,
-    pub(super) runs: Vec<Run>,
+    pub(super) runs: Vec<VersionRun>,
 }
 
 impl Runs {
@@ -56,7 +56,8 @@ impl Runs {
         let of_sagas =
             sagas.iter().map(|saga| assignment.handler_of(versions, saga)).collect::<Result<Vec<_>, _>>()?;
         if assignment.versions.len() == 1 && !assignment.any_refused {
-            let run = Run { version: active.clone(), deliveries: 0..places.len(), sagas: 0..sagas.len() };
+            let run =
+                VersionRun { version: active.clone(), deliveries: 0..places.len(), sagas: 0..sagas.len() };
             let runs = if places.is_empty() { Vec::new() } else { vec![run] };
             return Ok(Self { deliveries: places, sagas, runs });
         }
@@ -88,7 +89,7 @@ impl Runs {
     ) -> Self {
         deliveries.sort_by_key(|(run, _)| *run);
         sagas.sort_by_key(|(run, _)| *run);
-        let run = |(place, version)| Run {
+        let run = |(place, version)| VersionRun {
             version,
             deliveries: range(&deliveries, place),
             sagas: range(&sagas, place),
@@ -133,18 +134,18 @@ impl Assignment {
             return Ok(Handler::Run(run));
         }
         match versions.for_saga(&self.versions[0], &saga.version) {
-            Found::Ready(version) => {
+            SagaVersion::Ready(version) => {
                 let same = self.versions.iter().position(|other| Arc::ptr_eq(other, &version));
                 Ok(Handler::Run(same.unwrap_or_else(|| {
                     self.versions.push(version);
                     self.versions.len() - 1
                 })))
             }
-            Found::Refused(reason) => {
+            SagaVersion::Refused(reason) => {
                 self.any_refused = true;
                 Ok(Handler::Refused(reason))
             }
-            Found::Unknown => Err(Fault::VersionNotLoaded(saga.version.clone())),
+            SagaVersion::NotLoaded => Err(Fault::VersionNotLoaded(saga.version.clone())),
         }
     }
 }

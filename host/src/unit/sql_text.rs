@@ -114,7 +114,10 @@ mod tests {
         });
         assert_eq!(
             sql.into_string(),
-            r#"BEGIN; SELECT f(p_none=>NULL,p_number=>7,p_numbers=>'{1,-2}',p_texts=>E'{"it''s","a\\\\\\"b"}')"#
+            concat!(
+                "BEGIN; SELECT f(p_none=>NULL,p_number=>7,p_numbers=>'{1,-2}',",
+                r#"p_texts=>E'{"it''s","a\\\\\\"b"}')"#
+            )
         );
     }
 }

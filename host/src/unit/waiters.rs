@@ -1,8 +1,8 @@
 //! HTTP callers that wait for the end of a saga (`Prefer: wait`).
 //!
-//! A caller is registered after the commit that starts its saga and before the first record of it that anyone
-//! can see, so its end cannot be missed. This host's lanes report the sagas that they end. Ends that other
-//! hosts report, and earlier ends, are read from `saga.saga_done`.
+//! A caller is registered after the commit that starts its saga, and before anyone can see the first record
+//! of it, so its end cannot be missed. The lanes of this host report the sagas that they end. Ends on other
+//! hosts, and earlier ends, are read from `saga.saga_done`.
 
 use std::{
     collections::HashMap,
@@ -26,9 +26,9 @@ use crate::{
     relay::notifier::{Notifier, SagaName},
 };
 
-/// Ends are also polled: another host may have died before it reported one.
+/// The interval in which ends are polled: another host may have died before it notified its peers of one.
 const POLL_EVERY: Duration = Duration::from_millis(200);
-/// Sagas of one poll.
+/// The most sagas that one poll reads.
 const POLL_SAGAS_MAX: usize = 1_000;
 
 /// The waiting callers of one plugin.
@@ -37,23 +37,23 @@ pub struct Waiters {
     admin: PgPool,
     notifier: Arc<Notifier>,
     waiting: Mutex<Waiting>,
-    /// Beside the map, so that a lane takes no lock when nobody waits.
+    /// Outside the map, so that a lane takes no lock when there are no callers.
     count: AtomicUsize,
     wake: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// By type, then by key: a look-up copies neither.
-    sagas: HashMap<String, HashMap<String, Saga>>,
+    /// By type, then by key, so that a look-up copies neither.
+    sagas: HashMap<String, HashMap<String, AwaitedSaga>>,
     polled: bool,
 }
 
 #[derive(Debug)]
-struct Saga {
+struct AwaitedSaga {
     callers: Vec<oneshot::Sender<Option<String>>>,
     poll_at: Instant,
-    /// It started while its callers were here, so it ends today or later.
+    /// Whether it started while its callers were waiting. If so, it ends today or later.
     is_new: bool,
 }
 
@@ -62,11 +62,11 @@ struct Saga {
 struct Due {
     types: Vec<String>,
     keys: Vec<String>,
-    /// Some may have ended long ago.
+    /// Whether some of them may have ended on an earlier day.
     any_day: bool,
 }
 
-/// The end of a saga, to await.
+/// Resolves when the saga has ended.
 #[derive(Debug)]
 pub struct Wait(oneshot::Receiver<Option<String>>);
 
@@ -78,19 +78,19 @@ impl Wait {
 }
 
 impl Waiters {
-    /// Nobody waits yet. `admin` uses the host's own account in the plugin's database; `notifier` reaches its
-    /// peers.
+    /// Waiters without a caller. `admin` is a pool with the host's own account in the plugin's database;
+    /// `notifier` reaches the peers of this host.
     #[must_use]
     pub fn new(admin: PgPool, notifier: Arc<Notifier>) -> Arc<Self> {
         let (waiting, count, wake) = (Mutex::default(), AtomicUsize::new(0), Notify::new());
         Arc::new(Self { admin, notifier, waiting, count, wake })
     }
 
-    /// Registers a caller whose answer is `response`; none when the answer is for no saga or is no 2xx.
-    /// `is_new` says that the saga started in the unit just committed: otherwise it may have ended long ago,
+    /// Registers a caller whose answer is `response`; none when the answer names no saga or is not a 2xx.
+    /// `is_new` means that the saga started in the unit just committed. Otherwise it may have ended long ago,
     /// and is polled at once.
     ///
-    /// Call it after the commit, before [`Self::ended`] and before the relay learns of the unit.
+    /// Must be called after the commit, before [`Self::ended`] and before the relay gets the unit.
     pub fn wait(self: &Arc<Self>, response: &Response, is_new: bool) -> Option<Wait> {
         let (saga_type, key) = response.saga.as_ref().filter(|_| (200..300).contains(&response.status))?;
         let (sender, receiver) = oneshot::channel();
@@ -102,7 +102,7 @@ impl Waiters {
             .entry(saga_type.clone())
             .or_default()
             .entry(key.clone())
-            .or_insert_with(|| Saga { callers: Vec::with_capacity(1), poll_at, is_new });
+            .or_insert_with(|| AwaitedSaga { callers: Vec::with_capacity(1), poll_at, is_new });
         saga.callers.push(sender);
         if !is_new {
             saga.poll_at = now;
@@ -116,16 +116,16 @@ impl Waiters {
         Some(Wait(receiver))
     }
 
-    /// A unit of this host has ended this saga: answers the callers that wait for it. When nobody does,
-    /// notifies the other hosts, one of which may have the caller. A second caller, on another host, finds
-    /// the end by polling.
+    /// A unit of this host has ended this saga: answers the callers that wait for it. When there are none,
+    /// notifies the other hosts, since a caller may wait there. Where callers wait on both, those on the
+    /// other host find the end by polling.
     pub fn ended(&self, saga_type: &str, key: &str, answer: Option<&str>) {
         if !self.answer(saga_type, key, answer) {
             self.notifier.notify_saga_ended(saga_type, key);
         }
     }
 
-    /// Whether anybody waited for it.
+    /// Answers the callers of a saga. Returns whether there were any.
     fn answer(&self, saga_type: &str, key: &str, answer: Option<&str>) -> bool {
         if self.count.load(Ordering::Acquire) == 0 {
             return false;
@@ -140,14 +140,14 @@ impl Waiters {
         true
     }
 
-    /// Polls for ends while anybody waits.
+    /// Polls for ends while there are callers.
     async fn poll(self: Arc<Self>, mut ends: broadcast::Receiver<Arc<[SagaName]>>) {
         loop {
             let Some(due) = self.due() else { return };
             if !due.keys.is_empty() {
                 self.look_up(&due).await;
             }
-            // More of them may be due.
+            // When the poll was full, more may be due.
             if due.keys.len() < POLL_SAGAS_MAX {
                 let _elapsed = tokio::time::timeout(POLL_EVERY, self.wait_for_report(&mut ends)).await;
             }
@@ -160,7 +160,7 @@ impl Waiters {
             tokio::select! {
                 reported = ends.recv() => match reported {
                     Ok(reported) => if self.report(&reported) { return },
-                    // Polling finds those.
+                    // Polling finds the ends of lost notifications.
                     Err(RecvError::Lagged(_) | RecvError::Closed) => {}
                 },
                 () = self.wake.notified() => return,
@@ -168,8 +168,8 @@ impl Waiters {
         }
     }
 
-    /// Another host has ended these sagas: makes those that somebody waits for due at once. Whether there are
-    /// any.
+    /// Another host has ended these sagas: makes those with callers here due at once. Returns whether there
+    /// are any.
     fn report(&self, ended: &[SagaName]) -> bool {
         let now = Instant::now();
         let mut waiting = self.waiting.lock();
@@ -183,8 +183,8 @@ impl Waiters {
         any
     }
 
-    /// Removes the callers that have gone; returns the sagas to poll now. None when nobody waits: then the
-    /// next registration starts a new poll.
+    /// Removes callers that have gone. Returns the sagas to poll now; none when there are no callers: then
+    /// the next registration starts a new poll.
     fn due(&self) -> Option<Due> {
         let now = Instant::now();
         let mut due = Due::default();
@@ -217,7 +217,8 @@ impl Waiters {
     async fn look_up(&self, due: &Due) {
         // LATERAL fixes the plan: one index probe for each saga, where a join would read whole partitions.
         let ended: Result<Vec<(String, String, Option<String>)>, _> = sqlx::query_as(
-            "SELECT w.type, w.key, d.answer FROM unnest($1::text[], $2::text[]) w (type, key) CROSS JOIN LATERAL (
+            "SELECT w.type, w.key, d.answer FROM unnest($1::text[], $2::text[]) w (type, key)
+              CROSS JOIN LATERAL (
                  SELECT answer FROM saga.saga_done d
                   WHERE d.type = w.type AND d.key = w.key AND d.day <= (now() AT TIME ZONE 'UTC')::date
                     AND d.day >= CASE WHEN $3 THEN '-infinity' ELSE (now() AT TIME ZONE 'UTC')::date - 1 END
@@ -235,7 +236,7 @@ impl Waiters {
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, "cannot look up the ends of {} sagas; trying again", due.keys.len())
+                tracing::debug!(%error, "cannot read the ends of {} sagas, retrying", due.keys.len())
             }
         }
     }
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_waits_for_an_answer_without_a_saga_or_a_refusal() {
+    async fn a_refusal_or_an_answer_without_a_saga_is_not_awaited() {
         let waiters = waiters();
         assert!(waiters.wait(&Response { status: 200, ..Response::default() }, true).is_none());
         assert!(waiters.wait(&answer(409, "a"), true).is_none());

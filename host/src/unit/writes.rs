@@ -15,11 +15,11 @@ pub struct UnitWrites {
     /// Whether HTTP callers wait for the commit.
     pub callers_wait: bool,
     /// Sagas that start.
-    pub saga_starts: Caused<SagaStartRow>,
+    pub saga_starts: CausedRows<SagaStartRow>,
     /// Sagas that go on.
-    pub saga_steps: Caused<SagaStepRow>,
+    pub saga_steps: CausedRows<SagaStepRow>,
     /// Sagas that end.
-    pub saga_ends: Caused<SagaEndRow>,
+    pub saga_ends: CausedRows<SagaEndRow>,
     /// Timers to set.
     pub timers: Vec<TimerRow>,
     /// Names of timers that were cancelled or have fired.
@@ -35,20 +35,20 @@ pub struct UnitWrites {
 
 /// Rows, each with the delivery or request that is to blame when Postgres refuses it.
 #[derive(Debug)]
-pub struct Caused<Row> {
+pub struct CausedRows<Row> {
     /// What is written.
     pub rows: Vec<Row>,
-    /// Places in the call, one for each row.
+    /// Place of the delivery or request in the batch, one for each row.
     pub causes: Vec<usize>,
 }
 
-impl<Row> Default for Caused<Row> {
+impl<Row> Default for CausedRows<Row> {
     fn default() -> Self {
         Self { rows: Vec::new(), causes: Vec::new() }
     }
 }
 
-impl<Row> Caused<Row> {
+impl<Row> CausedRows<Row> {
     /// Adds a row that the delivery or request at `cause` has asked for.
     pub fn push(&mut self, cause: usize, row: Row) {
         self.rows.push(row);

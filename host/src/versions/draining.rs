@@ -1,8 +1,8 @@
 //! Versions that are no longer active and still handle the sagas that stay with them (`in_flight = "pin"`). A
-//! version drains when another one becomes active, or when a saga needs a version that this host does not run.
-//! It is dropped when its last saga has ended; a saga that needs it after that loads it again.
+//! version drains when another one becomes active, or when a saga needs a version that this host does not
+//! run. It is dropped when its last saga has ended; a saga that needs it later loads it again.
 //!
-//! A version that the rollback guard has taken away is withdrawn: it would fail at its own sagas, too. The
+//! A version that the rollback guard has replaced is withdrawn: it would fail on its own sagas, too. The
 //! active version handles them.
 
 use std::{
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::running::Running;
 use crate::plugin::version::Version;
 
-/// The pause before a version that cannot be loaded is tried again.
+/// How long a version that cannot be loaded is refused, before it is tried again.
 pub const REFUSED_FOR: Duration = Duration::from_secs(30);
 
 /// A version that drains.
@@ -43,15 +43,15 @@ impl Drain {
     }
 }
 
-/// What this host has of the version that a saga stays with.
+/// The state on this host of the version that a saga stays with.
 #[derive(Debug)]
-pub enum Found {
+pub enum SagaVersion {
     /// It runs.
     Ready(Arc<Running>),
     /// It cannot run, for this reason.
     Refused(String),
     /// It must be loaded first.
-    Unknown,
+    NotLoaded,
 }
 
 /// The versions of one plugin that drain.
@@ -64,21 +64,21 @@ pub struct Draining {
 
 impl Draining {
     /// The version that handles the sagas of `digest`, which is not the digest of `active`.
-    pub fn find(&self, digest: &str, active: &Arc<Running>) -> Found {
+    pub fn find(&self, digest: &str, active: &Arc<Running>) -> SagaVersion {
         if self.withdrawn.lock().contains(digest) {
-            return Found::Ready(active.clone());
+            return SagaVersion::Ready(active.clone());
         }
         let versions = self.versions.load();
         if let Some(drain) = versions.iter().find(|drain| drain.running.version.digest == digest) {
-            return Found::Ready(drain.running.clone());
+            return SagaVersion::Ready(drain.running.clone());
         }
         match self.refused.lock().get(digest) {
-            Some((reason, at)) if at.elapsed() < REFUSED_FOR => Found::Refused(reason.clone()),
-            _ => Found::Unknown,
+            Some((reason, at)) if at.elapsed() < REFUSED_FOR => SagaVersion::Refused(reason.clone()),
+            _ => SagaVersion::NotLoaded,
         }
     }
 
-    /// The draining version of this digest, if it has this policy: it becomes active without being loaded again.
+    /// The draining version of this digest and policy. It becomes active without being loaded again.
     pub fn under(&self, digest: &str, policy: &str) -> Option<Arc<Version>> {
         let versions = self.versions.load();
         let mut loaded = versions.iter().map(|drain| &drain.running.version);
@@ -90,7 +90,7 @@ impl Draining {
         self.versions.load_full()
     }
 
-    /// A version drains from `since` on.
+    /// Adds a version that drains from `since` on.
     pub fn add(&self, running: Arc<Running>, since: SystemTime) {
         self.refused.lock().remove(&running.version.digest);
         let drain = Drain { running, since, late_reported: Arc::default() };
@@ -100,24 +100,24 @@ impl Draining {
         });
     }
 
-    /// The rollback guard has taken a version away.
+    /// Removes a version that the rollback guard has replaced.
     pub fn withdraw(&self, digest: &str) {
         self.withdrawn.lock().insert(digest.to_owned());
         self.remove(digest);
     }
 
-    /// A version is active again: forgets that it was withdrawn or refused.
+    /// Removes a version that is active again, and forgets that it was withdrawn or refused.
     pub fn restore(&self, digest: &str) {
         self.withdrawn.lock().remove(digest);
         self.remove(digest);
     }
 
-    /// A version has no sagas left.
+    /// Removes a version that has no sagas left.
     pub fn remove(&self, digest: &str) {
         self.change(|versions| versions.retain(|drain| drain.running.version.digest != digest));
     }
 
-    /// A version cannot be loaded.
+    /// Records that a version cannot be loaded.
     pub fn refuse(&self, digest: &str, reason: String) {
         self.refused.lock().insert(digest.to_owned(), (reason, Instant::now()));
     }

@@ -15,7 +15,7 @@ use crate::{
     store::Database,
 };
 
-/// What loading a version of a plugin takes.
+/// The parts that load a version of a plugin.
 #[derive(Clone, Debug)]
 pub struct Loader {
     /// The database whose registry stores the versions.
@@ -24,7 +24,7 @@ pub struct Loader {
     pub engine: Engine,
     /// The partition counts of the topics that it publishes to.
     pub topics: Arc<Topics>,
-    /// Sends what it publishes.
+    /// The relay that publishes for it.
     pub relay: Arc<Relay>,
 }
 
@@ -46,16 +46,16 @@ impl Loader {
         };
         match loaded {
             Ok(running) => {
-                // The active version may not have asked for the partition counts of its topics.
+                // The active version may publish to other topics, so these counts may not be known yet.
                 self.topics.ensure(running.version.manifest.publishes.clone()).await?;
                 self.relay.expect_records();
-                tracing::info!(plugin, digest, "plugin draining: sagas in flight stay with this version");
+                tracing::info!(plugin, digest, "version draining: sagas in flight stay with it");
                 draining.add(Arc::new(running), SystemTime::now());
             }
             Err(reason) => {
                 let reason = format!(
-                    "the saga stays with version {}, which cannot run here: {reason}. To let the active version \
-                     handle it, set in_flight = \"move\" under [rollout] in {plugin}.toml",
+                    "the saga stays with version {}, which cannot run here: {reason}. To have the active \
+                     version handle it, set in_flight = \"move\" under [rollout] in {plugin}.toml",
                     digest.get(..12).unwrap_or(digest),
                 );
                 tracing::error!(plugin, digest, reason, "sagas in flight cannot continue");

@@ -1,5 +1,5 @@
-//! Which versions of a plugin run on this host: the active one, those that drain, and what the registry in the
-//! database stores.
+//! Which versions of a plugin run on this host: the active one, those that drain, and what the registry in
+//! the database stores.
 
 pub mod draining;
 pub mod loader;

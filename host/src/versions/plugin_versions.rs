@@ -6,7 +6,7 @@ use std::{sync::Arc, time::SystemTime};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::{
-    draining::{Draining, Found},
+    draining::{Draining, SagaVersion},
     loader::Loader,
     rollback_guard::{self, LaneKind, RollbackRequests},
     running::Running,
@@ -25,7 +25,8 @@ pub struct PluginVersions {
 }
 
 impl PluginVersions {
-    /// `active` runs and none drains yet. `rollback_requests` is where [`Self::failed`] asks for a rollback.
+    /// The state in which `active` runs and no version drains. [`Self::failed`] sends rollback requests to
+    /// `rollback_requests`.
     #[must_use]
     pub fn new(active: Running, loader: Loader, rollback_requests: RollbackRequests) -> Self {
         Self {
@@ -38,7 +39,7 @@ impl PluginVersions {
         }
     }
 
-    /// The version that new work goes to. It changes between two units, never within one.
+    /// The version that handles new work. It changes between two units, never within one.
     #[must_use]
     pub fn active(&self) -> Arc<Running> {
         self.active.load_full()
@@ -56,8 +57,8 @@ impl PluginVersions {
         self.draining.restore(&digest);
     }
 
-    /// Why this host cannot run the version that another host has activated. While there is a reason, the host
-    /// reads no partition of the plugin and answers none of its requests.
+    /// Why this host cannot run the version that another host has activated. While there is a reason, the
+    /// host reads no partition of the plugin and answers none of its requests.
     #[must_use]
     pub fn suspended(&self) -> Option<Arc<String>> {
         self.suspended.load_full()
@@ -87,11 +88,11 @@ impl PluginVersions {
         std::iter::once(self.active()).chain(draining).collect()
     }
 
-    /// The version that handles a saga which stays with `digest`, while `active` is the active version.
+    /// The version that handles a saga which stays with `digest`, while `active` is the active one.
     #[must_use]
-    pub fn for_saga(&self, active: &Arc<Running>, digest: &str) -> Found {
+    pub fn for_saga(&self, active: &Arc<Running>, digest: &str) -> SagaVersion {
         if digest == active.version.digest || active.version.policy.rollout.in_flight == InFlight::Move {
-            return Found::Ready(active.clone());
+            return SagaVersion::Ready(active.clone());
         }
         self.draining.find(digest, active)
     }
@@ -99,7 +100,7 @@ impl PluginVersions {
     /// Whether a saga that stays with `digest` waits for a version that is not loaded.
     #[must_use]
     pub fn must_load(&self, active: &Arc<Running>, digest: &str) -> bool {
-        matches!(self.for_saga(active, digest), Found::Unknown)
+        matches!(self.for_saga(active, digest), SagaVersion::NotLoaded)
     }
 
     /// Loads a version that sagas in flight stay with, or records why it cannot run.
@@ -110,8 +111,8 @@ impl PluginVersions {
         self.loader.load_draining(&self.plugin, digest, &self.draining).await
     }
 
-    /// Counts one delivery or request that failed alone, by the plugin's fault, and asks for a rollback when
-    /// the version has failed too often in a row.
+    /// Counts one delivery or request that failed alone, by the plugin's fault. Requests a rollback when the
+    /// version has failed too often in a row.
     pub fn failed(&self, version: &Running, kind: LaneKind, reason: &str) {
         rollback_guard::failed(&self.plugin, &self.rollback_requests, version, kind, reason);
     }

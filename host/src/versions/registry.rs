@@ -1,6 +1,6 @@
 //! The statements of `saga.component`, `saga.policy` and `saga.activation`: which versions of a plugin are
 //! stored, and which is active. The database is the only truth; the file in the plugin folder is one way to
-//! bring a version in.
+//! add a version.
 
 use std::{
     collections::HashMap,
@@ -12,22 +12,22 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::{fault_point, plugin::version::Version};
 
-/// Stored versions of a plugin: the last ones that were active. Those with sagas in flight are stored
-/// besides.
+/// How many of the latest active versions of a plugin are stored. Versions with sagas in flight are stored in
+/// addition.
 const STORED_VERSIONS_MAX: i64 = 20;
 
-/// `activated_by` of a version that the host activates in place of one that fails.
+/// `activated_by` of a version to which the rollback guard rolled back.
 pub(crate) const ROLLBACK_GUARD: &str = "rollback-guard";
 
 /// SHA-256 of a component, lower-case hex.
 pub(crate) type Digest = String;
 
-/// What a database knows of a plugin's activations.
+/// What the registry knows of a plugin's activations.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Activations {
     /// The active digest.
     pub(crate) active: Option<Digest>,
-    /// Whether the digest that was asked for was ever active.
+    /// Whether the requested digest was ever active.
     pub(crate) known: bool,
 }
 
@@ -41,9 +41,9 @@ pub(crate) struct Activation {
     pub(crate) first_since: SystemTime,
 }
 
-/// Stores a component and activates it, under the generation that it has when it is active already. With
-/// `instead_of`, only while that digest is the active one: a decision that was based on it may be too late,
-/// and then nothing is activated and the result is none.
+/// Stores a component and activates it. When it is active already, returns its present activation. With
+/// `instead_of`, does so only while that digest is active; otherwise the decision came too late, and the
+/// result is none.
 ///
 /// # Errors
 /// When Postgres is unreachable.
@@ -56,7 +56,7 @@ pub(crate) async fn activate(
 ) -> anyhow::Result<Option<Activation>> {
     let activating = || format!("activating {} {}", version.plugin, version.digest);
     let mut transaction = pool.begin().await.with_context(activating)?;
-    take_turns(&mut transaction).await.with_context(activating)?;
+    serialize_activations(&mut transaction).await.with_context(activating)?;
     store_component(&mut transaction, version, bytes).await.with_context(activating)?;
     store_policy(&mut transaction, version).await.with_context(activating)?;
     let is_new = add_activation(&mut transaction, version, by, instead_of).await.with_context(activating)?;
@@ -72,12 +72,12 @@ pub(crate) async fn activate(
     Ok(Some(activation))
 }
 
-/// One activation after the other, on all hosts.
-async fn take_turns(connection: &mut PgConnection) -> sqlx::Result<()> {
+/// Serializes activations on all hosts.
+async fn serialize_activations(connection: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query("LOCK TABLE saga.activation IN SHARE ROW EXCLUSIVE MODE").execute(connection).await.map(drop)
 }
 
-/// Sends the component only when it is not stored yet: it may be large.
+/// Sends the component only when it is not stored yet, since it may be large.
 async fn store_component(connection: &mut PgConnection, version: &Version, bytes: &[u8]) -> sqlx::Result<()> {
     let stored: bool =
         sqlx::query_scalar("SELECT EXISTS (SELECT FROM saga.component WHERE plugin = $1 AND digest = $2)")
@@ -106,7 +106,7 @@ async fn store_policy(connection: &mut PgConnection, version: &Version) -> sqlx:
         .map(drop)
 }
 
-/// Whether a row was added: none is when the version is active already, or `instead_of` is not.
+/// Returns whether a row was added: not when the version is active already, or when `instead_of` is not.
 async fn add_activation(
     connection: &mut PgConnection,
     version: &Version,
@@ -168,8 +168,7 @@ async fn delete_old_components(connection: &mut PgConnection, plugin: &str) -> s
     .map(drop)
 }
 
-/// Which digest is active, and whether `digest` ever was. A database or schema that does not exist knows
-/// none.
+/// Which digest is active, and whether `digest` ever was. A database or schema that does not exist has none.
 ///
 /// # Errors
 /// When Postgres is unreachable.
@@ -189,7 +188,7 @@ pub(crate) async fn activations(pool: &PgPool, plugin: &str, digest: &str) -> an
     }
 }
 
-/// No such database, schema or table.
+/// Whether the database, schema or table does not exist.
 fn is_missing(error: &sqlx::Error) -> bool {
     error
         .as_database_error()
@@ -197,15 +196,15 @@ fn is_missing(error: &sqlx::Error) -> bool {
         .is_some_and(|code| ["3D000", "3F000", "42P01"].contains(&&*code))
 }
 
-/// A stored version, with what its last activation had.
+/// A stored version, with the policy of its last activation.
 pub(crate) struct StoredVersion {
     /// The component.
     pub(crate) body: Vec<u8>,
     /// The text of its policy.
     pub(crate) policy: String,
-    /// Of that activation.
+    /// The generation of that activation.
     pub(crate) generation: i64,
-    /// When that was.
+    /// When that activation was recorded.
     pub(crate) since: SystemTime,
 }
 
@@ -229,7 +228,7 @@ pub(crate) async fn stored_version(
     .bind(digest)
     .fetch_optional(pool)
     .await
-    .with_context(|| format!("reading {plugin} {digest}"))?;
+    .with_context(|| format!("reading version {digest} of {plugin} from the registry"))?;
     Ok(stored.map(|(body, policy, generation, since_us)| StoredVersion {
         body,
         policy,
@@ -238,7 +237,7 @@ pub(crate) async fn stored_version(
     }))
 }
 
-/// Whether the rollback guard has replaced a version, and nobody has activated it since.
+/// Whether the rollback guard has replaced a version that was not activated since.
 ///
 /// # Errors
 /// When Postgres is unreachable.
@@ -291,8 +290,8 @@ pub(crate) async fn stored_digests(pool: &PgPool, plugin: &str) -> anyhow::Resul
     .with_context(|| format!("reading the versions of {plugin}"))
 }
 
-/// The version that was active before the first activation of `digest`, if it is stored: rolling back twice
-/// goes back by two versions.
+/// The version that was active before the first activation of `digest`, if it is stored. So two rollbacks go
+/// back by two versions.
 ///
 /// # Errors
 /// When Postgres is unreachable.

@@ -1,6 +1,6 @@
-//! Stops a new version that fails again and again. Lanes count its failures; when there are too many in a row
-//! they ask rollout to roll back to the previous version. A version that has outlived its probation is never
-//! taken away: what fails it then is not what was deployed.
+//! Stops a new version that fails again and again. Lanes count its failures in a row; at the limit they
+//! request a rollback to the previous version. A version whose probation has ended is never rolled back: then
+//! the deployment is not what causes the failures.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::running::{Counters, Running};
 
-/// Asks to take a version away.
+/// Requests a rollback to the previous version.
 #[derive(Clone, Debug)]
 pub struct RollbackRequest {
     /// The plugin.
@@ -20,7 +20,7 @@ pub struct RollbackRequest {
     pub digest: String,
     /// Generation of the activation under which it failed.
     pub generation: i64,
-    /// How often it failed in a row, and why the last time.
+    /// How many failed in a row, and why the last one did.
     pub reason: String,
 }
 
@@ -52,8 +52,8 @@ impl LaneKind {
     }
 }
 
-/// Counts one that failed alone, by the plugin's fault, at its first attempt. Retries do not count: a delivery
-/// that no version can handle fails at each of them.
+/// Counts a delivery or request that failed alone, by the plugin's fault, at its first attempt. Retries do
+/// not count: a delivery that no version can handle fails at each of them.
 pub(super) fn failed(
     plugin: &str,
     requests: &RollbackRequests,
@@ -78,7 +78,8 @@ pub(crate) fn succeeded(version: &Running, kind: LaneKind) {
     kind.failures(&version.counters).store(0, Ordering::Relaxed);
 }
 
-/// Postgres's clock sets `first_since` and may be ahead of ours: then it is on probation.
+/// Whether the version is on probation. The clock of Postgres, which sets `first_since`, may be ahead of this
+/// one; then it is.
 fn on_probation(version: &Running) -> bool {
     let probation = Duration::from_secs(u64::from(version.version.policy.rollout.probation_s));
     version.first_since.elapsed().map_or(true, |since| since < probation)

@@ -1,4 +1,4 @@
-//! A version as this host runs it, and what it has done.
+//! A version as this host runs it, and its counters on this host.
 
 use std::{
     sync::{
@@ -21,18 +21,18 @@ pub struct Running {
     pub since: SystemTime,
     /// When it was activated for the first time: its probation counts from then.
     pub first_since: SystemTime,
-    /// What it has done on this host.
+    /// Its counters on this host.
     pub counters: Counters,
 }
 
-/// What a version has done on this host.
+/// Counters of one version on this host.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Committed units.
     pub units: AtomicU64,
     /// Deliveries and requests in them.
     pub deliveries: AtomicU64,
-    /// SQL statements of the plugin in them.
+    /// SQL statements of the plugin in committed units.
     pub statements: AtomicU64,
     /// Units that failed, by the plugin's fault.
     pub errors: AtomicU64,

@@ -1,4 +1,5 @@
-//! A component that cannot run is refused, in one sentence that says what to do; everything else keeps running.
+//! A component that cannot run is refused, with one sentence that says what to do; everything else keeps
+//! running.
 
 use std::{fs::File, os::unix::fs::symlink};
 
@@ -40,8 +41,9 @@ fn patched(from: &str, to: &str) -> Vec<u8> {
     component
 }
 
-/// Where each section ends, up to the last but custom ones, without which nothing is missing: an id, a length
-/// in LEB128, the content. <https://github.com/WebAssembly/component-model/blob/main/design/mvp/Binary.md>
+/// Where each section ends, up to the last but the custom ones, which a component can do without: an id, a
+/// length in LEB128, the content.
+/// <https://github.com/WebAssembly/component-model/blob/main/design/mvp/Binary.md>
 fn section_ends(component: &[u8]) -> Vec<usize> {
     let mut ends = vec![8];
     let (mut place, mut needed) = (8, 0);
@@ -65,7 +67,7 @@ fn section_ends(component: &[u8]) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn each_says_what_is_wrong_with_it() {
+async fn each_refusal_names_the_reason() {
     let engine = Engine::new(folder::new("cache")).unwrap();
     let good = guest::in_mood("good");
     assert_eq!(refusal(&engine, &good, POLICY).await, None);
@@ -90,7 +92,7 @@ async fn each_says_what_is_wrong_with_it() {
             "sockets",
             patched("saga:plugin/kafka@0.1.0", "wasi:sockets/tcps@0.2.0"),
             POLICY,
-            "imports wasi:sockets/tcps@0.2.0: a plugin reaches the world through saga:plugin only",
+            "imports wasi:sockets/tcps@0.2.0, but a plugin can import saga:plugin only",
         ),
         ("a trap", guest::in_mood("trap"), POLICY, "describe() failed: panicked at"),
         (
@@ -121,9 +123,10 @@ async fn each_says_what_is_wrong_with_it() {
     }
 }
 
-/// What is not a file, or is too large, is not read, and the log says so; a symbolic link is followed.
+/// What is not a file, or is too large, is not deployed, and the log has the reason. A symbolic link is
+/// followed.
 #[tokio::test]
-async fn other_files_in_the_folder_are_ignored_with_a_log_line() {
+async fn other_files_in_the_folder_are_logged_and_ignored() {
     let (stack, plugins) = (Own::start().await, folder::new("plugins"));
     guest::add(&plugins);
     let target = &stack.target;
@@ -131,18 +134,18 @@ async fn other_files_in_the_folder_are_ignored_with_a_log_line() {
     let before = host::active(target, PLUGIN).await.unwrap();
     std::fs::create_dir(plugins.join("folder.wasm")).unwrap();
     File::create(plugins.join("large.wasm")).unwrap().set_len(200 << 20).unwrap();
-    // Of a file without read permission, root would see nothing.
+    // Root can read a file without read permission, so the link is to one that nobody can read.
     symlink("/proc/self/mem", plugins.join("secret.wasm")).unwrap();
     std::fs::write(plugins.join("lonely.wasm"), guest::in_mood("late")).unwrap();
     eventually(async || {
-        let said = std::fs::read_to_string(&log)?;
+        let text = std::fs::read_to_string(&log)?;
         for says in [
             "folder.wasm is not deployed: not a file",
             "large.wasm is not deployed: 209715200 bytes, more than 67108864",
             "secret.wasm is not deployed: Input/output error",
             "there is no policy",
         ] {
-            ensure!(said.contains(says), "not in the log: {says:?}");
+            ensure!(text.contains(says), "not in the log: {says:?}");
         }
         Ok(())
     })
@@ -177,7 +180,7 @@ async fn other_files_in_the_folder_are_ignored_with_a_log_line() {
         .unwrap();
 }
 
-/// The file changes while no host runs.
+/// The file changes while no host is running.
 #[tokio::test]
 async fn a_bad_file_at_the_start_leaves_the_active_version_running() {
     let (stack, plugins) = (Own::start().await, folder::new("plugins"));

@@ -1,4 +1,4 @@
-//! What a person reads, with all that differs from run to run replaced.
+//! What a person reads. Whatever differs from run to run is replaced.
 
 use saga_testkit::caller::Request;
 
@@ -20,7 +20,7 @@ fn plain(cell: &str) -> &str {
     }
 }
 
-/// The cells of each line, without what aligns them.
+/// The cells of each line, without the spaces that align them.
 fn table(text: &str) -> Vec<String> {
     let cells =
         text.lines().map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(plain));

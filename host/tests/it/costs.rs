@@ -1,9 +1,9 @@
 //! What sagas and messages cost in Postgres, against `costs.toml`. Nothing is timed.
 //!
 //! ```text
-//!  alone   sagas one after the other: each unit has one delivery, and what two runs differ by is divided by
-//!          the sagas that one has more, since a host that starts and stops does the same in both
-//!  behind  read models find all records of those runs before them: their units are large
+//!  alone   sagas one after the other, so that each unit has one delivery. Starting and stopping a host costs
+//!          the same in two runs: their difference is divided by the number of sagas that one has more
+//!  behind  read models find all records of those runs at once: their units are large
 //! ```
 
 use std::path::Path;
@@ -30,20 +30,20 @@ const COMMANDS: [&str; 2] = ["order-orchestrator", "inventory-command"];
 const READ_MODELS: [&str; 3] = ["order-query", "inventory-query", "notification"];
 const OUTBOX: &str = "SELECT count(*) FROM saga.outbox";
 const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'saga-host%'";
-/// Sagas of the shorter run: enough that statements are prepared and pages are there.
+/// Sagas of the shorter run: enough that statements are prepared and pages exist.
 const FEW: usize = 30;
-/// Sagas that the longer run has more.
+/// Sagas that the longer run adds.
 const MORE: usize = 200;
-/// One in so many asks for more than there is.
+/// One order in so many asks for more than is in stock.
 const ONE_REJECTED_IN: usize = 10;
 
-/// What one run of a host did.
+/// The costs of one run of a host.
 struct Run {
     written: Counters,
     lanes: Vec<Lanes>,
 }
 
-/// What the lanes of one plugin did.
+/// The work of the lanes of one plugin.
 #[derive(Clone, Copy)]
 struct Lanes {
     plugin: &'static str,
@@ -53,11 +53,11 @@ struct Lanes {
 }
 
 #[tokio::test]
-async fn sagas_and_messages_cost_no_more_than_is_stored() {
+async fn sagas_and_messages_cost_no_more_than_the_stored_figures() {
     let stack = Own::start().await;
     let target = &stack.target;
     let _without_autovacuum = WithoutAutovacuum::start(target).await;
-    // What is made once, as databases and partitions are, is made before anything is counted.
+    // Databases and partitions are created once, before anything is counted.
     run(target, &PLUGINS, async || one_by_one(target, FEW).await).await;
     let few = run(target, &COMMANDS, async || one_by_one(target, FEW).await).await;
     let more = run(target, &COMMANDS, async || one_by_one(target, FEW + MORE).await).await;
@@ -68,10 +68,10 @@ async fn sagas_and_messages_cost_no_more_than_is_stored() {
     for judged in judged {
         eprintln!("{}", judged.unwrap_or_else(|error| format!("{error:#}")));
     }
-    assert!(holds, "a saga or a message costs more than is stored");
+    assert!(holds, "a saga or a message costs more than the figure stored in costs.toml");
 }
 
-/// Runs a host until its work is done and it has ended: only then has every session reported its counters to
+/// Runs a host until its work is done and it has ended. Only then has every session reported its counters to
 /// Postgres.
 async fn run(target: &Target, plugins: &[&'static str], work: impl AsyncFnOnce()) -> Run {
     let before = counters(target).await;
@@ -88,7 +88,7 @@ async fn run(target: &Target, plugins: &[&'static str], work: impl AsyncFnOnce()
     Run { written: counters(target).await.since(before), lanes }
 }
 
-/// With nothing in an outbox that the next run would send again.
+/// Stops a host with an empty outbox, so that the next run sends nothing of it.
 async fn end(target: &Target, host: Host) {
     none_left(target, "cmd-order", OUTBOX).await;
     none_left(target, "cmd-inventory", OUTBOX).await;
@@ -123,7 +123,7 @@ async fn caught_up(target: &Target) {
     assert!(motion.is_empty(), "{motion:?}");
 }
 
-/// What `more` did more than `few`.
+/// The costs of `more` without those of `few`, for each saga that `more` adds.
 fn alone(few: &Run, more: &Run) -> Vec<(String, f64)> {
     let written = more.written.since(few.written);
     let mut costs = rows_and_wal(written, MORE as f64);
@@ -140,13 +140,13 @@ fn alone(few: &Run, more: &Run) -> Vec<(String, f64)> {
     costs
 }
 
-/// With what the start of the host costs, shared by all messages.
+/// Costs per message. They include the start of the host, shared by all messages.
 fn per_message(run: &Run) -> Vec<(String, f64)> {
     let messages = run.lanes.iter().map(|lanes| lanes.deliveries).sum();
     let mut costs = rows_and_wal(run.written, messages);
     for Lanes { plugin, passed, units, deliveries } in &run.lanes {
         costs.push((format!("{plugin}_units"), units / deliveries));
-        // All but the one that prepares the plugin's only statement.
+        // All round trips but the one that prepares the plugin's only statement.
         costs.push((format!("{plugin}_round_trips_of_a_unit"), (passed.round_trips - 1) as f64 / units));
         costs.push((format!("{plugin}_bytes_to_postgres"), passed.bytes as f64 / deliveries));
     }
@@ -163,7 +163,7 @@ fn rows_and_wal(written: Counters, among: f64) -> Vec<(String, f64)> {
     counts.map(|(name, count)| (name.to_owned(), count as f64 / among)).into()
 }
 
-/// The counters of all databases; none of a stack that has none yet.
+/// The counters of all databases; zero for a stack that has none yet.
 async fn counters(target: &Target) -> Counters {
     let databases = Databases::new(&target.postgres).unwrap();
     let counters = databases.counters().await.unwrap_or_default();
@@ -171,7 +171,8 @@ async fn counters(target: &Target) -> Counters {
     counters
 }
 
-/// The server's own work could fall into one run and not into the other. Dropping this allows it again.
+/// Autovacuum is off, since its work could fall into one run and not into the other. Dropping this turns it
+/// on again.
 struct WithoutAutovacuum {
     postgres: String,
 }

@@ -1,9 +1,9 @@
-//! The host dies as by `kill -9` at each fault point, in a lane of requests and in one of records. What the
-//! unit had done is there or not, as the point has it; the next host brings every order to its end, and every
-//! invariant holds.
+//! The host dies as by `kill -9` at each fault point, in a lane of requests and in one of records. The fault
+//! point determines whether the work of the unit is there afterwards. The next host brings every order to its
+//! end, and every invariant holds.
 //!
 //! ```text
-//!  a plugin alone in its host ──✗ fault point ── what is in Postgres and Kafka ── all plugins, no fault ── invariants
+//!  a plugin alone in its host ──✗ fault point ── Postgres, Kafka ── all plugins, no fault ── invariants
 //! ```
 
 use saga_testkit::service::{DEDUCTED, ORDER_CREATED};
@@ -19,7 +19,7 @@ const OUTBOX: &str = "SELECT count(*) FROM saga.outbox";
 const PLACED: &str = "SELECT count(*) FROM public.customer_order";
 const IN_STOCK: &str = "SELECT coalesce(sum(current_qty), 0)::bigint FROM public.stock";
 
-/// What a unit that was cut short has left.
+/// What a unit that was cut short has left behind.
 #[derive(Debug, PartialEq, Eq)]
 struct Left {
     rows: bool,
@@ -80,9 +80,9 @@ async fn products(stack: &Own) -> Products {
     products
 }
 
-/// Only what Kafka had and the outbox still held is there twice, with the same id and bytes.
+/// Only records that Kafka had and the outbox still held are repeated, with the same id and bytes.
 async fn recovers(stack: &Own, left: &Left) {
-    let (ledger, _) = flow::ends_well(&stack.target).await;
+    let (ledger, _) = flow::ends_as_expected(&stack.target).await;
     assert_eq!(ledger.repeated > 0, left.records, "{} records are repeated", ledger.repeated);
 }
 

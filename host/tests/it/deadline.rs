@@ -1,5 +1,4 @@
-//! A saga whose reply does not come: it is shown as overdue, never compensated, and completed by the late
-//! reply.
+//! A saga whose reply is late is shown as overdue, never compensated, and completed by the late reply.
 
 use anyhow::ensure;
 use saga_testkit::caller::Request;

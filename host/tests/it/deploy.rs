@@ -21,7 +21,7 @@ use crate::support::{
 };
 
 const CLIENTS: usize = 4;
-/// Orders of each client on either side of the swap.
+/// Orders of each client before and after the swap.
 const EACH: usize = 10;
 const PLUGIN: &str = "order-orchestrator";
 
@@ -84,7 +84,7 @@ async fn swap(target: &Target, plugins: &Path, plugin: &str, before: &str) -> St
 }
 
 #[tokio::test]
-async fn a_file_that_is_not_a_component_is_rejected_with_a_reason_and_the_old_version_keeps_running() {
+async fn a_file_that_is_not_a_component_is_rejected_and_the_active_version_keeps_running() {
     let stack = Own::start().await;
     let (target, plugins) = (&stack.target, folder::plugins(&["inventory-command", "inventory-query"]));
     let _host = host::run(target, &plugins).await;
@@ -114,28 +114,29 @@ fn edit_policy(plugins: &Path, plugin: &str) {
     replace(&path, format!("# edited\n{text}").as_bytes()).unwrap();
 }
 
-/// The file of the newer version stays in the folder; only a change of the file would deploy it.
+/// The file of the newer version stays in the folder. Only a change of the file deploys it.
 #[tokio::test]
-async fn a_rollback_outlasts_a_restart_although_the_newer_file_lies_there() {
+async fn a_rollback_survives_a_restart_with_the_newer_file_in_the_folder() {
     let stack = Own::start().await;
     let (target, plugins) = (&stack.target, folder::plugins(&["inventory-command", "inventory-query"]));
     let host = host::run(target, &plugins).await;
     let plugin = "inventory-command";
     let first = active(target, plugin).await.unwrap();
     assert!(
-        host::cli_refuses(target, &["rollback", plugin]).contains("no version of inventory-command before")
+        host::cli_refuses(target, &["rollback", plugin])
+            .contains("no version of inventory-command that was active before")
     );
     let second = swap(target, &plugins, plugin, &first).await;
-    let said = host::cli(target, &["rollback", plugin]);
+    let printed = host::cli(target, &["rollback", plugin]);
     assert!(
-        said.contains(&format!("{}… (0.1.0) active, was {}…; generation 3", &first[..6], &second[..6])),
-        "{said}"
+        printed.contains(&format!("{}… (0.1.0) is active, was {}…; generation 3", &first[..6], &second[..6])),
+        "{printed}"
     );
     product(target, 7).await;
     edit_policy(&plugins, plugin);
     eventually(async || {
         let shown = get(target, &format!("/v1/plugins/{plugin}")).await?;
-        ensure!(shown["generation"] == 4, "the policy is not taken up: {shown}");
+        ensure!(shown["generation"] == 4, "the edited policy is not active: {shown}");
         Ok(())
     })
     .await;

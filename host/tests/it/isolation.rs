@@ -1,5 +1,5 @@
-//! What a guest's statements cannot do: lift their limits, outlive their transaction, create, or
-//! touch what is another's.
+//! What a guest's statements cannot do: lift their limits, outlive their transaction, create objects, or
+//! touch what belongs to another.
 
 use saga_host::{
     capability::postgres::{SqlLimits, query},
@@ -25,7 +25,7 @@ fn policy(name: &str) -> Policy {
     Policy::parse(name, &text).unwrap()
 }
 
-/// A provisioned database with two plugins, and a session of the first in the middle of a unit.
+/// A provisioned database with two plugins, and a session of the first one inside a unit.
 struct House {
     server: Server,
     database: Database,
@@ -61,12 +61,12 @@ impl House {
         house
     }
 
-    /// What the host does on the lane's connection.
+    /// Runs SQL on the lane's connection, as the host does.
     async fn script(&mut self, sql: &str) {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut self.guest.connection).await.unwrap();
     }
 
-    /// A guest's statement; the unit goes on as if it had not been.
+    /// Runs a guest's statement, then rolls back to before it.
     async fn attempt(&mut self, sql: &str) -> Result<Vec<Column>, SqlError> {
         let result = query(&mut self.guest, &LIMITS, sql.to_owned(), vec![]).await;
         self.script("ROLLBACK TO start").await;
@@ -239,19 +239,19 @@ async fn what_a_later_migration_creates_can_be_used() {
     house.refused(DENIED, &["SELECT setval('later_id_seq', 9)"]).await;
 }
 
-/// A version of which no other runs beside it.
+/// The migrations of a version next to which no other runs.
 fn alone(all: &[Migration]) -> Migrations<'_> {
     Migrations { all, pinning_version: None }
 }
 
 #[tokio::test]
-async fn a_migration_that_takes_away_waits_until_no_saga_of_an_earlier_version_is_in_flight() {
+async fn a_migration_that_removes_is_refused_while_sagas_of_an_earlier_version_are_in_flight() {
     let house = House::new("contract").await;
     let migration = |name: &str, sql: &str| Migration { name: name.into(), sql: sql.into() };
     let mut all = migrations("ours");
     all.push(migration("0002_wider.sql", "ALTER TABLE ours ADD COLUMN note text"));
-    let begin =
-        "INSERT INTO saga.saga_live (type, key, plugin, digest, revision, state, data, started_at, next_at, log)
+    let begin = "INSERT INTO saga.saga_live
+                     (type, key, plugin, digest, revision, state, data, started_at, next_at, log)
                  VALUES ('order', 'k', 'ours', 'first', 1, 's', '{}', now(), now(), '')";
     sqlx::query(begin).execute(&house.database.admin).await.unwrap();
     let provision = async |all: &[Migration]| {
@@ -267,7 +267,7 @@ async fn a_migration_that_takes_away_waits_until_no_saga_of_an_earlier_version_i
 }
 
 #[tokio::test]
-async fn a_strong_role_is_refused() {
+async fn a_role_with_too_many_rights_is_refused() {
     let house = House::new("strong").await;
     let strong = PluginRole { plugin: "strong".into(), name: "postgres".into() };
     let refusal = house.server.provision(&house.database, &strong, &alone(&[]), MigrationsMode::Apply).await;

@@ -1,5 +1,5 @@
-//! A plugin can stop, loop, allocate or lie: only the request or record that made it do so fails, and the
-//! host says why. The rest of its batch, other plugins and the host go on.
+//! A plugin that stops, loops, allocates or lies fails only the request or record that made it do so, and the
+//! host reports why. The rest of its batch, other plugins and the host continue.
 
 use std::path::{Path, PathBuf};
 
@@ -21,11 +21,11 @@ use crate::support::{
 };
 
 const FINE: &str = "fine";
-/// Holds up its lane for as long as its policy lets a statement run.
+/// Occupies its lane for as long as its policy lets a statement run.
 const SLOW: &str = "sleep-in-sql";
 const PARTITION: i32 = 0;
 
-/// A host with a plugin that misbehaves beside one that does not.
+/// A host with a plugin that misbehaves and one that does not.
 struct House {
     _host: Host,
     stack: Own,
@@ -40,7 +40,7 @@ impl House {
         Self { _host: host, stack, log }
     }
 
-    /// The host is ready, and the plugin beside it works.
+    /// Asserts that the host is ready, and that the other plugin works.
     async fn works(&self) {
         let target = &self.stack.target;
         Request::get("/readyz").send(target.admin().unwrap()).await.unwrap().expect(200).unwrap();
@@ -48,13 +48,13 @@ impl House {
     }
 }
 
-/// Has the plugin do something on a request.
+/// Makes the plugin misbehave on a request.
 async fn misbehave(target: Target, how: &str) -> Reply {
     Request::post(format!("/misbehave/{how}"), "{}").send(target.http().unwrap()).await.unwrap()
 }
 
-/// The caller learns that the service failed and under which id the log has the reason; the log names plugin
-/// and limit. A plugin that is not stopped in time would be another answer: 503.
+/// The caller gets a 500 and the id under which the log has the reason; the log names plugin and limit. If
+/// the host did not stop a plugin in time, the answer would be 503.
 fn blamed(reply: Reply, says: &str, log: &Path) {
     let reply = reply.expect_problem(&[500], "the service failed on this request; nothing was done").unwrap();
     let id = reply.member("requestId").unwrap().as_str().unwrap().to_owned();
@@ -63,11 +63,11 @@ fn blamed(reply: Reply, says: &str, log: &Path) {
     assert!(
         line.contains(says) && line.contains(PLUGIN) && line.contains("ERROR"),
         "{}: {line}",
-        reply.asked
+        reply.request_line
     );
 }
 
-/// Waits until a statement of the plugin sleeps: what comes now is handled together, when it has ended.
+/// Waits until a statement of the plugin sleeps. Requests that arrive meanwhile share the next batch.
 async fn asleep(target: &Target) {
     let mut postgres = PgConnection::connect(&target.postgres).await.unwrap();
     let sleeping = "SELECT count(*) FROM pg_stat_activity
@@ -84,7 +84,7 @@ async fn asleep(target: &Target) {
 fn a_batch_was_halved(log: &Path) {
     assert!(
         std::fs::read_to_string(log).unwrap().contains("unit halved"),
-        "none was in a batch with another"
+        "no batch had more than one request or record"
     );
 }
 
@@ -125,20 +125,20 @@ async fn a_request_that_misbehaves_fails_alone_and_the_log_names_its_limit() {
     house.works().await;
 }
 
-/// Writes a record; all go to one partition.
+/// Writes a record; all of them go to one partition.
 async fn write(writer: &Writer, key: &str, how: &str) {
     let draft = Draft { key: Some(key.to_owned()), partition: Some(PARTITION), ..Draft::text(how) };
     writer.write(TOPIC, &draft).await.unwrap();
 }
 
-/// The parked deliveries of a key: their states and reasons, the oldest first.
+/// The states and reasons of a key's parked deliveries, the oldest first.
 fn parked_of<'a>(parked: &'a [Value], key: &str) -> Vec<(&'a str, &'a str)> {
     let of_key = parked.iter().rev().filter(|entry| entry["key"] == key);
     of_key.map(|entry| (entry["state"].as_str().unwrap(), entry["reason"].as_str().unwrap())).collect()
 }
 
 #[tokio::test]
-async fn a_record_that_misbehaves_is_parked_with_its_key_and_the_partition_goes_on() {
+async fn a_record_that_misbehaves_is_parked_with_its_key_and_the_partition_continues() {
     let house = House::new().await;
     let target = &house.stack.target;
     let writer = Writer::new(&target.kafka).unwrap();

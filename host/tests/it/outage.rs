@@ -1,4 +1,4 @@
-//! Postgres or Kafka is unavailable for a while: nothing is lost or parked, and the host continues without a
+//! Postgres or Kafka is unreachable for a while: nothing is lost or parked, and the host continues without a
 //! restart.
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -11,7 +11,8 @@ use crate::support::{
 
 const PLACED: &str = "SELECT count(*) FROM public.customer_order";
 /// The process of one session of a lane.
-const SESSION: &str = "SELECT pid::bigint FROM pg_stat_activity WHERE usename = 'plugin_inventory_command' ORDER BY pid LIMIT 1";
+const SESSION: &str = "SELECT pid::bigint FROM pg_stat_activity
+     WHERE usename = 'plugin_inventory_command' ORDER BY pid LIMIT 1";
 
 #[tokio::test]
 async fn postgres_crashes_and_recovers() {
@@ -27,7 +28,7 @@ async fn postgres_crashes_and_recovers() {
     let after = products.place_some(target, ORDERS / 2..ORDERS);
     flow::all_accepted(before).await;
     flow::all_accepted(after).await;
-    flow::ends_well(target).await;
+    flow::ends_as_expected(target).await;
 }
 
 #[tokio::test]
@@ -41,5 +42,5 @@ async fn postgres_and_kafka_restart() {
     stack.restart().await;
     flow::all_accepted(before).await;
     flow::all_accepted(after).await;
-    flow::ends_well(&stack.target).await;
+    flow::ends_as_expected(&stack.target).await;
 }

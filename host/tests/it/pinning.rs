@@ -1,4 +1,4 @@
-//! Sagas in flight end on the version that started them, which then retires by itself.
+//! Sagas in flight end on the version that started them, which is then retired.
 
 use std::{ops::Range, path::Path};
 
@@ -25,7 +25,7 @@ const BEFORE: usize = 100;
 const AFTER: usize = 20;
 const ENDED: &str = "SELECT count(*) FROM saga.saga_done";
 
-/// Accepted at once; without the inventory no saga of them goes on.
+/// Places orders that are accepted at once. Their sagas cannot continue without the inventory.
 async fn place(target: &Target, orders: Range<usize>) {
     for order in orders {
         let body = format!(r#"{{"orderId":"{}","productId":1,"orderQty":1}}"#, id(order));
@@ -40,7 +40,7 @@ async fn swap(target: &Target, plugins: &Path) -> (String, String) {
     (before, after)
 }
 
-/// What is active instead of `before`, as soon as it is.
+/// The digest that replaces `before` as the active one.
 async fn replaced(target: &Target, plugin: &str, before: &str) -> String {
     eventually(async || {
         let now = active(target, plugin).await?;
@@ -87,9 +87,9 @@ async fn sagas_end_on_the_version_that_started_them() {
     assert_eq!(state(target, &first).await.unwrap(), ("retired".into(), 0));
 }
 
-/// A host that has never run the version takes it from the database.
+/// A host that has never run the version loads it from the database.
 #[tokio::test]
-async fn the_version_of_a_saga_in_flight_outlasts_its_host() {
+async fn the_version_of_a_saga_in_flight_survives_its_host() {
     let stack = Own::start().await;
     let (target, plugins) = (&stack.target, folder::plugins(&[PLUGIN]));
     let host = host::run(target, &plugins).await;
@@ -127,7 +127,7 @@ async fn start(target: &Target, key: &str) {
     start.send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
 }
 
-/// Tells it to go on.
+/// Advances the saga.
 async fn step(target: &Target, key: &str) {
     let draft = Draft { key: Some(key.to_owned()), ..Draft::text(format!("step-{key}")) };
     Writer::new(&target.kafka).unwrap().write(guest::TOPIC, &draft).await.unwrap();
@@ -142,7 +142,7 @@ async fn stepped(target: &Target, key: &str) -> String {
     .await
 }
 
-/// The next version finds it with the one that has moved it on last.
+/// The next version leaves it with the version that has advanced it last.
 #[tokio::test]
 async fn a_saga_that_was_moved_stays_with_the_version_that_took_it_over() {
     let (stack, plugins) = (Own::start().await, folder::new("plugins"));
@@ -159,7 +159,7 @@ async fn a_saga_that_was_moved_stays_with_the_version_that_took_it_over() {
     assert_eq!(stepped(target, "1").await, second);
 }
 
-/// Its attempts, of which the policy allows one, are not used up by that.
+/// The wait does not use up the one attempt that the policy allows.
 #[tokio::test]
 async fn a_saga_waits_for_a_version_that_cannot_be_loaded() {
     let (stack, plugins) = (Own::start().await, folder::new("plugins"));

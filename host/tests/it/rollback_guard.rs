@@ -1,5 +1,5 @@
-//! A new version that fails again and again is taken away by itself; what it held is handled by the one
-//! before.
+//! The host rolls back from a new version that fails again and again. The previous version handles what it
+//! has parked.
 
 use anyhow::{Context, ensure};
 use saga_testkit::{
@@ -15,7 +15,7 @@ use crate::support::{
     stack::Own,
 };
 
-/// Records before the evil version, and after it.
+/// Records before the failing version is active, and after.
 const RECORDS: u64 = 20;
 
 async fn write(writer: &Writer, numbers: std::ops::Range<u64>) {
@@ -25,7 +25,7 @@ async fn write(writer: &Writer, numbers: std::ops::Range<u64>) {
     }
 }
 
-/// Everything has been handled, nothing is parked.
+/// Waits until everything was handled and nothing is parked.
 async fn all_done(target: &Target) {
     eventually(async || {
         let done = flow::records(target, DONE).await;
@@ -38,7 +38,7 @@ async fn all_done(target: &Target) {
 }
 
 #[tokio::test]
-async fn a_version_that_fails_at_everything_is_put_back_and_nothing_is_lost() {
+async fn a_version_that_fails_at_everything_is_rolled_back_and_nothing_is_lost() {
     let (stack, plugins) = (Own::start().await, folder::new("plugins"));
     guest::add(&plugins);
     let target = &stack.target;
@@ -48,7 +48,7 @@ async fn a_version_that_fails_at_everything_is_put_back_and_nothing_is_lost() {
     write(&writer, 0..RECORDS).await;
     guest::turn(&plugins, "evil");
     eventually(async || {
-        ensure!(host::active(target, PLUGIN).await? != good, "the evil version is not active");
+        ensure!(host::active(target, PLUGIN).await? != good, "the failing version is not active");
         Ok(())
     })
     .await;
@@ -69,9 +69,9 @@ async fn a_version_that_fails_at_everything_is_put_back_and_nothing_is_lost() {
     all_done(target).await;
 }
 
-/// It fails at deliveries only, so that sagas start under it: they must not stay with it.
+/// The version fails at deliveries only, so that sagas start under it. They must not stay with it.
 #[tokio::test]
-async fn sagas_of_a_version_that_was_taken_away_move_to_the_one_before() {
+async fn sagas_of_a_version_that_was_rolled_back_move_to_the_previous_one() {
     let (stack, plugins) = (Own::start().await, folder::new("plugins"));
     guest::add(&plugins);
     let target = &stack.target;

@@ -25,7 +25,7 @@ impl Guest {
         guest
     }
 
-    /// What a migration or the host does.
+    /// Runs SQL as a migration or the host does.
     async fn script(&mut self, sql: &str) {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut self.0.connection).await.unwrap();
     }
@@ -38,7 +38,7 @@ impl Guest {
         execute(&mut self.0, &LIMITS, sql.to_owned(), params).await
     }
 
-    /// The only column of a result, as it prints.
+    /// The only column of a result, in its Debug form.
     async fn column(&mut self, sql: &str, params: Vec<Param>) -> String {
         let table = self.query(sql, params).await.unwrap();
         format!("{:?}", table.columns.first().unwrap())
@@ -61,7 +61,7 @@ fn many(values: Values) -> Param {
 }
 
 #[tokio::test]
-async fn every_type_comes_as_its_column() {
+async fn every_type_is_read_as_its_column() {
     let mut guest = Guest::new().await;
     guest.script("CREATE TYPE pg_temp.mood AS ENUM ('glad', 'sad')").await;
     for (sql, column) in [
@@ -105,11 +105,12 @@ async fn a_result_has_names_and_a_row_count() {
 }
 
 #[tokio::test]
-async fn parameters_take_the_type_that_is_expected() {
+async fn parameters_are_sent_as_the_expected_type() {
     let mut guest = Guest::new().await;
     guest
         .script(
-            "CREATE TYPE pg_temp.mood AS ENUM ('glad', 'sad'); CREATE DOMAIN pg_temp.code AS text CHECK (value <> '');
+            "CREATE TYPE pg_temp.mood AS ENUM ('glad', 'sad');
+             CREATE DOMAIN pg_temp.code AS text CHECK (value <> '');
              CREATE DOMAIN pg_temp.positive AS int CHECK (value > 0); CREATE EXTENSION IF NOT EXISTS citext",
         )
         .await;
@@ -149,7 +150,7 @@ async fn parameters_take_the_type_that_is_expected() {
 }
 
 #[tokio::test]
-async fn a_null_first_and_a_value_later_are_one_plan() {
+async fn a_null_first_and_a_value_later_share_a_plan() {
     let mut guest = Guest::new().await;
     guest.script("CREATE TEMP TABLE t (a int, b numeric)").await;
     let sql = "INSERT INTO t (a, b) VALUES ($1, $2)";
@@ -170,7 +171,8 @@ async fn one_statement_serves_a_batch() {
         .await;
     let inserted = guest
         .execute(
-            "INSERT INTO t SELECT * FROM unnest($1::int[], $2::int[], $3::pg_temp.mood[], $4::pg_temp.code[])",
+            "INSERT INTO t
+             SELECT * FROM unnest($1::int[], $2::int[], $3::pg_temp.mood[], $4::pg_temp.code[])",
             vec![
                 many(Values::Integers(vec![1, 2, 3])),
                 Param::Many(Column { values: Values::Integers(vec![10, 0, 30]), nulls: vec![1] }),
@@ -226,16 +228,17 @@ async fn every_kind_of_array() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_names_the_parameter_and_the_cure() {
+async fn a_mismatch_names_the_parameter_and_the_remedy() {
     let mut guest = Guest::new().await;
     let error = guest.query("SELECT 1 + $1::int4", vec![text("5")]).await.unwrap_err();
     assert_eq!(error.sqlstate, "SG004");
     assert_eq!(
         error.message,
-        "$1 is a text, but Postgres expects int4: pass what it expects, or cast in the statement: $1::text::int4"
+        "$1 is a text, but Postgres expects int4: pass what it expects, or cast in the statement: \
+         $1::text::int4"
     );
-    let cured = guest.column("SELECT 1 + $1::text::int4", vec![text("5")]).await;
-    assert!(cured.contains("[6]"), "{cured}");
+    let fixed = guest.column("SELECT 1 + $1::text::int4", vec![text("5")]).await;
+    assert!(fixed.contains("[6]"), "{fixed}");
     for (sql, params, sqlstate) in [
         ("SELECT $1::int4", vec![], "SG004"),
         ("SELECT 1", vec![Param::Null], "SG004"),
@@ -254,7 +257,7 @@ async fn what_does_not_fit_names_the_parameter_and_the_cure() {
 }
 
 #[tokio::test]
-async fn a_limit_is_an_error_and_never_a_cut() {
+async fn a_result_over_a_limit_is_an_error_and_never_truncated() {
     let mut guest = Guest::new().await;
     let series = "SELECT i FROM generate_series(1, $1::int) i";
     assert_eq!(guest.query(series, vec![Param::Integer(1_000)]).await.unwrap().rows, 1_000);
@@ -266,7 +269,7 @@ async fn a_limit_is_an_error_and_never_a_cut() {
 }
 
 #[tokio::test]
-async fn what_postgres_reports_comes_through() {
+async fn errors_of_postgres_reach_the_guest() {
     let mut guest = Guest::new().await;
     guest.script("CREATE TEMP TABLE t (id int CONSTRAINT one_of_each PRIMARY KEY)").await;
     guest.execute("INSERT INTO t VALUES (1)", vec![]).await.unwrap();
@@ -280,7 +283,7 @@ async fn what_postgres_reports_comes_through() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_is_the_environments() {
+async fn a_lost_connection_is_a_fault_of_the_environment() {
     let mut guest = Guest::new().await;
     let pid = sqlx::query_scalar::<_, i32>("SELECT pg_backend_pid()")
         .fetch_one(&mut guest.0.connection)
@@ -295,7 +298,7 @@ async fn a_lost_connection_is_the_environments() {
 }
 
 #[tokio::test]
-async fn one_statement_and_the_transaction_stays_open() {
+async fn only_one_statement_runs_and_the_transaction_stays_open() {
     let mut guest = Guest::new().await;
     let transaction = guest.column("SELECT pg_current_xact_id()::text", vec![]).await;
     for (sql, sqlstate) in [
@@ -330,7 +333,7 @@ async fn statements_are_prepared_once_and_their_number_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_schema_change_is_no_dead_end_for_a_prepared_statement() {
+async fn a_prepared_statement_survives_a_schema_change() {
     let mut guest = Guest::new().await;
     guest.script("CREATE TEMP TABLE t AS SELECT 1 AS a; SAVEPOINT before").await;
     guest.query("SELECT * FROM t", vec![]).await.unwrap();

@@ -20,11 +20,11 @@ const COMMITTED: &str = "saga_outbox";
 const ENDED: &str = "saga_ended";
 const PLACED: &str = "SELECT count(*) FROM public.customer_order";
 
-/// Two hosts, each with partitions of every group; orders are placed at the first.
+/// Two hosts, each with partitions of every group. Orders are placed at the first one.
 struct Pair {
     _first: Host,
     second: Host,
-    /// Declared after the hosts: they end before it is dropped.
+    /// Declared after the hosts, so that they end before it is dropped.
     stack: Own,
     /// The stack with the addresses of the second host.
     seconds: Target,
@@ -45,7 +45,7 @@ impl Pair {
 }
 
 #[tokio::test]
-async fn a_caller_gets_the_end_whichever_host_ends_the_saga() {
+async fn a_caller_gets_the_end_of_a_saga_from_whichever_host_ends_it() {
     let pair = Pair::start().await;
     let ends = pair.products.place_and_wait(&pair.stack.target).await;
     let count = |status: &str| ends.iter().filter(|end| *end == status).count();
@@ -53,9 +53,9 @@ async fn a_caller_gets_the_end_whichever_host_ends_the_saga() {
     let ended_by_second =
         host::metric(&pair.seconds, "deliveries_total", r#"plugin="order-orchestrator""#).await.unwrap();
     assert!(ended_by_second > 0.0, "the second host has ended no saga");
-    flow::ends_well(&pair.stack.target).await;
+    flow::ends_as_expected(&pair.stack.target).await;
     pair.second.stop().await;
-    flow::ends_well(&pair.stack.target).await;
+    flow::ends_as_expected(&pair.stack.target).await;
 }
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn a_host_takes_over_from_one_that_was_killed() {
     let after = pair.products.place_some(&pair.stack.target, ORDERS / 2..ORDERS);
     flow::all_accepted(before).await;
     flow::all_accepted(after).await;
-    flow::ends_well(&pair.stack.target).await;
+    flow::ends_as_expected(&pair.stack.target).await;
     groups::shared(&pair.stack.target.kafka, 1, SOON).await.unwrap();
 }
 
@@ -81,17 +81,17 @@ async fn a_frozen_host_writes_nothing_when_it_continues() {
     let after = pair.products.place_some(target, ORDERS / 2..ORDERS);
     flow::all_accepted(before).await;
     flow::all_accepted(after).await;
-    let (taken_over, _) = flow::ends_well(target).await;
+    let (taken_over, _) = flow::ends_as_expected(target).await;
     groups::shared(&target.kafka, 1, SOON).await.unwrap();
 
     pair.second.thaw();
     groups::shared(&target.kafka, 2, SOON).await.unwrap();
-    let (again, _) = flow::ends_well(target).await;
+    let (again, _) = flow::ends_as_expected(target).await;
     assert_eq!((again.distinct, again.repeated), (taken_over.distinct, taken_over.repeated));
 }
 
-/// Every host also polls, so sagas would end without notifications, only later: asserted are the
-/// notifications.
+/// Every host also polls, so sagas would end without notifications, only later. The test asserts the
+/// notifications themselves.
 #[tokio::test]
 async fn hosts_notify_each_other_of_what_they_commit_and_end() {
     let pair = Pair::start().await;
@@ -127,7 +127,7 @@ async fn notified(target: &Target) {
 
 /// The component is deployed by the API of the second host; no file of either host changes.
 #[tokio::test]
-async fn a_host_takes_over_what_another_activates() {
+async fn a_host_follows_an_activation_of_another() {
     let pair = Pair::start().await;
     let (first, second) = (&pair.stack.target, &pair.seconds);
     let elsewhere = folder::plugins(&["order-orchestrator"]);
@@ -142,10 +142,10 @@ async fn a_host_takes_over_what_another_activates() {
     taken_over(second, &before).await;
     host::cli(second, &["rollback", "order-orchestrator", "--to", &activated[..12]]);
     taken_over(first, &activated).await;
-    flow::ends_well(first).await;
+    flow::ends_as_expected(first).await;
 }
 
-/// The version in the database is active, also when the host that wrote it died before it ran it.
+/// The version in the database is active even when the host that wrote it died before running it.
 #[tokio::test]
 async fn a_host_killed_between_the_database_and_its_swap_leaves_one_active_version() {
     let plugin = "order-orchestrator";
@@ -161,19 +161,19 @@ async fn a_host_killed_between_the_database_and_its_swap_leaves_one_active_versi
     host::cli_refuses(first, &["deploy", &elsewhere.join(format!("{plugin}.wasm")).display().to_string()]);
     doomed.dies().await;
     eventually(async || {
-        ensure!(host::active(second, plugin).await? != before, "the second host has not taken over");
+        ensure!(host::active(second, plugin).await? != before, "the second host has not followed");
         Ok(())
     })
     .await;
     let _again = host::run(first, &plugins).await;
     assert_eq!(host::active(first, plugin).await.unwrap(), host::active(second, plugin).await.unwrap());
     Products::new(first).await.place_and_wait(first).await;
-    flow::ends_well(first).await;
+    flow::ends_as_expected(first).await;
 }
 
 /// The policy of the second host is broken when the first one deploys a version.
 #[tokio::test]
-async fn a_host_that_cannot_run_the_active_version_leaves_the_work_to_the_other() {
+async fn a_host_that_cannot_run_the_active_version_is_suspended_and_the_other_works() {
     let plugin = "order-orchestrator";
     let stack = Own::start().await;
     let (first, second) = (&stack.target, &host::addressed(&stack.target));
@@ -187,10 +187,10 @@ async fn a_host_that_cannot_run_the_active_version_leaves_the_work_to_the_other(
     plugin_folder::change(&of_first, plugin).unwrap();
     let ready = async || Request::get("/readyz").send(second.admin()?).await;
     eventually(async || {
-        let said = ready().await?.expect(503)?.text();
+        let answer = ready().await?.expect(503)?.text();
         ensure!(
-            said.contains("is the active version and cannot run here: order-orchestrator.toml"),
-            "{said}"
+            answer.contains("is the active version and cannot run here: order-orchestrator.toml"),
+            "{answer}"
         );
         Ok(())
     })
@@ -198,7 +198,7 @@ async fn a_host_that_cannot_run_the_active_version_leaves_the_work_to_the_other(
     let order = Request::post("/orders", r#"{"productId":1,"orderQty":1}"#.to_owned());
     order.send(second.http().unwrap()).await.unwrap().expect(503).unwrap();
     products.place_and_wait(first).await;
-    flow::ends_well(first).await;
+    flow::ends_as_expected(first).await;
 
     plugin_folder::replace(&policy, &text).unwrap();
     eventually(async || ready().await?.expect(200)).await;
@@ -226,8 +226,8 @@ async fn a_suspended_leader_leaves_deadlines_to_the_other_host() {
     plugin_folder::replace(&of_first, grants.as_bytes()).unwrap();
     plugin_folder::change(&folders[1], plugin).unwrap();
     let suspended = async || {
-        let said = Request::get("/readyz").send(first.admin()?).await?.expect(503)?.text();
-        ensure!(said.contains("cannot run here") && said.contains("does not grant"), "{said}");
+        let answer = Request::get("/readyz").send(first.admin()?).await?.expect(503)?.text();
+        ensure!(answer.contains("cannot run here") && answer.contains("does not grant"), "{answer}");
         Ok(())
     };
     eventually(suspended).await;

@@ -1,5 +1,5 @@
 //! What the pure parts of the path cost per message, against `costs.toml`: allocations, and instructions
-//! where the build is optimised. Neither is timed, and both are the same on a busy machine.
+//! where the build is optimised. Neither depends on time, and both are the same on a busy machine.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
@@ -11,7 +11,7 @@ use parts::{MESSAGES, PARTS, Part};
 use saga_testkit::costs::Costs;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/costs.toml");
-/// Names the part that a process under Valgrind does.
+/// Names the part that a process under Valgrind runs.
 const ONLY: &str = "SAGA_HOST_PURE_PART";
 
 fn judge(section: &str, measure: impl Fn(&Part) -> u64) {
@@ -21,7 +21,7 @@ fn judge(section: &str, measure: impl Fn(&Part) -> u64) {
     eprintln!("{}", judged.unwrap_or_else(|error| panic!("{error:#}")));
 }
 
-/// The counted work; Callgrind knows it by this name.
+/// The counted work. Callgrind finds it by this name.
 #[inline(never)]
 fn counted_work(work: Box<dyn FnOnce()>) {
     work();
@@ -56,8 +56,8 @@ fn instructions() {
             .unwrap_or_else(|error| {
                 panic!("valgrind: {error}; install it, for example: apt-get install valgrind")
             });
-        let said = String::from_utf8_lossy(&valgrind.stderr);
-        assert!(valgrind.status.success(), "{}: {said}", part.name);
+        let printed = String::from_utf8_lossy(&valgrind.stderr);
+        assert!(valgrind.status.success(), "{}: {printed}", part.name);
         let counts = fs::read_to_string(out).unwrap();
         let total =
             counts.lines().find_map(|line| line.strip_prefix("totals: ")).expect("Callgrind prints a total");

@@ -1,4 +1,4 @@
-//! The parts, each with a unit's worth of messages as the order system has them.
+//! The parts, each with as many messages as a unit of the order system.
 
 use std::{collections::HashMap, hint::black_box, sync::Arc};
 
@@ -21,7 +21,7 @@ use saga_host::{
     relay::order::{Records, SendOrder},
     unit::{
         admit::{Admission, Work},
-        materialize::{Caused, UnitContext, materialize},
+        materialize::{EffectCause, UnitContext, materialize},
         writes::UnitWrites,
     },
 };
@@ -34,7 +34,7 @@ const NOW_US: i64 = EPOCH * 1_000;
 const TOPIC: &str = "inventory-deducted-topic";
 const DIGEST: &str = "9c41e7a2b7c1d5f0e8a6b4c2d0f1e3a59c41e7a2b7c1d5f0e8a6b4c2d0f1e3a5";
 
-/// Work on [`MESSAGES`] messages; preparing it is not counted.
+/// Work on [`MESSAGES`] messages. Its preparation is not counted.
 pub(crate) struct Part {
     pub(crate) name: &'static str,
     pub(crate) prepare: fn() -> Box<dyn FnOnce()>,
@@ -43,8 +43,8 @@ pub(crate) struct Part {
 /// In the order of the path.
 pub(crate) const PARTS: [Part; 6] = [
     Part { name: "record", prepare: of_record },
-    Part { name: "admit", prepare: admitting },
-    Part { name: "materialize", prepare: materializing },
+    Part { name: "admit", prepare: of_admit },
+    Part { name: "materialize", prepare: of_materialize },
     Part { name: "encode", prepare: of_encode },
     Part { name: "order", prepare: of_order },
     Part { name: "decode", prepare: of_decode },
@@ -60,37 +60,37 @@ fn of_record() -> Box<dyn FnOnce()> {
     })
 }
 
-/// What becomes of each, and how the sources move on.
-fn admitting() -> Box<dyn FnOnce()> {
+/// Decides the disposition of each delivery, and how the partition claims advance.
+fn of_admit() -> Box<dyn FnOnce()> {
     let work: Vec<Work> = deliveries().into_iter().map(|delivery| Work { delivery, parking: None }).collect();
     let claims = claims();
     Box::new(move || drop(black_box(Admission::decide(&work, &claims))))
 }
 
-/// What a plugin asked for becomes records and columns: one message and one step of a saga for each delivery.
-fn materializing() -> Box<dyn FnOnce()> {
+/// Turns effects into records and rows: one message and one step of a saga for each delivery.
+fn of_materialize() -> Box<dyn FnOnce()> {
     let (effects, deliveries, topics) = (effects(), deliveries(), topics());
     Box::new(move || {
-        let causes: Vec<Caused<'_>> = deliveries.iter().map(caused).collect();
+        let causes: Vec<EffectCause<'_>> = deliveries.iter().map(caused).collect();
         let mut writes = UnitWrites::default();
         black_box(materialize(&unit_context(&topics), effects, &causes, &mut writes));
         black_box(writes);
     })
 }
 
-/// The records of a unit become the body of its outbox row.
+/// Encodes the records of a unit into the body of its outbox row.
 fn of_encode() -> Box<dyn FnOnce()> {
     let records = outbox_records();
     Box::new(move || drop(black_box(encode(&records).unwrap())))
 }
 
-/// The other way, after a restart.
+/// Decodes that body, as after a restart.
 fn of_decode() -> Box<dyn FnOnce()> {
     let body = encode(&outbox_records()).unwrap();
     Box::new(move || drop(black_box(decode(&body).unwrap())))
 }
 
-/// As many units as elsewhere messages go through the relay's order.
+/// Sends as many units through the relay's order as the other parts have messages.
 fn of_order() -> Box<dyn FnOnce()> {
     let mut order = SendOrder::new(MESSAGES);
     order.lead();
@@ -192,7 +192,7 @@ fn unit_context(topics: &Topics) -> UnitContext<'_> {
     UnitContext { unit, database: "cmd-order", plugin: "order-orchestrator", now_us: NOW_US, topics }
 }
 
-fn caused(delivery: &Delivery) -> Caused<'_> {
+fn caused(delivery: &Delivery) -> EffectCause<'_> {
     let cause = Cause {
         kind: "kafka".into(),
         id: delivery.id.as_str().into(),
@@ -200,7 +200,7 @@ fn caused(delivery: &Delivery) -> Caused<'_> {
         partition: Some(0),
         offset: Some(0),
     };
-    Caused { cause, digest: DIGEST, trace: delivery.trace }
+    EffectCause { cause, digest: DIGEST, trace: delivery.trace }
 }
 
 /// As the orchestrator ends an order.
@@ -236,6 +236,6 @@ fn effects() -> Effects {
 
 fn outbox_records() -> Records {
     let (deliveries, topics) = (deliveries(), topics());
-    let causes: Vec<Caused<'_>> = deliveries.iter().map(caused).collect();
+    let causes: Vec<EffectCause<'_>> = deliveries.iter().map(caused).collect();
     materialize(&unit_context(&topics), effects(), &causes, &mut UnitWrites::default()).records
 }

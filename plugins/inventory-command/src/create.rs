@@ -88,12 +88,18 @@ fn insert_own(db: &Db<'_>, inputs: &[&NewStock]) -> DbResult<Vec<(u32, i32)>> {
     let found = db.query(
         "WITH wanted AS (
              SELECT DISTINCT ON (v.product_id) v.product_id, v.place, v.qty
-               FROM unnest($1::int[], $2::int[], $3::int[]) v (product_id, place, qty) ORDER BY v.product_id, v.place),
+               FROM unnest($1::int[], $2::int[], $3::int[]) v (product_id, place, qty)
+              ORDER BY v.product_id, v.place),
          made AS (
              INSERT INTO public.stock (product_id, current_qty)
-             SELECT product_id, qty FROM wanted ORDER BY product_id ON CONFLICT DO NOTHING RETURNING product_id)
+             SELECT product_id, qty FROM wanted ORDER BY product_id
+             ON CONFLICT DO NOTHING RETURNING product_id)
          SELECT w.place, w.product_id FROM wanted w JOIN made m ON m.product_id = w.product_id",
-        &[many(inputs.iter().filter_map(|input| input.product)), many(places(inputs)), many(quantities(inputs))],
+        &[
+            many(inputs.iter().filter_map(|input| input.product)),
+            many(places(inputs)),
+            many(quantities(inputs)),
+        ],
     )?;
     numbers(found.rows()?)
 }
@@ -103,7 +109,8 @@ fn insert_own(db: &Db<'_>, inputs: &[&NewStock]) -> DbResult<Vec<(u32, i32)>> {
 fn insert_next(db: &Db<'_>, inputs: &[&NewStock], drawn: usize) -> DbResult<Vec<(u32, i32)>> {
     let found = db.query(
         "WITH drawn AS MATERIALIZED (
-             SELECT nextval('public.stock_product_number')::int AS product_id FROM generate_series(1, $3::int)),
+             SELECT nextval('public.stock_product_number')::int AS product_id
+               FROM generate_series(1, $3::int)),
          free AS (
              SELECT d.product_id, row_number() OVER (ORDER BY d.product_id) AS n FROM drawn d
               WHERE NOT EXISTS (SELECT FROM public.stock s WHERE s.product_id = d.product_id)),
@@ -112,9 +119,14 @@ fn insert_next(db: &Db<'_>, inputs: &[&NewStock], drawn: usize) -> DbResult<Vec<
                FROM unnest($1::int[], $2::int[]) WITH ORDINALITY v (place, qty, n) JOIN free f ON f.n = v.n),
          made AS (
              INSERT INTO public.stock (product_id, current_qty)
-             SELECT product_id, qty FROM wanted ORDER BY product_id ON CONFLICT DO NOTHING RETURNING product_id)
+             SELECT product_id, qty FROM wanted ORDER BY product_id
+             ON CONFLICT DO NOTHING RETURNING product_id)
          SELECT w.place, w.product_id FROM wanted w JOIN made m ON m.product_id = w.product_id",
-        &[many(places(inputs)), many(quantities(inputs)), saga_plugin::one(i32::try_from(drawn).unwrap_or(i32::MAX))],
+        &[
+            many(places(inputs)),
+            many(quantities(inputs)),
+            saga_plugin::one(i32::try_from(drawn).unwrap_or(i32::MAX)),
+        ],
     )?;
     numbers(found.rows()?)
 }

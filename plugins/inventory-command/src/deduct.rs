@@ -163,7 +163,8 @@ mod tests {
     fn foreign_records_are_read_and_replies_written_as_the_contract_has_them() {
         let id = "0193a1b2-0000-7000-8000-00000000abcd";
         let value = format!(
-            r#" {{"note":{{"a":[1,null]}},"timestamp":"2026-11-22T19:28:00.1234567Z","orderQty": 9,"orderId":"{}","productId":7}}"#,
+            r#" {{"note":{{"a":[1,null]}},"timestamp":"2026-11-22T19:28:00.1234567Z","orderQty": 9,
+                "orderId":"{}","productId":7}}"#,
             id.to_uppercase()
         );
         let batch = [record(ORDER_CREATED, "oops"), record(ORDER_CREATED, &value)];

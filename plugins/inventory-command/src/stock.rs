@@ -24,7 +24,8 @@ pub(crate) fn update(stock: &mut Stock, value: &StockValue, effects: &mut Effect
 
 pub(crate) fn load(db: &Db<'_>, products: Vec<i32>) -> DbResult<Stock> {
     let found = db.query(
-        "SELECT product_id, current_qty FROM public.stock WHERE product_id = ANY ($1::int[]) ORDER BY product_id FOR UPDATE",
+        "SELECT product_id, current_qty FROM public.stock WHERE product_id = ANY ($1::int[])
+          ORDER BY product_id FOR UPDATE",
         &[many(products)],
     )?;
     Ok(found.rows()?.into_iter().collect())

@@ -38,7 +38,8 @@ impl Read for Stocks {
     fn answer(db: &Db<'_>, Listed(page): &Listed) -> DbResult<Response> {
         let after = page.after.map_or(i32::MIN, i32::from_be_bytes);
         let found = db.query(
-            "SELECT product_id, current_qty FROM public.stock_view WHERE product_id > $1 ORDER BY product_id LIMIT $2",
+            "SELECT product_id, current_qty FROM public.stock_view WHERE product_id > $1
+              ORDER BY product_id LIMIT $2",
             &[one(after), one(page.fetch())],
         )?;
         let stocks: Vec<Stock> = found.rows::<(i32, i32)>()?.into_iter().map(Into::into).collect();

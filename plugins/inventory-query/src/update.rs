@@ -59,7 +59,8 @@ impl Fold for UpdateView {
         db.execute(
             "INSERT INTO public.stock_view AS s (product_id, current_qty, said_at, updated)
              SELECT v.product_id, v.current_qty, v.said_at, v.updated
-               FROM unnest($1::int[], $2::int[], $3::timestamptz[], $4::boolean[]) v (product_id, current_qty, said_at, updated)
+               FROM unnest($1::int[], $2::int[], $3::timestamptz[], $4::boolean[])
+                    v (product_id, current_qty, said_at, updated)
               ORDER BY v.product_id
              ON CONFLICT (product_id) DO UPDATE
                 SET current_qty = excluded.current_qty, said_at = excluded.said_at, updated = excluded.updated

@@ -34,7 +34,8 @@ impl Read for Notifications {
 
     fn answer(db: &Db<'_>, OfOrder(id): &OfOrder) -> DbResult<Response> {
         let found = db.query(
-            "SELECT order_id, message, received_at FROM public.order_notification WHERE order_id = $1 ORDER BY id LIMIT $2",
+            "SELECT order_id, message, received_at FROM public.order_notification
+              WHERE order_id = $1 ORDER BY id LIMIT $2",
             &[one(*id), one(SHOWN_MAX)],
         )?;
         let rows: Vec<(Uuid, String, Timestamp)> = found.rows()?;

@@ -84,7 +84,8 @@ fn insert(db: &Db<'_>, orders: &BTreeMap<Uuid, Order>) -> DbResult<BTreeSet<Uuid
     let found = db.query(
         "INSERT INTO public.customer_order (order_id, product_id, order_qty, status, created_at)
          SELECT v.order_id, v.product_id, v.order_qty, 'PENDING_CONFIRMATION', $4::timestamptz
-           FROM unnest($1::uuid[], $2::int[], $3::int[]) v (order_id, product_id, order_qty) ORDER BY v.order_id
+           FROM unnest($1::uuid[], $2::int[], $3::int[]) v (order_id, product_id, order_qty)
+          ORDER BY v.order_id
          ON CONFLICT DO NOTHING RETURNING order_id",
         &[
             many(orders.keys().copied()),
@@ -98,7 +99,8 @@ fn insert(db: &Db<'_>, orders: &BTreeMap<Uuid, Order>) -> DbResult<BTreeSet<Uuid
 
 fn read(db: &Db<'_>, ids: impl Iterator<Item = Uuid>) -> DbResult<Vec<Order>> {
     let found = db.query(
-        "SELECT order_id, product_id, order_qty, created_at FROM public.customer_order WHERE order_id = ANY ($1::uuid[])",
+        "SELECT order_id, product_id, order_qty, created_at FROM public.customer_order
+          WHERE order_id = ANY ($1::uuid[])",
         &[many(ids)],
     )?;
     let rows: Vec<(Uuid, i32, i32, Timestamp)> = found.rows()?;

@@ -98,8 +98,10 @@ impl Saga for OrderSaga {
         ended.sort_unstable_by_key(|row| row.order_id);
         let at = ended.first().map(|row| row.at).unwrap_or_default();
         db.execute(
-            "UPDATE public.customer_order o SET status = e.status, reason = e.reason, ended_at = $4::timestamptz
-               FROM unnest($1::uuid[], $2::text[], $3::text[]) e (order_id, status, reason) WHERE o.order_id = e.order_id",
+            "UPDATE public.customer_order o 
+                SET status = e.status, reason = e.reason, ended_at = $4::timestamptz
+               FROM unnest($1::uuid[], $2::text[], $3::text[]) e (order_id, status, reason)
+              WHERE o.order_id = e.order_id",
             &[
                 many(ended.iter().map(|row| row.order_id)),
                 many(ended.iter().map(|row| row.end.status().to_owned())),

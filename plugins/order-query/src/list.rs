@@ -62,14 +62,20 @@ impl Read for Orders {
         let (time, id) = page.after.map_or((LATEST, Uuid(u128::MAX)), position);
         let statuses = status.as_ref().map_or(&STATUSES[..], std::slice::from_ref);
         let found = db.query(
-            "SELECT o.order_id, o.product_id, o.order_qty, o.status, o.created_at, greatest(o.created_at, o.decided_at)
+            "SELECT o.order_id, o.product_id, o.order_qty, o.status, o.created_at,
+                    greatest(o.created_at, o.decided_at)
                FROM unnest($1::text[]) s (status)
               CROSS JOIN LATERAL (
                     SELECT * FROM public.order_view v
                      WHERE v.status = s.status AND (v.created_at, v.order_id) < ($2::timestamptz, $3::uuid)
                      ORDER BY v.created_at DESC, v.order_id DESC LIMIT $4) o
               ORDER BY o.created_at DESC, o.order_id DESC LIMIT $4",
-            &[many(statuses.iter().map(|status| (*status).to_owned())), one(time), one(id), one(page.fetch())],
+            &[
+                many(statuses.iter().map(|status| (*status).to_owned())),
+                one(time),
+                one(id),
+                one(page.fetch()),
+            ],
         )?;
         let orders: Vec<Order> = found.rows::<OrderRow>()?.into_iter().map(Into::into).collect();
         let kept: Vec<_> = status.iter().map(|status| ("status", *status)).collect();

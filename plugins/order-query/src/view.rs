@@ -44,7 +44,8 @@ pub(crate) fn store(db: &Db<'_>, facts: &Table<Uuid, OrderFacts>) -> DbResult<()
     let created = || facts.iter().map(|facts| facts.created);
     db.execute(
         "INSERT INTO public.order_view AS o (order_id, product_id, order_qty, status, created_at, decided_at)
-         SELECT v.order_id, coalesce(v.product_id, 0), coalesce(v.order_qty, 0), v.status, v.created_at, v.decided_at
+         SELECT v.order_id, coalesce(v.product_id, 0), coalesce(v.order_qty, 0), v.status,
+                v.created_at, v.decided_at
            FROM unnest($1::uuid[], $2::int[], $3::int[], $4::text[], $5::timestamptz[], $6::timestamptz[])
                 v (order_id, product_id, order_qty, status, created_at, decided_at)
           ORDER BY v.order_id
@@ -53,7 +54,8 @@ pub(crate) fn store(db: &Db<'_>, facts: &Table<Uuid, OrderFacts>) -> DbResult<()
              order_qty  = CASE WHEN o.created_at IS NULL THEN excluded.order_qty ELSE o.order_qty END,
              created_at = coalesce(o.created_at, excluded.created_at),
              status     = CASE WHEN o.decided_at IS NULL
-                                 OR (excluded.decided_at, excluded.status = 'CANCELLED') < (o.decided_at, o.status = 'CANCELLED')
+                                 OR (excluded.decided_at, excluded.status = 'CANCELLED')
+                                    < (o.decided_at, o.status = 'CANCELLED')
                                THEN excluded.status ELSE o.status END,
              decided_at = least(o.decided_at, excluded.decided_at)",
         &[

@@ -190,7 +190,8 @@ mod tests {
             let steps = steps(&undoable);
             let (ran, ending) = walk(&steps, fails_at, undo_fails_at);
             let failed = fails_at.filter(|step| *step < steps.len());
-            let mut expected: Vec<String> = STATES.iter().take(failed.map_or(steps.len(), |step| step + 1)).map(ToString::to_string).collect();
+            let reached = failed.map_or(steps.len(), |step| step + 1);
+            let mut expected: Vec<String> = STATES.iter().take(reached).map(ToString::to_string).collect();
             let mut undone = true;
             for step in (0..failed.unwrap_or(0)).rev().filter(|step| undoable[*step]) {
                 expected.push(UNDOS[step].to_owned());

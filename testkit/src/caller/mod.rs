@@ -1,4 +1,5 @@
-//! Single HTTP requests, each on its own connection, with the whole reply at hand: for checks, not for load.
+//! Single HTTP requests, each on its own connection and with its whole reply in memory: for checks, not for
+//! load.
 
 mod reply;
 mod request;

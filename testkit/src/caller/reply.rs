@@ -1,4 +1,4 @@
-//! A reply, and what a check demands of it.
+//! A reply, and assertions about it.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use serde_json::Value;
 #[derive(Debug, Clone)]
 pub struct Reply {
     /// Method and path of the request, for messages.
-    pub asked: String,
+    pub request_line: String,
     /// The status code.
     pub status: u16,
     /// All headers, names in lower case.
@@ -26,7 +26,7 @@ impl Reply {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The body as text, bad bytes replaced.
+    /// The body as text, with invalid bytes replaced.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
@@ -35,56 +35,58 @@ impl Reply {
     /// The body as JSON.
     ///
     /// # Errors
-    /// It is not.
+    /// The body is not JSON.
     pub fn json(&self) -> Result<Value> {
         serde_json::from_slice(&self.body)
-            .with_context(|| format!("{}: the body is not JSON: {}", self.asked, self.short()))
+            .with_context(|| format!("{}: the body is not JSON: {}", self.request_line, self.short()))
     }
 
     /// The body as a bare array.
     ///
     /// # Errors
-    /// It is not.
+    /// The body is not a bare array.
     pub fn array(&self) -> Result<Vec<Value>> {
         match self.json()? {
             Value::Array(items) => Ok(items),
-            _ => anyhow::bail!("{}: not a bare array: {}", self.asked, self.short()),
+            _ => anyhow::bail!("{}: not a bare array: {}", self.request_line, self.short()),
         }
     }
 
     /// The member of the body's object.
     ///
     /// # Errors
-    /// There is none.
+    /// The body is not an object with this member.
     pub fn member(&self, name: &str) -> Result<Value> {
         let json = self.json()?;
-        json.get(name).cloned().with_context(|| format!("{}: no member {name}: {}", self.asked, self.short()))
+        json.get(name)
+            .cloned()
+            .with_context(|| format!("{}: no member {name}: {}", self.request_line, self.short()))
     }
 
-    /// Demands a status.
+    /// Requires a status.
     ///
     /// # Errors
-    /// The status is another.
+    /// The reply has another status.
     pub fn expect(self, status: u16) -> Result<Self> {
         ensure!(
             self.status == status,
             "{}: {} instead of {status}: {}",
-            self.asked,
+            self.request_line,
             self.status,
             self.short()
         );
         Ok(self)
     }
 
-    /// Demands problem details (RFC 9457) of one of these statuses, with `naming` in its text.
+    /// Requires problem details (RFC 9457) with one of these statuses, and with `naming` in their text.
     ///
     /// # Errors
-    /// Anything else.
+    /// The reply is anything else.
     pub fn expect_problem(self, statuses: &[u16], naming: &str) -> Result<Self> {
         ensure!(
             statuses.contains(&self.status),
             "{}: {} instead of {statuses:?}: {}",
-            self.asked,
+            self.request_line,
             self.status,
             self.short()
         );
@@ -92,24 +94,29 @@ impl Reply {
         ensure!(
             kind.starts_with("application/problem+json"),
             "{}: {} with content type {kind:?}",
-            self.asked,
+            self.request_line,
             self.status
         );
         let problem = self.json()?;
         ensure!(
             problem.get("title").is_some_and(Value::is_string),
             "{}: no title: {}",
-            self.asked,
+            self.request_line,
             self.short()
         );
         let inside = problem.get("status").and_then(Value::as_u64);
         ensure!(
             inside.is_none_or(|inside| inside == u64::from(self.status)),
             "{}: another status inside: {}",
-            self.asked,
+            self.request_line,
             self.short()
         );
-        ensure!(self.text().contains(naming), "{}: does not name {naming}: {}", self.asked, self.short());
+        ensure!(
+            self.text().contains(naming),
+            "{}: does not name {naming}: {}",
+            self.request_line,
+            self.short()
+        );
         Ok(self)
     }
 
@@ -136,7 +143,7 @@ mod tests {
     #[test]
     fn a_problem_names_its_field() {
         let reply = |body: &str| Reply {
-            asked: "POST /x".to_owned(),
+            request_line: "POST /x".to_owned(),
             status: 400,
             headers: headers(b"HTTP/1.1 400 Bad\r\nContent-Type: application/problem+json\r\n\r\n"),
             body: body.as_bytes().to_vec(),

@@ -58,7 +58,7 @@ impl Request {
         self.header(name, value)
     }
 
-    /// The bytes on the wire.
+    /// The bytes that are sent.
     #[must_use]
     pub fn encode(&self, host: &str) -> Vec<u8> {
         let mut text = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", self.method, self.path);
@@ -77,18 +77,18 @@ impl Request {
     /// Sends it.
     ///
     /// # Errors
-    /// No connection, no HTTP answer, or none within 40 s.
+    /// There is no connection, no HTTP answer, or none within 40 s.
     pub async fn send(&self, address: &str) -> Result<Reply> {
-        let asked = format!("{} {}", self.method, self.path);
+        let request_line = format!("{} {}", self.method, self.path);
         let exchange = async {
             let mut connection = Connection::open(address).await?;
             connection.exchange(&self.encode(address), self.method == "HEAD").await
         };
         let answer = tokio::time::timeout(ANSWER_WITHIN, exchange)
             .await
-            .with_context(|| format!("{asked}: no answer in {} s", ANSWER_WITHIN.as_secs()))?
-            .with_context(|| format!("{asked} at {address}"))?;
-        Ok(Reply { asked, status: answer.status, headers: headers(&answer.head), body: answer.body })
+            .with_context(|| format!("{request_line}: no answer in {} s", ANSWER_WITHIN.as_secs()))?
+            .with_context(|| format!("{request_line} at {address}"))?;
+        Ok(Reply { request_line, status: answer.status, headers: headers(&answer.head), body: answer.body })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is refused: with problem details that name what is wrong, and without a row written.
+//! Bad requests: refused with problem details that name the error, and without a row written.
 
 use anyhow::{Context, Result, ensure};
 
@@ -67,7 +67,7 @@ async fn refused(system: &System, database: &str, case: &Case) -> Result<()> {
     Ok(())
 }
 
-/// Numbers that are no int32 of at least 1.
+/// Values that are not an int32 of at least 1.
 const NUMBERS: [&str; 12] = [
     "0",
     "-1",
@@ -129,7 +129,7 @@ fn stocks() -> Vec<Case> {
     cases
 }
 
-/// What is wrong with any JSON body, whatever its members.
+/// Bodies that are invalid whatever their members.
 fn envelopes(path: &str) -> Vec<Case> {
     let post = |body: Vec<u8>| Request::post(path, body);
     let mut cases: Vec<Case> = ["", "{", "nothing", "{\"a\":}", "null", "7", "[]", "\"text\""]

@@ -1,5 +1,5 @@
-//! Orders as the original services send them: no key, no headers, other members, other forms of the same
-//! values.
+//! Orders as the original services send them: without key and headers, with other members, and with other
+//! forms of the same values.
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -30,7 +30,7 @@ pub async fn check(system: &System, report: &mut Report) {
             .await;
     }
     report.run("a product that does not exist is rejected with a reason", unknown_product(system)).await;
-    report.run("the sender's trace goes on", traced(system)).await;
+    report.run("the sender's trace continues", traced(system)).await;
     report.run("a keyed record with headers of its own is handled", keyed(system)).await;
 }
 
@@ -43,7 +43,8 @@ fn order(id: &str, product: i64, qty: i64, timestamp: &str) -> Draft {
 async fn odd_form(system: &System) -> Result<()> {
     let (product, id, mark) = (system.product(10).await?, new_id(), system.mark().await?);
     let value = format!(
-        r#" {{"note":{{"a":[1,null]}}, "timestamp":"{TIMESTAMP}","orderQty": 3,"currency":"€","orderId":"{}","productId":{product}}}"#,
+        r#" {{"note":{{"a":[1,null]}}, "timestamp":"{TIMESTAMP}","orderQty": 3,"currency":"€",
+            "orderId":"{}","productId":{product}}}"#,
         id.to_uppercase()
     );
     system.write(ORDER_CREATED, Draft::text(value)).await?;
@@ -61,7 +62,7 @@ async fn odd_form(system: &System) -> Result<()> {
     ensure!(replies.len() == 1 && replies[0].text() == format!(r#"{{"orderId":"{id}"}}"#), "{replies:?}");
     ensure!(replies[0].key_text() == Some(&id), "key {:?}", replies[0].key_text());
     let notified = about(&records, NOTIFICATIONS, &id).len();
-    ensure!(notified == 0, "{notified} notifications of an order that is another's");
+    ensure!(notified == 0, "{notified} notifications of an order of another service");
     Ok(())
 }
 

@@ -39,7 +39,7 @@ pub async fn check(system: &System, report: &mut Report) {
     report.run("the service routes are not here", apart(system)).await;
 }
 
-/// The entries of a list, bare or as the only array of an object.
+/// The entries of a list: a bare array, or the only array in an object.
 pub(super) fn items(reply: &Reply) -> Result<Vec<Value>> {
     match reply.json()? {
         Value::Array(items) => Ok(items),
@@ -47,9 +47,9 @@ pub(super) fn items(reply: &Reply) -> Result<Vec<Value>> {
             let list = members
                 .into_iter()
                 .find_map(|(_, member)| if let Value::Array(items) = member { Some(items) } else { None });
-            list.with_context(|| format!("{}: no list: {}", reply.asked, reply.short()))
+            list.with_context(|| format!("{}: no list: {}", reply.request_line, reply.short()))
         }
-        _ => anyhow::bail!("{}: no list: {}", reply.asked, reply.short()),
+        _ => anyhow::bail!("{}: no list: {}", reply.request_line, reply.short()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Methods and routes that are not there (RFC 9110).
+//! Methods and routes that do not exist (RFC 9110).
 
 use anyhow::{Result, ensure};
 

@@ -1,5 +1,5 @@
-//! The wire contract, checked on a running system from outside. One function per area; each creates its own
-//! products and orders, so areas run alone, in any order, and again on the same system.
+//! The wire contract, checked on a running system from outside, one function per area. Each area creates its
+//! own products and orders, so areas run alone, in any order, and again on the same system.
 
 pub mod bad_input;
 pub mod events;
@@ -81,7 +81,7 @@ pub async fn run(options: Options) -> Result<()> {
 /// Checks areas of the contract on a running system.
 ///
 /// # Errors
-/// The system cannot be reached. What breaks the contract is a failed check in `report`.
+/// The system is unreachable. A broken contract is a failed check in `report`.
 pub async fn check(target: Target, areas: &[Area], report: &mut Report) -> Result<()> {
     let system = System::connect(target)?;
     for area in areas {

@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn the_next_page_is_in_the_link() {
         let reply = |link: &str| Reply {
-            asked: String::new(),
+            request_line: String::new(),
             status: 200,
             headers: vec![("link".to_owned(), link.to_owned())],
             body: Vec::new(),

@@ -1,5 +1,5 @@
 //! Records that no plugin can handle: they are parked, where a person sees them, while the rest of the
-//! partition goes on.
+//! partition continues.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -68,7 +68,8 @@ fn bad_orders() -> Vec<(&'static str, Option<Vec<u8>>)> {
         (
             "a text for productId",
             text(
-                r#"{"orderId":"0193a1b2-0000-7000-8000-00000000abcd","productId":"x","orderQty":1,"timestamp":"2026-11-22T19:28:00Z"}"#,
+                r#"{"orderId":"0193a1b2-0000-7000-8000-00000000abcd","productId":"x","orderQty":1,
+                    "timestamp":"2026-11-22T19:28:00Z"}"#,
             ),
         ),
         ("bytes that are not UTF-8", Some(vec![0xff, 0xfe, 0x00])),
@@ -78,8 +79,8 @@ fn bad_orders() -> Vec<(&'static str, Option<Vec<u8>>)> {
     ]
 }
 
-/// Writes a bad record and, for orders, a good one behind it. Every service that reads the topic must park
-/// the bad one.
+/// Writes a bad record and, for orders, a good one after it. Every service that reads the topic must park the
+/// bad one.
 async fn parked(system: &System, topic: &'static str, value: Option<Vec<u8>>) -> Result<()> {
     let too_large = value.as_ref().is_some_and(|value| value.len() >= TOO_LARGE);
     let written = system.write(topic, Draft { value, partition: Some(PARTITION), ..Draft::default() }).await;
@@ -100,17 +101,18 @@ async fn parked(system: &System, topic: &'static str, value: Option<Vec<u8>>) ->
 async fn good_order(system: &System, note: String) -> Result<()> {
     let (product, id) = (system.product(5).await?, new_id());
     let value = format!(
-        r#"{{"orderId":"{id}","productId":{product},"orderQty":1,"timestamp":"2026-11-22T19:28:00Z","note":"{note}"}}"#
+        r#"{{"orderId":"{id}","productId":{product},"orderQty":1,
+            "timestamp":"2026-11-22T19:28:00Z","note":"{note}"}}"#
     );
     system.write(ORDER_CREATED, Draft { partition: Some(PARTITION), ..Draft::text(value) }).await?;
-    system.await_status(&id, "CONFIRMED").await.context("the record behind it")
+    system.await_status(&id, "CONFIRMED").await.context("the record after it")
 }
 
 async fn large_order(system: &System) -> Result<()> {
     good_order(system, "x".repeat(LARGE)).await
 }
 
-/// The offset of a parked delivery, under either name.
+/// The offset of a parked delivery, from the member `offset` or `position`.
 fn offset(entry: &Value) -> Option<i64> {
     entry.get("offset").or_else(|| entry.get("position"))?.as_i64()
 }
@@ -135,7 +137,7 @@ async fn discard(system: &System, entry: &Value) -> Result<()> {
     let path = format!("{PARKED}/{}", path_id(entry)?);
     system.admin(Request::get(&path)).await?.expect(200)?;
     let reply = system.admin(Request::new("POST", format!("{path}/discard"))).await?;
-    ensure!((200..300).contains(&reply.status), "{}: {} {}", reply.asked, reply.status, reply.short());
+    ensure!((200..300).contains(&reply.status), "{}: {} {}", reply.request_line, reply.status, reply.short());
     system.admin(Request::get(&path)).await?.expect_problem(&[404], "")?;
     Ok(())
 }
@@ -156,7 +158,7 @@ async fn redriven(system: &System) -> Result<()> {
     let entry = entry_of(system, "notification", &bad).await?;
     let attempts = entry["attempts"].as_i64().unwrap_or_default();
     let reply = system.admin(Request::new("POST", format!("{PARKED}/{}/redrive", path_id(&entry)?))).await?;
-    ensure!((200..300).contains(&reply.status), "{}: {} {}", reply.asked, reply.status, reply.short());
+    ensure!((200..300).contains(&reply.status), "{}: {} {}", reply.request_line, reply.status, reply.short());
     let again = eventually(async || {
         let again = entry_of(system, "notification", &bad).await?;
         ensure!(again["attempts"].as_i64().unwrap_or_default() > attempts, "not retried: {again}");

@@ -15,8 +15,8 @@ use crate::topic::{Record, partition_of, partitions};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-/// What was done, and the records of it.
-struct Story {
+/// A scenario, and the records that it published.
+struct Scenario {
     product: i64,
     confirmed: String,
     confirmed_body: String,
@@ -27,24 +27,24 @@ struct Story {
 /// Checks the area.
 pub async fn check(system: &System, report: &mut Report) {
     report.area("records");
-    let story = match tell(system).await {
-        Ok(story) => story,
+    let scenario = match run_scenario(system).await {
+        Ok(scenario) => scenario,
         Err(error) => return report.note("a product, two orders and a new quantity", Err(error)),
     };
-    report.note("order-created is the body of the answer", story.order_created());
-    report.note("inventory-deducted and -rejected name the order", story.replies());
-    report.note("stock-created and stock-updated, one for each change, in order", story.stocks());
-    report.note("one notification per order", story.notifications());
-    report.note("every record has the CloudEvents headers", story.each(cloud_event));
-    report.note("every ce_id is there once", story.distinct());
-    report.note("the caller's trace goes on in every record of the order", story.traced());
+    report.note("order-created is the body of the answer", scenario.order_created());
+    report.note("inventory-deducted and -rejected name the order", scenario.replies());
+    report.note("stock-created and stock-updated, one for each change, in order", scenario.stocks());
+    report.note("one notification per order", scenario.notifications());
+    report.note("every record has the CloudEvents headers", scenario.each(cloud_event));
+    report.note("every ce_id occurs once", scenario.distinct());
+    report.note("the caller's trace continues in every record of the order", scenario.traced());
     report.note(
         "every record is in the partition that a Java client chooses for its key",
-        story.placed(system),
+        scenario.placed(system),
     );
 }
 
-async fn tell(system: &System) -> Result<Story> {
+async fn run_scenario(system: &System) -> Result<Scenario> {
     system.quiet().await?;
     let mark: Mark = system.mark().await?;
     let product = system.product(10).await?;
@@ -55,7 +55,7 @@ async fn tell(system: &System) -> Result<Story> {
     let cancelled = system.send(traced(order_request(product, 8))).await?.expect(201)?;
     system.send(Request::new("PATCH", format!("/stocks/{product}?qty=98"))).await?.expect(200)?;
     let id = |member: Value| member.as_str().unwrap_or_default().to_owned();
-    Ok(Story {
+    Ok(Scenario {
         product,
         confirmed: id(confirmed.member("orderId")?),
         confirmed_body: confirmed.text().replace(r#","orderStatus":"CONFIRMED""#, ""),
@@ -64,7 +64,7 @@ async fn tell(system: &System) -> Result<Story> {
     })
 }
 
-impl Story {
+impl Scenario {
     fn values(&self, topic: &str, what: &str) -> Vec<&str> {
         about(&self.records, topic, what).iter().map(|record| record.text()).collect()
     }

@@ -1,4 +1,4 @@
-//! `POST /stocks` and `PATCH /stocks/{productId}`: the good cases, and what exists already.
+//! `POST /stocks` and `PATCH /stocks/{productId}`: the good cases, and products that exist already.
 
 use anyhow::{Result, ensure};
 

@@ -40,7 +40,7 @@ impl System {
     /// Opens clients; connections are opened when they are first used.
     ///
     /// # Errors
-    /// An address is missing or cannot be understood.
+    /// An address is missing or malformed.
     pub fn connect(target: Target) -> Result<Self> {
         let (http, admin) = (target.http()?.to_owned(), target.admin()?.to_owned());
         let databases = Databases::new(&target.postgres)?;
@@ -119,7 +119,7 @@ impl System {
         blocking(move || Ok(Mark(reader::ends(&brokers, &TOPICS)?))).await
     }
 
-    /// All records since the mark, after waiting for quiet.
+    /// All records since the mark. Waits until the system is quiet first.
     pub(super) async fn since(&self, mark: &Mark) -> Result<Vec<Record>> {
         self.quiet().await?;
         let (brokers, starts) = (self.target.kafka.clone(), mark.0.clone());
@@ -136,7 +136,7 @@ impl System {
         self.writer.write(topic, &draft).await
     }
 
-    /// How often a delivery of this key was recorded as having changed nothing.
+    /// How many deliveries of this key were recorded as having changed nothing.
     pub(super) async fn ignored(&self, database: &str, key: &str) -> Result<i64> {
         let row: (i64,) = sqlx::query_as("SELECT count(*) FROM saga.ignored WHERE key = $1")
             .bind(key)
@@ -156,18 +156,18 @@ pub(super) fn new_id() -> String {
     Uuid::new_v4().to_string()
 }
 
-/// A number of which no product was created here: foreign stock records name it.
+/// A number for which no product was created here, for foreign stock records.
 pub(super) fn foreign_product() -> i64 {
     let low = u64::try_from(Uuid::new_v4().as_u128() & 0xfff_ffff).unwrap_or_default();
     1_500_000_000 + i64::try_from(low).unwrap_or_default()
 }
 
-/// Repeats a check until it holds; after 15 s its last failure counts.
+/// Repeats a check until it passes; after 15 s, returns its last failure.
 pub(super) async fn eventually<T>(check: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     quiet::eventually(EFFECT_WITHIN, check).await
 }
 
-/// Demands RFC 3339 in UTC, written with `Z`.
+/// Requires a time as RFC 3339 in UTC, written with `Z`.
 pub(super) fn expect_utc(value: &Value) -> Result<()> {
     let text = value.as_str().with_context(|| format!("a time that is not text: {value}"))?;
     OffsetDateTime::parse(text, &Rfc3339).with_context(|| format!("not RFC 3339: {text}"))?;
@@ -175,7 +175,7 @@ pub(super) fn expect_utc(value: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Records of one topic that contain this text as key or in the value.
+/// Records of one topic with this text as key or in the value.
 pub(super) fn about<'a>(records: &'a [Record], topic: &str, what: &str) -> Vec<&'a Record> {
     let contains = |record: &&Record| {
         record.topic == topic && (record.text().contains(what) || record.key_text() == Some(what))

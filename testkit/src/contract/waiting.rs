@@ -32,7 +32,7 @@ pub async fn check(system: &System, report: &mut Report) {
     report
         .run("a repeat that waits has the end of the order, also with Idempotency-Key", repeated(system))
         .await;
-    report.run("a repeat that does not wait answers as without", plain_again(system)).await;
+    report.run("a repeat that does not wait gets the plain answer", plain_again(system)).await;
     report.run("a bad order that would wait is refused without waiting", refused(system)).await;
 }
 

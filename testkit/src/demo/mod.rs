@@ -1,5 +1,5 @@
 //! The order saga for newcomers: starts everything, places orders, shows their timelines, and swaps in a
-//! changed component while the host runs. Checks all that it shows.
+//! changed component while the host runs. It checks everything that it shows.
 
 mod order;
 mod show;
@@ -22,7 +22,7 @@ use order::Expected;
 
 const EFFECT_WITHIN: Duration = Duration::from_secs(30);
 const STOCK: i64 = 10;
-/// A number that no product has: the second highest of the wire contract.
+/// A number that no product has, the second highest in the wire contract.
 const NO_PRODUCT: i64 = 2_147_483_646;
 const STOPPED_EARLY: &str = "stopped by a signal before the demo was complete";
 
@@ -152,7 +152,7 @@ impl Demo {
     }
 }
 
-/// Repeats a check until it holds; after 30 s its last failure counts.
+/// Repeats a check until it passes; after 30 s, returns its last failure.
 async fn eventually<T>(check: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     quiet::eventually(EFFECT_WITHIN, check).await
 }

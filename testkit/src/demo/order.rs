@@ -1,4 +1,4 @@
-//! One order, from its POST to its notification, with every promised effect checked.
+//! One order, from its POST to its notification. Checks every effect that the contract promises.
 
 use std::time::Instant;
 
@@ -10,12 +10,12 @@ use crate::caller::Request;
 
 const STOCK: &str = "SELECT current_qty::bigint FROM public.stock WHERE product_id = $1";
 
-/// How an order must end.
+/// The expected end of an order.
 pub(super) struct Expected {
     status: &'static str,
     ending: &'static str,
     notification: &'static str,
-    /// The stock that is left; `None` where there is no product.
+    /// The stock that is left; `None` when the product does not exist.
     left: Option<i64>,
 }
 
@@ -30,7 +30,7 @@ impl Expected {
 }
 
 impl Demo {
-    /// Places an order and follows it to its end; gives its saga.
+    /// Places an order and follows it to its end; returns its saga.
     pub(super) async fn order(
         &self,
         what: &str,
@@ -118,7 +118,7 @@ impl Demo {
         Ok(())
     }
 
-    /// Command side and query side have this quantity of a product.
+    /// Asserts that command side and query side have this quantity of a product.
     pub(super) async fn stock_is(&self, product: i64, quantity: i64) -> Result<()> {
         let pool = self.databases.of("cmd-inventory")?;
         let had: i64 =

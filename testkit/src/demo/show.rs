@@ -79,7 +79,8 @@ mod tests {
             {"at": "2026-11-22T19:28:00.123456Z", "event": "SAGA_STARTED", "state": "SAGA_STARTED",
              "cause": {"kind": "request", "id": "r"}, "sent": [{"topic": "order-created-topic", "id": "x"}]},
             {"at": "2026-11-22T19:28:00.135000Z", "event": "DEDUCTED", "state": "SAGA_COMPLETE",
-             "cause": {"kind": "kafka", "id": "y", "topic": "inventory-deducted-topic", "partition": 3, "offset": 12}},
+             "cause": {"kind": "kafka", "id": "y",
+                       "topic": "inventory-deducted-topic", "partition": 3, "offset": 12}},
         ]});
         assert_eq!(
             lines(&saga),

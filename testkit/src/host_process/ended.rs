@@ -1,4 +1,4 @@
-//! How a host process ends: by itself, stopped, or killed.
+//! How a host process ends: unexpectedly, stopped, or killed.
 
 use std::path::Path;
 use std::process::ExitStatus;
@@ -18,7 +18,7 @@ impl HostProcess {
         self.child.id()
     }
 
-    /// SIGKILL, and waits for its end.
+    /// Sends SIGKILL, and waits for the end.
     ///
     /// # Errors
     /// As the system reports.
@@ -26,37 +26,37 @@ impl HostProcess {
         self.child.kill().await.context("kill saga-host")
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the process ends without a signal from here.
     ///
     /// # Errors
-    /// It still runs after `limit`.
+    /// The process still runs after `limit`.
     pub async fn ended(&mut self, limit: Duration) -> Result<ExitStatus> {
         let ended = tokio::time::timeout(limit, self.child.wait()).await;
         let still = || format!("saga-host still runs after {} s:\n{}", limit.as_secs(), tail(&self.log));
         ended.with_context(still)?.context("wait for saga-host")
     }
 
-    /// Waits until it ends unexpectedly; gives the reason.
+    /// Waits until the process ends unexpectedly; returns the reason.
     ///
     /// # Errors
-    /// The system cannot wait for it.
+    /// The system cannot wait for the process.
     pub async fn ends(&mut self) -> Result<anyhow::Error> {
         let status = self.child.wait().await.context("wait for saga-host")?;
         Ok(anyhow!("saga-host ended ({status}):\n{}", tail(&self.log)))
     }
 
-    /// SIGSTOP: the process is suspended until [`HostProcess::thaw`]; its connections stay open.
+    /// Sends SIGSTOP: the process is suspended until [`HostProcess::thaw`]; its connections stay open.
     pub fn freeze(&self) {
         signal(self.child.id(), Signal::STOP);
     }
 
-    /// SIGCONT
+    /// Sends SIGCONT.
     pub fn thaw(&self) {
         signal(self.child.id(), Signal::CONT);
     }
 
-    /// SIGTERM, and waits for its end; after 30 s SIGKILL, also for the Kafka and the Postgres that it
-    /// started.
+    /// Sends SIGTERM, and waits for the end. After 30 s, kills the process, and the Kafka and the Postgres
+    /// that it started.
     ///
     /// # Errors
     /// The process had to be killed, or its exit code is not 0.
@@ -73,7 +73,7 @@ impl HostProcess {
         bail!("saga-host did not stop in {} s:\n{}", STOP_WITHIN.as_secs(), tail(&self.log))
     }
 
-    /// Does the same as [`HostProcess::stop`], but blocks the thread: for drop guards.
+    /// Like [`HostProcess::stop`], but blocks the thread: for drop guards.
     ///
     /// # Errors
     /// As [`HostProcess::stop`].
@@ -107,7 +107,7 @@ impl Drop for HostProcess {
 fn signal(pid: Option<u32>, signal: Signal) {
     let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
-        // It may have ended already.
+        // The process may have ended already.
         let _ = kill_process(pid, signal);
     }
 }

@@ -1,4 +1,4 @@
-//! A host, or only its stack, on fresh data for the time of some work.
+//! Runs work on a host, or only on its stack, with fresh data.
 
 use anyhow::Result;
 
@@ -37,7 +37,7 @@ pub async fn on_hosts<T>(
     .await
 }
 
-/// The same with a `saga-host stack`; the target has free addresses for a host.
+/// The same with a `saga-host stack`. The target has free addresses for a host.
 ///
 /// # Errors
 /// As [`on_fresh_data`].

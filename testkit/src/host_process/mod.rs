@@ -49,7 +49,7 @@ impl HostProcess {
     }
 
     /// `saga-host dev` on its default addresses, on the data of earlier runs in `options.folder`; ready to
-    /// serve. A Ctrl-C in this terminal does not reach it.
+    /// serve. A Ctrl-C in this terminal does not stop it.
     ///
     /// # Errors
     /// As [`HostProcess::dev`], or another one runs on this folder.
@@ -102,7 +102,7 @@ impl HostProcess {
         Ok(started)
     }
 
-    /// A second host beside that of `target`; ready when each of them has partitions of every plugin.
+    /// A second host on the stack of `target`; ready when each host has partitions of every plugin.
     ///
     /// # Errors
     /// As [`HostProcess::dev`], or the partitions were not assigned in time.
@@ -166,8 +166,8 @@ impl HostProcess {
             if reply.as_ref().is_ok_and(|reply| reply.status == 200) {
                 return Ok(());
             }
-            let said = reply.map_or_else(|error| format!("{error:#}"), |reply| reply.short());
-            self.still_up(began, limit, &format!("is not ready: {said}"))?;
+            let answer = reply.map_or_else(|error| format!("{error:#}"), |reply| reply.short());
+            self.still_up(began, limit, &format!("is not ready: {answer}"))?;
             tokio::time::sleep(POLL).await;
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::process::Command;
 
-/// A file in each folder that may be emptied.
+/// A file in each folder that this program may empty.
 const MARK: &str = ".saga-run";
 
 /// How to start a host.
@@ -37,7 +37,8 @@ impl StartOptions {
         };
         if !binary.is_file() {
             bail!(
-                "no {}; build it with `cargo build --release -p saga-host`, or give its path by --host-binary",
+                "no {}; build it with `cargo build --release -p saga-host`, or give its path with \
+                 --host-binary",
                 binary.display()
             );
         }
@@ -53,7 +54,7 @@ impl StartOptions {
     /// Creates the folder, empty.
     ///
     /// # Errors
-    /// It cannot be written to, or holds files that no run of this program created.
+    /// It cannot be written to, or holds files that no run of this program has created.
     pub fn prepare(&self) -> Result<()> {
         let mark = self.folder.join(MARK);
         if self.folder.exists() {
@@ -69,8 +70,8 @@ impl StartOptions {
     }
 }
 
-/// Where `setpriv` of util-linux is installed, the kernel sends the child SIGTERM when the thread that
-/// started it ends, also by SIGKILL.
+/// With `setpriv` of util-linux, the kernel sends the child SIGTERM when the thread that started it ends,
+/// even by SIGKILL.
 fn ends_with_this(binary: &Path) -> Command {
     let dying = ["--pdeathsig", "TERM"];
     let works = std::process::Command::new("setpriv").args(dying).arg("true").status();

@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result};
 
-/// Below the ports that Linux and macOS give to outgoing connections, which would race for one.
+/// Below the ports that Linux and macOS give to outgoing connections, which could take a picked port.
 const PICKED_PORTS: std::ops::Range<u16> = 12_000..32_000;
 
-/// A port that was free a moment ago.
+/// A port that was free just now.
 ///
 /// # Errors
 /// No port is free.
@@ -16,7 +16,7 @@ pub fn free_port() -> Result<u16> {
     ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).context("no free port")
 }
 
-/// An address on loopback that was free a moment ago.
+/// An address on loopback that was free just now.
 ///
 /// # Errors
 /// No port is free.

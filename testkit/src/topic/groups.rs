@@ -28,21 +28,21 @@ impl Groups {
         Ok(Self { consumers: SERVICES.iter().map(one).collect::<Result<_>>()? })
     }
 
-    /// `(plugin, topic, partition, records behind)`, only where some are. Blocks.
+    /// `(plugin, topic, partition, records behind)` of each partition with a lag. Blocks.
     ///
     /// # Errors
-    /// Kafka is away.
+    /// Kafka is unreachable.
     pub fn lag(&self) -> Result<Vec<(&'static str, &'static str, i32, i64)>> {
         let mut behind = Vec::new();
         for (plugin, consumer, topics) in &self.consumers {
             for topic in *topics {
                 let bounds = bounds(consumer, topic)?;
-                let mut asked = TopicPartitionList::new();
+                let mut offsets = TopicPartitionList::new();
                 bounds.iter().for_each(|(partition, ..)| {
-                    asked.add_partition(topic, *partition);
+                    offsets.add_partition(topic, *partition);
                 });
                 let committed = consumer
-                    .committed_offsets(asked, CALL_TIMEOUT)
+                    .committed_offsets(offsets, CALL_TIMEOUT)
                     .with_context(|| format!("committed offsets of {plugin}"))?;
                 for (partition, low, high) in bounds {
                     let at = committed.find_partition(topic, partition).map(|element| element.offset());
@@ -75,7 +75,7 @@ pub async fn shared(brokers: &str, members: usize, limit: Duration) -> Result<()
     .await
 }
 
-/// The first group that has other members, and how they are.
+/// The first group with other members, and which ones it has.
 fn otherwise(client: &BaseConsumer, members: usize) -> Result<Option<String>> {
     for service in SERVICES {
         let list = client.fetch_group_list(Some(service.plugin), CALL_TIMEOUT)?;

@@ -1,6 +1,6 @@
 //! Bytes in the logs of topics, as the broker counts them: record batches with their headers on disk, without
-//! indexes. One request of the Kafka protocol (DescribeLogDirs, key 35, version 1)
-//! that librdkafka does not offer; over plain TCP only.
+//! indexes. librdkafka does not offer this request of the Kafka protocol (DescribeLogDirs, key 35, version
+//! 1), so it is sent here, over plain TCP only.
 //! <https://kafka.apache.org/protocol#The_Messages_DescribeLogDirs>
 
 use std::collections::BTreeMap;
@@ -18,10 +18,10 @@ const CLIENT: &str = "saga-testkit";
 const ALL_TOPICS: i32 = -1;
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Bytes by topic, all partitions and copies on these brokers added up. Blocks.
+/// Bytes by topic, summed over all partitions and replicas on these brokers. Blocks.
 ///
 /// # Errors
-/// A broker is away, wants TLS, or answers no such request.
+/// A broker is unreachable, requires TLS, or does not answer this request.
 pub fn by_topic(brokers: &str) -> Result<BTreeMap<String, i64>> {
     let mut sizes = BTreeMap::new();
     for broker in brokers.split(',').map(str::trim) {
@@ -61,7 +61,7 @@ fn request() -> Vec<u8> {
 
 fn parse(answer: &[u8], sizes: &mut BTreeMap<String, i64>) -> Result<()> {
     let mut answer = Fields(answer);
-    ensure!(answer.i32()? == CORRELATION, "an answer to something else");
+    ensure!(answer.i32()? == CORRELATION, "an answer to another request");
     let _throttled_ms = answer.i32()?;
     for _ in 0..answer.i32()? {
         let error = answer.i16()?;
@@ -81,7 +81,7 @@ fn parse(answer: &[u8], sizes: &mut BTreeMap<String, i64>) -> Result<()> {
     Ok(())
 }
 
-/// What is left of an answer.
+/// The rest of an answer.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {

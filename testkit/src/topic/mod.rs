@@ -1,5 +1,5 @@
-//! Kafka from outside: records, and the calls that the modules below share. Most calls of librdkafka block:
-//! run them by [`blocking`].
+//! Kafka from outside: records, and the calls that the modules below share. Most calls of librdkafka block;
+//! run them with [`blocking`].
 
 pub mod groups;
 pub mod log_size;
@@ -61,7 +61,7 @@ impl Record {
             .and_then(|(_, value)| std::str::from_utf8(value).ok())
     }
 
-    /// The value as text, empty for a tombstone and for bytes that are no text.
+    /// The value as text; empty for a tombstone, and for bytes that are not text.
     #[must_use]
     pub fn text(&self) -> &str {
         self.value.as_deref().and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default()
@@ -77,7 +77,7 @@ impl Record {
 /// Runs a blocking Kafka call on a thread for blocking work.
 ///
 /// # Errors
-/// Those of the call.
+/// The call failed.
 pub async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(call).await.context("a Kafka call ended early")?
 }
@@ -96,7 +96,7 @@ fn consumer(brokers: &str, group: &str) -> Result<BaseConsumer> {
 /// First and next offset of every partition of a topic. Blocks.
 ///
 /// # Errors
-/// Kafka is away, or the topic does not exist.
+/// Kafka is unreachable, or the topic does not exist.
 fn bounds(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>> {
     let metadata = consumer
         .fetch_metadata(Some(topic), CALL_TIMEOUT)
@@ -116,10 +116,10 @@ fn bounds(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>> 
     partitions.into_iter().map(bound).collect()
 }
 
-/// How many partitions a topic has. Blocks, for a moment.
+/// How many partitions a topic has. Blocks for a moment.
 ///
 /// # Errors
-/// Kafka is away, or the topic does not exist.
+/// Kafka is unreachable, or the topic does not exist.
 pub fn partitions(brokers: &str, topic: &str) -> Result<i32> {
     let consumer = consumer(brokers, "saga-testkit")?;
     let metadata = consumer

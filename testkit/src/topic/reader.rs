@@ -16,7 +16,7 @@ const GROUP: &str = "saga-testkit";
 /// The ends of the topics now: positions for a later [`read_from`]. Blocks.
 ///
 /// # Errors
-/// Kafka is away, or a topic does not exist.
+/// Kafka is unreachable, or a topic does not exist.
 pub fn ends(brokers: &str, topics: &[&str]) -> Result<Vec<(String, i32, i64)>> {
     let consumer = consumer(brokers, GROUP)?;
     let mut ends = Vec::new();
@@ -30,11 +30,11 @@ pub fn ends(brokers: &str, topics: &[&str]) -> Result<Vec<(String, i32, i64)>> {
     Ok(ends)
 }
 
-/// Reads whole topics, up to the records that were the last when the call started; in order per partition.
+/// Reads whole topics, up to the records that were the last when the call started, in order per partition.
 /// Blocks.
 ///
 /// # Errors
-/// Kafka is away, or sends nothing for 15 s.
+/// Kafka is unreachable, or sends nothing for 15 s.
 pub fn read_all(brokers: &str, topics: &[&str], each: impl FnMut(Record)) -> Result<u64> {
     let consumer = consumer(brokers, GROUP)?;
     let mut starts = Vec::new();

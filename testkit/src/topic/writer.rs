@@ -12,16 +12,16 @@ pub struct Writer {
     producer: FutureProducer,
 }
 
-/// A record to write; nothing but the value unless said.
+/// A record to write. By default it has only a value.
 #[derive(Debug, Clone, Default)]
 pub struct Draft {
     /// Key.
     pub key: Option<String>,
     /// Value; `None` is a tombstone.
     pub value: Option<Vec<u8>>,
-    /// Partition instead of the partitioner's.
+    /// Partition; by default, the partitioner chooses it.
     pub partition: Option<i32>,
-    /// Milliseconds since 1970 instead of now.
+    /// Milliseconds since 1970; by default, now.
     pub timestamp_ms: Option<i64>,
     /// Headers.
     pub headers: Vec<(String, String)>,
@@ -52,7 +52,7 @@ impl Writer {
     /// Writes one record; gives its partition and offset.
     ///
     /// # Errors
-    /// Kafka refuses it or is away.
+    /// Kafka refuses the record or is unreachable.
     pub async fn write(&self, topic: &str, draft: &Draft) -> Result<(i32, i64)> {
         let mut record: FutureRecord<'_, str, [u8]> = FutureRecord::to(topic);
         record.key = draft.key.as_deref();

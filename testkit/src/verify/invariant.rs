@@ -1,5 +1,5 @@
 //! The invariants of the wire contract, each a pure comparison of topics and databases. Orders and products
-//! that foreign records name are left out: another service may own the other half of them.
+//! that foreign records name are left out, since another service may own the other half of them.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -58,7 +58,8 @@ fn stock_adds_up(ledger: &Ledger, rows: &Rows) -> Finding {
         }
     }
     let name = format!(
-        "{set_total} set by users - {confirmed_total} confirmed = {current_total} in stock, for each of {} products",
+        "{set_total} set by users - {confirmed_total} confirmed = {current_total} in stock, for each of {} \
+         products",
         rows.stocks.len()
     );
     (name, none_of(offenders))

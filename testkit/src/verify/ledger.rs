@@ -1,4 +1,4 @@
-//! The contents of the six topics, added up record by record. Pure: no Kafka here.
+//! The contents of the six topics, summed record by record. Pure: no Kafka here.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,31 +12,31 @@ use crate::topic::Record;
 const OURS: &str = "/saga-host/";
 const TROUBLES_MAX: usize = 20;
 
-/// Distinct records of one order.
+/// Counts of the distinct records of one order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flow {
-    /// In order-created, with product and quantity of the last.
+    /// Records in order-created. Product and quantity are those of the last.
     pub created: u32,
     /// Product of the order.
     pub product: i64,
     /// Quantity of the order.
     pub qty: i64,
-    /// In inventory-deducted.
+    /// Records in inventory-deducted.
     pub deducted: u32,
-    /// In inventory-deduction-rejected.
+    /// Records in inventory-deduction-rejected.
     pub rejected: u32,
-    /// `OrderConfirmed:` notifications.
+    /// Notifications `OrderConfirmed:`.
     pub confirmed: u32,
-    /// `OrderCancelled:` notifications.
+    /// Notifications `OrderCancelled:`.
     pub cancelled: u32,
 }
 
-/// One product, its records followed in order.
+/// One product, from its records in order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stock {
-    /// What users have put in, creation and later settings together.
+    /// Pieces that users have added, at the creation and by later settings.
     pub set: i64,
-    /// What deductions have taken out.
+    /// Pieces that deductions have removed.
     pub taken: i64,
     /// The quantity of the last record.
     pub quantity: i64,
@@ -51,9 +51,9 @@ pub struct Ledger {
     pub stocks: BTreeMap<i64, Stock>,
     /// Records of stock-updated that belong to a deduction.
     pub deduction_updates: u64,
-    /// Records that were there more than once.
+    /// Records that occur more than once.
     pub repeated: u64,
-    /// Distinct records of ours.
+    /// Distinct records of a saga-host.
     pub distinct: u64,
     /// Records without the source of a saga-host.
     pub foreign: u64,
@@ -61,7 +61,7 @@ pub struct Ledger {
     pub foreign_orders: HashSet<Uuid>,
     /// Products that foreign records name.
     pub foreign_products: HashSet<i64>,
-    /// Records that break the contract by themselves, the first twenty.
+    /// Records that break the contract on their own, the first twenty.
     pub troubles: Vec<String>,
     contents: HashMap<u64, u64>,
     deducting_units: HashSet<u64>,
@@ -170,7 +170,7 @@ impl Ledger {
         }
     }
 
-    /// The totals in a line.
+    /// The totals in one line.
     #[must_use]
     pub fn figures(&self) -> String {
         format!(
@@ -194,7 +194,7 @@ fn number(record: &Record, name: &str) -> Result<i64, &'static str> {
     json.get(name).and_then(Value::as_i64).ok_or("lacks a number")
 }
 
-/// The unit of work that a message id names: all but the index at its end.
+/// The unit that a message id names, hashed: the id without the index at its end.
 fn unit(id: &str) -> u64 {
     hash(&id.rsplit_once(':').map_or(id, |(unit, _)| unit))
 }

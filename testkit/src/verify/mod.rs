@@ -1,5 +1,5 @@
-//! All invariants of the wire contract while the system is quiet, checked from outside: the topics are read
-//! from their first record by a consumer of our own, the databases by SQL.
+//! Checks all invariants of the wire contract from outside, while the system is quiet. A consumer of its own
+//! reads the topics from their first record; SQL reads the databases.
 
 mod invariant;
 mod ledger;
@@ -20,7 +20,7 @@ use crate::topic::{blocking, reader};
 pub use ledger::Ledger;
 pub use rows::{Order, Rows};
 
-/// Deductions come before the stock that they changed: so the ledger knows which changes are by users.
+/// Deductions come before the stock records that they caused, so the ledger knows which changes users made.
 const READING_ORDER: [&str; 6] =
     [ORDER_CREATED, DEDUCTED, REJECTED, STOCK_CREATED, STOCK_UPDATED, NOTIFICATIONS];
 
@@ -55,9 +55,9 @@ pub async fn run(options: Options) -> Result<()> {
 pub struct Scope {
     /// The limit for the system to become quiet.
     pub quiet_within: Duration,
-    /// Parked deliveries break no invariant.
+    /// Whether parked deliveries are accepted.
     pub allow_parked: bool,
-    /// Orders with a lower id are left out: no topic names them.
+    /// Orders with a lower id are left out, since no topic names them.
     pub orders_from: Uuid,
 }
 
@@ -69,7 +69,7 @@ impl Scope {
     }
 }
 
-/// Waits until the system is quiet and checks every invariant. Gives what was read, for further checks.
+/// Waits until the system is quiet and checks every invariant. Returns what it has read, for further checks.
 ///
 /// # Errors
 /// Kafka or Postgres does not answer. A broken invariant is a failed check in `report`.

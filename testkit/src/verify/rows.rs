@@ -1,4 +1,5 @@
-//! What the five databases hold. The statements name the services' own tables, as `migrations/` makes them.
+//! The contents of the five databases. The statements name the services' own tables, which `migrations/`
+//! creates.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,12 +11,12 @@ use uuid::Uuid;
 use crate::database::Databases;
 use crate::service::SERVICES;
 
-/// One order, as command side or query side has it.
+/// One order, as the command side or the query side has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     /// The product.
     pub product: i64,
-    /// How many.
+    /// The ordered quantity.
     pub qty: i64,
     /// `PENDING_CONFIRMATION`, `CONFIRMED` or `CANCELLED`.
     pub status: String,
@@ -50,12 +51,16 @@ const STOCKS: &str = "SELECT product_id::bigint, current_qty::bigint FROM public
 const STOCK_VIEWS: &str = "SELECT product_id::bigint, current_qty::bigint FROM public.stock_view";
 const NOTIFICATIONS: &str =
     "SELECT order_id::text, message::text FROM public.order_notification WHERE order_id >= $1::text::uuid";
-/// The key is the id of the order as text: compared byte by byte it sorts as the id does.
-const SAGAS: &str = r#"SELECT key, '' FROM saga.saga_live WHERE type = 'order' AND key COLLATE "C" >= $1::text::uuid::text
-    UNION ALL SELECT key, ending FROM saga.saga_done WHERE type = 'order' AND key COLLATE "C" >= $1::text::uuid::text"#;
+/// The key is the id of the order as text. Compared byte by byte, it sorts as the id does.
+const SAGAS: &str = r#"
+    SELECT key, '' FROM saga.saga_live
+     WHERE type = 'order' AND key COLLATE "C" >= $1::text::uuid::text
+    UNION ALL
+    SELECT key, ending FROM saga.saga_done
+     WHERE type = 'order' AND key COLLATE "C" >= $1::text::uuid::text"#;
 
 impl Rows {
-    /// Reads them all, but of orders only those with an id from `orders_from` on.
+    /// Reads all rows, but only orders with an id from `orders_from` on.
     ///
     /// # Errors
     /// As Postgres reports.

@@ -55,7 +55,8 @@ impl Columns {
         }
         if self.bytes > limits.result_bytes_max {
             let message = format!(
-                "more than {} bytes (result_bytes_max); page, select fewer columns, or raise it in the policy",
+                "more than {} bytes (result_bytes_max); page, select fewer columns, or raise it in the \
+                 policy",
                 limits.result_bytes_max
             );
             return Err(error::of_host(error::BYTES, message));
@@ -112,8 +113,9 @@ fn push_null(column: &mut Column, row: u32) -> usize {
         }
 }
 
-/// Appends a value in its binary form. The length tells the width of integers and floats; the first byte
-/// tells jsonb from json, as no JSON starts with it. Returns the bytes that the value takes in the guest.
+/// Appends a value in its binary form. The length gives the width of integers and floats. The first byte
+/// distinguishes jsonb from json, since no JSON starts with it. Returns the bytes that the value takes in the
+/// guest.
 #[inline]
 fn push(values: &mut Values, bytes: &[u8]) -> Option<usize> {
     Some(match values {

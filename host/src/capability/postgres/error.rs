@@ -43,8 +43,8 @@ pub(super) fn again(error: &sqlx::Error) -> SqlError {
     SqlError { sqlstate: SERIALIZATION_FAILURE.to_owned(), ..reported(error) }
 }
 
-/// Whether it is "cached plan must not change result type". The routine of Postgres that raises it tells it
-/// from other 0A000: the text may be translated.
+/// Whether it is "cached plan must not change result type". The name of the routine that raises it
+/// distinguishes it from other errors with SQLSTATE 0A000; the text may be translated.
 pub(super) fn is_stale_plan(error: &sqlx::Error) -> bool {
     postgres(error).is_some_and(|e| e.code() == "0A000" && e.routine() == Some("RevalidateCachedQuery"))
 }

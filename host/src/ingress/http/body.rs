@@ -12,16 +12,16 @@ use crate::problem::Problem;
 
 /// How long a caller may take to send the body.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
-/// Bytes to read and drop from a caller that sends too much: a caller that writes before it reads would lose
-/// the answer with the connection.
+/// Bytes to read and drop from a caller that sends too much. A caller that writes before it reads would
+/// otherwise lose the answer together with the connection.
 const DISCARD_BYTES_MAX: usize = 1 << 20;
 const DISCARD_WITHIN: Duration = Duration::from_secs(1);
 
-/// The whole body.
+/// Reads the whole body.
 ///
 /// # Errors
-/// 413 above `bytes_max`, announced or sent; 408 when it takes too long; 400 when the caller stops in the
-/// middle.
+/// 413 when more than `bytes_max` are announced or sent; 408 when the body takes longer than 10 s; 400 when
+/// the connection ends before the body does.
 pub(super) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Vec<u8>, Problem> {
     read_within(BODY_WITHIN, headers, body, bytes_max).await
 }
@@ -50,7 +50,11 @@ async fn read_within(
             discard(&mut stream).await;
             Err(too_large(bytes_max))
         }
-        Ok(Err(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, "Bad request", "the body ended too early")),
+        Ok(Err(_)) => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "Bad request",
+            "the connection ended before the body did; send the request again",
+        )),
         Err(_) => {
             let detail = format!("the body did not arrive within {} s", within.as_secs());
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "Request timeout", detail))
@@ -128,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_body_is_not_waited_for() {
+    async fn a_body_that_takes_too_long_is_refused() {
         let never = futures::stream::pending::<Result<&str, Infallible>>();
         assert_eq!(status(Body::from_stream(never)).await, Err(408));
     }

@@ -34,14 +34,14 @@ use crate::{
 /// State that all requests share.
 #[derive(Debug)]
 pub(super) struct Ingress {
-    /// The routes of the active versions; replaced when a plugin changes.
+    /// The routes of the active versions. Rollout replaces them when a plugin changes.
     pub(super) routes: Arc<ArcSwap<RouteTable>>,
     /// Set when the host stops: callers then no longer wait for the end of a saga.
     pub(super) stop: CancellationToken,
 }
 
-/// Where a request goes, with the values of its path.
-enum Found {
+/// The target of a request, with the values of its path.
+enum RouteMatch {
     Target(Arc<Target>, Vec<String>),
     /// The request is `OPTIONS`; the value of `Allow`.
     Options(HeaderValue),
@@ -75,8 +75,8 @@ async fn answer(
     started: Instant,
 ) -> Result<HttpResponse<Body>, Problem> {
     let (target, params) = match find(&ingress.routes.load(), &parts.method, parts.uri.path())? {
-        Found::Target(target, params) => (target, params),
-        Found::Options(allow) => return Ok(options(allow)),
+        RouteMatch::Target(target, params) => (target, params),
+        RouteMatch::Options(allow) => return Ok(options(allow)),
     };
     if target.endpoint.versions.suspended().is_some() {
         return Err(outcome::suspended());
@@ -101,16 +101,16 @@ async fn answer(
     translate::response(response).map_err(|reason| failed(&target, &id, trace, &reason))
 }
 
-fn find(routes: &RouteTable, method: &Method, path: &str) -> Result<Found, Problem> {
+fn find(routes: &RouteTable, method: &Method, path: &str) -> Result<RouteMatch, Problem> {
     let Some((resource, values)) = routes.find(path) else {
         return Err(not_found(path));
     };
     let allow = || HeaderValue::from_str(&resource.allow).unwrap_or(HeaderValue::from_static("OPTIONS"));
     match resource.method(method.as_str()) {
-        Some(target) => Ok(Found::Target(Arc::clone(target), translate::params(&values)?)),
-        None if method == Method::OPTIONS => Ok(Found::Options(allow())),
+        Some(target) => Ok(RouteMatch::Target(Arc::clone(target), translate::params(&values)?)),
+        None if method == Method::OPTIONS => Ok(RouteMatch::Options(allow())),
         None => {
-            let detail = format!("{path} answers {}", resource.allow);
+            let detail = format!("{path} allows {}", resource.allow);
             let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", detail);
             Err(problem.header(header::ALLOW, allow()))
         }
@@ -118,7 +118,7 @@ fn find(routes: &RouteTable, method: &Method, path: &str) -> Result<Found, Probl
 }
 
 fn not_found(path: &str) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "Not found", format!("there is nothing at {path}"))
+    Problem::new(StatusCode::NOT_FOUND, "Not found", format!("no route matches {path}"))
 }
 
 fn options(allow: HeaderValue) -> HttpResponse<Body> {
@@ -207,7 +207,7 @@ mod tests {
             let problem = find(&RouteTable::default(), &method, "/nothing").err().unwrap();
             assert_eq!(
                 (problem.status, problem.detail()),
-                (StatusCode::NOT_FOUND, "there is nothing at /nothing")
+                (StatusCode::NOT_FOUND, "no route matches /nothing")
             );
         }
     }

@@ -60,8 +60,8 @@ fn unescaped(quoted: &[u8]) -> Option<Vec<u8>> {
     Some(key)
 }
 
-/// The digest does not depend on the order of query parameters. The length before each part keeps parts
-/// apart.
+/// The digest does not depend on the order of query parameters. The length in front of each part keeps two
+/// different requests from having the same digest.
 fn hash(method: &str, path: &str, query: &[(String, String)], body: &[u8]) -> Vec<u8> {
     let mut sorted: Vec<_> = query.iter().collect();
     sorted.sort_by_key(|(name, _)| name);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn one_header_or_none() {
+    fn a_key_is_sent_once_or_not_at_all() {
         let mut headers = axum::http::HeaderMap::new();
         assert!(matches!(idempotency(&headers, "POST", "/a", &[], b""), Ok(None)));
         headers.append("idempotency-key", "k".parse().unwrap());

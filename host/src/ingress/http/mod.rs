@@ -48,7 +48,10 @@ pub async fn serve(
     tokio::select! {
         done = server.into_future() => done,
         () = expired(stop) => {
-            tracing::warn!("requests were still in progress {} s after the stop", DRAIN_WITHIN.as_secs());
+            tracing::warn!(
+                "requests in progress did not end within {} s of the stop; they are dropped",
+                DRAIN_WITHIN.as_secs()
+            );
             Ok(())
         }
     }
@@ -90,7 +93,7 @@ mod tests {
         stream.read_to_string(&mut rest).await.unwrap();
         assert!(rest.contains("content-type: application/problem+json"), "{rest}");
         server.await.unwrap().unwrap();
-        // A process that another test starts just now has the listener too, until it runs its own program.
+        // A process that another test spawns at this moment inherits the listener until it calls exec.
         let closed = async { while TcpStream::connect(address).await.is_ok() {} };
         tokio::time::timeout(Duration::from_secs(5), closed).await.unwrap();
     }

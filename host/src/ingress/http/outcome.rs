@@ -1,4 +1,4 @@
-//! The problems that a valid request can end with. None of them shows a caller the content of a database, a
+//! The problems with which a valid request can end. None of them shows a caller the content of a database, a
 //! statement or a log.
 
 use axum::http::StatusCode;
@@ -35,14 +35,14 @@ pub(super) fn suspended() -> Problem {
     )
 }
 
-/// The host is stopping, or the lane has dropped the request.
+/// The host is stopping, or the lane has dropped the request. It may have been committed.
 #[must_use]
 pub(super) fn stopping() -> Problem {
     unavailable("Stopping", "this host is stopping; nothing is lost if it is sent again with the same id")
         .kind(OUTCOME_UNKNOWN)
 }
 
-/// Whether the unit was committed is unknown.
+/// It is unknown whether the unit was committed.
 #[must_use]
 pub(super) fn unknown_outcome() -> Problem {
     unavailable(
@@ -64,7 +64,7 @@ pub(super) fn failed(request_id: &str, trace: &Trace) -> Problem {
     .with("traceId", trace.id())
 }
 
-/// An `Idempotency-Key` with another request than before.
+/// An `Idempotency-Key` that was used for another request.
 #[must_use]
 pub(super) fn key_reused() -> Problem {
     Problem::new(

@@ -12,7 +12,7 @@ const WAIT_SECONDS_MAX: u32 = 30;
 pub(super) fn wait<'h>(headers: impl Iterator<Item = &'h [u8]>) -> Option<Duration> {
     headers.filter_map(|header| std::str::from_utf8(header).ok()).find_map(|header| {
         parts(header, ',').find_map(|preference| {
-            // Parameters of a preference follow it behind semicolons; `wait` has none.
+            // Semicolons separate the parameters of a preference; `wait` has none.
             let (name, value) = parts(preference, ';').next()?.split_once('=')?;
             name.trim().eq_ignore_ascii_case("wait").then(|| seconds(value))?
         })
@@ -66,7 +66,7 @@ mod tests {
     use super::{merge, wait};
 
     #[test]
-    fn a_wait_is_read_in_every_form_and_the_rest_ignored() {
+    fn every_form_of_wait_is_read_and_other_preferences_are_ignored() {
         for (headers, seconds) in [
             (vec!["wait=20"], Some(20)),
             (vec!["wait=20, respond-async"], Some(20)),
@@ -96,8 +96,8 @@ mod tests {
             (vec![",;=,"], None),
             (vec![], None),
         ] {
-            let asked = wait(headers.iter().map(|header| header.as_bytes())).map(|wait| wait.as_secs());
-            assert_eq!(asked, seconds, "{headers:?}");
+            let waits = wait(headers.iter().map(|header| header.as_bytes())).map(|wait| wait.as_secs());
+            assert_eq!(waits, seconds, "{headers:?}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! Read-only requests: each runs in a transaction of its own, outside the lanes, on a few connections of the
-//! plugin's role.
+//! Read-only requests. Each runs in its own transaction, outside the lanes, on one of a few connections under
+//! the plugin's role.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,17 +23,17 @@ const READERS_MAX: usize = 4;
 const FREE_WITHIN: Duration = Duration::from_secs(5);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// The connections for one plugin's reads: opened when first needed, kept while they work.
+/// The connections for one plugin's reads. They are opened when first needed and reused until one fails.
 #[derive(Debug)]
 pub struct Readers {
     database: Database,
     role: PluginRole,
     free: Semaphore,
-    idle: Mutex<Vec<Reader>>,
+    idle: Mutex<Vec<ReadConnection>>,
 }
 
 #[derive(Debug)]
-struct Reader {
+struct ReadConnection {
     session: Session,
     /// The policy whose limits are in the connection's settings.
     policy: Arc<Policy>,
@@ -43,7 +43,7 @@ struct Reader {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// All connections were busy for too long.
-    #[error("no connection was free within {} s", FREE_WITHIN.as_secs())]
+    #[error("no read connection was free within {} s", FREE_WITHIN.as_secs())]
     Busy,
     /// The call or its connection failed.
     #[error(transparent)]
@@ -57,11 +57,11 @@ impl Readers {
         Self { database, role, free: Semaphore::new(READERS_MAX), idle: Mutex::default() }
     }
 
-    /// Runs one request in a read-only transaction of its own; when the environment fails, once more on a new
-    /// connection.
+    /// Runs one request in a read-only transaction of its own. When the environment fails, tries once more on
+    /// a new connection.
     ///
     /// # Cancellation
-    /// The connection is closed.
+    /// Closes the connection.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -84,22 +84,29 @@ impl Readers {
     }
 
     /// An open connection with the limits of this policy. Connections of another policy are closed.
-    fn idle(&self, policy: &Arc<Policy>) -> Option<Reader> {
+    fn idle(&self, policy: &Arc<Policy>) -> Option<ReadConnection> {
         let mut idle = self.idle.lock();
         idle.retain(|reader| Arc::ptr_eq(&reader.policy, policy));
         idle.pop()
     }
 
-    async fn connect(&self, policy: &Arc<Policy>) -> Result<Reader, Fault> {
+    async fn connect(&self, policy: &Arc<Policy>) -> Result<ReadConnection, Fault> {
         match tokio::time::timeout(CONNECT_WITHIN, self.database.connect_plugin(&self.role, policy)).await {
-            Ok(Ok(connection)) => Ok(Reader { session: Session { connection }, policy: Arc::clone(policy) }),
+            Ok(Ok(connection)) => {
+                Ok(ReadConnection { session: Session { connection }, policy: Arc::clone(policy) })
+            }
             Ok(Err(error)) => Err(Fault::Environment(error.to_string())),
             Err(_elapsed) => Err(Fault::Environment("Postgres did not answer".to_owned())),
         }
     }
 
-    async fn call(&self, reader: Reader, version: &Version, request: &Request) -> Result<Response, Fault> {
-        let Reader { mut session, policy } = reader;
+    async fn call(
+        &self,
+        reader: ReadConnection,
+        version: &Version,
+        request: &Request,
+    ) -> Result<Response, Fault> {
+        let ReadConnection { mut session, policy } = reader;
         run(&mut session, "RESET ALL; BEGIN READ ONLY").await?;
         let setting = CallContext {
             unit: format!("{}:read:{}", self.database.name, request.id),
@@ -110,11 +117,11 @@ impl Readers {
         if let Some(mut session) = called.session {
             let end = if called.result.is_ok() { "COMMIT" } else { "ROLLBACK" };
             if run(&mut session, end).await.is_ok() {
-                self.idle.lock().push(Reader { session, policy });
+                self.idle.lock().push(ReadConnection { session, policy });
             }
         }
         let mut responses = called.result?;
-        responses.pop().ok_or_else(|| Fault::Guest("it gave no answer".to_owned()))
+        responses.pop().ok_or_else(|| Fault::Guest("the plugin gave no answer".to_owned()))
     }
 }
 

@@ -16,28 +16,30 @@ use crate::{
 /// Why a route cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
-    /// Two plugins, or one twice, would answer the same requests.
-    #[error("{second} asks for the route {method} {path}, which {first} answers already as {method} {taken}")]
+    /// Two plugins, or one plugin twice, answer the same requests.
+    #[error(
+        "{second} declares the route {method} {path}, but {first} already answers it as {method} {taken}"
+    )]
     Collision {
-        /// Upper case.
+        /// In upper case.
         method: String,
-        /// As the second one writes it.
+        /// As the second plugin writes it.
         path: String,
-        /// As the first one writes it.
+        /// As the first plugin writes it.
         taken: String,
-        /// The plugin that has it.
+        /// The plugin that answers it already.
         first: String,
-        /// The plugin that asks for it.
+        /// The plugin that declares it, too.
         second: String,
     },
-    /// The path has not the form of a path.
-    #[error("{plugin} asks for the route {method} {path}: {reason}")]
+    /// The path is malformed.
+    #[error("{plugin} declares the route {method} {path}: {reason}")]
     Malformed {
-        /// The plugin that asks for it.
+        /// The plugin that declares it.
         plugin: String,
-        /// Upper case.
+        /// In upper case.
         method: String,
-        /// As it writes it.
+        /// As the plugin writes it.
         path: String,
         /// What is wrong.
         reason: String,
@@ -57,12 +59,12 @@ pub struct Endpoint {
     pub readers: Readers,
 }
 
-/// Where a request goes.
+/// Who answers a request, and how.
 #[derive(Debug)]
 pub struct Target {
     /// The plugin.
     pub endpoint: Arc<Endpoint>,
-    /// The route, looked up in the version that runs.
+    /// The route. Its index is looked up in the version that is active when the request is handled.
     pub route: Arc<RouteName>,
     /// Read-only, outside the lanes.
     pub read: bool,
@@ -93,7 +95,7 @@ impl RouteTable {
     }
 }
 
-/// Checks whether a version of `plugin` with these routes can run beside the other plugins.
+/// Checks whether a version of `plugin` with these routes can run next to the other plugins.
 ///
 /// # Errors
 /// The first route that another plugin answers already, or that is malformed.
@@ -139,7 +141,8 @@ impl<T> Default for Routes<T> {
 }
 
 impl<T> Routes<T> {
-    /// The resource at a path, which is matched as it was sent, and the path's values, not yet decoded.
+    /// The resource at a path, and the values of the path. The path is matched as it was sent; the values are
+    /// not decoded yet.
     #[must_use]
     pub fn find<'p>(&self, path: &'p str) -> Option<(&Resource<T>, Vec<&'p str>)> {
         let found = self.paths.at(path).ok()?;
@@ -157,7 +160,7 @@ impl<T> Resource<T> {
     }
 }
 
-/// Resources by the pattern of their paths: plugins may name the parameters of one path differently.
+/// Resources by the pattern of their paths. Two plugins may give the parameters of one path different names.
 #[derive(Debug)]
 struct RouteDraft<T>(HashMap<String, Resource<T>>);
 
@@ -299,7 +302,7 @@ mod tests {
             routes(&[("one", "GET", "/orders/{id}"), ("two", "GET", "/orders/{orderId}")]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "two asks for the route GET /orders/{orderId}, which one answers already as GET /orders/{id}"
+            "two declares the route GET /orders/{orderId}, but one already answers it as GET /orders/{id}"
         );
         assert!(routes(&[("one", "GET", "/a"), ("one", "GET", "/a")]).is_err());
     }

@@ -1,5 +1,5 @@
-//! Between HTTP and a plugin's request and response: decodes paths and queries, and removes the headers that
-//! belong to the connection or to the host.
+//! Translates between HTTP and a plugin's request and response: decodes paths and queries, and removes
+//! headers that belong to the connection or to the host.
 
 use std::borrow::Cow;
 
@@ -11,8 +11,8 @@ use percent_encoding::percent_decode_str;
 
 use crate::{model::request::Response, problem::Problem};
 
-/// Headers of the connection and of the body's encoding on it (RFC 9110, section 7.6.1), and those of the
-/// host.
+/// Headers of the connection and of the body's transfer (RFC 9110, section 7.6.1), and those that the host
+/// sets.
 const HOST_HEADERS: [&str; 12] = [
     "connection",
     "content-length",
@@ -39,7 +39,7 @@ pub(super) fn params(values: &[&str]) -> Result<Vec<String>, Problem> {
         .collect()
 }
 
-/// The parameters of a query, decoded, in order; `+` is a space.
+/// The parameters of a query, decoded, in order. `+` is a space.
 ///
 /// # Errors
 /// The problem with one of them.
@@ -82,14 +82,16 @@ pub(super) fn headers(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
 pub(super) fn response(response: Response) -> Result<HttpResponse<Body>, String> {
     let status =
         StatusCode::from_u16(response.status).ok().filter(|status| (200..500).contains(&status.as_u16()));
-    let status = status.ok_or_else(|| format!("it answered with the status {}", response.status))?;
+    let status =
+        status.ok_or_else(|| format!("the plugin answered with the invalid status {}", response.status))?;
     let bodiless =
         matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
     let mut answer = HttpResponse::new(if bodiless { Body::empty() } else { Body::from(response.body) });
     *answer.status_mut() = status;
     for (name, value) in response.headers {
         let header = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::try_from(value).ok());
-        let (name, value) = header.ok_or_else(|| format!("its header {name:?} is not an HTTP header"))?;
+        let (name, value) =
+            header.ok_or_else(|| format!("the plugin's header {name:?} is not a valid HTTP header"))?;
         if !HOST_HEADERS.contains(&name.as_str()) {
             answer.headers_mut().append(name, value);
         }

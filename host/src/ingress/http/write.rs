@@ -34,14 +34,14 @@ pub(super) struct Write {
     pub(super) trace: Trace,
     /// From its `Idempotency-Key` header.
     pub(super) idempotency: Option<Idempotency>,
-    /// Until when the caller waits for the end of the saga.
+    /// When the caller stops waiting for the end of the saga.
     pub(super) wait_until: Option<Instant>,
 }
 
 /// Queues a write and waits for the lane's answer.
 ///
 /// # Cancellation
-/// Takes nothing back: a queued request may still be committed.
+/// Does not withdraw the request: it may still be committed.
 ///
 /// # Errors
 /// The problem to answer with.
@@ -111,7 +111,7 @@ mod tests {
         }
     }
 
-    /// A write whose lane is `lane`.
+    /// Queues a write for a test whose lane is `lane`.
     async fn written(
         wait_until: Option<Instant>,
         stop: &CancellationToken,
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_waits_carries_the_end_of_its_saga() {
+    async fn an_answer_that_waits_contains_the_end_of_its_saga() {
         let waiters = waiters();
         let until = Some(Instant::now() + Duration::from_secs(5));
         let response = written(until, &CancellationToken::new(), |pending| {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_whose_saga_does_not_end_is_plain() {
+    async fn an_answer_whose_saga_does_not_end_in_time_has_no_status() {
         let waiters = waiters();
         let stop = CancellationToken::new();
         for (wait, stopped) in [(Duration::from_millis(20), false), (Duration::from_secs(60), true)] {

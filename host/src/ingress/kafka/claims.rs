@@ -1,5 +1,5 @@
-//! Claims of partitions: taken when Kafka assigns one, under an epoch that fences whoever had it
-//! before, and given up when Kafka revokes it.
+//! Claims partitions when Kafka assigns them, under an epoch that fences their previous owner, and gives them
+//! up when Kafka revokes them.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -36,7 +36,7 @@ pub(super) struct Claims {
 
 impl ClientContext for Claims {
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(plugin = self.context.backend.plugin, "Kafka: {error}: {reason}");
+        tracing::debug!(plugin = self.context.backend.plugin, "Kafka client error: {error}: {reason}");
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
             *self.context.health.trouble.lock() = Some(reason.to_owned());
         }
@@ -56,13 +56,14 @@ impl RebalanceContext for Claims {
             if cooperative { unassign(consumer, list) } else { consumer.unassign() }
         };
         if let Err(error) = done {
-            tracing::error!(plugin = self.context.backend.plugin, reason = %error, "Kafka's new assignment cannot be taken");
+            let plugin = &self.context.backend.plugin;
+            tracing::error!(plugin, reason = %error, "cannot apply Kafka's new assignment of partitions");
         }
     }
 }
 
-/// A stopped partition was never taken, and one that is not there makes Kafka's client refuse the
-/// whole list.
+/// Kafka's client refuses the whole list when it names a partition that is not assigned. A stopped partition
+/// never was.
 fn unassign(consumer: &BaseConsumer<Claims>, revoked: &TopicPartitionList) -> KafkaResult<()> {
     consumer.incremental_unassign(&in_both(revoked, &consumer.assignment()?))
 }
@@ -82,7 +83,7 @@ pub(super) fn places(list: &TopicPartitionList) -> Vec<TopicPartition> {
 }
 
 impl Claims {
-    /// Claims what was assigned; gives the list of those that can be read, with their positions.
+    /// Claims what was assigned. Returns the partitions that can be read, each with its position.
     fn claim_all(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> TopicPartitionList {
         let mut claimed = TopicPartitionList::with_capacity(list.count());
         for place in places(list) {
@@ -118,9 +119,9 @@ impl Claims {
         let ConsumerContext { backend, versions, health, .. } = &self.context;
         let claim = claim_partition(&backend.database, &backend.role, &place.0, place.1);
         let mut claim: PartitionClaim = self.runtime.block_on(claim)?;
-        let (low, high) = consumer
-            .fetch_watermarks(&place.0, place.1, SEEK_WITHIN)
-            .with_context(|| format!("asking Kafka for the ends of {}/{}", place.0, place.1))?;
+        let (low, high) = consumer.fetch_watermarks(&place.0, place.1, SEEK_WITHIN).with_context(|| {
+            format!("reading the first and last offset of {}/{} from Kafka", place.0, place.1)
+        })?;
         if claim.next_offset < 0 {
             let policy = &versions.active().version.policy.clone();
             let first = start::first_offset(&self.context.brokers, &policy.kafka.start, place, (low, high))?;
@@ -128,9 +129,10 @@ impl Claims {
         }
         if claim.next_offset < low || claim.next_offset > high {
             let reason = format!(
-                "{}/{} is not read: this plugin stands at {}, but Kafka has {low} to {high}; the topic was made anew, or lost \
-                 records to its retention. To read on from {low}: UPDATE saga.partition_claim SET next_offset = {low} WHERE id = {} in \
-                 database {}, then start the host again",
+                "{}/{} is not read: the position of this plugin is {}, but Kafka has {low} to {high}; the \
+                 topic was created again, or its retention deleted records. To continue from {low}: UPDATE \
+                 saga.partition_claim SET next_offset = {low} WHERE id = {} in database {}, then start the \
+                 host again",
                 place.0, place.1, claim.next_offset, claim.id, backend.database.name
             );
             tracing::error!(plugin = backend.plugin, "{reason}");
@@ -158,7 +160,7 @@ impl Claims {
     }
 }
 
-/// Tells Kafka where each partition stands.
+/// Commits the read positions to Kafka. The offsets only serve displays of consumer lag.
 pub(super) fn commit(consumer: &BaseConsumer<Claims>, claims: &PartitionClaims, mode: CommitMode) {
     let mut list = TopicPartitionList::new();
     for (topic, partition, offset) in claims.positions() {
@@ -169,7 +171,7 @@ pub(super) fn commit(consumer: &BaseConsumer<Claims>, claims: &PartitionClaims, 
         return;
     }
     if let Err(error) = consumer.commit(&list, mode) {
-        tracing::debug!(reason = %error, "lag displays may be late");
+        tracing::debug!(reason = %error, "cannot commit offsets to Kafka; displays of lag may be late");
     }
 }
 
@@ -188,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_was_never_taken_is_not_given_back() {
+    fn only_assigned_partitions_are_unassigned() {
         let revoked = list(&[("t", 0), ("t", 1), ("u", 0)]);
         assert_eq!(
             places(&in_both(&revoked, &list(&[("t", 1), ("u", 0), ("u", 1)]))),

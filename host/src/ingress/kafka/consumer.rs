@@ -1,9 +1,9 @@
-//! Reads a plugin's topics, on a thread of its own: claims the partitions that Kafka assigns, starts
-//! each where the database says, and hands records to the lane. When the lane's queue is full, the
-//! partitions are paused; nothing is dropped.
+//! Reads a plugin's topics on a thread of its own: claims the partitions that Kafka assigns, starts each at
+//! the position in the database, and hands records to the lane. When the lane's queue is full, it pauses the
+//! partitions; it drops nothing.
 //!
-//! The offsets committed to Kafka are for people who look at lag; no position is ever read from them,
-//! but for `start = "group:NAME"`.
+//! The offsets committed to Kafka only serve displays of consumer lag. The host never reads a position from
+//! them, except for `start = "group:NAME"`.
 
 use std::{
     collections::HashMap,
@@ -36,59 +36,61 @@ use crate::{
 
 const POLL: Duration = Duration::from_millis(250);
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
-/// The same when nothing has changed: while partitions move, Kafka takes no positions, and nobody hears of
-/// it.
+/// The interval in which positions are committed again although none has changed. Kafka accepts no commit
+/// during a rebalance, and librdkafka does not report that.
 const COMMIT_AGAIN_EVERY: Duration = Duration::from_secs(10);
-/// Before a partition that another host has claimed is claimed back, if Kafka still assigns it.
+/// How long a partition that was lost to another host is left alone, before it is claimed again if Kafka
+/// still assigns it here.
 const CLAIM_BACK_AFTER: Duration = Duration::from_secs(2);
-/// What is handed to the lane at once, at the most.
+/// The most that is handed to the lane at once.
 const BURST_RECORDS_MAX: usize = 512;
 const BURST_BYTES_MAX: usize = 1 << 20;
-/// Fetched ahead of the lane, over all partitions; the last answer comes on top. A backlog costs memory here,
-/// and a pause drops it all.
+/// What the client fetches ahead of the lane, over all partitions; the answer in progress comes on top. A
+/// backlog fills this memory, and a pause discards it.
 const AHEAD_KIB: &str = "1024";
-/// Before a partition is fetched again that found that full; librdkafka's second is longer than a busy lane
-/// takes for it all.
+/// The pause of a partition after the client found that buffer full. The client's default of a second is
+/// longer than a busy lane takes to empty the buffer.
 const AHEAD_AGAIN_MS: &str = "20";
-/// As librdkafka has it.
+/// The client's default.
 const FETCH_WAIT_MS: u32 = 500;
-/// That much for a plugin that gathers is worth an answer before its time: some hundred records.
+/// For a plugin that gathers, Kafka answers before the time has passed once it has this much: a few hundred
+/// records.
 const GATHERED_BYTES: u32 = 256 << 10;
 pub(super) const SEEK_WITHIN: Duration = Duration::from_secs(10);
 
-/// What a consumer works with.
+/// The parts that a consumer works with.
 #[derive(Clone, Debug)]
 pub struct ConsumerContext {
     /// The plugin, its database and its role.
     pub backend: Arc<Backend>,
-    /// The plugin's versions on this host: they say what is read, and how.
+    /// The plugin's versions on this host: they determine what is read, and how.
     pub versions: Arc<PluginVersions>,
     /// The lane's queue.
     pub queue: Arc<Queue<Delivery>>,
-    /// The claimed partitions, shared with the lane: records are delivered under these claims alone.
+    /// The claimed partitions, shared with the lane. Records are delivered only under these claims.
     pub claims: Arc<PartitionClaims>,
-    /// What the host API shows.
+    /// The state that the host API shows.
     pub health: Arc<ConsumerHealth>,
-    /// Kafka.
+    /// The brokers to connect to.
     pub brokers: Brokers,
-    /// Ends the consumer. It commits its positions to Kafka first.
+    /// Ends the consumer, after it has committed its positions to Kafka.
     pub stop: CancellationToken,
 }
 
 /// Starts the consumer's thread; it ends after `stop`.
 ///
 /// # Errors
-/// When the operator's Kafka properties do not fit, or the system has no thread left.
+/// The operator's Kafka properties are invalid, or the system cannot start a thread.
 pub fn spawn(context: ConsumerContext) -> anyhow::Result<std::thread::JoinHandle<()>> {
     let runtime = Handle::current();
-    let mut reader = Reader::new(context.clone(), runtime.clone())?;
+    let mut reader = TopicReader::new(context.clone(), runtime.clone())?;
     let name = format!("consume {}", context.backend.plugin);
     std::thread::Builder::new()
         .name(name.chars().take(15).collect())
         .spawn(move || {
-            while reader.run() == Ended::GathersOtherwise {
+            while reader.run() == ReaderExit::GatherTimeChanged {
                 drop(reader);
-                match Reader::new(context.clone(), runtime.clone()) {
+                match TopicReader::new(context.clone(), runtime.clone()) {
                     Ok(another) => reader = another,
                     Err(error) => {
                         tracing::error!(plugin = context.backend.plugin, "{error:#}");
@@ -101,15 +103,15 @@ pub fn spawn(context: ConsumerContext) -> anyhow::Result<std::thread::JoinHandle
         .context("starting the consumer's thread")
 }
 
-/// A client that has no partitions yet.
+/// Creates a client without partitions.
 fn client(
     context: &ConsumerContext,
     runtime: Handle,
     gather_ms: u32,
 ) -> anyhow::Result<BaseConsumer<Claims>> {
     let group = context.versions.active().version.policy.kafka.group.clone();
-    // Kafka answers when there is anything; for a plugin that gathers, when there is much, or that time has
-    // passed.
+    // Kafka answers as soon as it has a record. For a plugin that gathers, it answers when it has much or the
+    // time has passed.
     let (wait_ms, bytes) = if gather_ms == 0 { (FETCH_WAIT_MS, 1) } else { (gather_ms, GATHERED_BYTES) };
     let claims = Claims { context: context.clone(), runtime };
     context
@@ -136,15 +138,15 @@ fn client(
         .context("setting up the Kafka consumer")
 }
 
-/// Why a reader reads no more.
+/// Why a reader stops.
 #[derive(Debug, PartialEq, Eq)]
-enum Ended {
-    Stopped,
-    /// The version that is active gathers longer, or shorter: that takes another client.
-    GathersOtherwise,
+enum ReaderExit {
+    HostStopped,
+    /// The active version gathers for another time, which needs another client.
+    GatherTimeChanged,
 }
 
-struct Reader {
+struct TopicReader {
     consumer: BaseConsumer<Claims>,
     gather_ms: u32,
     context: ConsumerContext,
@@ -157,7 +159,7 @@ struct Reader {
     committed: Vec<(Arc<str>, i32, i64)>,
 }
 
-impl Reader {
+impl TopicReader {
     fn new(context: ConsumerContext, runtime: Handle) -> anyhow::Result<Self> {
         let gather_ms = context.versions.active().version.manifest.gather_ms;
         Ok(Self {
@@ -174,13 +176,13 @@ impl Reader {
         })
     }
 
-    fn run(&mut self) -> Ended {
+    fn run(&mut self) -> ReaderExit {
         let ended = loop {
             if self.context.stop.is_cancelled() {
-                break Ended::Stopped;
+                break ReaderExit::HostStopped;
             }
             if self.context.versions.active().version.manifest.gather_ms != self.gather_ms {
-                break Ended::GathersOtherwise;
+                break ReaderExit::GatherTimeChanged;
             }
             self.subscribe();
             self.claim_back();
@@ -214,7 +216,7 @@ impl Reader {
         }
     }
 
-    /// Follows the subscriptions of the version that is active; none while this host cannot run it.
+    /// Subscribes to the topics of the active version; to none while this host cannot run it.
     fn subscribe(&mut self) {
         let active = self.context.versions.active();
         let runs = self.context.versions.suspended().is_none();
@@ -231,12 +233,13 @@ impl Reader {
         self.names = self.topics.iter().map(|topic| (topic.clone(), Arc::from(topic.as_str()))).collect();
         let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
         if let Err(error) = self.consumer.subscribe(&topics) {
-            tracing::error!(plugin = self.context.backend.plugin, reason = %error, "cannot subscribe");
+            let plugin = &self.context.backend.plugin;
+            tracing::error!(plugin, reason = %error, "cannot subscribe to the topics of the plugin");
         }
     }
 
-    /// Waits for a record; gives it and those that have come with it, so that the lane finds them
-    /// together.
+    /// Waits for a record. Returns it with those that arrived together with it, so that the lane gets them at
+    /// once.
     fn read(&self) -> Vec<(Delivery, usize)> {
         let mut burst = Vec::new();
         let mut bytes = 0;
@@ -264,14 +267,14 @@ impl Reader {
         burst
     }
 
-    /// None when the record is another claim's, or of a topic that the active version does not read.
+    /// None when the record was read under another claim, or when the active version does not read its topic.
     fn delivery(&self, message: &rdkafka::message::BorrowedMessage<'_>) -> Option<Delivery> {
         let active = self.context.versions.active();
         let mut subscriptions = active.version.manifest.subscriptions.iter();
         let subscription = subscriptions.find(|subscription| subscription.topic == message.topic());
         let name = self.names.get(message.topic());
         let (Some(subscription), Some(name)) = (subscription, name) else {
-            // A version that reads the topic again under the same claim would continue behind this record.
+            // Otherwise a version that reads the topic again under the same claim would skip this record.
             self.context.claims.lose((Arc::from(message.topic()), message.partition()));
             return None;
         };
@@ -288,7 +291,8 @@ impl Reader {
         }
         self.paused = true;
         if let Err(error) = self.consumer.assignment().and_then(|all| self.consumer.pause(&all)) {
-            tracing::warn!(plugin = self.context.backend.plugin, reason = %error, "cannot pause");
+            let plugin = &self.context.backend.plugin;
+            tracing::warn!(plugin, reason = %error, "cannot pause the consumer");
         }
     }
 
@@ -298,11 +302,12 @@ impl Reader {
         }
         self.paused = false;
         if let Err(error) = self.consumer.assignment().and_then(|all| self.consumer.resume(&all)) {
-            tracing::warn!(plugin = self.context.backend.plugin, reason = %error, "cannot resume");
+            let plugin = &self.context.backend.plugin;
+            tracing::warn!(plugin, reason = %error, "cannot resume the consumer");
         }
     }
 
-    /// Partitions that the lane gave up and Kafka still assigns to this host are claimed again.
+    /// Claims partitions again that the lane gave up and that Kafka still assigns to this host.
     fn claim_back(&mut self) {
         let now = Instant::now();
         self.lost.extend(self.context.claims.take_lost().into_iter().map(|place| (place, now)));
@@ -315,7 +320,8 @@ impl Reader {
             .partition::<Vec<_>, _>(|(_, since)| now.duration_since(*since) >= CLAIM_BACK_AFTER);
         self.lost = later;
         for (place, _) in due {
-            // A rebalance may have claimed it meanwhile: to raise its epoch again would fail the unit that runs.
+            // A rebalance may have claimed it meanwhile. Another claim would raise its epoch and fail the
+            // unit that runs.
             if !assigned.contains(&place) || self.context.claims.epoch(&place).is_some() {
                 continue;
             }
@@ -326,21 +332,21 @@ impl Reader {
         }
     }
 
-    /// What was read ahead is passed over until the consumer stands where the claim does: under the
-    /// new claim it would move the position beyond records that nobody has handled.
+    /// Seeks to the position of the new claim before the claim is used. Under it, records that were read
+    /// ahead would move the position past records that were not handled.
     fn read_again(&self, place: &TopicPartition) -> anyhow::Result<()> {
         let claims = self.consumer.context();
         let Some(claim) = claims.claim(&self.consumer, place)? else { return Ok(()) };
         let offset = claim.next_offset;
         let seek = self.consumer.seek(&place.0, place.1, Offset::Offset(offset), SEEK_WITHIN);
-        seek.or_else(|_given_up| self.take_anew(place, offset))
+        seek.or_else(|_given_up| self.assign_again(place, offset))
             .with_context(|| format!("reading {}/{} again from {offset}", place.0, place.1))?;
         self.context.claims.insert(claim);
         Ok(())
     }
 
-    /// Kafka's client does not seek in a partition that it has given up.
-    fn take_anew(&self, place: &TopicPartition, offset: i64) -> KafkaResult<()> {
+    /// Kafka's client does not seek in a partition that it has stopped reading.
+    fn assign_again(&self, place: &TopicPartition, offset: i64) -> KafkaResult<()> {
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition_offset(&place.0, place.1, Offset::Offset(offset))?;
         self.consumer.incremental_unassign(&list)?;
@@ -348,16 +354,17 @@ impl Reader {
     }
 
     fn trouble(&self, error: &KafkaError) {
-        tracing::warn!(plugin = self.context.backend.plugin, reason = %error, "Kafka");
+        let plugin = &self.context.backend.plugin;
+        tracing::warn!(plugin, reason = %error, "cannot read from Kafka, retrying");
         *self.context.health.trouble.lock() = Some(error.to_string());
         if is_out_of_range(error) {
             self.claim_all_again();
         }
     }
 
-    /// Kafka's client has given up a partition whose next record Kafka no longer has, and does not
-    /// say which. Claiming compares each position with what Kafka has: it stops those outside, as at
-    /// the start, and the others are read on.
+    /// Kafka's client stops reading a partition when Kafka no longer has the next record, and does not report
+    /// which partition. So all are claimed again: claiming compares each position with what Kafka has, stops
+    /// partitions outside of that, and continues the others.
     fn claim_all_again(&self) {
         for (topic, partition, _) in self.context.claims.positions() {
             self.context.claims.lose((topic, partition));

@@ -18,19 +18,19 @@ pub struct ConsumerHealth {
 }
 
 impl ConsumerHealth {
-    /// Whether Kafka has assigned partitions, or told that there are none left for this host.
+    /// Whether Kafka has assigned partitions, or assigned none to this host.
     #[must_use]
     pub fn is_assigned(&self) -> bool {
         self.assigned.load(Ordering::Acquire)
     }
 
-    /// Partitions that are not read, and why: a person must look.
+    /// Partitions that are not read, and why. A person must act.
     #[must_use]
     pub fn stopped(&self) -> Vec<String> {
         self.stopped.lock().values().cloned().collect()
     }
 
-    /// Why Kafka cannot be reached; none when it can.
+    /// Why Kafka is unreachable; none when it is reachable.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.trouble.lock().clone()

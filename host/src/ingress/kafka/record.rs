@@ -1,4 +1,5 @@
-//! From a Kafka record to a delivery: message id, trace and ordering key are found, whoever sent it.
+//! Turns a Kafka record into a delivery: finds message id, trace and correlation key, for records of any
+//! sender.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::model::{
     trace::Trace,
 };
 
-/// What `ce_source` of our own records begins with.
+/// How the `ce_source` of the host's own records starts.
 const OUR_SOURCE: &[u8] = b"/saga-host/";
 
 /// CloudEvents 1.0 (Kafka binding, binary mode) and W3C Trace Context, as far as the host reads them.

@@ -1,4 +1,4 @@
-//! Where a plugin that has never read a partition starts.
+//! The first position of a plugin in a partition that it has never read.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::{claims::partitions::TopicPartition, kafka::Brokers, model::policy::S
 
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// The first offset to read; `ends` are the lowest and the one after the highest.
+/// The first offset to read. `ends` are the lowest offset, and the one after the highest.
 ///
 /// # Errors
-/// When the brokers are away or refuse to tell another group's offsets.
+/// The brokers are unreachable, or refuse to show the offsets of another group.
 pub(super) fn first_offset(
     brokers: &Brokers,
     start: &Start,
@@ -40,7 +40,7 @@ fn committed(brokers: &Brokers, group: &str, place: &TopicPartition) -> anyhow::
     list.add_partition(&place.0, place.1);
     let offsets = consumer
         .committed_offsets(list, WITHIN)
-        .with_context(|| format!("asking for the offsets of group {group} in {}/{}", place.0, place.1))?;
+        .with_context(|| format!("reading the offsets of group {group} in {}/{}", place.0, place.1))?;
     Ok(offsets.elements().first().and_then(|element| match element.offset() {
         Offset::Offset(offset) => Some(offset),
         _ => None,

@@ -17,7 +17,7 @@ pub(crate) use self::limits::MEMORY_MIB_MAX;
 pub use self::{
     grants::{DatabaseGrant, HttpGrant, KafkaGrant, Start},
     limits::Limits,
-    rollout::{InFlight, Rollout},
+    rollout::{InFlight, RolloutPolicy},
 };
 use super::rejection::Rejection;
 
@@ -43,7 +43,7 @@ pub struct Policy {
     pub limits: Limits,
     /// `[rollout]`
     #[serde(default)]
-    pub rollout: Rollout,
+    pub rollout: RolloutPolicy,
     /// `[config]`: the values that `context.config` returns.
     #[serde(default)]
     pub config: BTreeMap<String, String>,
@@ -84,8 +84,8 @@ impl Policy {
             && self.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
         if !fits {
             return Err(format!(
-                "name = {:?} must have at most {NAME_CHARS_MAX} lower-case letters, digits and `-`, and start \
-                 with a letter",
+                "name = {:?} must have at most {NAME_CHARS_MAX} lower-case letters, digits and `-`, and \
+                 start with a letter",
                 self.name
             ));
         }

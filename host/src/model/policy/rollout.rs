@@ -16,7 +16,7 @@ pub enum InFlight {
 /// How a new version is rolled out, and when the rollback guard rolls it back.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Rollout {
+pub struct RolloutPolicy {
     /// Which version handles the sagas in flight.
     pub in_flight: InFlight,
     /// Seconds of draining after which the host logs a warning.
@@ -28,7 +28,7 @@ pub struct Rollout {
     pub probation_s: u32,
 }
 
-impl Default for Rollout {
+impl Default for RolloutPolicy {
     fn default() -> Self {
         Self { in_flight: InFlight::Pin, drain_s_max: 86_400, failures_in_a_row_max: 5, probation_s: 600 }
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{Caused, UnitContext, cause_of};
+use super::{EffectCause, UnitContext, cause_of};
 use crate::model::{
     effects::Outgoing,
     record::{MESSAGE_ID, Record, partition_of},
@@ -16,7 +16,7 @@ pub(super) fn of(
     context: &UnitContext<'_>,
     at: &str,
     published: Vec<Outgoing>,
-    causes: &[Caused<'_>],
+    causes: &[EffectCause<'_>],
 ) -> (Vec<Record>, Vec<(u32, usize)>) {
     let mut sent = Vec::with_capacity(published.len());
     let mut records = Vec::with_capacity(published.len());

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Caused, cause_of};
+use super::{EffectCause, cause_of};
 use crate::model::{
     record::Record,
     saga_log::{Entry, Sent},
@@ -11,7 +11,7 @@ use crate::model::{
 /// What the log lines of one unit are made of.
 pub(super) struct LogLines<'a> {
     pub(super) at: &'a str,
-    pub(super) causes: &'a [Caused<'a>],
+    pub(super) causes: &'a [EffectCause<'a>],
     /// (cause, index of the record), sorted by cause.
     pub(super) sent: &'a [(u32, usize)],
     pub(super) records: &'a [Record],

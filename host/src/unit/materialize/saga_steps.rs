@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use super::{Ended, LogLines, cause_of, place};
+use super::{EndedSaga, LogLines, cause_of, place};
 use crate::{
     model::effects::{Ending, Finish, Status, Transition},
     unit::{
@@ -23,7 +23,11 @@ struct Step {
 }
 
 /// Adds the rows to `writes`; returns the sagas that end.
-pub(super) fn add(log: &LogLines<'_>, transitions: Vec<Transition>, writes: &mut UnitWrites) -> Vec<Ended> {
+pub(super) fn add(
+    log: &LogLines<'_>,
+    transitions: Vec<Transition>,
+    writes: &mut UnitWrites,
+) -> Vec<EndedSaga> {
     let mut ended = Vec::new();
     for Step { cause, row, finish } in merged(log, transitions) {
         let Some(finish) = finish else {
@@ -31,7 +35,12 @@ pub(super) fn add(log: &LogLines<'_>, transitions: Vec<Transition>, writes: &mut
             continue;
         };
         let (saga_type, key) = (row.saga_type.clone(), row.key.clone());
-        ended.push(Ended { saga_type, key, ending: ending(finish.ending), answer: finish.answer.clone() });
+        ended.push(EndedSaga {
+            saga_type,
+            key,
+            ending: ending(finish.ending),
+            answer: finish.answer.clone(),
+        });
         writes.saga_ends.push(cause, end(row, finish));
     }
     ended

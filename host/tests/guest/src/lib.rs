@@ -1,8 +1,8 @@
 //! A plugin that misbehaves in the way that each request or record names. It calls the host without the
 //! dispatch of the SDK, which would prevent that.
 //!
-//! Whatever the name is, it first publishes one message, as it may. A message of a misbehaviour must never be
-//! sent.
+//! Whatever the name is, it first publishes one message, which it may do. The message of a misbehaviour must
+//! never be sent.
 
 mod misbehaviour;
 
@@ -22,7 +22,7 @@ const DONE: &str = "well-behaved-topic";
 /// The type of its sagas: `start-KEY` starts one, `step-KEY` advances it.
 const SAGA: &str = "misbehaviour";
 
-/// A test changes these bytes in the component to get another version. `evil` fails at everything, `late` at
+/// A test replaces these bytes in the component to get another version. `evil` fails at everything, `late` at
 /// deliveries only; `trap`, `loop` and `huge` fail in `describe`.
 static MOOD: [u8; 9] = *b"mood:good";
 
@@ -33,7 +33,7 @@ fn is_in(mood: &str) -> bool {
 /// The description of this plugin.
 #[must_use]
 pub fn describe() -> Description {
-    misbehaviour::before_it_is_known();
+    misbehaviour::while_described();
     let subscription =
         Subscription { topic: TOPIC.to_owned(), correlation: Correlation::RecordKey, foreign_ids: false };
     let route =
@@ -57,7 +57,7 @@ pub fn describe() -> Description {
 /// The host refused an effect, or a statement failed.
 ///
 /// # Panics
-/// In a component that a test changed to do so.
+/// In a component that a test has changed to panic.
 pub fn handle<A: Clone>(batch: &[String], answer: &A) -> Result<Vec<A>, Failure> {
     assert!(!is_in("evil"), "in an evil mood");
     for (how, cause) in batch.iter().zip(0..) {

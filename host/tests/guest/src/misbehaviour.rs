@@ -13,11 +13,11 @@ use saga_plugin::bindings::saga::plugin::{
 use super::{DONE, SAGA, is_in, message, refused};
 
 const GIB: usize = 1 << 30;
-/// More than any limit is for.
+/// More than any limit allows.
 const MANY: usize = 1_000;
 
-/// Fails in `describe`, where a test asks for that.
-pub(crate) fn before_it_is_known() {
+/// Fails in `describe`, in a component that a test has changed to do so.
+pub(crate) fn while_described() {
     if is_in("trap") {
         trap();
     }
@@ -46,7 +46,7 @@ pub(crate) fn of(how: &str, cause: u32) -> Result<(), Failure> {
         "sleep-in-sql" => state("SELECT pg_sleep(60)::text")?,
         "bad-sql" => state("SELECT nothing FROM nowhere")?,
         "commit" => state("COMMIT")?,
-        // Goes on as if it had worked.
+        // Continues as if the statement had succeeded.
         "hide-an-error" => drop(state("SELECT nothing FROM nowhere")),
         _ => match how.split_once('-') {
             Some(("start", key)) => start(key, cause)?,
@@ -94,7 +94,7 @@ fn run_for_ever() {
     while black_box(true) {}
 }
 
-/// Not in tail position, where the compiler would make a loop of it.
+/// Not in tail position: the compiler would make a loop of it.
 fn recurse(depth: u64) -> u64 {
     black_box(depth) + if black_box(true) { recurse(depth + 1) } else { 0 }
 }

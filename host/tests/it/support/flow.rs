@@ -1,4 +1,4 @@
-//! Orders under fixed ids, each sent again until it is accepted, and what must have become of them.
+//! Orders under fixed ids, each sent again until it is accepted, and their expected ends.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{SOON, all_hold, eventually};
 
 const REPEAT: Duration = Duration::from_millis(50);
-/// Orders that a product's stock is enough for.
+/// Orders for which a product's stock is enough.
 const PLENTY: usize = 12;
 /// Stock of the scarce product, and orders of it.
 const SCARCE: (usize, usize) = (5, 8);
@@ -27,7 +27,7 @@ pub(crate) const CONFIRMED: usize = PLENTY + SCARCE.0;
 /// Of these cancelled.
 pub(crate) const CANCELLED: usize = SCARCE.1 - SCARCE.0;
 
-/// Two products: one is enough for all its orders, one is not.
+/// Two products: one with enough stock for all its orders, and one with too little.
 #[derive(Clone, Copy)]
 pub(crate) struct Products {
     plenty: i64,
@@ -35,12 +35,12 @@ pub(crate) struct Products {
 }
 
 impl Products {
-    /// Makes both.
+    /// Creates both.
     pub(crate) async fn new(target: &Target) -> Self {
         Self { plenty: product(target, PLENTY).await, scarce: product(target, SCARCE.0).await }
     }
 
-    /// The order of a number: the first ones are of the product that is enough.
+    /// The order of a number: the first ones are for the product with enough stock.
     fn order(self, number: usize) -> Request {
         let product = if number < PLENTY { self.plenty } else { self.scarce };
         let id = id(number);
@@ -66,7 +66,7 @@ impl Products {
         orders
     }
 
-    /// Places all orders, each waiting for its end; gives how they are said to have ended.
+    /// Places all orders, each waiting for its end; gives the statuses that the answers contain.
     pub(crate) async fn place_and_wait(self, target: &Target) -> Vec<String> {
         let mut orders = JoinSet::new();
         for number in 0..ORDERS {
@@ -93,7 +93,7 @@ pub(crate) async fn product(target: &Target, qty: usize) -> i64 {
     made.unwrap().expect(201).unwrap().member("productId").unwrap().as_i64().unwrap()
 }
 
-/// Sends an order until it is accepted; only what a repeat may mend is repeated.
+/// Sends an order until it is accepted. Repeats it only after failures that a repeat can help with.
 async fn accepted(order: Request, address: String) -> anyhow::Result<()> {
     let began = Instant::now();
     loop {
@@ -106,16 +106,16 @@ async fn accepted(order: Request, address: String) -> anyhow::Result<()> {
     }
 }
 
-/// All that are placed must be accepted.
+/// Asserts that all placed orders are accepted.
 pub(crate) async fn all_accepted(mut orders: JoinSet<anyhow::Result<()>>) {
     while let Some(order) = orders.join_next().await {
         order.unwrap().unwrap_or_else(|error| panic!("{error:#}"));
     }
 }
 
-/// Waits until nothing moves, then every invariant must hold, and the orders have ended as their stock has
-/// it.
-pub(crate) async fn ends_well(target: &Target) -> (Ledger, Rows) {
+/// Waits until the system is quiet. Then every invariant must hold, and the orders must have ended as their
+/// stock allows.
+pub(crate) async fn ends_as_expected(target: &Target) -> (Ledger, Rows) {
     let mut report = Report::silent();
     let read = verify::check(target, &Scope::all(SOON), &mut report).await.unwrap();
     all_hold(&report);
@@ -146,7 +146,7 @@ pub(crate) async fn reaches(target: &Target, database: &str, statement: &'static
     databases.close().await;
 }
 
-/// How many records a topic has, read by a consumer of our own.
+/// The number of records in a topic, read by a consumer of the test.
 pub(crate) async fn records(target: &Target, topic: &'static str) -> u64 {
     let brokers = target.kafka.clone();
     let read = move || saga_testkit::topic::reader::read_all(&brokers, &[topic], |_| {});

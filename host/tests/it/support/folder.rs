@@ -1,4 +1,4 @@
-//! Folders of tests, below the build's: those of a run that failed stay until the next one.
+//! Folders of tests, below the folder of the build. Those of a failed run remain until the next run.
 
 use std::{
     fs,
@@ -27,7 +27,7 @@ static OF_RUN: LazyLock<PathBuf> = LazyLock::new(|| {
     folder
 });
 
-/// A new one.
+/// A new folder.
 pub(crate) fn new(what: &str) -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(1);
     let folder = OF_RUN.join(format!("{}-{what}", COUNT.fetch_add(1, Ordering::Relaxed)));
@@ -40,7 +40,7 @@ pub(crate) fn cache() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
 }
 
-/// A plugin folder of a test's own, with the plugins that are named, or all.
+/// A plugin folder for one test, with the named plugins, or all of them.
 pub(crate) fn plugins(names: &[&str]) -> PathBuf {
     let folder = new("plugins");
     for entry in fs::read_dir(BUILT).into_iter().flatten().flatten() {
@@ -56,7 +56,7 @@ pub(crate) fn plugins(names: &[&str]) -> PathBuf {
     folder
 }
 
-/// Puts one more plugin into a folder, the component last.
+/// Adds one more plugin to a folder, the component last.
 pub(crate) fn add_plugin(folder: &Path, name: &str) {
     for kind in ["toml", "wasm"] {
         let file = format!("{name}.{kind}");

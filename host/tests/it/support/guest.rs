@@ -5,9 +5,9 @@ use std::path::Path;
 use saga_testkit::plugin_folder::replace;
 
 pub(crate) const PLUGIN: &str = "misbehaving";
-/// Its records: the value names the misbehaviour.
+/// The topic that it reads: the value of a record names the misbehaviour.
 pub(crate) const TOPIC: &str = "misbehaviour-topic";
-/// Has one message for each request or record that was handled.
+/// Receives one message for each request or record that was handled.
 pub(crate) const DONE: &str = "well-behaved-topic";
 
 pub(crate) const POLICY: &str = r#"
@@ -58,7 +58,7 @@ pub(crate) fn add(folder: &Path) {
     std::fs::write(folder.join("misbehaving.wasm"), component()).unwrap();
 }
 
-/// Replaces it by a version in another mood.
+/// Replaces it with a version in another mood.
 pub(crate) fn turn(folder: &Path, mood: &str) {
     replace(&folder.join("misbehaving.wasm"), &in_mood(mood)).unwrap();
 }

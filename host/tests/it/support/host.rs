@@ -19,7 +19,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::{SOON, folder, stack};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_saga-host");
-/// All of the order system.
+/// All plugins of the order system.
 pub(crate) const PLUGINS: [&str; 5] =
     ["inventory-command", "inventory-query", "notification", "order-orchestrator", "order-query"];
 
@@ -36,7 +36,7 @@ impl Host {
         process.stop().await.unwrap_or_else(|error| panic!("{error:#}"));
     }
 
-    /// Kills it as by `kill -9`.
+    /// Kills it with SIGKILL.
     pub(crate) async fn kill(mut self) {
         let mut process = self.0.take().expect("it is killed once");
         process.kill().await.unwrap();
@@ -67,7 +67,7 @@ impl Drop for Host {
     }
 }
 
-/// The host that tests share, for one test at a time: no test sees the orders of another.
+/// The host that tests share, by one test at a time: no test sees the orders of another.
 pub(crate) async fn shared() -> (MutexGuard<'static, ()>, Target) {
     static SHARED: OnceLock<Target> = OnceLock::new();
     static TURN: Mutex<()> = Mutex::const_new(());
@@ -82,7 +82,7 @@ pub(crate) async fn shared() -> (MutexGuard<'static, ()>, Target) {
     (turn, target.clone())
 }
 
-/// The same stack with addresses for another host.
+/// The same stack, with addresses for another host.
 pub(crate) fn addressed(stack: &Target) -> Target {
     Target { http: Some(free_address().unwrap()), admin: Some(free_address().unwrap()), ..stack.clone() }
 }
@@ -96,7 +96,7 @@ async fn start(options: &StartOptions, target: &Target) -> Host {
     Host(Some(HostProcess::run(options, target).await.unwrap_or_else(|error| panic!("{error:#}"))))
 }
 
-/// The same with the debug log of its lanes, and the file of the log.
+/// The same, with the debug log of its lanes; also gives the file of the log.
 pub(crate) async fn run_logging_lanes(target: &Target, plugins: &Path) -> (Host, PathBuf) {
     let mut options = options(plugins);
     options
@@ -155,11 +155,11 @@ pub(crate) async fn metric(target: &Target, name: &str, label: &str) -> anyhow::
     line.rsplit(' ').next().unwrap_or_default().parse().with_context(|| line.to_owned())
 }
 
-/// Runs a client command, which must succeed; gives what it prints.
+/// Runs a client command, which must succeed; gives its output.
 pub(crate) fn cli(target: &Target, arguments: &[&str]) -> String {
     let output = ask(target, arguments);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {}: {said}", output.status);
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {}: {printed}", output.status);
     String::from_utf8(output.stdout).unwrap()
 }
 

@@ -1,13 +1,13 @@
 //! What the tests share.
 //!
 //! ```text
-//!  stack    Postgres and Kafka: one for all who can share it, or one of a test's own
-//!  clear    empties a stack for the next test that has it
+//!  stack    Postgres and Kafka: one stack that tests share, or one for a single test
+//!  clear    empties a stack for the next test that uses it
 //!  host     saga-host processes on a stack
 //!  folder   where data, logs and plugins are
 //!  guest    a plugin that misbehaves on request
 //!  wire     counts what a host sends to Postgres
-//!  flow     orders that are sent again until they are accepted, and what must have become of them
+//!  flow     orders that are sent again until they are accepted, and their expected ends
 //! ```
 
 mod clear;
@@ -37,12 +37,12 @@ pub(crate) async fn postgres() -> PgConnection {
 }
 
 /// Repeats a check until it holds.
-pub(crate) async fn eventually<T>(look: impl AsyncFnMut() -> anyhow::Result<T>) -> T {
-    saga_testkit::quiet::eventually(SOON, look).await.unwrap_or_else(|error| panic!("{error:#}"))
+pub(crate) async fn eventually<T>(check: impl AsyncFnMut() -> anyhow::Result<T>) -> T {
+    saga_testkit::quiet::eventually(SOON, check).await.unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// Runs the asynchronous clean-up of a drop guard to its end, on a thread of its own: the test's runtime is
-/// busy with the drop. Panics of it count only when the test has not failed already.
+/// Runs the asynchronous clean-up of a drop guard to its end, on a thread of its own, since the test's
+/// runtime is busy with the drop. Panics in it count only when the test has not failed already.
 pub(crate) fn clean_up(work: impl Future<Output = ()> + Send + 'static) {
     let cleaned = std::thread::spawn(|| {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
@@ -50,7 +50,7 @@ pub(crate) fn clean_up(work: impl Future<Output = ()> + Send + 'static) {
     assert!(cleaned.join().is_ok() || std::thread::panicking(), "the clean-up failed; see the panic above");
 }
 
-/// Every check of the report must have held.
+/// Asserts that every check of the report has passed.
 pub(crate) fn all_hold(report: &Report) {
     let failed: Vec<String> = report
         .failed()

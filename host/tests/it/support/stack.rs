@@ -13,11 +13,11 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{clear, folder};
 
-/// How many tests have a stack of their own at a time: each takes half a gigabyte, and a core while it
+/// How many tests have a stack of their own at a time. Each stack takes half a gigabyte, and a core while it
 /// starts.
 static OWN: Semaphore = Semaphore::const_new(2);
 
-/// The stack that tests share; it ends with this process.
+/// The stack that tests share. It ends with this process.
 pub(crate) fn shared() -> &'static Target {
     static SHARED: OnceLock<Target> = OnceLock::new();
     SHARED.get_or_init(|| {
@@ -28,8 +28,8 @@ pub(crate) fn shared() -> &'static Target {
     })
 }
 
-/// Starts what lives as long as this process, on a thread that does the same: children end with the thread
-/// that started them.
+/// Starts something that lives as long as this process, on a thread that does the same: children end with the
+/// thread that started them.
 pub(crate) fn for_good<T: Send + 'static, K, F: Future<Output = (T, K)>>(
     start: impl FnOnce() -> F + Send + 'static,
 ) -> T {
@@ -42,12 +42,12 @@ pub(crate) fn for_good<T: Send + 'static, K, F: Future<Output = (T, K)>>(
             std::future::pending::<()>().await;
         });
     });
-    ready.recv().expect("what all share could not be started; see the panic above")
+    ready.recv().expect("what the tests share could not be started; see the panic above")
 }
 
-/// A stack that one test has at a time, as empty as a new one, with addresses for one host. Dropping it lets
-/// another test have it, unless this test has failed: declare it before the hosts, so that they have ended by
-/// then.
+/// A stack that one test uses at a time, as empty as a new one, with addresses for one host. Dropping it
+/// passes it on to another test, unless this test has failed. Declare it before the hosts, so that they end
+/// first.
 pub(crate) struct Own {
     running: Option<Running>,
     pub(crate) target: Target,
@@ -59,7 +59,7 @@ struct Running {
     data: PathBuf,
 }
 
-/// Stacks whose test has ended: emptying one takes a second, starting one ten.
+/// Stacks whose test has ended. Emptying one takes a second; starting one takes ten.
 static FREE: Mutex<Vec<Running>> = Mutex::new(Vec::new());
 
 impl Own {

@@ -1,4 +1,4 @@
-//! Stands between a host and Postgres and counts what passes, by the account of each connection.
+//! A proxy between a host and Postgres. It counts what passes, by the account of each connection.
 //! <https://www.postgresql.org/docs/current/protocol-message-formats.html>
 
 use std::{
@@ -16,7 +16,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
 };
 
-/// The version of the protocol, in the place where a request for encryption has its code.
+/// The version of the protocol. A request for encryption has its code in the same place.
 const STARTUP: [u8; 4] = (3_u32 << 16).to_be_bytes();
 
 /// What has passed on the connections of one account.
@@ -26,25 +26,25 @@ pub(crate) struct Passed {
     pub(crate) round_trips: u64,
     /// How often the server was ready outside of a transaction.
     pub(crate) transactions: u64,
-    /// What the host sent.
+    /// Bytes that the host sent.
     pub(crate) bytes: u64,
 }
 
 type Counts = Arc<Mutex<BTreeMap<String, Passed>>>;
 
-/// Counts from when it is made, and has no end of its own: hosts behind it end first.
+/// The proxy. It counts from its start and has no end of its own: stop the hosts behind it first.
 pub(crate) struct Wire {
     counts: Counts,
     _folder: TempDir,
 }
 
 impl Wire {
-    /// Stands before the Postgres of a stack; gives the stack as a host is to see it.
+    /// Starts a proxy for the Postgres of a stack; gives the stack with the proxy's address.
     pub(crate) fn before(target: &Target) -> (Self, Target) {
         let server: PgConnectOptions = target.postgres.parse().unwrap();
         let (folder_of_server, port) = (server.get_socket().unwrap(), server.get_port());
         let name = format!(".s.PGSQL.{port}");
-        // Not below the build's folder: the path of a socket is short.
+        // The path of a socket must be short, so it is not below the folder of the build.
         let folder = tempfile::Builder::new().prefix("saga-wire-").tempdir_in("/tmp").unwrap();
         let listener = UnixListener::bind(folder.path().join(&name)).unwrap();
         let counts = Counts::default();
@@ -68,12 +68,13 @@ async fn accept(listener: UnixListener, server: PathBuf, counts: Counts) {
     }
 }
 
-/// Ends with an error when one of the two goes; then the other's connection ends, too.
+/// Forwards both directions. Ends with an error when one side closes; then the connection of the other side
+/// closes, too.
 async fn between(mut host: UnixStream, mut server: UnixStream, counts: &Counts) -> io::Result<()> {
     let account = start(&mut host, &mut server).await?;
     let count = |add: &dyn Fn(&mut Passed)| add(counts.lock().unwrap().entry(account.clone()).or_default());
     let ((from_host, to_host), (from_server, to_server)) = (host.into_split(), server.into_split());
-    let asked = pass(from_host, to_server, |message| {
+    let requests = pass(from_host, to_server, |message| {
         count(&|passed| {
             passed.round_trips += u64::from(matches!(message[0], b'Q' | b'S'));
             passed.bytes += message.len() as u64;
@@ -84,10 +85,10 @@ async fn between(mut host: UnixStream, mut server: UnixStream, counts: &Counts) 
             count(&|passed| passed.transactions += 1);
         }
     });
-    tokio::try_join!(asked, answered).map(drop)
+    tokio::try_join!(requests, answered).map(drop)
 }
 
-/// Until the message that names the account: only from then on do messages begin with their kind.
+/// Forwards up to the message that names the account. Only after it does each message begin with its kind.
 async fn start(host: &mut UnixStream, server: &mut UnixStream) -> io::Result<String> {
     loop {
         let mut message = Vec::new();
@@ -98,7 +99,7 @@ async fn start(host: &mut UnixStream, server: &mut UnixStream) -> io::Result<Str
             texts.find(|text| *text == b"user").expect("no account");
             return Ok(String::from_utf8_lossy(texts.next().unwrap_or_default()).into_owned());
         }
-        // Encryption is refused in one byte.
+        // Postgres refuses encryption with one byte.
         host.write_u8(server.read_u8().await?).await?;
     }
 }
@@ -117,7 +118,7 @@ async fn pass(
     }
 }
 
-/// The length counts itself.
+/// The length includes itself.
 async fn read_length_and_body(from: &mut (impl AsyncRead + Unpin), message: &mut Vec<u8>) -> io::Result<()> {
     let length = from.read_u32().await?;
     message.extend(length.to_be_bytes());

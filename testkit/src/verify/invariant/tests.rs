@@ -1,4 +1,4 @@
-//! Of the invariants, on small cases.
+//! Tests of the invariants, on small cases.
 
 use uuid::Uuid;
 

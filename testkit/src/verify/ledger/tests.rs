@@ -1,4 +1,4 @@
-//! Of the ledger, on small cases.
+//! Tests of the ledger, on small cases.
 
 use super::{Flow, Ledger, Stock};
 use crate::service::{DEDUCTED, NOTIFICATIONS, ORDER_CREATED, STOCK_CREATED, STOCK_UPDATED};
@@ -64,7 +64,7 @@ fn a_record_that_breaks_the_contract_is_named() {
 }
 
 #[test]
-fn foreign_records_are_set_apart() {
+fn foreign_records_are_counted_separately() {
     let mut ledger = Ledger::default();
     let mut foreign = record(DEDUCTED, "x", "", &format!(r#"{{"orderId":"{}"}}"#, ORDER.to_uppercase()));
     foreign.headers.clear();
