@@ -97,10 +97,11 @@ async fn hosts_notify_each_other_of_what_they_commit_and_end() {
     let pair = Pair::start().await;
     let product = flow::product(&pair.stack.target, PLENTY).await;
     let orders = async {
-        loop {
+        // Both hosts in turn: whichever host ends a saga, some of the callers wait on the other one.
+        for target in [&pair.stack.target, &pair.seconds].into_iter().cycle() {
             let order = Request::post("/orders", format!(r#"{{"productId":{product},"orderQty":1}}"#));
             let order = order.header("Prefer", "wait=30");
-            order.send(pair.seconds.http().unwrap()).await.unwrap().expect(201).unwrap();
+            order.send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
         }
     };
     tokio::select! {
