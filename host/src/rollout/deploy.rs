@@ -40,8 +40,8 @@ pub struct Deployed {
 /// Why a deployment changed nothing.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum DeployError {
-    /// It is active already.
-    #[error("{0} is active already")]
+    /// The component of this digest is already active.
+    #[error("{0} is already active")]
     SameDigest(String),
     /// No plugin of this name runs.
     #[error("no plugin of this name runs")]
