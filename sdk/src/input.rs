@@ -45,7 +45,8 @@ impl Answer for Response {
 }
 
 impl Outcome {
-    /// It is late, unknown or contradicting, and changed nothing. The host records it with this reason.
+    /// It is late, unknown, or in conflict with the state, and changed nothing. The host records it with
+    /// this reason.
     pub fn ignored(reason: impl Into<String>) -> Self {
         Self::Ignored(reason.into())
     }

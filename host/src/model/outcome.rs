@@ -5,7 +5,7 @@
 pub enum Outcome {
     /// Handled.
     Done,
-    /// Late, unknown or contradicting; the host records the reason.
+    /// Late, unknown, or in conflict with the state; the host records the reason.
     Ignored(String),
     /// Not now: the host parks the delivery, and later ones of its key queue behind it.
     Retry {
