@@ -1,5 +1,5 @@
-//! Claims partitions when Kafka assigns them, under an epoch that fences their previous owner, and gives them
-//! up when Kafka revokes them.
+//! The rebalance callback: claims the partitions that Kafka assigns to this host, and gives up those that it
+//! revokes. A claim raises the epoch of the partition, which fences the host that had it before.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -26,9 +26,10 @@ use crate::claims::{
     partitions::{PartitionClaims, TopicPartition},
 };
 
+/// The pause before a partition that could not be claimed is tried again.
 const RETRY_CLAIM: Duration = Duration::from_millis(500);
 
-/// Claims what Kafka assigns, and gives up what it revokes.
+/// Receives the callbacks of the Kafka client.
 pub(super) struct Claims {
     pub(super) context: ConsumerContext,
     pub(super) runtime: Handle,
@@ -62,8 +63,8 @@ impl RebalanceContext for Claims {
     }
 }
 
-/// Kafka's client refuses the whole list when it names a partition that is not assigned. A stopped partition
-/// never was.
+/// Removes those of the revoked partitions that are assigned. The Kafka client refuses a list that names any
+/// other partition, and a partition that [`Claims::claim`] did not accept was never assigned.
 fn unassign(consumer: &BaseConsumer<Claims>, revoked: &TopicPartitionList) -> KafkaResult<()> {
     consumer.incremental_unassign(&in_both(revoked, &consumer.assignment()?))
 }
@@ -83,7 +84,8 @@ pub(super) fn places(list: &TopicPartitionList) -> Vec<TopicPartition> {
 }
 
 impl Claims {
-    /// Claims what was assigned. Returns the partitions that can be read, each with its position.
+    /// Claims the assigned partitions, each until it succeeds or the host stops. Returns those that can be
+    /// read, each with its position.
     fn claim_all(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> TopicPartitionList {
         let mut claimed = TopicPartitionList::with_capacity(list.count());
         for place in places(list) {
@@ -110,7 +112,8 @@ impl Claims {
         claimed
     }
 
-    /// Claims a partition; none when it must not be read.
+    /// Claims a partition. None when its position is outside of the offsets that Kafka has: then nobody knows
+    /// which records are missing, so the host does not read it and reports the error.
     pub(super) fn claim(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -129,10 +132,10 @@ impl Claims {
         }
         if claim.next_offset < low || claim.next_offset > high {
             let reason = format!(
-                "{}/{} is not read: the position of this plugin is {}, but Kafka has {low} to {high}; the \
-                 topic was created again, or its retention deleted records. To continue from {low}: UPDATE \
-                 saga.partition_claim SET next_offset = {low} WHERE id = {} in database {}, then start the \
-                 host again",
+                "{}/{} is not read: the next offset of this plugin is {}, but Kafka has the offsets from \
+                 {low} to {high}. The topic was deleted and created again, or its retention deleted records \
+                 that the plugin had not read. To continue from {low}, run UPDATE saga.partition_claim SET \
+                 next_offset = {low} WHERE id = {} in the database {}, then restart the host",
                 place.0, place.1, claim.next_offset, claim.id, backend.database.name
             );
             tracing::error!(plugin = backend.plugin, "{reason}");
@@ -151,6 +154,7 @@ impl Claims {
         Ok(Some(claim))
     }
 
+    /// Removes the claims of partitions that Kafka has revoked, and the errors reported for them.
     pub(super) fn forget(&self, places: &[TopicPartition]) {
         self.context.claims.remove(places);
         let mut stopped = self.context.health.stopped.lock();
@@ -160,7 +164,7 @@ impl Claims {
     }
 }
 
-/// Commits the read positions to Kafka. The offsets only serve displays of consumer lag.
+/// Commits the positions to Kafka, so that other tools can show the consumer lag.
 pub(super) fn commit(consumer: &BaseConsumer<Claims>, claims: &PartitionClaims, mode: CommitMode) {
     let mut list = TopicPartitionList::new();
     for (topic, partition, offset) in claims.positions() {
@@ -171,7 +175,10 @@ pub(super) fn commit(consumer: &BaseConsumer<Claims>, claims: &PartitionClaims, 
         return;
     }
     if let Err(error) = consumer.commit(&list, mode) {
-        tracing::debug!(reason = %error, "cannot commit offsets to Kafka; displays of lag may be late");
+        tracing::debug!(
+            reason = %error,
+            "cannot commit offsets to Kafka: tools show too high a consumer lag until the next commit"
+        );
     }
 }
 

@@ -1,9 +1,9 @@
-//! Reads a plugin's topics on a thread of its own: claims the partitions that Kafka assigns, starts each at
-//! the position in the database, and hands records to the lane. When the lane's queue is full, it pauses the
-//! partitions; it drops nothing.
+//! The consumer: reads a plugin's topics on a thread of its own. It claims the partitions that Kafka assigns,
+//! reads each from the position in the database, and adds the records to the lane's queue. While the queue is
+//! full, it pauses all partitions. It drops no record that the plugin must handle.
 //!
-//! The offsets committed to Kafka only serve displays of consumer lag. The host never reads a position from
-//! them, except for `start = "group:NAME"`.
+//! It commits offsets to Kafka only so that other tools can show the consumer lag. The host reads its
+//! positions from the database, never from Kafka; only `start = "group:NAME"` reads the offsets of a group.
 
 use std::{
     collections::HashMap,
@@ -34,28 +34,31 @@ use crate::{
     versions::PluginVersions,
 };
 
+/// The longest wait for a record, for room in the queue, or for the lane to ask for records.
 const POLL: Duration = Duration::from_millis(250);
+/// The interval in which positions that have changed are committed to Kafka.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
-/// The interval in which positions are committed again although none has changed. Kafka accepts no commit
-/// during a rebalance, and librdkafka does not report that.
+/// The interval in which positions are committed even if none has changed: Kafka rejects a commit during a
+/// rebalance, and librdkafka does not report the rejection.
 const COMMIT_AGAIN_EVERY: Duration = Duration::from_secs(10);
-/// How long a partition that was lost to another host is left alone, before it is claimed again if Kafka
-/// still assigns it here.
+/// The pause before a partition that the lane has given up is claimed again. In that time Kafka can assign it
+/// to the host that has claimed it.
 const CLAIM_BACK_AFTER: Duration = Duration::from_secs(2);
-/// The most that is handed to the lane at once.
+/// The number of records after which a burst goes to the lane.
 const BURST_RECORDS_MAX: usize = 512;
+/// The size of the records after which a burst goes to the lane.
 const BURST_BYTES_MAX: usize = 1 << 20;
-/// What the client fetches ahead of the lane, over all partitions; the answer in progress comes on top. A
-/// backlog fills this memory, and a pause discards it.
+/// The size of the buffer that the Kafka client fetches ahead, for all partitions together. The response that
+/// fills it can exceed it. A backlog fills the buffer, and a pause discards its contents.
 const AHEAD_KIB: &str = "1024";
-/// The pause of a partition after the client found that buffer full. The client's default of a second is
-/// longer than a busy lane takes to empty the buffer.
+/// How long the Kafka client waits before it fetches a partition again, after it found its buffer full. Its
+/// default is 1 s, but a busy lane empties the buffer in less time.
 const AHEAD_AGAIN_MS: &str = "20";
-/// The client's default.
+/// How long Kafka waits for a first record before it answers a fetch; the default of the Kafka client.
 const FETCH_WAIT_MS: u32 = 500;
-/// For a plugin that gathers, Kafka answers before the time has passed once it has this much: a few hundred
-/// records.
+/// For a plugin that gathers: Kafka answers a fetch early when it has this many bytes, a few hundred records.
 const GATHERED_BYTES: u32 = 256 << 10;
+/// The longest wait for the Kafka client to seek, or for Kafka to tell the offsets of a partition.
 pub(super) const SEEK_WITHIN: Duration = Duration::from_secs(10);
 
 /// The parts that a consumer works with.
@@ -63,21 +66,21 @@ pub(super) const SEEK_WITHIN: Duration = Duration::from_secs(10);
 pub struct ConsumerContext {
     /// The plugin, its database and its role.
     pub backend: Arc<Backend>,
-    /// The plugin's versions on this host: they determine what is read, and how.
+    /// The plugin's versions on this host. The active one determines the topics and how long to gather.
     pub versions: Arc<PluginVersions>,
     /// The lane's queue.
     pub queue: Arc<Queue<Delivery>>,
-    /// The claimed partitions, shared with the lane. Records are delivered only under these claims.
+    /// The claimed partitions, shared with the lane. Only their records go to the lane.
     pub claims: Arc<PartitionClaims>,
     /// The state that the host API shows.
     pub health: Arc<ConsumerHealth>,
     /// The brokers to connect to.
     pub brokers: Brokers,
-    /// Ends the consumer, after it has committed its positions to Kafka.
+    /// Stops the consumer, which then commits its positions to Kafka a last time.
     pub stop: CancellationToken,
 }
 
-/// Starts the consumer's thread; it ends after `stop`.
+/// Starts the consumer's thread, which ends soon after [`ConsumerContext::stop`].
 ///
 /// # Errors
 /// The operator's Kafka properties are invalid, or the system cannot start a thread.
@@ -103,15 +106,15 @@ pub fn spawn(context: ConsumerContext) -> anyhow::Result<std::thread::JoinHandle
         .context("starting the consumer's thread")
 }
 
-/// Creates a client without partitions.
+/// Creates a Kafka client that is not subscribed to any topic yet.
 fn client(
     context: &ConsumerContext,
     runtime: Handle,
     gather_ms: u32,
 ) -> anyhow::Result<BaseConsumer<Claims>> {
     let group = context.versions.active().version.policy.kafka.group.clone();
-    // Kafka answers as soon as it has a record. For a plugin that gathers, it answers when it has much or the
-    // time has passed.
+    // Kafka answers a fetch as soon as it has one record. For a plugin that gathers, it answers when it has
+    // GATHERED_BYTES or when the time to gather has passed.
     let (wait_ms, bytes) = if gather_ms == 0 { (FETCH_WAIT_MS, 1) } else { (gather_ms, GATHERED_BYTES) };
     let claims = Claims { context: context.clone(), runtime };
     context
@@ -142,7 +145,8 @@ fn client(
 #[derive(Debug, PartialEq, Eq)]
 enum ReaderExit {
     HostStopped,
-    /// The active version gathers for another time, which needs another client.
+    /// The active version gathers for another time: a new Kafka client is needed, because the setting of a
+    /// client cannot change.
     GatherTimeChanged,
 }
 
@@ -216,7 +220,8 @@ impl TopicReader {
         }
     }
 
-    /// Subscribes to the topics of the active version; to none while this host cannot run it.
+    /// Subscribes to the topics of the active version, or to none while the plugin is suspended. Does nothing
+    /// when the topics are the same as before.
     fn subscribe(&mut self) {
         let active = self.context.versions.active();
         let runs = self.context.versions.suspended().is_none();
@@ -238,8 +243,9 @@ impl TopicReader {
         }
     }
 
-    /// Waits for a record. Returns it with those that arrived together with it, so that the lane gets them at
-    /// once.
+    /// Waits up to [`POLL`] for a record. Returns it together with all others that the Kafka client already
+    /// has, up to the limits of a burst, so that the lane gets them at once. While the partitions are paused,
+    /// it does not wait: no record comes, and the Kafka client only handles its events, such as rebalances.
     fn read(&self) -> Vec<(Delivery, usize)> {
         let mut burst = Vec::new();
         let mut bytes = 0;
@@ -267,14 +273,16 @@ impl TopicReader {
         burst
     }
 
-    /// None when the record was read under another claim, or when the active version does not read its topic.
+    /// The delivery of a record; none when this host has no claim of the partition, or when the active
+    /// version does not read the topic.
     fn delivery(&self, message: &rdkafka::message::BorrowedMessage<'_>) -> Option<Delivery> {
         let active = self.context.versions.active();
         let mut subscriptions = active.version.manifest.subscriptions.iter();
         let subscription = subscriptions.find(|subscription| subscription.topic == message.topic());
         let name = self.names.get(message.topic());
         let (Some(subscription), Some(name)) = (subscription, name) else {
-            // Otherwise a version that reads the topic again under the same claim would skip this record.
+            // This record is dropped, so the claim is given up, too. A later version that reads the topic
+            // claims the partition again and reads the record; under the old claim it would skip it.
             self.context.claims.lose((Arc::from(message.topic()), message.partition()));
             return None;
         };
@@ -320,8 +328,8 @@ impl TopicReader {
             .partition::<Vec<_>, _>(|(_, since)| now.duration_since(*since) >= CLAIM_BACK_AFTER);
         self.lost = later;
         for (place, _) in due {
-            // A rebalance may have claimed it meanwhile. Another claim would raise its epoch and fail the
-            // unit that runs.
+            // A rebalance may have claimed it already. Another claim would raise the epoch again, and the
+            // unit that runs under the present epoch would fail.
             if !assigned.contains(&place) || self.context.claims.epoch(&place).is_some() {
                 continue;
             }
@@ -332,8 +340,9 @@ impl TopicReader {
         }
     }
 
-    /// Seeks to the position of the new claim before the claim is used. Under it, records that were read
-    /// ahead would move the position past records that were not handled.
+    /// Claims a partition again and seeks to the position in the database, and only then uses the claim.
+    /// Before the seek, the Kafka client still has later records in its buffer. Under the new claim these
+    /// would advance the position past records that were not handled.
     fn read_again(&self, place: &TopicPartition) -> anyhow::Result<()> {
         let claims = self.consumer.context();
         let Some(claim) = claims.claim(&self.consumer, place)? else { return Ok(()) };
@@ -345,7 +354,8 @@ impl TopicReader {
         Ok(())
     }
 
-    /// Kafka's client does not seek in a partition that it has stopped reading.
+    /// Removes a partition from the assignment and adds it at `offset`: the Kafka client cannot seek in a
+    /// partition that it has stopped reading.
     fn assign_again(&self, place: &TopicPartition, offset: i64) -> KafkaResult<()> {
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition_offset(&place.0, place.1, Offset::Offset(offset))?;
@@ -353,6 +363,7 @@ impl TopicReader {
         self.consumer.incremental_assign(&list)
     }
 
+    /// Reports an error of the Kafka client, in the log and to the host API.
     fn trouble(&self, error: &KafkaError) {
         let plugin = &self.context.backend.plugin;
         tracing::warn!(plugin, reason = %error, "cannot read from Kafka, retrying");
@@ -362,9 +373,10 @@ impl TopicReader {
         }
     }
 
-    /// Kafka's client stops reading a partition when Kafka no longer has the next record, and does not report
-    /// which partition. So all are claimed again: claiming compares each position with what Kafka has, stops
-    /// partitions outside of that, and continues the others.
+    /// Gives up all claims, so that [`Self::claim_back`] claims each partition again. The Kafka client stops
+    /// reading a partition when Kafka no longer has the next record, and does not report which partition it
+    /// is. Claiming compares the position with the offsets that Kafka has: a partition whose position is
+    /// outside of them is not read, and the others continue.
     fn claim_all_again(&self) {
         for (topic, partition, _) in self.context.claims.positions() {
             self.context.claims.lose((topic, partition));
