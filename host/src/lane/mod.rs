@@ -7,7 +7,7 @@
 //!                          └─▶ rolled back: recovery (again, halve, take out, stop)
 //! ```
 //!
-//! [`kafka`] and [`http`] are the two kinds. Both hold a [`connection`]: the lane's lease and a session under
+//! [`kafka`] and [`http`] are the two kinds. Both hold a connection: the lane's lease and a session under
 //! the plugin's role, acquired again when they are lost.
 
 mod batching;

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A unit that fails before COMMIT leaves nothing behind. The kind of fault ([`crate::model::fault::Fault`])
-//! decides what its lane does next. Only a lost race over a saga is retried here, up to [`RUNS_MAX`] runs.
+//! decides what its lane does next. Only a lost race over a saga is retried here, up to `RUNS_MAX` runs.
 
 pub mod admit;
 

@@ -1,4 +1,4 @@
-//! What the host writes for a unit, collected until [`super::flush`] sends it.
+//! What the host writes for a unit, collected until `flush` sends it.
 
 use super::rows::{
     IgnoredRow, ParkedRetryRow, ParkedRow, SagaEndRow, SagaStartRow, SagaStepRow, StoredAnswerRow, TimerRow,
