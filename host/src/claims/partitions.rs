@@ -113,3 +113,36 @@ fn apply(claim: &mut PartitionClaim, advance: ClaimAdvance) {
     }
     claim.parked.retain(|_, count| *count > 0);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::{DedupMarks, PartitionClaim, PartitionClaims, TopicPartition};
+
+    fn claim(place: &TopicPartition, epoch: i64) -> PartitionClaim {
+        PartitionClaim {
+            id: 1,
+            topic: place.0.clone(),
+            partition: place.1,
+            epoch,
+            next_offset: 0,
+            dedup_marks: DedupMarks::default(),
+            parked: HashMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_lost_claim_has_no_epoch_until_the_partition_is_claimed_again() {
+        let claims = PartitionClaims::default();
+        let place: TopicPartition = ("t".into(), 0);
+        claims.insert(claim(&place, 7));
+        assert_eq!(claims.epoch(&place), Some(7));
+        claims.lose(place.clone());
+        claims.lose(place.clone());
+        assert_eq!(claims.epoch(&place), None);
+        assert_eq!(claims.take_lost(), std::slice::from_ref(&place), "reported once");
+        claims.insert(claim(&place, 8));
+        assert_eq!(claims.epoch(&place), Some(8));
+    }
+}

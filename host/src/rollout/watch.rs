@@ -116,3 +116,27 @@ fn forget_component(retries: &mut Vec<Attempt>, plugin: &str) {
         !(is_gone && matches!(attempt.occasion, Occasion::NewComponent))
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Attempt, Occasion, forget_component};
+
+    #[test]
+    fn a_retry_does_not_deploy_a_component_that_is_gone() {
+        let attempt = |plugin: &str, occasion| {
+            let component = Some(plugin.as_bytes().to_vec());
+            Attempt { plugin: plugin.to_owned(), component, occasion }
+        };
+        for (occasion, left) in [(Occasion::NewComponent, 1), (Occasion::Start, 2)] {
+            let mut retries = vec![attempt("gone", occasion), attempt("other", Occasion::NewComponent)];
+            forget_component(&mut retries, "gone");
+            assert_eq!(retries.len(), left);
+            let kept = |plugin| retries.iter().find(|attempt| attempt.plugin == plugin);
+            assert!(
+                kept("gone").is_none_or(|attempt| attempt.component.is_none()),
+                "only the stored version starts"
+            );
+            assert!(kept("other").is_some_and(|attempt| attempt.component.is_some()));
+        }
+    }
+}
