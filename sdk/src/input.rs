@@ -140,10 +140,17 @@ impl Request {
         self.params.get(place).map_or("", String::as_str)
     }
 
-    /// The first query parameter of this name.
-    #[must_use]
-    pub fn query(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(present, _)| present == name).map(|(_, value)| value.as_str())
+    /// The query parameter of this name; none where there is none.
+    ///
+    /// # Errors
+    /// 400 where it is given twice: one of its values would go unread.
+    pub fn query(&self, name: &str) -> Result<Option<&str>, Problem> {
+        let mut values = self.query.iter().filter(|(present, _)| present == name);
+        let value = values.next().map(|(_, value)| value.as_str());
+        match values.next() {
+            Some(_) => Err(Problem::parameter(name, "one value, not several")),
+            None => Ok(value),
+        }
     }
 
     /// The body as JSON. Unknown members are ignored.

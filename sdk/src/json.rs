@@ -21,16 +21,22 @@ impl fmt::Display for NotObject {
     }
 }
 
+/// What serde_json says of a number that no float can hold. It takes that for a fault of the syntax.
+const OUT_OF_RANGE: &str = "number out of range";
+
 /// Decodes an object. Only bytes that do not fit are read a second time, to find the member.
 pub(crate) fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, NotObject> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(NotObject { member: None, reason: "is not a JSON object".to_owned() });
     }
-    serde_json::from_slice(bytes).map_err(|_| explain::<T>(bytes))
+    // serde_json does not look into strings that nobody reads.
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| NotObject { member: None, reason: format!("is not JSON: {error}") })?;
+    serde_json::from_str(text).map_err(|_| explain::<T>(text))
 }
 
-fn explain<T: DeserializeOwned>(bytes: &[u8]) -> NotObject {
-    let json = &mut serde_json::Deserializer::from_slice(bytes);
+fn explain<T: DeserializeOwned>(text: &str) -> NotObject {
+    let json = &mut serde_json::Deserializer::from_str(text);
     let Err(error) = serde_path_to_error::deserialize::<_, T>(json) else {
         return NotObject { member: None, reason: "has something behind its JSON object".to_owned() };
     };
@@ -39,6 +45,9 @@ fn explain<T: DeserializeOwned>(bytes: &[u8]) -> NotObject {
     match (reason.is_data(), path.as_str()) {
         (true, ".") => NotObject { member: quoted(&reason.to_string()), reason: plain(&reason) },
         (true, _) => NotObject { member: Some(path), reason: plain(&reason) },
+        (false, _) if plain(&reason) == OUT_OF_RANGE => {
+            NotObject { member: Some(path), reason: OUT_OF_RANGE.to_owned() }
+        }
         (false, _) => NotObject { member: None, reason: format!("is not JSON: {reason}") },
     }
 }
@@ -88,6 +97,7 @@ mod tests {
                 br#"{"orderId":5,"orderQty":1}"#,
                 "orderId: invalid type: integer `5`, expected a hyphenated UUID",
             ),
+            (br#"{"orderQty":1e400}"#, "orderQty: number out of range"),
             (b"", "the value is not a JSON object"),
             (b"[1,2]", "the value is not a JSON object"),
             (b"null", "the value is not a JSON object"),
@@ -96,7 +106,18 @@ mod tests {
         ] {
             assert_eq!(object::<Order>(bytes).err().unwrap().to_string(), expected);
         }
-        assert!(object::<Order>(&[b'{', 0xff, b'}']).is_err());
+        let digits = format!(r#"{{"orderQty":{}}}"#, "9".repeat(400));
+        let error = object::<Order>(digits.as_bytes()).err().unwrap();
+        assert_eq!(error.member.as_deref(), Some("orderQty"));
+        for not_utf8 in
+            [&b"{\xff}"[..], b"{\"orderQty\":1,\"note\":\"\xff\"}", b"{\"orderQty\":1,\"\xed\xa0\x80\":1}"]
+        {
+            let error = object::<Order>(not_utf8).err().unwrap();
+            assert!(
+                error.member.is_none() && error.reason.starts_with("is not JSON: invalid utf-8"),
+                "{error}"
+            );
+        }
         assert!(object::<Order>(format!("{{\"a\":{}", "[".repeat(20_000)).as_bytes()).is_err());
     }
 

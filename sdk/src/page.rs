@@ -33,14 +33,14 @@ impl<const N: usize> Page<N> {
     /// # Errors
     /// 400 with the name of the parameter that is not valid.
     pub fn of(request: &Request) -> Result<Self, Problem> {
-        let limit = match request.query("limit") {
+        let limit = match request.query("limit")? {
             None => LIMIT_DEFAULT,
             Some(text) => Positive::parse(text)
                 .map(|limit| i64::from(limit.get()))
                 .filter(|limit| *limit <= LIMIT_MAX)
                 .ok_or_else(|| Problem::parameter("limit", "a whole number from 1 to 1000"))?,
         };
-        let after = match request.query("cursor") {
+        let after = match request.query("cursor")? {
             None => None,
             Some(text) => {
                 let key = decode(text).and_then(|bytes| <[u8; N]>::try_from(bytes).ok());
@@ -114,7 +114,7 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Page, decode, encode};
+    use super::{Page, Problem, decode, encode};
     use crate::{input::Request, testing::request};
 
     fn asked(query: &[(&str, &str)]) -> Request {
@@ -128,6 +128,14 @@ mod tests {
         let cursor = encode(&[0, 0, 1, 2]);
         let page = Page::of(&asked(&[("limit", "7"), ("cursor", &cursor)]));
         assert_eq!(page, Ok(Page { limit: 7, after: Some([0, 0, 1, 2]) }));
+    }
+
+    #[test]
+    fn a_parameter_that_is_given_twice_is_refused_by_name() {
+        for (name, value) in [("limit", "7"), ("cursor", "AAAAAA")] {
+            let problem = Page::<4>::of(&asked(&[(name, value), ("other", "x"), (name, value)])).unwrap_err();
+            assert_eq!(problem, Problem::parameter(name, "one value, not several"));
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ impl Input for NewQuantity {
 
     fn decode(request: &Request, _: &Context<'_>) -> Result<Self, Response> {
         let product = Positive::parse(request.param(0)).ok_or_else(|| unknown(request.param(0)))?;
-        let qty = request.query("qty").and_then(Positive::parse);
+        let qty = request.query("qty")?.and_then(Positive::parse);
         Ok(Self { product, qty: qty.ok_or_else(|| Problem::parameter("qty", POSITIVE))? })
     }
 }

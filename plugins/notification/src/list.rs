@@ -22,7 +22,7 @@ impl Input for OfOrder {
     type Answer = Response;
 
     fn decode(request: &Request, _: &Context<'_>) -> Result<Self, Response> {
-        let id = request.query("orderId").and_then(|id| id.parse().ok());
+        let id = request.query("orderId")?.and_then(|id| id.parse().ok());
         Ok(Self(id.ok_or_else(|| Problem::parameter("orderId", "a hyphenated UUID"))?))
     }
 }

@@ -42,7 +42,7 @@ impl Input for Listed {
     type Answer = Response;
 
     fn decode(request: &Request, _: &Context<'_>) -> Result<Self, Response> {
-        let status = match request.query("status") {
+        let status = match request.query("status")? {
             None => None,
             Some(text) => {
                 let known = STATUSES.into_iter().find(|status| *status == text);
