@@ -111,6 +111,7 @@ struct Fields {
 
 impl Fields {
     fn take(&mut self, name: &str, value: String) {
+        let value = one_line(value);
         match name {
             "message" => self.message = value,
             "plugin" => self.plugin = Some(value),
@@ -147,6 +148,26 @@ impl Fields {
     }
 }
 
+/// The text with control characters escaped: an event is one line, whatever a caller has sent, and a terminal
+/// shows it as it is.
+fn one_line(text: String) -> String {
+    let is_hidden = |char: char| {
+        // Line and paragraph separators, and characters that reorder the text of a line.
+        char.is_control() || matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(is_hidden) {
+        return text;
+    }
+    let mut line = String::with_capacity(text.len() + 16);
+    for char in text.chars() {
+        match is_hidden(char) {
+            true => line.extend(char.escape_default()),
+            false => line.push(char),
+        }
+    }
+    line
+}
+
 impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.take(field.name(), value.to_owned());
@@ -169,6 +190,19 @@ pub fn shorten(digest: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::Fields;
+
+    #[test]
+    fn no_text_makes_a_second_line_or_moves_the_cursor() {
+        let mut fields = Fields::default();
+        fields.take("message", "x.wasm\n14:03:11.204 INFO  forged is not deployed".to_owned());
+        fields.take("plugin", "a\u{1b}[2Jb\u{2028}c\u{202e}d".to_owned());
+        fields.take("reason", "tab\tand\r\u{e9}".to_owned());
+        assert_eq!(
+            fields.line(),
+            "x.wasm\\n14:03:11.204 INFO  forged is not deployed  a\\u{1b}[2Jb\\u{2028}c\\u{202e}d: \
+             tab\\tand\\r\u{e9}"
+        );
+    }
 
     #[test]
     fn a_text_line_starts_with_the_message_and_ends_with_the_reason() {
