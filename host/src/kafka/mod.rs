@@ -30,6 +30,8 @@ impl Brokers {
         // Each partition of a unit is a small request. With Nagle's algorithm one would wait for the answer
         // to another.
         config.set("socket.nagle.disable", "true");
+        // By default the client waits up to 10 s before it tries again to reach a broker that was down.
+        config.set("reconnect.backoff.max.ms", "1000");
         for (name, value) in defaults {
             config.set(*name, *value);
         }

@@ -3,6 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Sampled, and random trace id. The others must not be passed on.
+const KNOWN_FLAGS: u8 = 0b11;
+
 /// The trace id and flags that `traceparent` carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trace {
@@ -17,18 +20,23 @@ impl Trace {
         Self { id: uuid::Uuid::new_v4().as_u128(), flags: 1 }
     }
 
-    /// Parses `traceparent`. None when it does not have the form of version 00, as the standard requires.
+    /// Parses `traceparent`. None when it does not have the form of version 00, as the standard requires:
+    /// hexadecimal digits in lower case only. A later version may add parts at the end.
     #[must_use]
     pub fn parse(header: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(header).ok()?;
-        let mut parts = text.trim().split('-');
-        let (version, id, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let lengths = (version.len(), id.len(), span.len(), flags.len());
-        if lengths != (2, 32, 16, 2) || version == "ff" || (version == "00" && parts.next().is_some()) {
+        let text = std::str::from_utf8(header.trim_ascii()).ok()?;
+        let mut parts = text.split('-');
+        let mut digits = |count| {
+            let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
+            parts.next().filter(|part| part.len() == count && part.bytes().all(is_digit))
+        };
+        let (version, id, span, flags) = (digits(2)?, digits(32)?, digits(16)?, digits(2)?);
+        if version == "ff" || (version == "00" && parts.next().is_some()) {
             return None;
         }
         let (id, span) = (u128::from_str_radix(id, 16).ok()?, u64::from_str_radix(span, 16).ok()?);
-        (id != 0 && span != 0).then_some(Self { id, flags: u8::from_str_radix(flags, 16).ok()? })
+        let flags = u8::from_str_radix(flags, 16).ok()? & KNOWN_FLAGS;
+        (id != 0 && span != 0).then_some(Self { id, flags })
     }
 
     /// The `traceparent` of a child span. The id 0 is invalid and becomes 1.
@@ -56,6 +64,13 @@ mod tests {
     }
 
     #[test]
+    fn unknown_flags_and_parts_of_later_versions_are_dropped() {
+        let later = b"cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-ff-what-else";
+        let child = Trace::parse(later).map(|trace| trace.child(1));
+        assert_eq!(child.as_deref(), Some("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000001-03"));
+    }
+
+    #[test]
     fn an_invalid_traceparent_is_ignored() {
         for bad in [
             "",
@@ -64,6 +79,11 @@ mod tests {
             "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00F067AA0BA902B7-01",
+            "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0A",
+            "0A-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ] {
             assert_eq!(Trace::parse(bad.as_bytes()), None, "{bad}");
         }
