@@ -10,7 +10,8 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(3_600);
 /// Pause after a failure. Partitions are created a week ahead, so there is time for many retries.
 const MAINTENANCE_RETRY_PAUSE: Duration = Duration::from_secs(60);
 
-/// The schedule of maintenance. Provisioning a plugin does the same, so the first run waits for one interval.
+/// The schedule of maintenance. Provisioning a plugin does the same, but does not insist on it, so the first run
+/// comes soon.
 #[derive(Debug)]
 pub(super) struct Maintenance {
     next_at: Instant,
@@ -18,7 +19,7 @@ pub(super) struct Maintenance {
 
 impl Default for Maintenance {
     fn default() -> Self {
-        Self { next_at: Instant::now() + MAINTENANCE_INTERVAL }
+        Self { next_at: Instant::now() + MAINTENANCE_RETRY_PAUSE }
     }
 }
 
@@ -33,7 +34,7 @@ impl Maintenance {
             tracing::warn!(
                 database = database.name,
                 reason = %error,
-                "cannot create the table partitions of the next days, retrying in {MAINTENANCE_RETRY_PAUSE:?}"
+                "cannot create or drop the table partitions, retrying in {MAINTENANCE_RETRY_PAUSE:?}"
             );
             self.next_at = Instant::now() + MAINTENANCE_RETRY_PAUSE;
         }

@@ -22,9 +22,12 @@ pub struct Migrations<'a> {
 
 /// The migrations of the host's own schema, `saga`.
 pub(super) fn host_migrations() -> Vec<Migration> {
-    [("0001_base.sql", include_str!("../../../migrations/host/0001_base.sql"))]
-        .map(|(name, sql)| Migration { name: name.to_owned(), sql: sql.to_owned() })
-        .to_vec()
+    [
+        ("0001_base.sql", include_str!("../../../migrations/host/0001_base.sql")),
+        ("0005_partitions.sql", include_str!("../../../migrations/host/0005_partitions.sql")),
+    ]
+    .map(|(name, sql)| Migration { name: name.to_owned(), sql: sql.to_owned() })
+    .to_vec()
 }
 
 /// Applies or checks the migrations of `owner`, which is `host` or a plugin.
@@ -62,6 +65,36 @@ pub(super) async fn migrate(
         }
     }
     Ok(())
+}
+
+/// The migrations of the host and of a plugin that a database lacks, by file name. All of them when it has no
+/// schema yet.
+pub(super) async fn missing(
+    connection: &mut PgConnection,
+    plugin: &str,
+    migrations: &[Migration],
+) -> Result<Vec<String>, sqlx::Error> {
+    let host = host_migrations();
+    let all = host.iter().map(|migration| ("host", migration));
+    let all = all.chain(migrations.iter().map(|migration| (plugin, migration)));
+    let mut missing = Vec::new();
+    for (owner, migration) in all {
+        if applied_hash(connection, owner, &migration.name).await?.is_none() {
+            missing.push(shown(owner, migration));
+        }
+    }
+    Ok(missing)
+}
+
+/// The same for a database that does not exist.
+pub(super) fn all(plugin: &str, migrations: &[Migration]) -> Vec<String> {
+    let host = host_migrations();
+    let host = host.iter().map(|migration| shown("host", migration));
+    host.chain(migrations.iter().map(|migration| shown(plugin, migration))).collect()
+}
+
+fn shown(owner: &str, migration: &Migration) -> String {
+    format!("{} of {owner}", migration.name)
 }
 
 /// SHA-256 of the text that was applied, lower-case hex.

@@ -6,10 +6,12 @@ use sqlx::{AssertSqlSafe, PgConnection, postgres::PgDatabaseError};
 use super::{
     Database, Migrations, ProvisionError, Server,
     migrate::{self, PROVISION_LOCK, host_migrations},
-    quote_ident, quote_literal, roll_partitions,
+    quote_ident, quote_literal,
+    retention::has_partitions,
+    roll_partitions,
     session_functions::revoke_session_functions,
 };
-use crate::config::MigrationsMode;
+use crate::{config::MigrationsMode, model::migration::Migration};
 
 /// The Postgres role of a plugin's units.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -37,10 +39,26 @@ impl Server {
         sqlx::query("SELECT pg_advisory_lock($1)").bind(PROVISION_LOCK).execute(&mut *connection).await?;
         let mut done = self.provision_locked(&mut connection, database, role, migrations, mode).await;
         if done.is_ok() {
-            done = roll_partitions(&database.admin).await.map_err(ProvisionError::from);
+            done = self.partition(database).await.map_err(ProvisionError::from);
         }
         sqlx::query("SELECT pg_advisory_unlock($1)").bind(PROVISION_LOCK).execute(&mut *connection).await?;
         done
+    }
+
+    /// Creates and drops the partitions of tables by day. A plugin can start while a table is locked, as long
+    /// as its partitions are there: the leader tries again in the background.
+    async fn partition(&self, database: &Database) -> Result<(), sqlx::Error> {
+        let Err(error) = roll_partitions(&database.admin).await else { return Ok(()) };
+        if !has_partitions(&database.admin).await? {
+            return Err(error);
+        }
+        tracing::warn!(
+            database = database.name,
+            reason = %error,
+            "cannot create or drop all table partitions now, for example because of a dump; the host tries \
+             again in the background"
+        );
+        Ok(())
     }
 
     async fn provision_locked(
@@ -107,6 +125,29 @@ impl Server {
             statement.push_str(&format!(" PASSWORD {}", quote_literal(&password)));
         }
         create(connection, &format!("role {}", role.name), &statement).await
+    }
+}
+
+impl Database {
+    /// The migrations of the host and of `plugin` that this database lacks, by file name and owner.
+    ///
+    /// # Errors
+    /// Postgres is unreachable.
+    pub async fn missing_migrations(
+        &self,
+        plugin: &str,
+        migrations: &[Migration],
+    ) -> Result<Vec<String>, sqlx::Error> {
+        let missing = async {
+            let mut connection = self.admin.acquire().await?;
+            migrate::missing(&mut connection, plugin, migrations).await
+        };
+        match missing.await {
+            Err(error) if error.as_database_error().is_some_and(|e| e.code().as_deref() == Some("3D000")) => {
+                Ok(migrate::all(plugin, migrations))
+            }
+            missing => missing,
+        }
     }
 }
 
