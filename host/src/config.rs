@@ -1,6 +1,8 @@
 //! The settings of `run` and `dev`. Options and environment variables override the file, which overrides the
 //! defaults.
 
+mod callers;
+
 use std::{
     fmt,
     path::{Path, PathBuf},
@@ -10,6 +12,7 @@ use std::{
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Deserializer};
 
+pub use self::callers::CallerLimits;
 use crate::log::LogFormat;
 
 /// Default address of the service routes.
@@ -50,6 +53,8 @@ pub struct Config {
     pub topic_partitions: i32,
     /// Replication factor of topics that the host creates.
     pub topic_replication: i32,
+    /// Limits of HTTP callers.
+    pub callers: CallerLimits,
 }
 
 /// Leaves out what may contain a password: the Postgres URL, the Kafka properties, the token.
@@ -152,6 +157,27 @@ pub struct Settings {
     /// Replication factor of topics that the host creates [default: 1]
     #[arg(long, env = "SAGA_HOST_TOPIC_REPLICATION", value_name = "N")]
     topic_replication: Option<i32>,
+    /// Open connections of the service routes; further callers wait [default: 2048]
+    #[arg(long, env = "SAGA_HOST_HTTP_CONNECTIONS_MAX", value_name = "N")]
+    http_connections_max: Option<u32>,
+    /// Open connections of the host API; further callers wait [default: 64]
+    #[arg(long, env = "SAGA_HOST_ADMIN_CONNECTIONS_MAX", value_name = "N")]
+    admin_connections_max: Option<u32>,
+    /// Seconds in which a new connection must have sent the header of its first request [default: 10]
+    #[arg(long, env = "SAGA_HOST_HEADER_S_MAX", value_name = "SECONDS")]
+    header_s_max: Option<u32>,
+    /// Seconds in which the body of a request to a service route must arrive [default: 10]
+    #[arg(long, env = "SAGA_HOST_BODY_S_MAX", value_name = "SECONDS")]
+    body_s_max: Option<u32>,
+    /// Seconds in which a component must arrive at the host API [default: 120]
+    #[arg(long, env = "SAGA_HOST_COMPONENT_S_MAX", value_name = "SECONDS")]
+    component_s_max: Option<u32>,
+    /// Seconds that a connection stays open without a request in progress [default: 60]
+    #[arg(long, env = "SAGA_HOST_IDLE_S_MAX", value_name = "SECONDS")]
+    idle_s_max: Option<u32>,
+    /// Requests at a time in one HTTP/2 connection [default: 256]
+    #[arg(long, env = "SAGA_HOST_STREAMS_MAX", value_name = "N")]
+    streams_max: Option<u32>,
     /// Worker threads [default: one per core]
     #[arg(long, env = "SAGA_HOST_WORKERS", value_name = "N")]
     pub workers: Option<usize>,
@@ -198,6 +224,13 @@ impl Settings {
             migrations: self.migrations.or(other.migrations),
             topic_partitions: self.topic_partitions.or(other.topic_partitions),
             topic_replication: self.topic_replication.or(other.topic_replication),
+            http_connections_max: self.http_connections_max.or(other.http_connections_max),
+            admin_connections_max: self.admin_connections_max.or(other.admin_connections_max),
+            header_s_max: self.header_s_max.or(other.header_s_max),
+            body_s_max: self.body_s_max.or(other.body_s_max),
+            component_s_max: self.component_s_max.or(other.component_s_max),
+            idle_s_max: self.idle_s_max.or(other.idle_s_max),
+            streams_max: self.streams_max.or(other.streams_max),
             workers: self.workers.or(other.workers),
             log_format: self.log_format.or(other.log_format),
         }
@@ -208,6 +241,8 @@ impl Settings {
     /// # Errors
     /// A setting is missing or invalid. The message names it.
     pub fn config(self) -> anyhow::Result<Config> {
+        let callers = self.callers();
+        callers.check()?;
         let config = Config {
             postgres: self.postgres.context(
                 "Postgres is not configured; set SAGA_HOST_POSTGRES=postgres://user:password@host/postgres",
@@ -223,6 +258,7 @@ impl Settings {
             write_policies: false,
             topic_partitions: self.topic_partitions.unwrap_or(TOPIC_PARTITIONS_DEFAULT),
             topic_replication: self.topic_replication.unwrap_or(TOPIC_REPLICATION_DEFAULT),
+            callers,
         };
         ensure!(
             config.topic_partitions > 0,
@@ -235,6 +271,19 @@ impl Settings {
             config.topic_replication
         );
         Ok(config)
+    }
+
+    fn callers(&self) -> CallerLimits {
+        let default = CallerLimits::default();
+        CallerLimits {
+            http_connections_max: self.http_connections_max.unwrap_or(default.http_connections_max),
+            admin_connections_max: self.admin_connections_max.unwrap_or(default.admin_connections_max),
+            header_s_max: self.header_s_max.unwrap_or(default.header_s_max),
+            body_s_max: self.body_s_max.unwrap_or(default.body_s_max),
+            component_s_max: self.component_s_max.unwrap_or(default.component_s_max),
+            idle_s_max: self.idle_s_max.unwrap_or(default.idle_s_max),
+            streams_max: self.streams_max.unwrap_or(default.streams_max),
+        }
     }
 }
 
@@ -279,6 +328,8 @@ mod tests {
         assert!(missing.to_string().contains("SAGA_HOST_POSTGRES"), "{missing}");
         let zero = file("kafka = 'k'\npostgres = 'p'\ntopic_partitions = 0").unwrap().config().unwrap_err();
         assert!(zero.to_string().contains("topic_partitions"), "{zero}");
+        let zero = file("kafka = 'k'\npostgres = 'p'\nidle_s_max = 0").unwrap().config().unwrap_err();
+        assert_eq!(zero.to_string(), "idle_s_max = 0 must be at least 1");
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod fault_point;
 pub mod ingress;
 pub mod kafka;
 pub mod lane;
+pub mod listener;
 pub mod log;
 pub mod metrics;
 pub mod model;

@@ -25,7 +25,7 @@ const LAYERS: [&[&str]; 16] = [
     &["plugin", "relay"],
     &["capability", "claims"],
     &["store"],
-    &["kafka"],
+    &["kafka", "listener"],
     &["model"],
     &["config"],
     &["log"],

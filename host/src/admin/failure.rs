@@ -42,12 +42,16 @@ impl From<sqlx::Error> for Failure {
                 "Search takes too long",
                 "the search was stopped after 5 s; narrow it by type and key",
             ),
-            Some(code) if code.starts_with("22") => {
-                Problem::new(StatusCode::BAD_REQUEST, "Bad parameter", error.to_string())
-            }
-            _ => {
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Postgres is not available", error.to_string())
-            }
+            Some(code) if code.starts_with("22") => Problem::new(
+                StatusCode::BAD_REQUEST,
+                "Bad parameter",
+                "a parameter has a value that Postgres does not accept",
+            ),
+            _ => Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Postgres is not available",
+                "the host cannot read its database; the log has the reason",
+            ),
         };
         problem.into()
     }

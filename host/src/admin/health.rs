@@ -22,9 +22,7 @@ pub(super) async fn alive() -> Json<Value> {
 
 pub(super) async fn ready(State(admin): State<Admin>) -> Result<Json<Value>, Failure> {
     let mut troubles = admin.services.problems();
-    if admin.services.is_starting() {
-        troubles.push(("plugins".to_owned(), "still starting".to_owned()));
-    }
+    troubles.extend(admin.services.starting().map(|reason| ("plugins".to_owned(), reason)));
     troubles.extend(join_all(databases(&admin.services).iter().map(postgres)).await.into_iter().flatten());
     if let Err(reason) = admin.kafka.answers().await {
         troubles.push(("kafka".to_owned(), reason));

@@ -88,8 +88,9 @@ impl Collector for Versions {
         }
         let sagas = self.0.iter().flat_map(|service| {
             let histograms = service.backend.saga_durations.by_ending().iter();
-            histograms
-                .map(|(ending, sagas)| ([("plugin", service.name()), ("ending", *ending)], sagas.clone()))
+            histograms.map(|(ending, sagas)| {
+                ([("plugin", service.name().as_str()), ("ending", *ending)], sagas.clone())
+            })
         });
         let help = "Time from the start of a saga to its end";
         family(&mut encoder, ("saga_duration", Some(Unit::Seconds)), help, sagas)
@@ -110,7 +111,7 @@ impl Lanes {
 }
 
 fn lane_labels<'a>(service: &'a Service, lane: &'a str) -> [(&'a str, &'a str); 2] {
-    [("plugin", service.name()), ("lane", lane)]
+    [("plugin", service.name().as_str()), ("lane", lane)]
 }
 
 impl Collector for Lanes {
@@ -205,9 +206,9 @@ impl DatabaseMetrics {
     fn sagas(&self) -> impl Iterator<Item = ([(&str, &str); 1], (i64, i64))> {
         self.services.iter().filter_map(|service| {
             let depths = self.depths.get(&service.backend.database.name)?.as_ref()?;
-            let of_plugin = depths.in_flight.iter().find(|count| count.plugin == service.name());
+            let of_plugin = depths.in_flight.iter().find(|count| count.plugin == service.name().as_str());
             let counts = of_plugin.map_or((0, 0), |count| (count.sagas, count.overdue));
-            Some(([("plugin", service.name())], counts))
+            Some(([("plugin", service.name().as_str())], counts))
         })
     }
 }

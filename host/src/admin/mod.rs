@@ -7,34 +7,28 @@ mod failure;
 mod health;
 mod ignored;
 mod kafka_probe;
-mod listen;
 mod metrics;
 mod openapi;
 mod paging;
 mod parked;
+mod path;
 mod plugins;
 mod sagas;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
     handler::Handler,
     middleware,
     routing::{self, MethodRouter},
 };
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use hyper_util::service::TowerToHyperService;
 
 use self::kafka_probe::KafkaProbe;
-use crate::{
-    kafka::Brokers,
-    rollout::{Rollout, services::Services},
-};
+use crate::rollout::{Rollout, services::Services};
 pub(crate) use access::Access;
 pub use access::check_exposure;
-pub use listen::listen;
 
 /// The API answers 413 to a larger component.
 pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
@@ -45,6 +39,7 @@ struct Admin {
     services: Arc<Services>,
     rollout: Arc<Rollout>,
     kafka: Arc<KafkaProbe>,
+    component_within: Duration,
 }
 
 /// One operation of the API.
@@ -90,31 +85,19 @@ fn routes() -> Vec<ApiRoute> {
     ]
 }
 
-/// The API as a service.
-pub(crate) fn router(
+/// The API as a service. `component_within` is how soon a component must have arrived.
+pub(crate) fn service(
     access: Access,
-    services: Arc<Services>,
     rollout: Arc<Rollout>,
-    brokers: Brokers,
-) -> Router {
-    let kafka = Arc::new(KafkaProbe::new(brokers));
+    component_within: Duration,
+) -> TowerToHyperService<Router> {
+    let kafka = Arc::new(KafkaProbe::new(rollout.launcher.brokers.clone()));
+    let services = rollout.services.clone();
     let router =
         routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
-    router
-        .layer(DefaultBodyLimit::max(COMPONENT_BYTES_MAX))
+    let router = router
         .layer(middleware::from_fn_with_state(Arc::new(access), access::check))
         .layer(middleware::map_response(failure::as_problem))
-        .with_state(Admin { services, rollout, kafka })
-}
-
-/// Serves the API until `stop`.
-///
-/// # Errors
-/// What the listener reports.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    router: Router,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+        .with_state(Admin { services, rollout, kafka, component_within });
+    TowerToHyperService::new(router)
 }

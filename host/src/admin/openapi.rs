@@ -26,6 +26,10 @@ mod tests {
                 described.insert(format!("{method} {path}"));
                 assert!(operation["summary"].is_string(), "{method} {path} has no summary");
                 let declared = operation["parameters"].as_array().into_iter().flatten();
+                let declared = declared.map(|parameter| match parameter["$ref"].as_str() {
+                    Some(reference) => document.pointer(&reference[1..]).unwrap(),
+                    None => parameter,
+                });
                 let in_path: BTreeSet<&str> =
                     declared.filter(|p| p["in"] == "path").filter_map(|p| p["name"].as_str()).collect();
                 let named: BTreeSet<&str> =

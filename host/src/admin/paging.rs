@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::failure::Failure;
+use super::{failure::Failure, path};
 
 /// Query parameters as they came.
 pub(super) type Pairs = Vec<(String, String)>;
@@ -17,8 +17,17 @@ const FILTER_BYTES_MAX: usize = 1024;
 pub(super) struct Params(BTreeMap<String, String>);
 
 impl Params {
-    pub(super) fn new(pairs: Pairs) -> Self {
-        Self(pairs.into_iter().collect())
+    /// Refuses a parameter that is sent twice, since only one of its values could count, and one with NUL,
+    /// which Postgres cannot store.
+    pub(super) fn new(pairs: Pairs) -> Result<Self, Failure> {
+        let mut params = BTreeMap::new();
+        for (name, value) in pairs {
+            let value = path::text(&name, value)?;
+            if params.insert(name.clone(), value).is_some() {
+                return Err(Failure::parameter(&name, "must be given once"));
+            }
+        }
+        Ok(Self(params))
     }
 
     /// A filter. It must not be empty.
@@ -76,10 +85,24 @@ pub(super) fn cut<T, C: Serialize>(
 
 #[cfg(test)]
 mod tests {
-    use super::{Params, cursor, cut};
+    use std::collections::BTreeMap;
+
+    use super::{Failure, Params, cursor, cut};
+
+    fn new(pairs: &[(&str, &str)]) -> Result<Params, Failure> {
+        Params::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
 
     fn params(pairs: &[(&str, &str)]) -> Params {
-        Params::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        new(pairs).unwrap_or_else(|_| Params(BTreeMap::new()))
+    }
+
+    #[test]
+    fn a_parameter_is_given_once_and_is_text() {
+        assert!(new(&[("type", "a"), ("key", "a")]).is_ok());
+        for bad in [&[("type", "a"), ("type", "a")][..], &[("key", "a\0")]] {
+            assert!(new(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

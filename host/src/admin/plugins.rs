@@ -1,34 +1,37 @@
 //! Plugins and their versions: show them, deploy, activate, roll back.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicU64, Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
     Json,
-    body::Bytes,
-    extract::{Path, State, rejection::JsonRejection},
+    body::Body,
+    extract::{Path, State},
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Admin, failure::Failure};
+use super::{Admin, COMPONENT_BYTES_MAX, failure::Failure, path};
 use crate::{
-    model::saga_log::rfc3339,
+    ingress::http::not_running::Cause,
+    listener::body,
+    model::{plugin_name::PluginName, saga_log::rfc3339},
     problem::Problem,
     rollout::{
         deploy::{DeployError, Deployed},
         service::Service,
-        services::Rejected,
+        services::{Awaited, Rejected},
     },
     versions::running::Counters,
 };
 
 /// Retired versions of one plugin that are shown, the latest first.
 const RETIRED_SHOWN_MAX: i64 = 10;
+const ACTIVATE_BYTES_MAX: usize = 1024;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -98,7 +101,7 @@ async fn known_versions(service: &Service, retired_max: i64) -> Result<Vec<Known
          (SELECT * FROM known WHERE sagas_in_flight > 0) UNION ALL
          (SELECT * FROM known WHERE sagas_in_flight = 0 ORDER BY activated_at_us DESC LIMIT $2)",
     )
-    .bind(service.name())
+    .bind(service.name().as_str())
     .bind(retired_max + 1)
     .fetch_all(&service.backend.database.admin)
     .await?;
@@ -151,7 +154,7 @@ async fn plugin(
     }
     versions.extend(rejected.map(refused));
     Ok(PluginView {
-        name: service.name().to_owned(),
+        name: service.name().to_string(),
         database: Some(service.backend.database.name.clone()),
         generation: Some(active.generation),
         versions,
@@ -177,13 +180,30 @@ fn unknown(name: &str) -> Failure {
     Failure::unknown(format!("this host has no plugin {name}"))
 }
 
+/// A version that waits for Postgres or Kafka. One that was refused is listed as rejected.
+fn waiting(awaited: Awaited) -> Option<VersionView> {
+    let Awaited { digest, reason, at, not_running } = awaited;
+    (not_running.cause == Cause::Outage).then(|| VersionView {
+        digest,
+        state: "waiting",
+        since: instant(at),
+        reason: Some(reason),
+        ..VersionView::default()
+    })
+}
+
 pub(super) async fn list(State(admin): State<Admin>) -> Result<Json<Value>, Failure> {
-    let mut rejected: BTreeMap<String, Rejected> = admin.services.rejections();
+    let mut rejected: BTreeMap<PluginName, Rejected> = admin.services.rejections();
     let mut plugins = Vec::new();
     for service in admin.services.all() {
         plugins.push(plugin(&service, rejected.remove(service.name()), 0).await?);
     }
-    plugins.extend(rejected.into_iter().map(|(name, rejected)| never_active(name, rejected)));
+    let mut awaited = admin.services.awaited();
+    let absent: BTreeSet<PluginName> = rejected.keys().chain(awaited.keys()).cloned().collect();
+    for name in absent {
+        let (waits, rejected) = (awaited.remove(&name).and_then(waiting), rejected.remove(&name));
+        plugins.extend(never_active(name, waits, rejected));
+    }
     plugins.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Json(json!({ "plugins": plugins })))
 }
@@ -192,34 +212,48 @@ pub(super) async fn one(
     State(admin): State<Admin>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Failure> {
+    let name = path::plugin(&name)?;
     let rejected = admin.services.rejection(&name);
-    let plugin = match (admin.services.find(&name), rejected) {
-        (Some(service), rejected) => plugin(&service, rejected, RETIRED_SHOWN_MAX).await?,
-        (None, Some(rejected)) => never_active(name, rejected),
-        (None, None) => return Err(unknown(&name)),
-    };
-    Ok(Json(json!(plugin)))
+    if let Some(service) = admin.services.find(&name) {
+        return Ok(Json(json!(plugin(&service, rejected, RETIRED_SHOWN_MAX).await?)));
+    }
+    let waits = admin.services.awaited().remove(&name).and_then(waiting);
+    never_active(name.clone(), waits, rejected)
+        .map(|plugin| Json(json!(plugin)))
+        .ok_or_else(|| unknown(&name))
 }
 
-fn never_active(name: String, rejected: Rejected) -> PluginView {
-    PluginView { name, database: None, generation: None, versions: vec![refused(rejected)] }
+/// A plugin of which no version runs here; none when there is nothing to show of it.
+fn never_active(
+    name: PluginName,
+    waits: Option<VersionView>,
+    rejected: Option<Rejected>,
+) -> Option<PluginView> {
+    let versions: Vec<VersionView> = waits.into_iter().chain(rejected.map(refused)).collect();
+    (!versions.is_empty()).then(|| PluginView {
+        name: name.to_string(),
+        database: None,
+        generation: None,
+        versions,
+    })
 }
 
 pub(super) async fn deploy(
     State(admin): State<Admin>,
     Path(name): Path<String>,
     headers: HeaderMap,
-    component: Bytes,
+    component: Body,
 ) -> Result<Json<Value>, Failure> {
+    let name = path::plugin(&name)?;
     if headers.get(CONTENT_TYPE).is_none_or(|value| value.as_bytes() != b"application/wasm") {
-        return Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "Unsupported media type",
-            "the body must be a component: application/wasm",
-        )
-        .into());
+        return Err(unsupported("the body must be a component: application/wasm"));
     }
+    let component = body::read(&headers, component, COMPONENT_BYTES_MAX, admin.component_within).await?;
     answer(&name, admin.rollout.deploy(&name, &component, "host API").await)
+}
+
+fn unsupported(detail: &str) -> Failure {
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type", detail).into()
 }
 
 /// Which version to activate.
@@ -233,14 +267,17 @@ pub(super) struct Activate {
 pub(super) async fn activate(
     State(admin): State<Admin>,
     Path(name): Path<String>,
-    wanted: Result<Json<Activate>, JsonRejection>,
+    headers: HeaderMap,
+    wanted: Body,
 ) -> Result<Json<Value>, Failure> {
-    let Json(Activate { digest }) = wanted.map_err(|rejection| {
-        Problem::new(
-            rejection.status(),
-            "Bad request",
-            format!("{}; expected {{\"digest\": …}}", rejection.body_text()),
-        )
+    let name = path::plugin(&name)?;
+    if headers.get(CONTENT_TYPE).is_none_or(|value| !value.as_bytes().starts_with(b"application/json")) {
+        return Err(unsupported("the body must be application/json: {\"digest\": …}"));
+    }
+    let wanted = body::read(&headers, wanted, ACTIVATE_BYTES_MAX, admin.component_within).await?;
+    let Activate { digest } = serde_json::from_slice(&wanted).map_err(|error| {
+        let detail = format!("{error}; expected {{\"digest\": …}}");
+        Problem::new(StatusCode::BAD_REQUEST, "Bad request", detail)
     })?;
     if !(1..=64).contains(&digest.len()) || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(Failure::parameter("digest", "must be the first 1 to 64 hexadecimal digits of a digest"));
@@ -252,10 +289,11 @@ pub(super) async fn roll_back(
     State(admin): State<Admin>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Failure> {
+    let name = path::plugin(&name)?;
     answer(&name, admin.rollout.roll_back(&name, "rollback").await)
 }
 
-fn answer(name: &str, done: Result<Deployed, DeployError>) -> Result<Json<Value>, Failure> {
+fn answer(name: &PluginName, done: Result<Deployed, DeployError>) -> Result<Json<Value>, Failure> {
     match done {
         Ok(deployed) => Ok(Json(json!({
             "name": name,
@@ -276,6 +314,7 @@ fn answer(name: &str, done: Result<Deployed, DeployError>) -> Result<Json<Value>
             Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "Component rejected", reason).into())
         }
         Err(DeployError::Environment(reason)) => {
+            tracing::warn!(plugin = %name, reason, "plugin not deployed: Postgres, Kafka or the disk failed");
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Not deployed", reason).into())
         }
     }

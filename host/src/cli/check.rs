@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{output, serve::block_on, table::digest};
 use crate::{
-    model::policy::Policy,
+    model::{plugin_name::PluginName, policy::Policy},
     plugin::{engine::Engine, version::Version},
 };
 
@@ -42,7 +42,8 @@ impl Check {
     async fn load(&self) -> anyhow::Result<Version> {
         let bytes =
             std::fs::read(&self.file).with_context(|| format!("cannot read {}", self.file.display()))?;
-        let stem = self.file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = PluginName::parse(&self.file.file_stem().unwrap_or_default().to_string_lossy())
+            .with_context(|| format!("rename {}", self.file.display()))?;
         let engine = Engine::new(&self.cache)?;
         let policy = self.policy(&engine, &stem, &bytes).await?;
         Ok(Version::load(&engine, &stem, &bytes, Arc::new(policy)).await?)

@@ -9,6 +9,7 @@ use super::{
     client::{Client, segment},
     table::{digest, text},
 };
+use crate::model::plugin_name::PluginName;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Deploy {
@@ -16,7 +17,7 @@ pub(super) struct Deploy {
     file: PathBuf,
     /// Name of the plugin [default: the name of the file without its extension]
     #[arg(long)]
-    name: Option<String>,
+    name: Option<PluginName>,
     #[command(flatten)]
     client: Client,
 }
@@ -25,11 +26,13 @@ impl Deploy {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let file = self.file.display();
         let component = std::fs::read(&self.file).with_context(|| format!("cannot read {file}"))?;
-        let stem = self.file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        let name = self
-            .name
-            .or(stem)
-            .with_context(|| format!("{file} has no file name; choose a plugin name with --name"))?;
+        let name = match self.name {
+            Some(name) => name,
+            None => {
+                let stem = self.file.file_stem().unwrap_or_default().to_string_lossy();
+                PluginName::parse(&stem).context("choose the plugin's name with --name")?
+            }
+        };
         let path = format!("/v1/plugins/{}", segment(&name));
         let deployed = self.client.put(&path, "application/wasm", &component)?;
         self.client.show(&deployed, active);

@@ -10,12 +10,12 @@ use super::{
     stack::{StackArgs, banner, stop},
 };
 use crate::{
-    admin::{check_exposure, listen},
+    admin::check_exposure,
     config::{
-        ADMIN_DEFAULT, Config, HTTP_DEFAULT, KafkaProperties, MigrationsMode, TOPIC_PARTITIONS_DEFAULT,
-        TOPIC_REPLICATION_DEFAULT,
+        ADMIN_DEFAULT, CallerLimits, Config, HTTP_DEFAULT, KafkaProperties, MigrationsMode,
+        TOPIC_PARTITIONS_DEFAULT, TOPIC_REPLICATION_DEFAULT,
     },
-    log,
+    listener, log,
     runtime::Host,
 };
 
@@ -54,8 +54,8 @@ impl Dev {
         log::init(self.log_format)?;
         block_on(self.workers, async {
             // Fail on a taken address before the broker takes its time to start.
-            listen("the service routes", "--http", &self.http).await?;
-            let admin = listen("the host API", "--admin", &self.admin).await?;
+            listener::bind("the service routes", "--http", &self.http).await?;
+            let admin = listener::bind("the host API", "--admin", &self.admin).await?;
             check_exposure(&admin.local_addr()?, self.admin_token.as_deref())?;
             drop(admin);
             let mut signals = Signals::new()?;
@@ -98,6 +98,7 @@ impl Dev {
             write_policies: true,
             topic_partitions: TOPIC_PARTITIONS_DEFAULT,
             topic_replication: TOPIC_REPLICATION_DEFAULT,
+            callers: CallerLimits::default(),
         }
     }
 }

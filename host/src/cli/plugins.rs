@@ -64,7 +64,11 @@ fn show(answer: &Value) -> String {
 
 fn note(name: &str, version: &Value) -> Option<String> {
     if let Some(reason) = version["reason"].as_str() {
-        return Some(format!("{name} {} was rejected: {reason}", digest(&version["digest"])));
+        let digest = digest(&version["digest"]);
+        return Some(match version["state"].as_str() {
+            Some("waiting") => format!("{name} {digest} {reason}"),
+            _ => format!("{name} {digest} was rejected: {reason}"),
+        });
     }
     let (statements, deliveries) = (version["statements"].as_f64()?, version["deliveries"].as_f64()?);
     let each = statements / deliveries;

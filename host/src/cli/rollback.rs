@@ -6,11 +6,12 @@ use super::{
     client::{Client, segment},
     deploy,
 };
+use crate::model::plugin_name::PluginName;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Rollback {
     /// Name of the plugin
-    name: String,
+    name: PluginName,
     /// Digest, or its first digits, of an earlier version [default: the previous version]
     #[arg(long, value_name = "DIGEST")]
     to: Option<String>,

@@ -9,6 +9,7 @@ pub mod fault;
 pub mod manifest;
 pub mod migration;
 pub mod outcome;
+pub mod plugin_name;
 pub mod policy;
 pub mod queue;
 pub mod record;

@@ -36,6 +36,11 @@ impl Databases {
         Self { server, migrations, by_name: Mutex::default(), provisioned: Mutex::default() }
     }
 
+    /// The mode that applies where a policy names none of its own.
+    pub(super) fn migrations(&self) -> MigrationsMode {
+        self.migrations
+    }
+
     /// The database of this name; the same pool each time.
     pub(super) fn get(&self, name: &str) -> Database {
         self.by_name.lock().entry(name.to_owned()).or_insert_with(|| self.server.database(name)).clone()

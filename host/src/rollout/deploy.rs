@@ -10,6 +10,7 @@ use crate::{
     ingress::http::router,
     model::{
         manifest::Subscription,
+        plugin_name::PluginName,
         policy::{InFlight, Policy},
         rejection::Rejection,
     },
@@ -90,7 +91,7 @@ pub(super) fn short(digest: &str) -> String {
 /// A component on its way to activation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate<'a> {
-    pub(super) plugin: &'a str,
+    pub(super) plugin: &'a PluginName,
     pub(super) bytes: &'a [u8],
     /// SHA-256 of `bytes`.
     pub(super) digest: &'a str,
@@ -105,7 +106,7 @@ impl Rollout {
     ///
     /// # Errors
     /// Why the active version does not change. Rejections are stored for the host API.
-    pub async fn deploy(&self, plugin: &str, bytes: &[u8], by: &str) -> Result<Deployed, DeployError> {
+    pub async fn deploy(&self, plugin: &PluginName, bytes: &[u8], by: &str) -> Result<Deployed, DeployError> {
         let _one_at_a_time = self.one_at_a_time.lock().await;
         self.deploy_locked(plugin, bytes, by, None).await
     }
@@ -113,7 +114,7 @@ impl Rollout {
     /// [`Self::deploy`] for a caller that holds `one_at_a_time`; `instead_of` as in [`Candidate`].
     pub(super) async fn deploy_locked(
         &self,
-        plugin: &str,
+        plugin: &PluginName,
         bytes: &[u8],
         by: &str,
         instead_of: Option<&str>,
@@ -127,10 +128,11 @@ impl Rollout {
         done
     }
 
-    /// Logs the outcome of a deployment, and stores a rejection for the host API.
-    pub(super) fn report(
+    /// Logs the outcome of a deployment, and stores a rejection for the host API. The caller reports that
+    /// Postgres or Kafka failed, because it may try again.
+    fn report(
         &self,
-        plugin: &str,
+        plugin: &PluginName,
         digest: String,
         done: &Result<Deployed, DeployError>,
         stays_active: bool,
@@ -140,21 +142,25 @@ impl Rollout {
                 self.services.accept(plugin);
                 let Deployed { digest, version, generation, was, stay } = deployed;
                 let sagas_stay = (*stay > 0).then_some(stay);
-                tracing::info!(plugin, version, digest, generation, was, sagas_stay, "plugin active");
+                tracing::info!(plugin = %plugin, version, digest, generation, was, sagas_stay, "plugin active");
             }
             // The policy that caused an earlier rejection of this digest has been replaced.
             Err(DeployError::SameDigest(_)) => self.services.accept_digest(plugin, &digest),
-            Err(DeployError::UnknownPlugin | DeployError::Conflict(_)) => {}
-            Err(DeployError::Rejected(reason) | DeployError::Environment(reason)) => {
+            Err(DeployError::UnknownPlugin | DeployError::Conflict(_) | DeployError::Environment(_)) => {}
+            Err(DeployError::Rejected(reason)) => {
                 let service = self.services.find(plugin).filter(|_| stays_active);
                 let stays = service.map_or_else(String::new, |service| {
                     format!(" {} stays active.", short(&service.versions.active().version.digest))
                 });
                 let end = if reason.ends_with(['.', '?']) { "" } else { "." };
-                tracing::warn!(plugin, digest, reason = format!("{reason}{end}{stays}"), "plugin rejected");
-                let expected = matches!(done, Err(DeployError::Environment(_)));
+                let shown = format!("{reason}{end}{stays}");
+                let before = self.services.rejection(plugin);
+                // While another trouble is retried, the same rejection comes again.
+                if before.is_none_or(|before| before.digest != digest || before.reason != *reason) {
+                    tracing::warn!(plugin = %plugin, digest, reason = shown, "plugin rejected");
+                }
                 let at = SystemTime::now();
-                self.services.reject(plugin, Rejected { digest, reason: reason.clone(), at, expected });
+                self.services.reject(plugin, Rejected { digest, reason: reason.clone(), at });
             }
         }
     }
@@ -212,7 +218,7 @@ impl Rollout {
         match service {
             Some(service) => service.versions.activate(active),
             None => {
-                let launched = self.launcher.launch(database, active).await.map_err(environment)?;
+                let launched = self.launcher.launch(plugin, database, active).await.map_err(environment)?;
                 self.services.add(launched);
             }
         }
@@ -221,7 +227,7 @@ impl Rollout {
     }
 
     /// The operator's policy. In development, a missing one is written with what the plugin asks for.
-    async fn policy(&self, plugin: &str, bytes: &[u8]) -> Result<Policy, DeployError> {
+    async fn policy(&self, plugin: &PluginName, bytes: &[u8]) -> Result<Policy, DeployError> {
         if let Some(policy) = self.policy_file(plugin).await? {
             return Ok(policy);
         }
@@ -234,17 +240,18 @@ impl Rollout {
                 path.display()
             )));
         }
+        let policy = Policy::parse(plugin, &suggested)?;
         tokio::fs::write(&path, &suggested).await.map_err(environment)?;
-        tracing::info!(plugin, "policy written to {}:\n{suggested}", path.display());
-        Ok(Policy::parse(plugin, &suggested)?)
+        tracing::info!(plugin = %plugin, "policy written to {}; review what it grants", path.display());
+        Ok(policy)
     }
 
-    fn policy_path(&self, plugin: &str) -> PathBuf {
+    pub(super) fn policy_path(&self, plugin: &PluginName) -> PathBuf {
         self.folder.join(format!("{plugin}.toml"))
     }
 
     /// The policy of a plugin; none when it has no file.
-    pub(super) async fn policy_file(&self, plugin: &str) -> Result<Option<Policy>, DeployError> {
+    pub(super) async fn policy_file(&self, plugin: &PluginName) -> Result<Option<Policy>, DeployError> {
         let path = self.policy_path(plugin);
         match tokio::fs::read_to_string(&path).await {
             Ok(text) => Ok(Some(Policy::parse(plugin, &text)?)),
@@ -256,7 +263,7 @@ impl Rollout {
     /// Checks that each route and saga type has one owner, and that the policy still names the same database,
     /// role and group.
     fn check_against_others(&self, version: &Arc<Version>) -> Result<(), DeployError> {
-        for other in self.services.all().iter().filter(|service| service.name() != version.plugin) {
+        for other in self.services.all().iter().filter(|service| service.name().as_str() != version.plugin) {
             let theirs = other.versions.running();
             let owned =
                 |name: &&String| theirs.iter().any(|running| running.version.manifest.sagas.contains(name));

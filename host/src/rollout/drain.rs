@@ -28,7 +28,7 @@ impl Rollout {
                 }
                 let pool = &service.backend.database.admin;
                 if let Err(error) = maintain(service.name(), pool, &service.versions).await {
-                    tracing::debug!(plugin = service.name(), "{error:#}");
+                    tracing::debug!(plugin = %service.name(), "{error:#}");
                 }
             }
             pause = CHECK_INTERVAL.max(started.elapsed() * PAUSE_PER_CHECK);

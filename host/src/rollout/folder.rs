@@ -15,6 +15,8 @@ use sha2::{Digest, Sha256};
 use tokio::{sync::mpsc, task::spawn_blocking, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::model::plugin_name::PluginName;
+
 /// The interval between two scans. A file has settled when two of them agree.
 const SCAN_INTERVAL: Duration = Duration::from_millis(250);
 const COMPONENT_BYTES_MAX: u64 = 64 << 20;
@@ -28,7 +30,7 @@ pub(super) enum Change {
     /// A component or its policy is new or changed.
     File {
         /// `NAME` of `NAME.wasm`.
-        plugin: String,
+        plugin: PluginName,
         /// The component.
         component: Vec<u8>,
         /// False when only the policy is new or changed.
@@ -37,12 +39,12 @@ pub(super) enum Change {
     /// A component was deleted.
     Deleted {
         /// `NAME` of `NAME.wasm`.
-        plugin: String,
+        plugin: PluginName,
     },
     /// A component cannot be read or cannot be one, or the folder cannot be read.
     Unreadable {
-        /// `NAME` of `NAME.wasm`; none when it is the folder.
-        plugin: Option<String>,
+        /// `NAME` of `NAME.wasm`; none when it is the folder, or when that is not the name of a plugin.
+        plugin: Option<PluginName>,
         /// The file or folder.
         path: PathBuf,
         /// What is wrong with it.
@@ -80,14 +82,19 @@ struct Known {
     settled: bool,
 }
 
+/// The plugins of the folder, each with its component when that can be read.
+pub(crate) type Contents = Vec<(PluginName, Option<Vec<u8>>)>;
+
 /// The folder, and what the last scan found in it.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
-    known: BTreeMap<String, Known>,
+    known: BTreeMap<PluginName, Known>,
     /// The hashes that were reported last for each plugin, also after its files are gone: a component that
     /// disappears and returns unchanged, as after a remount, is no change and must not undo a rollback.
-    reported: BTreeMap<String, Hashes>,
+    reported: BTreeMap<PluginName, Hashes>,
+    /// Files whose name is not that of a plugin, at the last scan.
+    misnamed: BTreeSet<String>,
     /// Why the folder itself could not be read at the last scan.
     unreadable: Option<String>,
 }
@@ -95,36 +102,42 @@ pub(super) struct Folder {
 impl Folder {
     /// A folder that was not scanned yet.
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, known: BTreeMap::new(), reported: BTreeMap::new(), unreadable: None }
+        Self {
+            path,
+            known: BTreeMap::new(),
+            reported: BTreeMap::new(),
+            misnamed: BTreeSet::new(),
+            unreadable: None,
+        }
     }
 
     /// The plugins that are there now, sorted, each with its component when that can be read. A plugin may
     /// have a policy alone: then the registry stores its component. [`Self::scan`] reports files that cannot
     /// be read, and later changes.
-    pub(super) fn read(&mut self) -> Vec<(String, Option<Vec<u8>>)> {
+    pub(super) fn read(&mut self) -> Contents {
         let plugins = plugins(&self.path);
         plugins.into_iter().map(|plugin| (plugin.clone(), self.read_now(&plugin))).collect()
     }
 
-    fn read_now(&mut self, plugin: &str) -> Option<Vec<u8>> {
+    fn read_now(&mut self, plugin: &PluginName) -> Option<Vec<u8>> {
         let stamps = stamps(&self.path, plugin)?;
         let component = read_component(&self.path, plugin, stamps).ok()?;
         // A policy that cannot be read is for deploying to report, which reads it again.
         if let Ok(policy) = read_policy(&self.path, plugin, stamps) {
-            self.reported.insert(plugin.to_owned(), hashes(&component, policy.as_deref()));
-            self.known.insert(plugin.to_owned(), Known { stamps, settled: true });
+            self.reported.insert(plugin.clone(), hashes(&component, policy.as_deref()));
+            self.known.insert(plugin.clone(), Known { stamps, settled: true });
         }
         Some(component)
     }
 
     /// Scans the folder. Reports a change at the first scan that finds the files as the previous one did.
     fn scan(&mut self) -> Vec<Change> {
-        let found = match scan(&self.path) {
+        let Found { plugins: found, misnamed } = match scan(&self.path) {
             Ok(found) => found,
             Err(error) => return self.cannot_read(error.to_string()),
         };
         self.unreadable = None;
-        let mut changes = Vec::new();
+        let mut changes = self.newly_misnamed(misnamed);
         self.known.retain(|plugin, _| {
             let stays = found.contains_key(plugin);
             if !stays {
@@ -145,6 +158,17 @@ impl Folder {
                 Some(known) => changes.extend(read_settled(&self.path, &plugin, known, &mut self.reported)),
             }
         }
+        changes
+    }
+
+    fn newly_misnamed(&mut self, misnamed: BTreeSet<String>) -> Vec<Change> {
+        let new = misnamed.difference(&self.misnamed).filter_map(|stem| {
+            let reason = PluginName::parse(stem).err()?.to_string();
+            let path = self.path.join(format!("{stem}.wasm"));
+            Some(Change::Unreadable { plugin: None, path, reason })
+        });
+        let changes = new.collect();
+        self.misnamed = misnamed;
         changes
     }
 
@@ -182,43 +206,53 @@ impl Folder {
     }
 }
 
-fn component_path(folder: &Path, plugin: &str) -> PathBuf {
+fn component_path(folder: &Path, plugin: &PluginName) -> PathBuf {
     folder.join(format!("{plugin}.wasm"))
 }
 
-fn policy_path(folder: &Path, plugin: &str) -> PathBuf {
+fn policy_path(folder: &Path, plugin: &PluginName) -> PathBuf {
     folder.join(format!("{plugin}.toml"))
 }
 
-/// The names of all components and policies.
-fn plugins(folder: &Path) -> BTreeSet<String> {
+/// The names of all components and policies. [`Folder::scan`] reports other names.
+fn plugins(folder: &Path) -> BTreeSet<PluginName> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let plugin = |entry: fs::DirEntry| {
         let path = entry.path();
-        let stem = path.file_stem()?.to_str()?.to_owned();
+        let plugin = PluginName::parse(path.file_stem()?.to_str()?).ok()?;
         let fits = path.extension().is_some_and(|suffix| suffix == "wasm" || suffix == "toml");
-        (fits && path.is_file() && !stem.starts_with('.')).then_some(stem)
+        (fits && path.is_file()).then_some(plugin)
     };
     entries.filter_map(plugin).collect()
 }
 
-fn scan(folder: &Path) -> io::Result<BTreeMap<String, Stamps>> {
-    let mut found = BTreeMap::new();
+/// What is in the folder.
+#[derive(Default)]
+struct Found {
+    plugins: BTreeMap<PluginName, Stamps>,
+    /// The stems of components whose name is not that of a plugin.
+    misnamed: BTreeSet<String>,
+}
+
+fn scan(folder: &Path) -> io::Result<Found> {
+    let mut found = Found::default();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
-        let Some(plugin) = name.to_str().and_then(|name| name.strip_suffix(".wasm")) else { continue };
-        if plugin.is_empty() || plugin.starts_with('.') {
+        let name = name.to_string_lossy();
+        let Some(stem) = name.strip_suffix(".wasm").filter(|stem| !stem.starts_with('.')) else { continue };
+        let Ok(plugin) = PluginName::parse(stem) else {
+            found.misnamed.extend((!stem.is_empty()).then(|| stem.to_owned()));
             continue;
-        }
+        };
         // None when the file was deleted after it was listed; the next scan reports that.
-        if let Some(stamps) = stamps(folder, plugin) {
-            found.insert(plugin.to_owned(), stamps);
+        if let Some(stamps) = stamps(folder, &plugin) {
+            found.plugins.insert(plugin, stamps);
         }
     }
     Ok(found)
 }
 
-fn stamps(folder: &Path, plugin: &str) -> Option<Stamps> {
+fn stamps(folder: &Path, plugin: &PluginName) -> Option<Stamps> {
     let component = stamp(&component_path(folder, plugin))?;
     Some(Stamps { component, policy: stamp(&policy_path(folder, plugin)) })
 }
@@ -237,9 +271,9 @@ fn stamp(path: &Path) -> Option<Stamp> {
 /// last.
 fn read_settled(
     folder: &Path,
-    plugin: &str,
+    plugin: &PluginName,
     known: &mut Known,
-    reported: &mut BTreeMap<String, Hashes>,
+    reported: &mut BTreeMap<PluginName, Hashes>,
 ) -> Option<Change> {
     let component = read_component(folder, plugin, known.stamps);
     let read = component.and_then(|component| Ok((component, read_policy(folder, plugin, known.stamps)?)));
@@ -248,7 +282,7 @@ fn read_settled(
         return None;
     }
     known.settled = true;
-    let plugin = plugin.to_owned();
+    let plugin = plugin.clone();
     let (component, policy) = match read {
         Ok(read) => read,
         Err(reason) => return Some(Change::Unreadable { plugin: Some(plugin), path, reason }),
@@ -269,12 +303,12 @@ fn hashes(component: &[u8], policy: Option<&[u8]>) -> Hashes {
     }
 }
 
-fn read_component(folder: &Path, plugin: &str, stamps: Stamps) -> Result<Vec<u8>, String> {
+fn read_component(folder: &Path, plugin: &PluginName, stamps: Stamps) -> Result<Vec<u8>, String> {
     read_file(&component_path(folder, plugin), stamps.component, COMPONENT_BYTES_MAX)
 }
 
 /// None when there is no policy.
-fn read_policy(folder: &Path, plugin: &str, stamps: Stamps) -> Result<Option<Vec<u8>>, String> {
+fn read_policy(folder: &Path, plugin: &PluginName, stamps: Stamps) -> Result<Option<Vec<u8>>, String> {
     let read = |stamp| read_file(&policy_path(folder, plugin), stamp, POLICY_BYTES_MAX);
     let policy = stamps.policy.map(read).transpose();
     policy.map_err(|reason| format!("its policy {plugin}.toml: {reason}"))
@@ -295,7 +329,11 @@ fn read_file(path: &Path, stamp: Stamp, bytes_max: u64) -> Result<Vec<u8>, Strin
 mod tests {
     use std::{fs, path::Path};
 
-    use super::{Change, Folder};
+    use super::{Change, Folder, PluginName};
+
+    fn name(text: &str) -> PluginName {
+        PluginName::parse(text).unwrap()
+    }
 
     /// The changes that scans report until nothing changes.
     fn settled(folder: &mut Folder) -> Vec<String> {
@@ -350,10 +388,24 @@ mod tests {
             write(directory.path(), name, text);
         }
         let mut folder = Folder::new(directory.path().to_owned());
-        assert_eq!(folder.read(), [("a".to_owned(), Some(b"one".to_vec())), ("b".to_owned(), None)]);
+        assert_eq!(folder.read(), [(name("a"), Some(b"one".to_vec())), (name("b"), None)]);
         assert_eq!(settled(&mut folder), Vec::<String>::new());
         write(directory.path(), "a.wasm", "two");
         assert_eq!(settled(&mut folder), ["a component: two"]);
+    }
+
+    #[test]
+    fn a_file_with_another_name_is_reported_once_and_never_deployed() {
+        let directory = tempfile::tempdir().unwrap();
+        for file in ["a b.wasm", "A.wasm", "new\nline.wasm", "B.toml"] {
+            write(directory.path(), file, "x");
+        }
+        let mut folder = Folder::new(directory.path().to_owned());
+        assert_eq!(folder.read(), []);
+        let reported = settled(&mut folder);
+        assert_eq!(reported.len(), 3, "{reported:?}");
+        assert!(reported.iter().all(|reason| reason.contains("is not the name of a plugin")), "{reported:?}");
+        assert!(!reported.concat().contains('\n'), "{reported:?}");
     }
 
     #[test]
@@ -362,7 +414,7 @@ mod tests {
         write(directory.path(), "a.wasm", "one");
         fs::create_dir(directory.path().join("a.toml")).unwrap();
         let mut folder = Folder::new(directory.path().to_owned());
-        assert_eq!(folder.read(), [("a".to_owned(), Some(b"one".to_vec()))]);
+        assert_eq!(folder.read(), [(name("a"), Some(b"one".to_vec()))]);
         assert_eq!(settled(&mut folder), ["its policy a.toml: not a file"]);
         fs::remove_dir(directory.path().join("a.toml")).unwrap();
         assert_eq!(settled(&mut folder), ["a component: one"]);

@@ -9,6 +9,7 @@ use sqlx::PgPool;
 use tokio::time::Instant;
 
 use super::{Rollout, deploy::DeployError};
+use crate::{ingress::http::not_running::Cause, model::plugin_name::PluginName};
 
 /// The interval in which a host polls the databases for activations of other hosts.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -31,18 +32,30 @@ impl Refused {
 impl Rollout {
     /// Follows the other hosts until this one stops.
     pub(crate) async fn follow(&self) {
-        let mut refused: HashMap<String, Refused> = HashMap::new();
+        let mut refused: HashMap<PluginName, Refused> = HashMap::new();
         let stop = self.launcher.stops.listeners.clone();
         while stop.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await.is_some() {
-            let mut plugins: BTreeSet<String> = self.services.rejections().into_keys().collect();
-            plugins.extend(self.services.all().iter().map(|service| service.name().to_owned()));
-            for plugin in plugins {
+            for plugin in self.followed() {
                 self.follow_one(&plugin, &mut refused).await;
             }
         }
     }
 
-    async fn follow_one(&self, plugin: &str, refused: &mut HashMap<String, Refused>) {
+    /// The plugins that another host may activate in a version that this one does not run. What waits for
+    /// Postgres or Kafka starts with the active version anyway.
+    fn followed(&self) -> BTreeSet<PluginName> {
+        let mut plugins: BTreeSet<PluginName> = self.services.rejections().into_keys().collect();
+        plugins.extend(self.services.all().iter().map(|service| service.name().clone()));
+        for (plugin, awaited) in self.services.awaited() {
+            match awaited.not_running.cause {
+                Cause::Outage => plugins.remove(&plugin),
+                Cause::Refused | Cause::NotDeployed => plugins.insert(plugin),
+            };
+        }
+        plugins
+    }
+
+    async fn follow_one(&self, plugin: &PluginName, refused: &mut HashMap<PluginName, Refused>) {
         let Ok(elsewhere) = self.activated_elsewhere(plugin).await else { return };
         let Some((pool, digest)) = elsewhere else {
             if refused.remove(plugin).is_some() {
@@ -68,24 +81,30 @@ impl Rollout {
             Err(DeployError::Environment(reason)) => (Some(Instant::now() + RETRY_PAUSE), reason),
             Err(DeployError::Rejected(reason)) => (None, reason),
         };
-        self.suspend(plugin, &digest, &reason);
-        refused.insert(plugin.to_owned(), Refused { digest, retry_at });
+        self.suspend(plugin, &digest, &reason).await;
+        refused.insert(plugin.clone(), Refused { digest, retry_at });
     }
 
-    fn resume(&self, plugin: &str) {
-        if let Some(service) = self.services.find(plugin) {
+    fn resume(&self, plugin: &PluginName) {
+        if let Some(service) = self.services.find(plugin)
+            && service.versions.suspended().is_some()
+        {
             service.versions.resume();
+            tracing::info!(plugin = %plugin, "plugin resumed: this host handles its partitions and requests again");
         }
     }
 
     /// The database and the active digest of a plugin, when this host runs another version or none. An error
     /// leaves both unknown.
-    async fn activated_elsewhere(&self, plugin: &str) -> Result<Option<(PgPool, String)>, DeployError> {
+    async fn activated_elsewhere(
+        &self,
+        plugin: &PluginName,
+    ) -> Result<Option<(PgPool, String)>, DeployError> {
         let (pool, active) = match self.active_anywhere(plugin).await {
             Ok(found) => found,
             Err(DeployError::UnknownPlugin) => return Ok(None),
             Err(error) => {
-                tracing::debug!(plugin, "{error}");
+                tracing::debug!(plugin = %plugin, "{error}");
                 return Err(error);
             }
         };

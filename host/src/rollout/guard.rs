@@ -56,16 +56,16 @@ impl Rollout {
         request: &RollbackRequest,
     ) -> Result<(), DeployError> {
         let _one_at_a_time = self.one_at_a_time.lock().await;
-        let (plugin, pool) = (&request.plugin, &service.backend.database.admin);
+        let (plugin, pool) = (service.name(), &service.backend.database.admin);
         let previous = registry::previous_digest(pool, plugin, &request.digest).await.map_err(environment)?;
         let previous = previous
             .ok_or_else(|| DeployError::Conflict("the registry stores no previous version".into()))?;
         self.activate_stored(pool, plugin, &previous, registry::ROLLBACK_GUARD, &request.digest).await?;
         service.versions.draining().withdraw(&request.digest);
         let reason = format!("{}; {} is active again", request.reason, short(&previous));
-        tracing::error!(plugin, digest = request.digest, reason, "plugin rolled back");
+        tracing::error!(plugin = %plugin, digest = request.digest, reason, "plugin rolled back");
         let (digest, at) = (request.digest.clone(), SystemTime::now());
-        self.services.reject(plugin, Rejected { digest, reason, at, expected: false });
+        self.services.reject(plugin, Rejected { digest, reason, at });
         Ok(())
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     kafka::{Brokers, Topics},
     lane::{LaneContext, http::HttpLane, kafka::KafkaLane},
     metrics::SagaDurations,
-    model::queue::Queue,
+    model::{plugin_name::PluginName, queue::Queue},
     plugin::engine::Engine,
     relay::Relay,
     store::Database,
@@ -47,19 +47,24 @@ pub(crate) struct Launcher {
 
 impl Launcher {
     /// Starts a plugin that does not run yet.
-    pub(super) async fn launch(&self, database: Database, active: Running) -> anyhow::Result<Arc<Service>> {
+    pub(super) async fn launch(
+        &self,
+        name: &PluginName,
+        database: Database,
+        active: Running,
+    ) -> anyhow::Result<Arc<Service>> {
         let relay = self.relay(&database);
         if !active.version.manifest.publishes.is_empty() {
             relay.expect_records();
         }
-        let service = Arc::new(self.service(database, relay, active));
+        let service = Arc::new(self.service(name, database, relay, active));
         // The draining versions must be loaded before the lanes start: they own saga types, too.
         drain::maintain(service.name(), &service.backend.database.admin, &service.versions).await?;
         self.start(&service)?;
         Ok(service)
     }
 
-    fn service(&self, database: Database, relay: Arc<Relay>, active: Running) -> Service {
+    fn service(&self, name: &PluginName, database: Database, relay: Arc<Relay>, active: Running) -> Service {
         let version = active.version.clone();
         let plugin = version.plugin.clone();
         let queue_bytes_max = version.policy.limits.queue_bytes_max;
@@ -78,6 +83,7 @@ impl Launcher {
             readers: Readers::new(database.clone(), role.clone()),
         };
         Service {
+            name: name.clone(),
             backend: Arc::new(Backend {
                 plugin,
                 database,

@@ -16,11 +16,13 @@ mod folder;
 mod follow;
 mod guard;
 mod launch;
+mod not_running;
 mod rollback;
 pub mod service;
 pub mod services;
 mod start;
 pub(crate) mod tasks;
+mod unmigrated;
 mod watch;
 
 use std::{path::PathBuf, sync::Arc};

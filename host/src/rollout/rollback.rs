@@ -6,7 +6,7 @@ use super::{
     Rollout,
     deploy::{DeployError, Deployed, environment, short},
 };
-use crate::versions::registry;
+use crate::{model::plugin_name::PluginName, versions::registry};
 
 /// The most digests that an error text lists.
 const CHOICES_SHOWN_MAX: usize = 5;
@@ -16,7 +16,12 @@ impl Rollout {
     ///
     /// # Errors
     /// As [`Rollout::deploy`]; [`DeployError::Conflict`] when no stored version, or more than one, matches.
-    pub async fn activate(&self, plugin: &str, start: &str, by: &str) -> Result<Deployed, DeployError> {
+    pub async fn activate(
+        &self,
+        plugin: &PluginName,
+        start: &str,
+        by: &str,
+    ) -> Result<Deployed, DeployError> {
         let _one_at_a_time = self.one_at_a_time.lock().await;
         let (pool, active) = self.active_anywhere(plugin).await?;
         let stored = registry::stored_digests(&pool, plugin).await.map_err(environment)?;
@@ -35,7 +40,7 @@ impl Rollout {
     ///
     /// # Errors
     /// As [`Rollout::activate`].
-    pub async fn roll_back(&self, plugin: &str, by: &str) -> Result<Deployed, DeployError> {
+    pub async fn roll_back(&self, plugin: &PluginName, by: &str) -> Result<Deployed, DeployError> {
         let _one_at_a_time = self.one_at_a_time.lock().await;
         let (pool, active) = self.active_anywhere(plugin).await?;
         if let Some(digest) = registry::previous_digest(&pool, plugin, &active).await.map_err(environment)? {
@@ -52,7 +57,7 @@ impl Rollout {
 
     /// The database that stores a plugin's versions, and the digest that is active there. This host may run
     /// another version, or none.
-    pub(super) async fn active_anywhere(&self, plugin: &str) -> Result<(PgPool, String), DeployError> {
+    pub(super) async fn active_anywhere(&self, plugin: &PluginName) -> Result<(PgPool, String), DeployError> {
         let pool = match self.services.find(plugin) {
             Some(service) => service.backend.database.admin.clone(),
             None => {
@@ -69,7 +74,7 @@ impl Rollout {
     pub(super) async fn activate_stored(
         &self,
         pool: &PgPool,
-        plugin: &str,
+        plugin: &PluginName,
         digest: &str,
         by: &str,
         instead_of: &str,

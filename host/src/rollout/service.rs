@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     ingress::{http::router::Endpoint, kafka::health::ConsumerHealth},
-    model::{delivery::Delivery, queue::Queue},
+    model::{delivery::Delivery, plugin_name::PluginName, queue::Queue},
     unit::{Backend, stages::Stages},
     versions::PluginVersions,
 };
@@ -13,6 +13,8 @@ use crate::{
 /// see the whole.
 #[derive(Debug)]
 pub struct Service {
+    /// The plugin.
+    pub name: PluginName,
     /// Its database, role, topics and relay.
     pub backend: Arc<Backend>,
     /// Its versions on this host.
@@ -32,7 +34,7 @@ pub struct Service {
 impl Service {
     /// The plugin's name.
     #[must_use]
-    pub fn name(&self) -> &str {
-        &self.backend.plugin
+    pub fn name(&self) -> &PluginName {
+        &self.name
     }
 }

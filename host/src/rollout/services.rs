@@ -1,19 +1,19 @@
 //! The plugins that run on this host, and why others do not.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::SystemTime,
-};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::service::Service;
-use crate::ingress::http::router::{Endpoint, RouteError, RouteTable};
+use crate::{
+    ingress::http::{
+        not_running::{Cause, NotRunning},
+        route_table::RouteTable,
+        router::{Endpoint, RouteError},
+    },
+    model::{manifest::Route, plugin_name::PluginName},
+};
 
 /// The last rejection of a plugin's component.
 #[derive(Clone, Debug)]
@@ -24,27 +24,43 @@ pub struct Rejected {
     pub reason: String,
     /// When it was rejected.
     pub at: SystemTime,
-    /// Whether the plugin should run here: the environment was at fault and the host retries, or another host
-    /// has activated the version.
-    pub expected: bool,
+}
+
+/// A plugin that should run here and does not.
+#[derive(Clone, Debug)]
+pub struct Awaited {
+    /// Digest of the component that was to start; empty when there is none.
+    pub digest: String,
+    /// Why it does not run, and what to do.
+    pub reason: String,
+    /// Since when.
+    pub at: SystemTime,
+    /// What its routes are answered with.
+    pub not_running: NotRunning,
 }
 
 /// The plugins of this host.
 #[derive(Debug)]
 pub struct Services {
     running: RwLock<Vec<Arc<Service>>>,
-    rejected: RwLock<BTreeMap<String, Rejected>>,
+    awaited: RwLock<BTreeMap<PluginName, Awaited>>,
+    rejected: RwLock<BTreeMap<PluginName, Rejected>>,
     routes: Arc<ArcSwap<RouteTable>>,
-    starting: AtomicBool,
+    /// Held while the routes are published: the last table to be stored is that of the last change.
+    publishing: Mutex<()>,
+    /// What the host waits for until it has tried to start every plugin of the folder.
+    starting: RwLock<Option<String>>,
 }
 
 impl Default for Services {
     fn default() -> Self {
         Self {
             running: RwLock::default(),
+            awaited: RwLock::default(),
             rejected: RwLock::default(),
-            routes: Arc::new(ArcSwap::from_pointee(RouteTable::default())),
-            starting: AtomicBool::new(true),
+            routes: Arc::new(ArcSwap::from_pointee(RouteTable::starting())),
+            publishing: Mutex::default(),
+            starting: RwLock::new(Some("still starting".to_owned())),
         }
     }
 }
@@ -59,12 +75,42 @@ impl Services {
     /// The plugin of this name, when it runs.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Arc<Service>> {
-        self.running.read().iter().find(|service| service.name() == name).cloned()
+        self.running.read().iter().find(|service| service.name().as_str() == name).cloned()
     }
 
     /// Adds a plugin that now runs.
     pub(super) fn add(&self, service: Arc<Service>) {
+        self.awaited.write().remove(service.name());
         self.running.write().push(service);
+    }
+
+    /// Records that a plugin should run and does not. Routes that were known before stay known.
+    pub(super) fn expect(&self, plugin: &PluginName, mut awaited: Awaited) {
+        {
+            let mut all = self.awaited.write();
+            if let Some(before) = all.remove(plugin).and_then(|before| before.not_running.routes) {
+                let routes = awaited.not_running.routes.get_or_insert_default();
+                let known =
+                    |new: &Route| routes.iter().any(|old| old.method == new.method && old.path == new.path);
+                let further: Vec<Route> = before.into_iter().filter(|route| !known(route)).collect();
+                routes.extend(further);
+            }
+            all.insert(plugin.clone(), awaited);
+        }
+        self.publish_routes();
+    }
+
+    /// Forgets a plugin that does not run: the operator has removed it.
+    pub(super) fn forget(&self, plugin: &PluginName) {
+        if self.awaited.write().remove(plugin).is_some() {
+            self.publish_routes();
+        }
+    }
+
+    /// The plugins that should run here and do not.
+    #[must_use]
+    pub fn awaited(&self) -> BTreeMap<PluginName, Awaited> {
+        self.awaited.read().clone()
     }
 
     /// The HTTP endpoints of the plugins that run.
@@ -77,15 +123,26 @@ impl Services {
         self.routes.clone()
     }
 
-    /// Publishes the routes of the active versions to the service listener.
+    /// Publishes the routes of all plugins that are known to the service listener.
     pub(super) fn rebuild_routes(&self) -> Result<(), RouteError> {
-        self.routes.store(Arc::new(RouteTable::build(&self.endpoints())?));
+        let _one_at_a_time = self.publishing.lock();
+        let not_running: Vec<_> =
+            self.awaited.read().values().map(|awaited| awaited.not_running.clone()).collect();
+        let table = RouteTable::build(&self.endpoints(), &not_running, self.starting().is_some())?;
+        self.routes.store(Arc::new(table));
         Ok(())
+    }
+
+    fn publish_routes(&self) {
+        if let Err(error) = self.rebuild_routes() {
+            // The routes of plugins that run were checked when they were activated.
+            tracing::error!(reason = %error, "the routes of plugins that do not run are not announced");
+        }
     }
 
     /// The last rejection of each plugin that has one.
     #[must_use]
-    pub fn rejections(&self) -> BTreeMap<String, Rejected> {
+    pub fn rejections(&self) -> BTreeMap<PluginName, Rejected> {
         self.rejected.read().clone()
     }
 
@@ -96,8 +153,8 @@ impl Services {
     }
 
     /// Records why a component was rejected.
-    pub(super) fn reject(&self, name: &str, rejected: Rejected) {
-        self.rejected.write().insert(name.to_owned(), rejected);
+    pub(super) fn reject(&self, name: &PluginName, rejected: Rejected) {
+        self.rejected.write().insert(name.clone(), rejected);
     }
 
     /// Forgets a plugin's rejection, of whatever component.
@@ -107,7 +164,7 @@ impl Services {
 
     /// Forgets a plugin's rejection when it was about the component of this digest.
     pub(super) fn accept_digest(&self, name: &str, digest: &str) {
-        self.rejected.write().retain(|of, rejected| of != name || rejected.digest != digest);
+        self.rejected.write().retain(|of, rejected| of.as_str() != name || rejected.digest != digest);
     }
 
     /// What does not work, and why: a stopped partition, unreachable brokers, a plugin that should run here
@@ -119,22 +176,28 @@ impl Services {
             let suspended = service.versions.suspended().as_deref().cloned();
             let consumer = &service.consumer;
             let reasons = consumer.stopped().into_iter().chain(consumer.trouble()).chain(suspended);
-            problems.extend(reasons.map(|reason| (service.name().to_owned(), reason)));
+            problems.extend(reasons.map(|reason| (service.name().to_string(), reason)));
         }
-        let missing = self.rejections().into_iter().filter(|(_, rejected)| rejected.expected);
-        let missing = missing.filter(|(name, _)| self.find(name).is_none());
-        problems.extend(missing.map(|(name, rejected)| (name, rejected.reason)));
+        let missing = self.awaited().into_iter();
+        let missing = missing.filter(|(_, awaited)| awaited.not_running.cause != Cause::NotDeployed);
+        problems.extend(missing.map(|(name, awaited)| (name.to_string(), awaited.reason)));
         problems
     }
 
-    /// True until the host has tried to start every plugin of the folder.
+    /// What the host waits for; none when it has tried to start every plugin of the folder.
     #[must_use]
-    pub fn is_starting(&self) -> bool {
-        self.starting.load(Ordering::Acquire)
+    pub fn starting(&self) -> Option<String> {
+        self.starting.read().clone()
+    }
+
+    /// Records what the host waits for before it starts plugins.
+    pub(crate) fn starts_after(&self, reason: String) {
+        *self.starting.write() = Some(reason);
     }
 
     /// Records that the host has tried to start every plugin of the folder.
     pub(super) fn started(&self) {
-        self.starting.store(false, Ordering::Release);
+        *self.starting.write() = None;
+        self.publish_routes();
     }
 }

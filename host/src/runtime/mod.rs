@@ -3,8 +3,11 @@
 //! Stopping: no new requests, the lanes finish their units, the consumers leave their groups, the relays send
 //! what is committed. What does not end in time is safe in the database.
 
+mod postgres;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -12,6 +15,7 @@ use crate::{
     config::Config,
     ingress::http,
     kafka::{Brokers, Topics},
+    listener::{self, Limits, handles},
     plugin::engine::Engine,
     rollout::{
         Databases, Launcher, Rollout,
@@ -19,6 +23,7 @@ use crate::{
         tasks::{Stops, Tasks},
     },
     store::Server,
+    versions::rollback_guard::RollbackRequests,
 };
 
 /// How long each stage of stopping may take.
@@ -35,56 +40,33 @@ pub struct Host {
 }
 
 impl Host {
-    /// Connects to Postgres, loads the plugins of the folder, and starts lanes and listeners.
+    /// Serves both listeners, waits until Postgres answers, then starts the plugins of the folder. Until a
+    /// plugin runs, its routes are answered 503.
     ///
     /// # Errors
     /// The host cannot start; the message says what to do. A plugin that cannot run does not prevent the
     /// start: the others run, and the host API reports it.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        let (http, admin) = (
-            admin::listen("the service routes", "--http", &config.http).await?,
-            admin::listen("the host API", "--admin", &config.admin).await?,
-        );
+        let http = listener::bind("the service routes", "--http", &config.http).await?;
+        let admin = listener::bind("the host API", "--admin", &config.admin).await?;
         let (http_address, admin_address) = (http.local_addr()?, admin.local_addr()?);
         admin::check_exposure(&admin_address, config.admin_token.as_deref())?;
         let server = Server::new(&config.postgres)?;
-        drop(server.connect().await?);
-        let brokers = Brokers::new(&config.kafka, &config.kafka_properties);
-        let topics = Topics::new(brokers.clone(), config.topic_partitions, config.topic_replication);
         let (rollback_requests, requests) = tokio::sync::mpsc::unbounded_channel();
-        let (stops, tasks) = (Stops::default(), Tasks::default());
-        let services = Arc::<Services>::default();
-        let launcher = Launcher {
-            host_id: uuid::Uuid::new_v4().to_string(),
-            brokers: brokers.clone(),
-            topics: Arc::new(topics),
-            engine: Engine::new(&config.cache)?,
-            rollback_requests,
-            stops: stops.clone(),
-            tasks: tasks.clone(),
-            relays: parking_lot::Mutex::default(),
-        };
-        let rollout = Arc::new(Rollout {
-            services: services.clone(),
-            databases: Databases::new(server, config.migrations),
-            launcher,
-            folder: config.plugins,
-            write_policies: config.write_policies,
-            one_at_a_time: tokio::sync::Mutex::default(),
-        });
-        let access = admin::Access::new(config.admin_token.as_deref());
-        let host_api = admin::router(access, services.clone(), rollout.clone(), brokers);
-        let host_api = admin::serve(admin, host_api, stops.listeners.clone());
-        tasks.listeners.spawn(async { log_failure("host API", host_api.await) });
-        rollout.watch_folder().await;
+        let rollout = rollout(&config, &server, rollback_requests)?;
+        let Launcher { stops, tasks, .. } = &rollout.launcher;
+        let (stops, tasks) = (stops.clone(), tasks.clone());
+        serve(&config, &rollout, http, admin);
+        let (services, folder) = (rollout.services.clone(), rollout.read_folder());
+        let (folder, plugins) = folder.await?;
+        postgres::wait(&server, &services).await?;
+        rollout.refuse_unmigrated(&plugins).await?;
+        rollout.watch_folder(folder, plugins).await;
         let follower = rollout.clone();
         tasks.listeners.spawn(async move { follower.follow().await });
         let guard = rollout.clone();
         tasks.listeners.spawn(async move { guard.guard(requests).await });
         tasks.listeners.spawn(async move { rollout.drain().await });
-        // Requests that arrive earlier wait in the listener's queue, so none is answered with 404 meanwhile.
-        let service_routes = http::serve(http, services.routes(), stops.listeners.clone());
-        tasks.listeners.spawn(async { log_failure("service routes", service_routes.await) });
         Ok(Self { services, stops, tasks, http: http_address, admin: admin_address })
     }
 
@@ -118,16 +100,61 @@ impl Host {
     }
 }
 
+/// What changes which versions run; no plugin runs yet.
+fn rollout(
+    config: &Config,
+    server: &Server,
+    rollback_requests: RollbackRequests,
+) -> anyhow::Result<Arc<Rollout>> {
+    let brokers = Brokers::new(&config.kafka, &config.kafka_properties);
+    let topics = Topics::new(brokers.clone(), config.topic_partitions, config.topic_replication);
+    let launcher = Launcher {
+        host_id: uuid::Uuid::new_v4().to_string(),
+        brokers,
+        topics: Arc::new(topics),
+        engine: Engine::new(&config.cache)?,
+        rollback_requests,
+        stops: Stops::default(),
+        tasks: Tasks::default(),
+        relays: parking_lot::Mutex::default(),
+    };
+    Ok(Arc::new(Rollout {
+        services: Arc::default(),
+        databases: Databases::new(server.clone(), config.migrations),
+        launcher,
+        folder: config.plugins.clone(),
+        write_policies: config.write_policies,
+        one_at_a_time: tokio::sync::Mutex::default(),
+    }))
+}
+
+/// Serves both listeners in tasks of their own, until the host stops.
+fn serve(config: &Config, rollout: &Arc<Rollout>, http: TcpListener, admin: TcpListener) {
+    let callers = &config.callers;
+    let (stop, tasks) = (&rollout.launcher.stops.listeners, &rollout.launcher.tasks.listeners);
+    let (http_max, admin_max) = handles::connections(
+        handles::raise_limit(),
+        callers.http_connections_max as usize,
+        callers.admin_connections_max as usize,
+    );
+    let limits = |connections_max| Limits {
+        connections_max,
+        header_within: Duration::from_secs(callers.header_s_max.into()),
+        idle_max: Duration::from_secs(callers.idle_s_max.into()),
+        streams_max: callers.streams_max,
+    };
+    let access = admin::Access::new(config.admin_token.as_deref());
+    let host_api = admin::service(access, rollout.clone(), callers.component_within());
+    tasks.spawn(listener::serve(admin, "host API", host_api, limits(admin_max), stop.clone()));
+    let routes = rollout.services.routes();
+    let service_routes = http::service(routes, callers.body_within(), stop.clone());
+    tasks.spawn(listener::serve(http, "service routes", service_routes, limits(http_max), stop.clone()));
+}
+
 async fn end(what: &str, tasks: &TaskTracker) {
     tasks.close();
     if tokio::time::timeout(STAGE_WITHIN, tasks.wait()).await.is_err() {
         let seconds = STAGE_WITHIN.as_secs();
         tracing::warn!("the {what} did not end within {seconds} s; unfinished units are rolled back");
-    }
-}
-
-fn log_failure(what: &str, done: std::io::Result<()>) {
-    if let Err(error) = done {
-        tracing::error!("the listener of the {what} failed; restart the host: {error}");
     }
 }

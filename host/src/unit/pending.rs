@@ -34,8 +34,18 @@ pub struct Pending {
 pub struct Idempotency {
     /// As the caller sent it.
     pub key: String,
-    /// SHA-256 of method, path, query and body.
+    /// A format byte, and the SHA-256 of method, path, query and the value of the body.
     pub hash: Vec<u8>,
+    /// SHA-256 of method, path, query and the bytes of the body: what earlier releases have stored.
+    pub hash_of_bytes: Vec<u8>,
+}
+
+impl Idempotency {
+    /// Whether a stored digest is of this request.
+    #[must_use]
+    pub fn is_of(&self, stored: &[u8]) -> bool {
+        stored == self.hash || stored == self.hash_of_bytes
+    }
 }
 
 /// The outcome of a request.

@@ -119,9 +119,9 @@ async fn call(
 
 /// The answer that was given earlier under the same key.
 fn stored(pending: &Pending, opened: &Opened) -> Option<Answer> {
-    let Idempotency { key, hash } = pending.idempotency.as_ref()?;
-    let stored = opened.stored_answers.get(key)?;
-    if stored.request_hash != *hash {
+    let idempotency = pending.idempotency.as_ref()?;
+    let stored = opened.stored_answers.get(&idempotency.key)?;
+    if !idempotency.is_of(&stored.request_hash) {
         return Some(Answer::KeyReused);
     }
     match postcard::from_bytes(&stored.response) {
@@ -134,7 +134,7 @@ fn stored(pending: &Pending, opened: &Opened) -> Option<Answer> {
 
 /// Only the answer to a request that was accepted: a refused one may be corrected and sent again.
 fn to_store(pending: &Pending, response: &Response) -> Option<StoredAnswerRow> {
-    let Idempotency { key, hash } = pending.idempotency.clone().filter(|_| response.status < 300)?;
+    let Idempotency { key, hash, .. } = pending.idempotency.clone().filter(|_| response.status < 300)?;
     // Encoding cannot fail: vectors, numbers and texts.
     let encoded = postcard::to_stdvec(response).unwrap_or_default();
     Some(StoredAnswerRow { idempotency_key: key, request_hash: hash, response: encoded })

@@ -5,17 +5,20 @@
 
 mod bad_components;
 mod cli;
+mod connections;
 mod contract;
 mod costs;
 mod crash;
 mod deadline;
 mod deploy;
 mod golden;
+mod http_input;
 mod isolation;
 mod misbehaving;
 mod outage;
 mod pinning;
 mod rollback_guard;
 mod sql;
+mod start;
 mod support;
 mod two_hosts;

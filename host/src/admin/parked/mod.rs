@@ -36,7 +36,7 @@ pub(super) async fn list(
     State(admin): State<Admin>,
     Query(pairs): Query<Pairs>,
 ) -> Result<Json<Value>, Failure> {
-    let mut params = Params::new(pairs);
+    let mut params = Params::new(pairs)?;
     let limit = params.limit()?;
     let cursor: Option<ParkedCursor> = params.cursor()?;
     let filter = ParkedFilter {
@@ -99,7 +99,7 @@ pub(super) async fn redrive_many(
     State(admin): State<Admin>,
     Query(pairs): Query<Pairs>,
 ) -> Result<Json<Value>, Failure> {
-    let mut params = Params::new(pairs);
+    let mut params = Params::new(pairs)?;
     let filter = ParkedFilter {
         plugin: params.filter("plugin")?,
         reason: params.filter("reason")?,

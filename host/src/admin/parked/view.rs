@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::statements::ParkedCursor;
 use crate::model::{
     delivery::Delivery,
+    plugin_name::PluginName,
     record::{Record, decode},
     saga_log::rfc3339,
 };
@@ -23,7 +24,7 @@ pub(super) struct ParkedId {
 impl ParkedId {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (plugin, number) = text.rsplit_once('-')?;
-        (!plugin.is_empty()).then_some(Self { plugin: plugin.to_owned(), row_id: number.parse().ok()? })
+        Some(Self { plugin: PluginName::parse(plugin).ok()?.to_string(), row_id: number.parse().ok()? })
     }
 
     pub(super) fn text(plugin: &str, row_id: i64) -> String {

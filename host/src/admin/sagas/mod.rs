@@ -17,6 +17,7 @@ use super::{
     failure::Failure,
     ignored,
     paging::{Pairs, Params, cut},
+    path,
 };
 use crate::{rollout::services::Services, store::Database};
 
@@ -25,7 +26,7 @@ pub(super) async fn search(
     State(admin): State<Admin>,
     Query(pairs): Query<Pairs>,
 ) -> Result<Json<Value>, Failure> {
-    let mut params = Params::new(pairs);
+    let mut params = Params::new(pairs)?;
     let limit = params.limit()?;
     let cursor: Option<SagaCursor> = params.cursor()?;
     let filter = SagaFilter {
@@ -58,6 +59,7 @@ pub(super) async fn timeline(
     State(admin): State<Admin>,
     Path((saga_type, key)): Path<(String, String)>,
 ) -> Result<Json<Value>, Failure> {
+    let (saga_type, key) = (path::text("type", saga_type)?, path::text("key", key)?);
     for database in owners_first(&admin.services, &saga_type) {
         let mut reading = read_only(&database).await?;
         if let Some(row) = statements::find(&mut reading, &database.name, &saga_type, &key).await? {

@@ -1,27 +1,34 @@
 //! One request, from its first byte to its answer: finds the route, reads the body, calls the plugin.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use axum::{
     body::{Body, HttpBody},
     extract::{Request as HttpRequest, State},
-    http::{HeaderValue, Method, StatusCode, header, request::Parts, response::Response as HttpResponse},
+    http::{
+        HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts,
+        response::Response as HttpResponse,
+    },
     response::IntoResponse,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    body,
     idempotency::idempotency,
     outcome, prefer,
     readers::ReadError,
-    router::{RouteTable, Target},
+    route_table::{RouteOwner, RouteTable},
+    router::Target,
     translate,
     write::{Write, write},
 };
 use crate::{
+    listener::body,
     model::{
         fault::Fault,
         manifest::route_index,
@@ -36,6 +43,8 @@ use crate::{
 pub(super) struct Ingress {
     /// The routes of the active versions. Rollout replaces them when a plugin changes.
     pub(super) routes: Arc<ArcSwap<RouteTable>>,
+    /// How soon the body of a request must have arrived.
+    pub(super) body_within: Duration,
     /// Set when the host stops: callers then no longer wait for the end of a saga.
     pub(super) stop: CancellationToken,
 }
@@ -51,8 +60,7 @@ enum RouteMatch {
 pub(super) async fn handle(State(ingress): State<Arc<Ingress>>, request: HttpRequest) -> HttpResponse<Body> {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
-    let parent = parts.headers.get("traceparent").and_then(|value| Trace::parse(value.as_bytes()));
-    let trace = parent.unwrap_or_else(Trace::start);
+    let trace = parent(&parts.headers).unwrap_or_else(Trace::start);
     let answer = answer(&ingress, &parts, body, &trace, started).await;
     let answer = answer.unwrap_or_else(IntoResponse::into_response);
     let answer = if parts.method == Method::HEAD { without_body(answer) } else { answer };
@@ -65,6 +73,13 @@ pub(super) async fn handle(State(ingress): State<Arc<Ingress>>, request: HttpReq
         "request"
     );
     answer
+}
+
+/// The trace that the caller continues. A `traceparent` that is sent twice is ignored (W3C Trace Context).
+fn parent(headers: &HeaderMap) -> Option<Trace> {
+    let mut values = headers.get_all("traceparent").iter();
+    let parent = Trace::parse(values.next()?.as_bytes());
+    parent.filter(|_| values.next().is_none())
 }
 
 async fn answer(
@@ -88,7 +103,7 @@ async fn answer(
         params,
         query: translate::query(parts.uri.query().unwrap_or_default())?,
         headers: translate::headers(&parts.headers),
-        body: body::read(&parts.headers, body, bytes_max).await?,
+        body: body::read(&parts.headers, body, bytes_max, ingress.body_within).await?,
     };
     let id = request.id.clone();
     let response = match target.read {
@@ -103,13 +118,19 @@ async fn answer(
 
 fn find(routes: &RouteTable, method: &Method, path: &str) -> Result<RouteMatch, Problem> {
     let Some((resource, values)) = routes.find(path) else {
-        return Err(not_found(path));
+        return Err(routes.incomplete().unwrap_or_else(|| not_found(path)));
     };
     let allow = || HeaderValue::from_str(&resource.allow).unwrap_or(HeaderValue::from_static("OPTIONS"));
     match resource.method(method.as_str()) {
-        Some(target) => Ok(RouteMatch::Target(Arc::clone(target), translate::params(&values)?)),
+        Some(RouteOwner::Running(target)) => {
+            Ok(RouteMatch::Target(Arc::clone(target), translate::params(&values)?))
+        }
+        Some(RouteOwner::NotRunning(plugin)) => Err(outcome::not_running(&plugin.plugin, plugin.cause)),
         None if method == Method::OPTIONS => Ok(RouteMatch::Options(allow())),
         None => {
+            if let Some(problem) = routes.incomplete() {
+                return Err(problem);
+            }
             let detail = format!("{path} allows {}", resource.allow);
             let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", detail);
             Err(problem.header(header::ALLOW, allow()))
@@ -194,22 +215,43 @@ fn without_body(answer: HttpResponse<Body>) -> HttpResponse<Body> {
 mod tests {
     use axum::{
         body::{Body, HttpBody},
-        http::{Method, StatusCode, header},
+        http::{HeaderMap, Method, StatusCode, header},
         response::IntoResponse,
     };
 
-    use super::{Problem, find, without_body};
-    use crate::ingress::http::router::RouteTable;
+    use super::{Problem, find, parent, without_body};
+    use crate::ingress::http::route_table::RouteTable;
 
     #[test]
     fn an_unknown_path_is_not_found_whatever_the_method() {
         for method in [Method::GET, Method::POST, Method::OPTIONS] {
-            let problem = find(&RouteTable::default(), &method, "/nothing").err().unwrap();
+            let table = RouteTable::build(&[], &[], false).unwrap();
+            let problem = find(&table, &method, "/nothing").err().unwrap();
             assert_eq!(
                 (problem.status, problem.detail()),
                 (StatusCode::NOT_FOUND, "no route matches /nothing")
             );
         }
+    }
+
+    #[test]
+    fn while_the_host_starts_no_path_is_unknown() {
+        for method in [Method::GET, Method::POST, Method::OPTIONS] {
+            let problem = find(&RouteTable::starting(), &method, "/nothing").err().unwrap();
+            assert_eq!(problem.status, StatusCode::SERVICE_UNAVAILABLE);
+            assert!(problem.into_response().headers().contains_key(header::RETRY_AFTER));
+        }
+    }
+
+    #[test]
+    fn a_trace_is_continued_only_from_one_valid_header() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(parent(&headers), None);
+        let value = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        headers.append("traceparent", value.parse().unwrap());
+        assert_eq!(parent(&headers).unwrap().id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        headers.append("traceparent", value.parse().unwrap());
+        assert_eq!(parent(&headers), None);
     }
 
     #[test]

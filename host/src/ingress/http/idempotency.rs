@@ -2,14 +2,17 @@
 //! digest of the request that it was used for.
 //! <https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use sha2::{Digest, Sha256};
 
+use super::json_value::canonical;
 use crate::{problem::Problem, unit::pending::Idempotency};
 
 /// Name of the header.
 const HEADER: &str = "idempotency-key";
 const KEY_BYTES_MAX: usize = 255;
+/// The first byte of a digest of values. A digest of bytes, as earlier releases have stored it, is shorter.
+const OF_VALUES: u8 = 1;
 
 /// The key of a request, if it has one, and the digest of the parts that a repeat must have in common.
 ///
@@ -32,7 +35,22 @@ pub(super) fn idempotency(
         )
         .with("header", "Idempotency-Key")
     })?;
-    Ok(Some(Idempotency { key, hash: hash(method, path, query, body) }))
+    let of_bytes = hash(method, path, query, body);
+    let value = if is_json(headers) { canonical(body) } else { None };
+    let of_values = match value {
+        Some(value) => hash(method, path, query, value.as_bytes()),
+        None => of_bytes.clone(),
+    };
+    let hash = [&[OF_VALUES], of_values.as_slice()].concat();
+    Ok(Some(Idempotency { key, hash, hash_of_bytes: of_bytes }))
+}
+
+/// Whether the body is JSON: `application/json`, or a type that ends in `+json`.
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let media_type = media_type.to_ascii_lowercase();
+    media_type == b"application/json" || media_type.ends_with(b"+json")
 }
 
 /// Reads a structured-field string (RFC 9651). Many callers omit the quotes, so the key is read without them
@@ -131,5 +149,23 @@ mod tests {
         ] {
             assert_ne!(first, other);
         }
+    }
+
+    #[test]
+    fn a_json_body_is_compared_by_value_and_any_other_by_its_bytes() {
+        let digest = |kind: &str, body: &str| {
+            let mut headers = axum::http::HeaderMap::new();
+            headers.append("idempotency-key", "k".parse().unwrap());
+            headers.append("content-type", kind.parse().unwrap());
+            idempotency(&headers, "POST", "/a", &[], body.as_bytes()).unwrap().unwrap()
+        };
+        let json = "Application/JSON; charset=utf-8";
+        let (first, again) = (digest(json, r#"{"a":1,"b":2}"#), digest(json, r#"{ "b": 2.0, "a": 1 }"#));
+        assert!(first.hash == again.hash && first.hash_of_bytes != again.hash_of_bytes);
+        assert!(first.is_of(&again.hash) && first.is_of(&first.hash_of_bytes));
+        assert!(!first.is_of(&digest(json, r#"{"a":1,"b":3}"#).hash));
+        assert!(!first.is_of(&again.hash_of_bytes), "an earlier release has stored other bytes");
+        assert_ne!(digest("text/plain", "1").hash, digest("text/plain", "1.0").hash);
+        assert_ne!(digest(json, "{").hash, digest(json, "{ ").hash);
     }
 }

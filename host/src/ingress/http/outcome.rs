@@ -3,6 +3,7 @@
 
 use axum::http::StatusCode;
 
+use super::not_running::Cause;
 use crate::{model::trace::Trace, problem::Problem};
 
 /// `type` of the only problem after which a write may have been committed.
@@ -24,6 +25,20 @@ pub(super) fn busy(what: &str) -> Problem {
 #[must_use]
 pub(super) fn unreachable() -> Problem {
     unavailable("Unavailable", "the service cannot reach its database; try again")
+}
+
+/// The host is starting and does not know all routes yet.
+#[must_use]
+pub(super) fn starting() -> Problem {
+    unavailable("Starting", "this host is starting; nothing was done, try again")
+}
+
+/// The plugin of the route does not run on this host.
+#[must_use]
+pub(super) fn not_running(plugin: &str, cause: Cause) -> Problem {
+    let reason = cause.for_callers();
+    unavailable("Not running", format!("{plugin} does not run: {reason}. Nothing was done"))
+        .with("plugin", plugin)
 }
 
 /// Another host has activated a version that this one cannot run.

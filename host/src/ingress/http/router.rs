@@ -70,31 +70,6 @@ pub struct Target {
     pub read: bool,
 }
 
-/// The routes of all active plugins.
-pub type RouteTable = Routes<Arc<Target>>;
-
-impl RouteTable {
-    /// The routes of these plugins' active versions.
-    ///
-    /// # Errors
-    /// The first route that cannot be served.
-    pub fn build(endpoints: &[Arc<Endpoint>]) -> Result<Self, RouteError> {
-        let mut routes = RouteDraft::default();
-        for endpoint in endpoints {
-            for route in &endpoint.versions.active().version.manifest.routes {
-                let name = RouteName { method: route.method.clone(), path: route.path.clone() };
-                let target = Arc::new(Target {
-                    endpoint: Arc::clone(endpoint),
-                    route: Arc::new(name),
-                    read: route.read,
-                });
-                routes.add(&endpoint.plugin, route, target)?;
-            }
-        }
-        routes.finish()
-    }
-}
-
 /// Checks whether a version of `plugin` with these routes can run next to the other plugins.
 ///
 /// # Errors
@@ -162,7 +137,7 @@ impl<T> Resource<T> {
 
 /// Resources by the pattern of their paths. Two plugins may give the parameters of one path different names.
 #[derive(Debug)]
-struct RouteDraft<T>(HashMap<String, Resource<T>>);
+pub(super) struct RouteDraft<T>(HashMap<String, Resource<T>>);
 
 impl<T> Default for RouteDraft<T> {
     fn default() -> Self {
@@ -171,7 +146,7 @@ impl<T> Default for RouteDraft<T> {
 }
 
 impl<T> RouteDraft<T> {
-    fn add(&mut self, plugin: &str, route: &Route, target: T) -> Result<(), RouteError> {
+    pub(super) fn add(&mut self, plugin: &str, route: &Route, target: T) -> Result<(), RouteError> {
         let Some(pattern) = pattern(&route.path) else {
             return Err(malformed(
                 plugin,
@@ -195,7 +170,7 @@ impl<T> RouteDraft<T> {
         Ok(())
     }
 
-    fn finish(self) -> Result<Routes<T>, RouteError> {
+    pub(super) fn finish(self) -> Result<Routes<T>, RouteError> {
         let mut routes = Routes::default();
         for (pattern, mut resource) in self.0 {
             resource.allow = allow(&resource.methods);

@@ -19,10 +19,7 @@ pub use self::{
     limits::Limits,
     rollout::{InFlight, RolloutPolicy},
 };
-use super::rejection::Rejection;
-
-/// With the prefix `plugin_` a name must fit into a Postgres identifier of 63 bytes.
-const NAME_CHARS_MAX: usize = 56;
+use super::{plugin_name::PluginName, rejection::Rejection};
 
 /// The content of a policy file.
 #[derive(Clone, Debug, Deserialize)]
@@ -79,16 +76,7 @@ impl Policy {
         if self.name != file_stem {
             return Err(format!("name = {:?} must be the name of the file, {file_stem:?}", self.name));
         }
-        let fits = self.name.len() <= NAME_CHARS_MAX
-            && self.name.starts_with(|c: char| c.is_ascii_lowercase())
-            && self.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-        if !fits {
-            return Err(format!(
-                "name = {:?} must have at most {NAME_CHARS_MAX} lower-case letters, digits and `-`, and \
-                 start with a letter",
-                self.name
-            ));
-        }
+        PluginName::parse(&self.name).map_err(|error| error.to_string())?;
         if self.database.name.is_empty() {
             return Err("[database] name is empty".to_owned());
         }

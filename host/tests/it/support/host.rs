@@ -110,6 +110,21 @@ pub(crate) fn spawn(target: &Target, plugins: &Path) -> Host {
     Host(Some(HostProcess::begin(&options(plugins), target).unwrap()))
 }
 
+/// The same; also gives the file of its log.
+pub(crate) fn spawn_logging(target: &Target, plugins: &Path) -> (Host, PathBuf) {
+    let options = options(plugins);
+    let host = HostProcess::begin(&options, target).unwrap();
+    (Host(Some(host)), options.folder.join("run.log"))
+}
+
+/// Starts a host with further variables and waits until it is ready.
+pub(crate) async fn run_with(target: &Target, plugins: &Path, variables: &[(&str, &str)]) -> Host {
+    let mut options = options(plugins);
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    options.environment.extend(variables);
+    start(&options, target).await
+}
+
 /// Starts a host that kills itself when it reaches a fault point for the first time.
 pub(crate) fn spawn_with_fault(target: &Target, plugins: &Path, fault: &str) -> Host {
     let mut options = options(plugins);

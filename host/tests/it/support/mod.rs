@@ -4,6 +4,7 @@
 //!  stack    Postgres and Kafka: one stack that tests share, or one for a single test
 //!  clear    empties a stack for the next test that uses it
 //!  host     saga-host processes on a stack
+//!  gate     a way to Postgres or Kafka that a test opens and closes
 //!  folder   where data, logs and plugins are
 //!  guest    a plugin that misbehaves on request
 //!  wire     counts what a host sends to Postgres
@@ -13,6 +14,7 @@
 mod clear;
 pub(crate) mod flow;
 pub(crate) mod folder;
+pub(crate) mod gate;
 pub(crate) mod guest;
 pub(crate) mod host;
 pub(crate) mod stack;

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 ///
 /// # Errors
 /// The address is taken, is not one of this machine, or is not an address.
-pub async fn listen(what: &str, option: &str, address: &str) -> anyhow::Result<TcpListener> {
+pub async fn bind(what: &str, option: &str, address: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let port = address.rsplit_once(':').map_or(address, |(_, port)| port);
         match error.kind() {
@@ -37,18 +37,18 @@ pub async fn listen(what: &str, option: &str, address: &str) -> anyhow::Result<T
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use super::listen;
+    use super::bind;
 
     #[tokio::test]
     async fn a_taken_address_says_what_to_do() {
-        let first = listen("the host API", "--admin", "127.0.0.1:0").await.unwrap();
+        let first = bind("the host API", "--admin", "127.0.0.1:0").await.unwrap();
         let address = first.local_addr().unwrap().to_string();
-        let refused = listen("the host API", "--admin", &address).await.unwrap_err().to_string();
+        let refused = bind("the host API", "--admin", &address).await.unwrap_err().to_string();
         assert!(
             refused.contains("taken") && refused.contains("--admin") && !refused.contains('\n'),
             "{refused}"
         );
-        let nonsense = listen("the host API", "--admin", "nonsense").await.unwrap_err().to_string();
+        let nonsense = bind("the host API", "--admin", "nonsense").await.unwrap_err().to_string();
         assert!(nonsense.contains("--admin"), "{nonsense}");
     }
 }

@@ -10,8 +10,6 @@ use futures::StreamExt;
 
 use crate::problem::Problem;
 
-/// How long a caller may take to send the body.
-const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes to read and drop from a caller that sends too much. A caller that writes before it reads would
 /// otherwise lose the answer together with the connection.
 const DISCARD_BYTES_MAX: usize = 1 << 20;
@@ -20,17 +18,13 @@ const DISCARD_WITHIN: Duration = Duration::from_secs(1);
 /// Reads the whole body.
 ///
 /// # Errors
-/// 413 when more than `bytes_max` are announced or sent; 408 when the body takes longer than 10 s; 400 when
-/// the connection ends before the body does.
-pub(super) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Vec<u8>, Problem> {
-    read_within(BODY_WITHIN, headers, body, bytes_max).await
-}
-
-async fn read_within(
-    within: Duration,
+/// 413 when more than `bytes_max` are announced or sent; 408 when the body does not arrive `within` this time;
+/// 400 when the connection ends before the body does.
+pub async fn read(
     headers: &HeaderMap,
     body: Body,
     bytes_max: usize,
+    within: Duration,
 ) -> Result<Vec<u8>, Problem> {
     if body.is_end_stream() {
         return Ok(Vec::new());
@@ -102,11 +96,11 @@ mod tests {
 
     use axum::{body::Body, http::HeaderMap};
 
-    use super::read_within;
+    use super::read;
 
     async fn status(body: Body) -> Result<Vec<u8>, u16> {
         let headers = HeaderMap::new();
-        let read = read_within(Duration::from_millis(50), &headers, body, 4);
+        let read = read(&headers, body, 4, Duration::from_millis(50));
         read.await.map_err(|problem| problem.status.as_u16())
     }
 
