@@ -9,7 +9,7 @@ use std::{
 use rdkafka::producer::{BaseProducer, Producer};
 use tokio::sync::Mutex;
 
-use crate::kafka::Brokers;
+use crate::kafka::{Brokers, ClientLog};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -22,7 +22,7 @@ pub(super) struct KafkaProbe {
 
 #[derive(Default)]
 struct LastProbe {
-    client: Option<Arc<BaseProducer>>,
+    client: Option<Arc<BaseProducer<ClientLog>>>,
     answer: Option<(Instant, Result<(), String>)>,
 }
 
@@ -44,17 +44,22 @@ impl KafkaProbe {
         outcome
     }
 
-    async fn ask(&self, client: &mut Option<Arc<BaseProducer>>) -> Result<(), String> {
+    async fn ask(&self, client: &mut Option<Arc<BaseProducer<ClientLog>>>) -> Result<(), String> {
         let client = match client {
             Some(client) => client.clone(),
             none => {
-                let made: BaseProducer =
-                    self.brokers.client(&[], &[]).create().map_err(|error| error.to_string())?;
-                none.insert(Arc::new(made)).clone()
+                let made = self.brokers.client(&[], &[]).create_with_context(ClientLog::new("readyz"));
+                none.insert(Arc::new(made.map_err(|error| error.to_string())?)).clone()
             }
         };
         let asked = tokio::task::spawn_blocking(move || {
-            client.client().fetch_metadata(None, ANSWER_WITHIN).map(drop)
+            let answered = client.client().fetch_metadata(None, ANSWER_WITHIN).map(drop);
+            // Takes the client's events, which would pile up during an outage.
+            client.poll(Duration::ZERO);
+            if answered.is_ok() {
+                client.context().works();
+            }
+            answered
         });
         asked.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }

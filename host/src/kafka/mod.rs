@@ -1,8 +1,10 @@
-//! What the consumer and the relay share: how to connect to the brokers, and the topics with their
-//! partitions.
+//! What the consumer and the relay share: how to connect to the brokers, how a client's errors reach the log,
+//! and the topics with their partitions.
 
+mod client_log;
 mod topics;
 
+pub use client_log::ClientLog;
 pub use topics::Topics;
 
 use rdkafka::ClientConfig;
