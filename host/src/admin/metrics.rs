@@ -169,6 +169,20 @@ impl Collector for Relays {
         let durations = each().map(|(labels, relay)| (labels, relay.latency.durations.clone()));
         let help = "Time from a unit's commit to Kafka's acknowledgement of its records";
         family(&mut encoder, ("relay_duration", Some(Unit::Seconds)), help, durations)?;
+        let mut waiting: BTreeMap<[(&str, String); 3], i64> = BTreeMap::new();
+        for (database, relay) in &relays {
+            for trouble in relay.troubles() {
+                let labels = [
+                    ("database", (*database).to_owned()),
+                    ("topic", trouble.place.0),
+                    ("reason", trouble.reason),
+                ];
+                *waiting.entry(labels).or_default() += 1;
+            }
+        }
+        let waiting = waiting.into_iter().map(|(labels, count)| (labels, ConstGauge::new(count)));
+        let help = "Partitions whose records Kafka does not accept for now";
+        family(&mut encoder, ("relay_waiting_partitions", None), help, waiting)?;
         let leads = each().map(|(labels, relay)| (labels, ConstGauge::new(i64::from(relay.is_leader()))));
         let help = "1 where this host leads: it publishes what is committed to the database";
         family(&mut encoder, ("relay_leads", None), help, leads)

@@ -85,8 +85,8 @@ impl ClientLog {
     pub fn note(&self, error: &KafkaError, reason: &str) {
         tracing::debug!(client = self.client, "Kafka client error: {error}: {reason}");
         let Some(code) = error.rdkafka_error_code() else { return };
-        if let Some(begun) = self.state.lock().note(code, reason, Instant::now()) {
-            tracing::warn!(client = self.client, reason = begun, "{}", advice(code));
+        if let Some(started) = self.state.lock().note(code, reason, Instant::now()) {
+            tracing::warn!(client = self.client, reason = started, "{}", advice(code));
         }
     }
 }

@@ -6,21 +6,34 @@
 //!                                                                   ▲          │
 //!  outbox rows of other hosts, and after a restart ── snapshot ─────┘          ▼
 //!                                                             acknowledged: DELETE FROM outbox
+//!  batch refused ──▶ isolated ──▶ alone ──▶ Kafka ── refused alone ──▶ parked ── redrive ──▶ alone
 //! ```
 //!
 //! One host, the leader, runs a database's relay. It finds in the outbox what other hosts commit; they notify
 //! it, see [`self::notifier`].
 //! The relay never decides what is sent: the commit has fixed every byte.
 
+mod alone;
+mod batch_size;
+mod client;
 mod election;
+mod in_flight;
+mod isolated;
 mod latency;
+mod leader;
 mod maintenance;
 pub mod notifier;
 pub mod order;
 mod outbox;
 mod parked_records;
+mod parked_rows;
+mod probe;
 mod publisher;
+mod redrive;
+mod refusal;
 mod sender;
+mod step_down;
+mod trouble;
 
 use std::{
     sync::{
@@ -37,15 +50,19 @@ use tokio_util::sync::CancellationToken;
 use self::{
     election::{LEASE_DURATION, LEASE_RENEWAL_INTERVAL, LeaderLease},
     latency::PublishLatency,
+    leader::LeaderState,
     notifier::Notifier,
-    order::{Records, SendOrder},
-    publisher::{LeaderState, Publisher},
+    order::{ReadyMax, Records, SendOrder},
+    probe::Probe,
+    publisher::{LeadEnd, Publisher},
+    step_down::STAND_ASIDE,
+    trouble::{Trouble, Troubles},
 };
 use crate::{kafka::Brokers, store::Database};
 
 /// Units that are committed, not yet sent, and kept in memory, at most.
-const READY_UNITS_MAX: usize = 2_000;
-/// Pause before a broken Kafka client or database connection is replaced.
+const READY_MAX: ReadyMax = ReadyMax { units: 2_000, bytes: 32 << 20 };
+/// Pause before a broken database connection is replaced.
 const PUBLISHER_RESTART_PAUSE: Duration = Duration::from_millis(200);
 
 /// The relay of one database, shared by its lanes.
@@ -60,6 +77,8 @@ pub struct Relay {
     publishes: AtomicBool,
     changed: Arc<Notify>,
     notifier: Arc<Notifier>,
+    probe: Probe,
+    troubles: Troubles,
     /// Records passed to the Kafka client since the start, for the metrics.
     pub published: AtomicU64,
     /// For the metrics.
@@ -76,11 +95,13 @@ impl Relay {
             database,
             brokers,
             owner: owner.to_owned(),
-            order: Mutex::new(SendOrder::new(READY_UNITS_MAX)),
+            order: Mutex::new(SendOrder::new(READY_MAX)),
             leading: AtomicBool::new(false),
             publishes: AtomicBool::new(false),
             changed,
             notifier,
+            probe: Probe::default(),
+            troubles: Troubles::default(),
             published: AtomicU64::new(0),
             latency: PublishLatency::default(),
         })
@@ -108,6 +129,12 @@ impl Relay {
     #[must_use]
     pub fn is_leader(&self) -> bool {
         self.leading.load(Ordering::Acquire)
+    }
+
+    /// The records that Kafka does not accept for now. None where this host does not lead.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<Trouble> {
+        self.troubles.all()
     }
 
     /// Whether nothing that this host knows of waits to be sent or acknowledged.
@@ -151,14 +178,14 @@ impl Relay {
     /// and releases the lease.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         while !stop.is_cancelled() {
+            let mut pause = LEASE_RENEWAL_INTERVAL;
             match LeaderLease::acquire(&self.database.admin, &self.owner).await {
-                Ok(Some(lease)) => self.lead(lease, &stop).await,
-                // This host may have committed before it knew of its peers, hence without a notification.
-                Ok(None) => {
-                    if self.notifier.set_has_peers(true) {
-                        self.notifier.notify_committed();
+                Ok(Some(lease)) => {
+                    if self.lead(lease, &stop).await == LeadEnd::SteppedDown {
+                        pause = STAND_ASIDE;
                     }
                 }
+                Ok(None) => self.follow().await,
                 Err(error) => {
                     tracing::warn!(
                         database = self.database.name,
@@ -168,20 +195,53 @@ impl Relay {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(LEASE_RENEWAL_INTERVAL) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => {}
             }
         }
     }
 
-    async fn lead(&self, mut lease: LeaderLease, stop: &CancellationToken) {
+    /// Another host leads.
+    async fn follow(&self) {
+        // This host may have committed before it knew of its peers, hence without a notification.
+        if self.notifier.set_has_peers(true) {
+            self.notifier.notify_committed();
+        }
+        if let Err(error) = self.offer_to_lead().await {
+            let database = &self.database.name;
+            tracing::debug!(database, reason = format!("{error:#}"), "cannot look after the leader");
+        }
+    }
+
+    /// Offers to lead when the leader gets no answer of Kafka and this host does.
+    async fn offer_to_lead(&self) -> anyhow::Result<()> {
+        let Some(stall) = step_down::read_stall(&self.database.admin).await? else {
+            self.probe.close().await;
+            return Ok(());
+        };
+        if self.probe.reaches(&self.brokers, &stall.place).await {
+            step_down::offer(&self.database.admin, &stall, &self.owner).await?;
+        }
+        Ok(())
+    }
+
+    async fn lead(&self, lease: LeaderLease, stop: &CancellationToken) -> LeadEnd {
         self.order.lock().lead();
         self.leading.store(true, Ordering::Release);
         tracing::debug!(database = self.database.name, "this host leads the relay");
-        self.publish_until_lost(&mut lease, stop).await;
+        let ended = self.publish_until_lost(&lease, stop).await;
         self.leading.store(false, Ordering::Release);
         self.latency.stop_leading();
         self.order.lock().follow();
+        self.troubles.clear();
+        self.probe.close().await;
+        if ended == LeadEnd::SteppedDown {
+            tracing::warn!(
+                database = self.database.name,
+                "Kafka acknowledges nothing to this host and answers another one, which leads the relay from \
+                 now on: check the network between this host and the brokers"
+            );
+        }
         if let Err(error) = lease.release(&self.database.admin).await {
             tracing::debug!(
                 database = self.database.name,
@@ -189,28 +249,27 @@ impl Relay {
                 "cannot release the leader lease, it expires within {LEASE_DURATION:?}"
             );
         }
+        ended
     }
 
-    /// Publishes with one Kafka client after the other.
-    async fn publish_until_lost(&self, lease: &mut LeaderLease, stop: &CancellationToken) {
-        let mut state = LeaderState::default();
+    /// Publishes with one database connection after the other.
+    async fn publish_until_lost(&self, lease: &LeaderLease, stop: &CancellationToken) -> LeadEnd {
+        let mut state = LeaderState::new(self);
         while lease.is_valid() && !(stop.is_cancelled() && self.is_idle()) {
-            // Sends again, lowest first, what an earlier client had in flight.
-            self.order.lock().resume();
             let published = match Publisher::connect(self, &mut state).await {
                 Ok(publisher) => publisher.publish(lease, stop).await,
                 Err(error) => Err(error),
             };
-            let Err(error) = published else { return };
-            tracing::warn!(
-                database = self.database.name,
-                reason = format!("{error:#}"),
-                "relay restarts, resuming from the outbox"
-            );
-            tokio::time::sleep(PUBLISHER_RESTART_PAUSE).await;
-            if matches!(lease.renew(&self.database.admin, &self.owner).await, Ok(false)) {
-                return;
+            match published {
+                Ok(ended) => return ended,
+                Err(error) => tracing::warn!(
+                    database = self.database.name,
+                    reason = format!("{error:#}"),
+                    "the relay is interrupted, continuing"
+                ),
             }
+            tokio::time::sleep(PUBLISHER_RESTART_PAUSE).await;
         }
+        LeadEnd::Ended
     }
 }

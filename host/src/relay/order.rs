@@ -17,13 +17,33 @@ use crate::model::record::Record;
 /// The records of one unit.
 pub type Records = Arc<Vec<Record>>;
 
+/// Their approximate size in memory.
+pub(super) fn bytes_of(records: &Records) -> usize {
+    records.iter().map(Record::size).sum()
+}
+
+/// What is kept in memory of the committed units, at most. The others are read again from the outbox.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadyMax {
+    /// Number of units.
+    pub units: usize,
+    /// Their approximate size. A single unit may exceed it.
+    pub bytes: usize,
+}
+
 #[derive(Debug)]
 enum UnitState {
     /// Its COMMIT is under way.
     Registered,
-    /// Committed, and can be sent when its turn comes.
-    Ready(Records),
+    /// Committed, and can be sent when its turn comes. With its size in bytes.
+    Ready(Records, usize),
     RolledBack,
+}
+
+impl UnitState {
+    fn bytes(&self) -> usize {
+        if let Self::Ready(_, bytes) = self { *bytes } else { 0 }
+    }
 }
 
 /// The units that are committed and not yet acknowledged by Kafka, as far as this host knows.
@@ -38,8 +58,9 @@ pub struct SendOrder {
     next_seq: i64,
     /// Up to this number a snapshot has shown everything that may have to be sent first.
     snapshot_up_to: i64,
-    /// Units kept in memory, at most. The others are read again from the outbox.
-    units_max: usize,
+    max: ReadyMax,
+    /// Of the units that are ready.
+    ready_bytes: usize,
     /// Some committed units are in the outbox only.
     overflowed: bool,
     /// Units were left to the outbox since the last snapshot started.
@@ -47,9 +68,9 @@ pub struct SendOrder {
 }
 
 impl SendOrder {
-    /// An empty order of a host that does not lead. It keeps `units_max` units in memory.
+    /// An empty order of a host that does not lead. It keeps `max` in memory.
     #[must_use]
-    pub fn new(units_max: usize) -> Self {
+    pub fn new(max: ReadyMax) -> Self {
         Self {
             units: BTreeMap::new(),
             in_flight: BTreeMap::new(),
@@ -57,7 +78,8 @@ impl SendOrder {
             has_peers: true,
             next_seq: i64::MIN,
             snapshot_up_to: i64::MIN,
-            units_max,
+            max,
+            ready_bytes: 0,
             overflowed: false,
             dropped: false,
         }
@@ -74,7 +96,7 @@ impl SendOrder {
         let registered = std::mem::take(&mut self.units)
             .into_iter()
             .filter(|(_, state)| matches!(state, UnitState::Registered));
-        *self = Self { units: registered.collect(), ..Self::new(self.units_max) };
+        *self = Self { units: registered.collect(), ..Self::new(self.max) };
     }
 
     /// Whether other hosts commit to this outbox, too.
@@ -100,10 +122,12 @@ impl SendOrder {
                 self.dropped = true;
                 unit.remove();
             } else {
-                unit.insert(UnitState::Ready(records));
+                let bytes = bytes_of(&records);
+                unit.insert(UnitState::Ready(records, bytes));
+                self.ready_bytes += bytes;
             }
         }
-        if self.units.len() > self.units_max {
+        if self.units.len() > self.max.units || self.ready_bytes > self.max.bytes {
             self.overflow(i64::MIN);
         }
     }
@@ -132,16 +156,16 @@ impl SendOrder {
     #[must_use]
     pub fn needs_snapshot(&self) -> bool {
         match self.units.first_key_value() {
-            Some((seq, UnitState::Ready(_))) => *seq > self.sendable_up_to(),
+            Some((seq, UnitState::Ready(..))) => *seq > self.sendable_up_to(),
             Some(_) => false,
-            None => self.overflowed && self.in_flight.len() < self.units_max / 2,
+            None => self.overflowed && self.in_flight.len() < self.max.units / 2,
         }
     }
 
     /// Call before the outbox is read; pass the answer to [`SendOrder::snapshot`].
     pub fn begin_snapshot(&mut self) -> i64 {
         self.dropped = false;
-        let ready = self.units.iter().rev().find(|(_, state)| matches!(state, UnitState::Ready(_)));
+        let ready = self.units.iter().rev().find(|(_, state)| matches!(state, UnitState::Ready(..)));
         ready.map_or(i64::MIN, |(seq, _)| *seq)
     }
 
@@ -153,7 +177,10 @@ impl SendOrder {
             if self.in_flight.contains_key(&seq) {
                 continue;
             }
-            self.units.insert(seq, UnitState::Ready(records));
+            let bytes = bytes_of(&records);
+            let before = self.units.insert(seq, UnitState::Ready(records, bytes));
+            self.ready_bytes += bytes;
+            self.ready_bytes -= before.map_or(0, |state| state.bytes());
         }
         if complete {
             self.snapshot_up_to = self.snapshot_up_to.max(last).max(started_at);
@@ -168,7 +195,8 @@ impl SendOrder {
     fn overflow(&mut self, keep_up_to: i64) {
         self.overflowed = true;
         self.dropped = true;
-        self.units.retain(|seq, state| *seq <= keep_up_to || !matches!(state, UnitState::Ready(_)));
+        self.units.retain(|seq, state| *seq <= keep_up_to || !matches!(state, UnitState::Ready(..)));
+        self.ready_bytes = self.units.values().map(UnitState::bytes).sum();
     }
 
     /// Takes the next unit to send, which is in flight from now on.
@@ -185,9 +213,10 @@ impl SendOrder {
                         self.next_seq += 1;
                     }
                 }
-                UnitState::Ready(_) if seq > limit => return None,
-                UnitState::Ready(_) => {
-                    let UnitState::Ready(records) = first.remove() else { return None };
+                UnitState::Ready(..) if seq > limit => return None,
+                UnitState::Ready(..) => {
+                    let UnitState::Ready(records, bytes) = first.remove() else { return None };
+                    self.ready_bytes -= bytes;
                     self.next_seq = self.next_seq.max(seq + 1);
                     self.in_flight.insert(seq, records.clone());
                     return Some((seq, records));
@@ -201,11 +230,10 @@ impl SendOrder {
         self.in_flight.remove(&seq);
     }
 
-    /// Makes everything in flight ready to be sent again.
-    pub fn resume(&mut self) {
-        for (seq, records) in std::mem::take(&mut self.in_flight) {
-            self.units.insert(seq, UnitState::Ready(records));
-        }
+    /// The units in flight, lowest first: what a new Kafka client has to send.
+    #[must_use]
+    pub fn in_flight_units(&self) -> Vec<(i64, Records)> {
+        self.in_flight.iter().map(|(seq, records)| (*seq, records.clone())).collect()
     }
 
     /// The numbers of the units in flight, lowest first.

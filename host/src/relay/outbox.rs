@@ -1,15 +1,20 @@
-//! The statements of `saga.outbox`, and those that park the records that Kafka refused.
+//! The statements of `saga.outbox`.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context;
+use futures::TryStreamExt;
 use sqlx::PgConnection;
 
-use super::order::Records;
-use crate::model::record::{Record, decode, encode};
+use super::order::{Records, bytes_of};
+use crate::model::record::decode;
 
 /// Outbox rows that one snapshot reads, at most.
-pub(super) const SNAPSHOT_ROWS_MAX: i64 = 500;
+const SNAPSHOT_ROWS_MAX: i64 = 500;
+/// The size of the bodies that one snapshot reads, at most; a single row may exceed it.
+const SNAPSHOT_BODY_BYTES_MAX: i64 = 8 << 20;
+/// The size of the records that it decodes, at most; a single unit may exceed it. Bodies are compressed.
+const SNAPSHOT_RECORD_BYTES_MAX: usize = 16 << 20;
 
 /// A unit in the outbox.
 pub(super) struct OutboxRow {
@@ -19,27 +24,57 @@ pub(super) struct OutboxRow {
     pub(super) parked: Vec<usize>,
 }
 
-/// Reads the lowest [`SNAPSHOT_ROWS_MAX`] units that are not in flight, sorted by `seq`.
+/// What one snapshot of the outbox shows.
+#[derive(Default)]
+pub(super) struct Snapshot {
+    /// Sorted by `seq`.
+    pub(super) rows: Vec<OutboxRow>,
+    /// Rows that this build cannot decode, with the reason.
+    pub(super) undecodable: Vec<(i64, String)>,
+    /// Whether the outbox has no more rows.
+    pub(super) complete: bool,
+}
+
+/// Reads the lowest units that are not in flight, up to the limits above. Decodes one row after the other, so
+/// only one encoded body is in memory at a time.
 pub(super) async fn read_unpublished(
     database: &mut PgConnection,
     in_flight: &[i64],
-) -> anyhow::Result<Vec<OutboxRow>> {
-    let rows: Vec<(i64, Vec<u8>, Vec<i32>)> = sqlx::query_as(
-        "SELECT seq, body, parked_indexes FROM saga.outbox WHERE seq <> ALL ($1) ORDER BY seq LIMIT $2",
+) -> anyhow::Result<Snapshot> {
+    // The sizes of the bodies are known without reading them, since they are stored uncompressed.
+    let mut rows = sqlx::query_as::<_, (i64, Vec<u8>, Vec<i32>, bool)>(
+        "SELECT seq, body, parked_indexes, is_last FROM (
+             SELECT seq, body, parked_indexes, place = $2 AS is_last,
+                    sum(octet_length(body)) OVER (ORDER BY seq) - octet_length(body) AS bytes_before
+               FROM (SELECT seq, body, parked_indexes, row_number() OVER (ORDER BY seq) AS place
+                       FROM saga.outbox WHERE seq <> ALL ($1) ORDER BY seq LIMIT $2) lowest) measured
+          WHERE bytes_before < $3 ORDER BY seq",
     )
     .bind(in_flight)
     .bind(SNAPSHOT_ROWS_MAX)
-    .fetch_all(database)
-    .await
-    .context("reading the outbox")?;
-    rows.into_iter()
-        .map(|(seq, body, parked)| {
-            let records = decode(&body)
-                .with_context(|| format!("outbox row {seq} was written by an incompatible saga-host"))?;
-            let parked = parked.into_iter().filter_map(|index| usize::try_from(index).ok()).collect();
-            Ok(OutboxRow { seq, records: Arc::new(records), parked })
-        })
-        .collect()
+    .bind(SNAPSHOT_BODY_BYTES_MAX)
+    .fetch(database);
+    let mut snapshot = Snapshot { complete: true, ..Snapshot::default() };
+    let (mut body_bytes, mut record_bytes) = (0, 0);
+    while let Some((seq, body, parked, is_last)) = rows.try_next().await.context("reading the outbox")? {
+        // A row was left out above it, or may have been.
+        body_bytes += i64::try_from(body.len()).unwrap_or(i64::MAX);
+        snapshot.complete &= !is_last && body_bytes < SNAPSHOT_BODY_BYTES_MAX;
+        if record_bytes >= SNAPSHOT_RECORD_BYTES_MAX {
+            snapshot.complete = false;
+            continue;
+        }
+        match decode(&body) {
+            Ok(records) => {
+                let records = Arc::new(records);
+                record_bytes += bytes_of(&records);
+                let parked = parked.into_iter().filter_map(|index| usize::try_from(index).ok()).collect();
+                snapshot.rows.push(OutboxRow { seq, records, parked });
+            }
+            Err(error) => snapshot.undecodable.push((seq, format!("{error:#}"))),
+        }
+    }
+    Ok(snapshot)
 }
 
 /// Deletes units that Kafka has acknowledged. If a crash of the server undoes the deletion, they are sent
@@ -56,53 +91,10 @@ pub(super) async fn delete(database: &mut PgConnection, acknowledged: &[i64]) ->
     .map(drop)
 }
 
-/// Parks a record: marks it in its outbox row and keeps a copy for a person, in one statement. Parking it
-/// again changes nothing.
-pub(super) async fn park(
-    database: &mut PgConnection,
-    seq: i64,
-    index: usize,
-    record: &Record,
-    reason: &str,
-) -> anyhow::Result<()> {
-    let body = encode(std::slice::from_ref(record)).context("encoding a refused record")?;
-    sqlx::query(
-        "WITH taken AS (
-             UPDATE saga.outbox SET parked_indexes = array_append(parked_indexes, $1)
-              WHERE seq = $2 AND NOT ($1 = ANY (parked_indexes)) RETURNING seq)
-         INSERT INTO saga.parked (direction, plugin, topic, partition, position, key, body, reason, attempts)
-         SELECT 'out', $3, $4, $5, $6, $7, $8, $9, 1 FROM taken",
-    )
-    .bind(i32::try_from(index).unwrap_or(i32::MAX))
-    .bind(seq)
-    .bind(record.plugin())
-    .bind(&record.topic)
-    .bind(record.partition)
-    .bind(position(seq, index))
-    .bind(record.key.as_ref().map(|key| String::from_utf8_lossy(key).into_owned()))
-    .bind(body)
-    .bind(reason)
-    .execute(database)
-    .await
-    .context("parking a record that Kafka refused")
-    .map(drop)
-}
-
-/// Orders the records of a database: by unit, then by index in the unit.
-pub(super) fn position(seq: i64, index: usize) -> i64 {
-    (seq << 16) | i64::try_from(index & 0xffff).unwrap_or(0)
-}
-
-/// The first parked record of each (topic, key): its [`position`].
-pub(super) async fn first_parked(
-    database: &mut PgConnection,
-) -> anyhow::Result<HashMap<(String, String), i64>> {
-    let rows: Vec<(String, String, i64)> = sqlx::query_as(
-        "SELECT topic, key, min(position) FROM saga.parked
-          WHERE direction = 'out' AND key IS NOT NULL GROUP BY topic, key",
-    )
-    .fetch_all(database)
-    .await
-    .context("reading the parked records")?;
-    Ok(rows.into_iter().map(|(topic, key, position)| ((topic, key), position)).collect())
+/// Milliseconds since 1970 by Postgres's clock.
+pub(super) async fn present_time_ms(database: &mut PgConnection) -> anyhow::Result<i64> {
+    sqlx::query_scalar("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+        .fetch_one(database)
+        .await
+        .context("reading the time of Postgres")
 }

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use sqlx::PgConnection;
 
 use super::{
-    order::Records,
-    outbox::{self, position},
+    in_flight::position,
+    parked_rows::{self, FirstParked, key_text},
 };
 use crate::model::record::Record;
 
@@ -17,18 +17,33 @@ pub(super) struct ParkedRecords {
     skipped: HashSet<(i64, usize)>,
     /// By topic and key: the position of the first parked record.
     first_by_key: HashMap<(String, String), i64>,
+    /// Those that are to be sent now: interrupted attempts first, then in the order of their positions.
+    due: Vec<FirstParked>,
+    /// Whether any record is parked.
+    any: bool,
 }
 
 impl ParkedRecords {
     /// Reads the parked keys from the database.
     pub(super) async fn load(&mut self, database: &mut PgConnection) -> anyhow::Result<()> {
-        self.first_by_key = outbox::first_parked(database).await?;
+        let (first, any) = parked_rows::first_parked(database).await?;
+        self.any = any;
+        let keyed =
+            first.iter().filter_map(|row| Some(((row.topic.clone(), row.key.clone()?), row.position)));
+        self.first_by_key = keyed.collect();
+        self.due = first.into_iter().filter(|row| row.due || row.started).collect();
+        self.due.sort_by_key(|row| (!row.started, row.position));
         Ok(())
     }
 
     /// Reads the parked keys again while there are any: a person may have redriven or discarded them.
     pub(super) async fn reload(&mut self, database: &mut PgConnection) -> anyhow::Result<()> {
-        if self.first_by_key.is_empty() { Ok(()) } else { self.load(database).await }
+        if self.any { self.load(database).await } else { Ok(()) }
+    }
+
+    /// The next key, or record without a key, to send.
+    pub(super) fn next_due(&self) -> Option<&FirstParked> {
+        self.due.first()
     }
 
     /// A snapshot of the outbox shows these records of a unit as parked.
@@ -36,53 +51,71 @@ impl ParkedRecords {
         self.skipped.extend(indexes.iter().map(|index| (seq, *index)));
     }
 
-    /// The indexes of a unit's records that must not be sent.
-    pub(super) fn skipped_of(&self, seq: i64, records: &Records) -> Vec<usize> {
-        (0..records.len()).filter(|index| self.skipped.contains(&(seq, *index))).collect()
+    /// Whether a record of a unit must not be sent.
+    pub(super) fn is_skipped(&self, seq: i64, index: usize) -> bool {
+        !self.skipped.is_empty() && self.skipped.contains(&(seq, index))
     }
 
-    /// Parks one record with the reason that a person is shown.
+    /// Parks a record that Kafka has refused, with the reason that a person is shown.
     pub(super) async fn park(
         &mut self,
         database: &mut PgConnection,
-        seq: i64,
-        index: usize,
+        (seq, index): (i64, usize),
         record: &Record,
         reason: &str,
     ) -> anyhow::Result<()> {
-        outbox::park(database, seq, index, record, reason).await?;
+        parked_rows::park(database, (seq, index), record, reason).await?;
         self.skipped.insert((seq, index));
+        self.any = true;
+        if let Some(key) = record.key.as_deref() {
+            let first = self.first_by_key.entry((record.topic.clone(), key_text(key))).or_insert(i64::MAX);
+            *first = position(seq, index).min(*first);
+        }
         Ok(())
     }
 
-    /// Parks the records of a unit whose key has an earlier parked record.
-    pub(super) async fn park_behind(
+    /// Parks an outbox row that cannot be decoded.
+    pub(super) async fn park_undecodable(
         &mut self,
         database: &mut PgConnection,
         seq: i64,
-        records: &Records,
+        reason: &str,
     ) -> anyhow::Result<()> {
-        if self.first_by_key.is_empty() || self.behind(seq, records).is_empty() {
-            return Ok(());
-        }
-        // A redrive commits the record's new outbox row together with the end of its parking: only the
-        // database knows whether the earlier record is still parked.
-        self.load(database).await?;
-        for index in self.behind(seq, records) {
-            let reason = "an earlier record of its key is parked";
-            self.park(database, seq, index, &records[index], reason).await?;
-        }
-        Ok(())
+        self.any = true;
+        parked_rows::park_undecodable(database, seq, reason).await
     }
 
-    fn behind(&self, seq: i64, records: &Records) -> Vec<usize> {
-        let is_behind = |(index, record): &(usize, &Record)| self.is_behind(position(seq, *index), record);
-        records.iter().enumerate().filter(is_behind).map(|(index, _)| index).collect()
+    /// Whether a record's key may have an earlier parked record.
+    pub(super) fn has_keys(&self) -> bool {
+        !self.first_by_key.is_empty()
+    }
+
+    /// Parks a record if its key has an earlier parked record; whether it must not be sent.
+    pub(super) async fn park_one_behind(
+        &mut self,
+        database: &mut PgConnection,
+        (seq, index): (i64, usize),
+        record: &Record,
+    ) -> anyhow::Result<bool> {
+        if self.is_skipped(seq, index) {
+            return Ok(true);
+        }
+        if !self.is_behind(position(seq, index), record) {
+            return Ok(false);
+        }
+        // A person may have discarded the earlier one: only the database knows.
+        let parked = parked_rows::park_behind(database, (seq, index), record).await?;
+        if parked {
+            self.skipped.insert((seq, index));
+        } else {
+            self.load(database).await?;
+        }
+        Ok(parked)
     }
 
     fn is_behind(&self, position: i64, record: &Record) -> bool {
         let Some(key) = record.key.as_deref() else { return false };
-        let name = (record.topic.clone(), String::from_utf8_lossy(key).into_owned());
+        let name = (record.topic.clone(), key_text(key));
         self.first_by_key.get(&name).is_some_and(|first| *first < position)
     }
 

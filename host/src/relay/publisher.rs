@@ -1,7 +1,10 @@
 //! The leader's loop: sends committed units to Kafka in order and deletes from the outbox what Kafka has
 //! acknowledged.
 
-use std::{sync::atomic::Ordering, time::Duration};
+mod answers;
+mod sending;
+
+use std::time::{Duration, Instant as StdInstant};
 
 use anyhow::Context;
 use sqlx::{Postgres, pool::PoolConnection};
@@ -11,38 +14,33 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Relay,
     election::{LEASE_RENEWAL_INTERVAL, LeaderLease},
-    maintenance::Maintenance,
+    in_flight::{FailedPlace, Place, position, unit_and_index},
+    leader::LeaderState,
     outbox,
-    parked_records::ParkedRecords,
-    sender::Sender,
+    step_down::{self, STALLED_AFTER},
 };
-use crate::fault_point;
+use crate::model::record::Record;
 
-/// Records that the Kafka client holds unacknowledged, at most.
-const IN_FLIGHT_RECORDS_MAX: usize = 100_000;
-/// Their approximate size, at most.
-const IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 /// How often acknowledged units are deleted from the outbox.
 const DELETE_INTERVAL: Duration = Duration::from_millis(50);
 /// How often the outbox is polled without a notification: a host may have died between its commit and its
 /// notification.
 const OUTBOX_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the leader keeps when its Kafka client is replaced.
-#[derive(Debug, Default)]
-pub(super) struct LeaderState {
-    parked: ParkedRecords,
-    maintenance: Maintenance,
+/// Why the leader stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LeadEnd {
+    /// The lease is lost, or the host stops and everything is sent.
+    Ended,
+    /// Kafka is out of reach from here, and not from another host.
+    SteppedDown,
 }
 
-/// The life of one Kafka client: publishes from the lowest unacknowledged unit until something breaks.
+/// The life of one Postgres connection of the leader.
 pub(super) struct Publisher<'a> {
     relay: &'a Relay,
     /// Its own for as long as it leads. The pool would test a returned connection before each use.
     database: PoolConnection<Postgres>,
-    sender: Option<Sender>,
-    /// Units to be deleted from the outbox.
-    acknowledged: Vec<i64>,
     state: &'a mut LeaderState,
     outbox_read_at: Instant,
     read_outbox_by: Instant,
@@ -59,8 +57,6 @@ impl<'a> Publisher<'a> {
         Ok(Self {
             relay,
             database,
-            sender: None,
-            acknowledged: Vec::new(),
             state,
             outbox_read_at: Instant::now(),
             read_outbox_by: Instant::now(),
@@ -68,56 +64,107 @@ impl<'a> Publisher<'a> {
         })
     }
 
-    /// Publishes until the lease is lost, or the host stops and everything is sent.
+    /// Publishes until the lead ends.
     ///
     /// # Errors
-    /// Postgres or Kafka has failed: connect again and resume from the outbox.
+    /// Postgres has failed, or the Kafka properties are invalid: connect again and continue.
     pub(super) async fn publish(
         mut self,
-        lease: &mut LeaderLease,
+        lease: &LeaderLease,
         stop: &CancellationToken,
-    ) -> anyhow::Result<()> {
-        self.set_has_peers(lease.has_peers);
+    ) -> anyhow::Result<LeadEnd> {
+        self.set_has_peers(lease.has_peers());
         self.state.parked.load(&mut self.database).await?;
-        let mut renew_at = Instant::now() + LEASE_RENEWAL_INTERVAL;
+        let mut tick_at = Instant::now() + LEASE_RENEWAL_INTERVAL;
         let mut delete_at = Instant::now() + DELETE_INTERVAL;
         while lease.is_valid() {
             let now = Instant::now();
-            if now >= renew_at {
-                if !lease.renew(&mut *self.database, &self.relay.owner).await? {
-                    return Ok(());
+            if now >= tick_at {
+                tick_at = now + LEASE_RENEWAL_INTERVAL;
+                if self.tick(lease).await? {
+                    return Ok(LeadEnd::SteppedDown);
                 }
-                renew_at = now + LEASE_RENEWAL_INTERVAL;
-                self.set_has_peers(lease.has_peers);
-                self.state.parked.reload(&mut self.database).await?;
-                self.state.maintenance.run_if_due(&self.relay.database).await;
             }
-            self.collect_reports().await?;
+            self.collect_answers().await?;
             if now >= delete_at {
                 self.delete_acknowledged().await?;
                 delete_at = now + DELETE_INTERVAL;
             }
-            if self.next_outbox_read() <= Instant::now() {
+            if self.next_outbox_read().is_some_and(|at| at <= Instant::now()) {
                 self.read_outbox().await?;
             }
-            if self.relay.publishes.load(Ordering::Acquire) {
-                self.sender()?;
-            }
-            self.send_ready(lease).await?;
+            self.send(lease).await?;
             if stop.is_cancelled() {
                 self.delete_acknowledged().await?;
                 if self.has_read_outbox && self.relay.is_idle() {
-                    return Ok(());
+                    return Ok(LeadEnd::Ended);
                 }
             }
-            let delete_by = if self.acknowledged.is_empty() { renew_at } else { delete_at };
+            let mut wake_at =
+                if self.state.acknowledged.is_empty() { tick_at } else { delete_at.min(tick_at) };
+            wake_at = self.next_outbox_read().map_or(wake_at, |at| wake_at.min(at));
+            wake_at = self.state.next_at().map_or(wake_at, |at| wake_at.min(at.into()));
             tokio::select! {
                 () = self.relay.changed.notified() => {}
-                () = tokio::time::sleep_until(renew_at.min(self.next_outbox_read()).min(delete_by)) => {}
+                () = tokio::time::sleep_until(wake_at) => {}
                 () = stop.cancelled(), if !stop.is_cancelled() => {}
             }
         }
-        Ok(())
+        Ok(LeadEnd::Ended)
+    }
+
+    /// What is done twice a second. Returns whether the lead is to be handed over.
+    async fn tick(&mut self, lease: &LeaderLease) -> anyhow::Result<bool> {
+        self.set_has_peers(lease.has_peers());
+        self.state.parked.reload(&mut self.database).await?;
+        self.state.maintenance.run_if_due(&self.relay.database).await;
+        if self.state.isolated.is_empty() && self.state.parked.next_due().is_none() {
+            self.state.alone.close_if_idle();
+        }
+        let stalled = self.stalled();
+        self.relay.troubles.set(&self.relay.database.name, self.state.troubles(stalled.clone()));
+        let Some((place, _)) = stalled else { return Ok(false) };
+        if !self.state.in_flight.lock().is_silent(STALLED_AFTER) {
+            self.isolate_stalled();
+            return Ok(false);
+        }
+        if !lease.has_peers() {
+            return Ok(false);
+        }
+        let has_candidate = step_down::report_stall(&mut *self.database, lease.epoch(), &place).await?;
+        Ok(has_candidate && !self.relay.probe.reaches(&self.relay.brokers, &place).await)
+    }
+
+    /// Where the lowest record waits, when Kafka has not acknowledged it for too long, and since when.
+    fn stalled(&self) -> Option<(Place, StdInstant)> {
+        let (position, since) = self.state.in_flight.lock().overdue(STALLED_AFTER)?;
+        self.record(position).map(|record| ((record.topic, record.partition), since))
+    }
+
+    /// Isolates the partitions that acknowledge nothing while others do, so that these others can continue.
+    fn isolate_stalled(&self) {
+        let overdue = self.state.in_flight.lock().all_overdue(STALLED_AFTER);
+        for (seq, indexes) in overdue {
+            let Some(records) = self.relay.order.lock().in_flight_records(seq) else { continue };
+            for (index, record) in indexes.into_iter().filter_map(|at| Some((at, records.get(at)?))) {
+                if !self.state.isolated.contains(&record.topic, record.partition) {
+                    let failed = FailedPlace {
+                        reason: "Kafka acknowledges nothing in this partition".to_owned(),
+                        passing: true,
+                        too_large: false,
+                        last: position(seq, index),
+                    };
+                    let place = (record.topic.clone(), record.partition);
+                    self.state.in_flight.lock().fail(place, failed);
+                }
+            }
+        }
+    }
+
+    /// A record of a unit in flight.
+    fn record(&self, position: i64) -> Option<Record> {
+        let (seq, index) = unit_and_index(position);
+        self.relay.order.lock().in_flight_records(seq)?.get(index).cloned()
     }
 
     fn set_has_peers(&self, has_peers: bool) {
@@ -125,17 +172,20 @@ impl<'a> Publisher<'a> {
         self.relay.notifier.set_has_peers(has_peers);
     }
 
-    /// When to read the outbox next. With peers every unit asks for it, so the reads are spaced by the pause
-    /// of the notifier.
-    fn next_outbox_read(&self) -> Instant {
+    /// When to read the outbox next; none while nothing more can be sent. With peers every unit asks for it,
+    /// so the reads are spaced by the pause of the notifier.
+    fn next_outbox_read(&self) -> Option<Instant> {
+        if self.has_read_outbox && self.state.is_full() {
+            return None;
+        }
         let notifier = &self.relay.notifier;
         if !notifier.peer_has_committed() && !self.relay.order.lock().needs_snapshot() {
-            return self.read_outbox_by;
+            return Some(self.read_outbox_by);
         }
         if notifier.has_peers() {
-            self.read_outbox_by.min(self.outbox_read_at + notifier.pause())
+            Some(self.read_outbox_by.min(self.outbox_read_at + notifier.pause()))
         } else {
-            self.outbox_read_at
+            Some(self.outbox_read_at)
         }
     }
 
@@ -145,96 +195,24 @@ impl<'a> Publisher<'a> {
             let mut order = self.relay.order.lock();
             (order.begin_snapshot(), order.in_flight_seqs())
         };
-        let rows = outbox::read_unpublished(&mut self.database, &in_flight).await?;
-        let complete = i64::try_from(rows.len()).is_ok_and(|count| count < outbox::SNAPSHOT_ROWS_MAX);
-        for row in &rows {
+        let snapshot = outbox::read_unpublished(&mut self.database, &in_flight).await?;
+        for (seq, reason) in &snapshot.undecodable {
+            self.state.parked.park_undecodable(&mut self.database, *seq, reason).await?;
+            tracing::error!(
+                database = self.relay.database.name,
+                unit = seq,
+                reason,
+                "a unit in the outbox cannot be decoded, parking it: redrive it with the build that wrote it"
+            );
+        }
+        for row in &snapshot.rows {
             self.state.parked.skip(row.seq, &row.parked);
         }
-        let rows = rows.into_iter().map(|row| (row.seq, row.records)).collect();
-        self.relay.order.lock().snapshot(started_at, rows, complete);
+        let rows = snapshot.rows.into_iter().map(|row| (row.seq, row.records)).collect();
+        self.relay.order.lock().snapshot(started_at, rows, snapshot.complete);
         self.has_read_outbox = true;
         self.outbox_read_at = Instant::now();
         self.read_outbox_by = self.outbox_read_at + OUTBOX_POLL_INTERVAL;
-        Ok(())
-    }
-
-    /// Sends units until none is ready, the Kafka client is full, or the lease has expired.
-    async fn send_ready(&mut self, lease: &LeaderLease) -> anyhow::Result<()> {
-        loop {
-            if self.is_full() || !lease.is_valid() {
-                return Ok(());
-            }
-            let Some((seq, records)) = self.relay.order.lock().take_next() else { return Ok(()) };
-            fault_point::reach("after-commit-before-publish");
-            self.state.parked.park_behind(&mut self.database, seq, &records).await?;
-            let skipped = self.state.parked.skipped_of(seq, &records);
-            if let Err(error) = self.sender()?.send(seq, &records, |index| skipped.contains(&index)) {
-                self.collect_reports().await?;
-                return Err(error).context("passing records to the Kafka client");
-            }
-            self.relay.latency.sent(seq);
-            self.relay.published.fetch_add(records.len() as u64, Ordering::Relaxed);
-        }
-    }
-
-    fn sender(&mut self) -> anyhow::Result<&Sender> {
-        match &mut self.sender {
-            Some(sender) => Ok(sender),
-            none => Ok(none.insert(Sender::new(&self.relay.brokers, self.relay.changed.clone())?)),
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.sender.as_ref().is_some_and(|sender| {
-            sender.in_flight() >= IN_FLIGHT_RECORDS_MAX || sender.in_flight_bytes() >= IN_FLIGHT_BYTES_MAX
-        })
-    }
-
-    /// Takes Kafka's answers: notes the acknowledged units, parks the refused records, fails when the client
-    /// is broken.
-    async fn collect_reports(&mut self) -> anyhow::Result<()> {
-        let Some(sender) = &self.sender else { return Ok(()) };
-        let reports = sender.take_reports();
-        if !reports.acknowledged.is_empty() {
-            fault_point::reach("after-publish-before-clear");
-        }
-        self.relay.latency.acknowledged(&reports.acknowledged, reports.total_wait);
-        self.acknowledged.extend(reports.acknowledged);
-        for (seq, index, reason) in &reports.refused {
-            self.park_refused(*seq, *index, reason).await?;
-        }
-        match reports.broken {
-            Some(reason) => {
-                self.delete_acknowledged().await?;
-                Err(anyhow::anyhow!("Kafka: {reason}"))
-            }
-            None => Ok(()),
-        }
-    }
-
-    async fn park_refused(&mut self, seq: i64, index: usize, reason: &str) -> anyhow::Result<()> {
-        let records = self.relay.order.lock().in_flight_records(seq);
-        let Some(record) = records.as_ref().and_then(|records| records.get(index)) else { return Ok(()) };
-        tracing::error!(
-            database = self.relay.database.name,
-            plugin = record.plugin(),
-            topic = record.topic,
-            partition = record.partition,
-            id = record.id(),
-            reason,
-            "Kafka refuses a record, parking it"
-        );
-        self.state.parked.park(&mut self.database, seq, index, record, reason).await
-    }
-
-    async fn delete_acknowledged(&mut self) -> anyhow::Result<()> {
-        if self.acknowledged.is_empty() {
-            return Ok(());
-        }
-        outbox::delete(&mut self.database, &self.acknowledged).await?;
-        self.state.parked.forget(&self.acknowledged);
-        let mut order = self.relay.order.lock();
-        self.acknowledged.drain(..).for_each(|seq| order.acknowledged(seq));
         Ok(())
     }
 }

@@ -167,8 +167,8 @@ impl Services {
         self.rejected.write().retain(|of, rejected| of.as_str() != name || rejected.digest != digest);
     }
 
-    /// What does not work, and why: a stopped partition, unreachable brokers, a plugin that should run here
-    /// but does not. The first of each pair is the plugin.
+    /// What does not work, and why: a stopped partition, unreachable brokers, records that Kafka does not
+    /// accept, a plugin that should run here but does not. The first of each pair is the plugin or the relay.
     #[must_use]
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
@@ -177,6 +177,15 @@ impl Services {
             let consumer = &service.consumer;
             let reasons = consumer.stopped().into_iter().chain(consumer.trouble()).chain(suspended);
             problems.extend(reasons.map(|reason| (service.name().to_string(), reason)));
+        }
+        let relays: BTreeMap<String, _> = self
+            .all()
+            .into_iter()
+            .map(|service| (service.backend.database.name.clone(), service.backend.relay.clone()))
+            .collect();
+        for (database, relay) in relays {
+            let troubles = relay.troubles().into_iter().map(|trouble| trouble.to_string());
+            problems.extend(troubles.map(|reason| (format!("relay {database}"), reason)));
         }
         let missing = self.awaited().into_iter();
         let missing = missing.filter(|(_, awaited)| awaited.not_running.cause != Cause::NotDeployed);

@@ -14,9 +14,9 @@ use sqlx::{
 use super::provision::PluginRole;
 use crate::model::policy::Policy;
 
-/// Connections of the host's own account to one database, at most. The relay keeps one while it leads, and
-/// the notifier listens on one while there are peers.
-const ADMIN_CONNECTIONS_MAX: u32 = 5;
+/// Connections of the host's own account to one database, at most. The relay keeps two while it leads, one of
+/// them for its lease, and the notifier listens on one while there are peers.
+const ADMIN_CONNECTIONS_MAX: u32 = 6;
 /// A pooled connection that was idle for longer is pinged before use: the server may have closed it
 /// meanwhile.
 const UNTESTED_IDLE_MAX: Duration = Duration::from_secs(1);

@@ -17,6 +17,7 @@ mod isolation;
 mod misbehaving;
 mod outage;
 mod pinning;
+mod relay;
 mod rollback_guard;
 mod sql;
 mod start;

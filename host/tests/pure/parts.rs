@@ -18,7 +18,7 @@ use saga_host::{
         record::{decode, encode},
         saga_log::Cause,
     },
-    relay::order::{Records, SendOrder},
+    relay::order::{ReadyMax, Records, SendOrder},
     unit::{
         admit::{Admission, Work},
         materialize::{EffectCause, UnitContext, materialize},
@@ -92,7 +92,7 @@ fn of_decode() -> Box<dyn FnOnce()> {
 
 /// Sends as many units through the relay's order as the other parts have messages.
 fn of_order() -> Box<dyn FnOnce()> {
-    let mut order = SendOrder::new(MESSAGES);
+    let mut order = SendOrder::new(ReadyMax { units: MESSAGES, bytes: 1 << 30 });
     order.lead();
     order.set_has_peers(false);
     let begun_at = order.begin_snapshot();

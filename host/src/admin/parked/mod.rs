@@ -1,7 +1,6 @@
 //! Parked deliveries, and records that Kafka refused: list and show them, redrive them in the order of their
 //! key, or discard them. Discarding is recorded.
 
-mod redrive;
 mod statements;
 mod view;
 
@@ -86,7 +85,7 @@ pub(super) async fn redrive(
 ) -> Result<Json<Value>, Failure> {
     let (database, parked) = find(&admin.services, &id).await?;
     let filter = ParkedFilter { id: Some(parked.row_id), ..ParkedFilter::default() };
-    let redriven = redrive::all(&database, &filter).await?;
+    let redriven = statements::redrive(&mut *database.admin.acquire().await?, &filter).await?;
     if redriven.is_empty() {
         return Err(no_longer_parked(&id));
     }
@@ -108,7 +107,7 @@ pub(super) async fn redrive_many(
     params.finish()?;
     let mut redriven = Vec::new();
     for database in databases(&admin.services) {
-        redriven.extend(redrive::all(&database, &filter).await?);
+        redriven.extend(statements::redrive(&mut *database.admin.acquire().await?, &filter).await?);
     }
     tracing::info!(count = redriven.len(), "parked deliveries redriven");
     Ok(Json(json!({ "redriven": redriven })))

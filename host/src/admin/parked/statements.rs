@@ -26,7 +26,7 @@ pub(super) struct ParkedCursor {
 }
 
 const STATE: &str = "CASE WHEN retry_at IS NOT NULL THEN 'retrying' \
-     WHEN direction = 'in' AND attempts = 0 THEN 'queued' ELSE 'dead_letter' END";
+     WHEN attempts = 0 THEN 'queued' ELSE 'dead_letter' END";
 
 const PARKED_AT_US: &str = "(extract(epoch FROM parked_at) * 1000000)::bigint";
 
@@ -135,53 +135,30 @@ pub(in crate::admin) async fn counts(connection: &mut PgConnection) -> Result<Ve
     Ok(rows.into_iter().map(count).collect())
 }
 
-/// Makes the first delivery of each key that the filter finds due now. The host that owns its partition takes
-/// it up, and the later ones after it.
-pub(super) async fn retry_deliveries(
+/// Makes the first entry of each key that the filter finds due now. For a delivery, the host that owns its
+/// partition takes it up, for a record the leader of the database; later ones of the key follow.
+pub(super) async fn redrive(
     connection: &mut PgConnection,
     filter: &ParkedFilter,
 ) -> Result<Vec<String>, sqlx::Error> {
     let mut query = QueryBuilder::new(
-        "WITH wanted AS (SELECT id, plugin, topic, partition, key FROM saga.parked WHERE direction = 'in'",
+        "WITH wanted AS (SELECT id, direction, plugin, topic, partition, key FROM saga.parked",
     );
+    query.push(" WHERE true");
     narrow(&mut query, filter);
     query.push(
         ") UPDATE saga.parked SET retry_at = now() WHERE id IN (
-             SELECT coalesce((SELECT min(f.id) FROM saga.parked f
-                               WHERE f.direction = 'in' AND f.plugin = w.plugin AND f.topic = w.topic
-                                 AND f.partition = w.partition AND f.key = w.key), w.id) FROM wanted w)
+             SELECT coalesce(CASE w.direction
+                 WHEN 'in' THEN (SELECT min(f.id) FROM saga.parked f
+                                  WHERE f.direction = 'in' AND f.plugin = w.plugin AND f.topic = w.topic
+                                    AND f.partition = w.partition AND f.key = w.key)
+                 ELSE (SELECT f.id FROM saga.parked f
+                        WHERE f.direction = 'out' AND f.topic = w.topic AND f.key = w.key
+                        ORDER BY f.position LIMIT 1) END, w.id) FROM wanted w)
            RETURNING plugin, id",
     );
     let rows: Vec<(String, i64)> = query.build_query_as().fetch_all(connection).await?;
     Ok(rows.into_iter().map(|(plugin, id)| ParkedId::text(&plugin, id)).collect())
-}
-
-/// A record that Kafka refused.
-#[derive(Debug)]
-pub(super) struct RefusedRecord {
-    pub(super) id: i64,
-    pub(super) plugin: String,
-    pub(super) body: Vec<u8>,
-}
-
-/// Locks the refused records that the filter finds, and all others of their keys, in their order.
-pub(super) async fn lock_records(
-    connection: &mut PgConnection,
-    filter: &ParkedFilter,
-    records_max: i64,
-) -> Result<Vec<RefusedRecord>, sqlx::Error> {
-    let mut query =
-        QueryBuilder::new("WITH wanted AS (SELECT id, topic, key FROM saga.parked WHERE direction = 'out'");
-    narrow(&mut query, filter);
-    query.push(
-        ") SELECT id, plugin, body FROM saga.parked h
-            WHERE direction = 'out' AND EXISTS (
-                  SELECT FROM wanted w WHERE w.id = h.id OR (w.topic = h.topic AND w.key = h.key))
-            ORDER BY position FOR UPDATE LIMIT ",
-    );
-    query.push_bind(records_max);
-    let rows: Vec<(i64, String, Vec<u8>)> = query.build_query_as().fetch_all(connection).await?;
-    Ok(rows.into_iter().map(|(id, plugin, body)| RefusedRecord { id, plugin, body }).collect())
 }
 
 /// Deletes one entry; false when it was gone.
@@ -196,10 +173,4 @@ pub(super) async fn delete(
         .execute(connection)
         .await?;
     Ok(deleted.rows_affected() > 0)
-}
-
-/// Deletes entries.
-pub(super) async fn delete_all(connection: &mut PgConnection, row_ids: &[i64]) -> Result<(), sqlx::Error> {
-    let delete = sqlx::query("DELETE FROM saga.parked WHERE id = ANY ($1)").bind(row_ids);
-    delete.execute(connection).await.map(drop)
 }

@@ -1,6 +1,9 @@
 use std::sync::Arc;
 
-use super::{Records, SendOrder};
+use super::{ReadyMax, Records, SendOrder};
+use crate::model::record::Record;
+
+const MAX: ReadyMax = ReadyMax { units: 100, bytes: 1 << 20 };
 
 fn records() -> Records {
     Arc::new(Vec::new())
@@ -12,7 +15,7 @@ fn sent(order: &mut SendOrder) -> Vec<i64> {
 
 /// The order of a leader without peers that has read the outbox up to number 10.
 fn leading() -> SendOrder {
-    let mut order = SendOrder::new(100);
+    let mut order = SendOrder::new(MAX);
     order.lead();
     order.set_has_peers(false);
     order.register(10);
@@ -83,7 +86,7 @@ fn a_unit_seen_in_a_snapshot_is_not_sent_twice() {
 }
 
 #[test]
-fn after_a_failure_the_lowest_unacknowledged_is_sent_first() {
+fn what_a_new_client_has_to_send_is_in_order() {
     let mut order = leading();
     for seq in 11..14 {
         order.register(seq);
@@ -92,13 +95,51 @@ fn after_a_failure_the_lowest_unacknowledged_is_sent_first() {
     assert_eq!(sent(&mut order), [11, 12, 13]);
     order.acknowledged(10);
     order.acknowledged(12);
-    order.resume();
-    assert_eq!(sent(&mut order), [11, 13]);
+    let again: Vec<i64> = order.in_flight_units().into_iter().map(|(seq, _)| seq).collect();
+    assert_eq!(again, [11, 13]);
+}
+
+/// Of one record with a payload of this size.
+fn large(bytes: usize) -> Records {
+    Arc::new(vec![Record {
+        topic: "t".into(),
+        partition: 0,
+        timestamp_ms: 0,
+        key: None,
+        payload: Some(vec![0; bytes].into()),
+        headers: Vec::new(),
+    }])
+}
+
+/// Ten units of 300 KB, of which three fit.
+#[test]
+fn large_units_stay_in_the_outbox() {
+    const LARGE: usize = 300_000;
+    let mut order = leading();
+    order.acknowledged(10);
+    for seq in 11..=20 {
+        order.register(seq);
+        order.committed(seq, large(LARGE));
+        assert!(order.ready_bytes <= MAX.bytes, "{}", order.ready_bytes);
+    }
+    assert!(order.needs_snapshot());
+    let mut found = Vec::new();
+    while found.len() < 10 {
+        let started = order.begin_snapshot();
+        let next = 11 + found.len() as i64;
+        order.snapshot(started, (next..=20).take(2).map(|seq| (seq, large(LARGE))).collect(), next >= 19);
+        assert!(order.ready_bytes <= MAX.bytes, "{}", order.ready_bytes);
+        let some = sent(&mut order);
+        some.iter().for_each(|seq| order.acknowledged(*seq));
+        found.extend(some);
+    }
+    assert_eq!(found, (11..=20).collect::<Vec<_>>());
+    assert_eq!(order.ready_bytes, 0);
 }
 
 #[test]
 fn a_backlog_stays_in_the_outbox() {
-    let mut order = SendOrder::new(4);
+    let mut order = SendOrder::new(ReadyMax { units: 4, ..MAX });
     order.lead();
     order.set_has_peers(false);
     for seq in 1..=10 {
@@ -121,7 +162,7 @@ fn a_backlog_stays_in_the_outbox() {
 
 #[test]
 fn an_incomplete_snapshot_proves_nothing_about_higher_numbers() {
-    let mut order = SendOrder::new(100);
+    let mut order = SendOrder::new(MAX);
     order.lead();
     order.set_has_peers(false);
     order.register(3_000);

@@ -42,6 +42,11 @@ impl Host {
         process.kill().await.unwrap();
     }
 
+    /// Its process id; none once it has ended.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.0.as_ref().and_then(HostProcess::id)
+    }
+
     /// SIGSTOP; its connections stay open.
     pub(crate) fn freeze(&self) {
         self.0.iter().for_each(HostProcess::freeze);

@@ -7,6 +7,8 @@
 //!  gate     a way to Postgres or Kafka that a test opens and closes
 //!  folder   where data, logs and plugins are
 //!  guest    a plugin that misbehaves on request
+//!  topics   topics with settings of their own
+//!  kafka_proxy  a connection to Kafka that can be cut
 //!  wire     counts what a host sends to Postgres
 //!  flow     orders that are sent again until they are accepted, and their expected ends
 //! ```
@@ -17,7 +19,9 @@ pub(crate) mod folder;
 pub(crate) mod gate;
 pub(crate) mod guest;
 pub(crate) mod host;
+pub(crate) mod kafka_proxy;
 pub(crate) mod stack;
+pub(crate) mod topics;
 pub(crate) mod wire;
 
 use std::time::Duration;
