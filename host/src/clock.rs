@@ -1,33 +1,33 @@
-//! The clock of units, records and sagas.
+//! The clock of units, records and sagas: that of Postgres, which all hosts of a database share. Whatever a
+//! host's own clock says, no record, deadline or saga has its time.
 
-use std::{
-    sync::atomic::{AtomicI64, Ordering},
-    time::SystemTime,
-};
+use std::time::Instant;
 
-static LATEST_US: AtomicI64 = AtomicI64::new(0);
-
-/// Microseconds since 1970. Never decreases while the host runs, so that records keep the order of their
-/// timestamps when the machine's clock is set back.
-pub(crate) fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    never_decreasing(&LATEST_US, i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+/// The time of the database: what it said when a unit was opened, and the time since then.
+#[derive(Clone, Copy, Debug)]
+pub struct UnitClock {
+    opened_us: i64,
+    opened_at: Instant,
 }
 
-fn never_decreasing(latest: &AtomicI64, now: i64) -> i64 {
-    latest.fetch_max(now, Ordering::Relaxed).max(now)
+impl UnitClock {
+    /// A clock that was at `now_us`, microseconds since 1970, just now.
+    #[must_use]
+    pub fn started_at(now_us: i64) -> Self {
+        Self { opened_us: now_us, opened_at: Instant::now() }
+    }
+
+    /// Microseconds since 1970.
+    #[must_use]
+    pub fn now_us(&self) -> i64 {
+        let since = i64::try_from(self.opened_at.elapsed().as_micros()).unwrap_or(i64::MAX);
+        self.opened_us.saturating_add(since)
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicI64;
-
-    use super::never_decreasing;
-
-    #[test]
-    fn a_clock_that_is_set_back_repeats_the_latest_time() {
-        let latest = AtomicI64::new(0);
-        let times = [10, 12, 7, 11, 13].map(|now| never_decreasing(&latest, now));
-        assert_eq!(times, [10, 12, 12, 12, 13]);
+impl Default for UnitClock {
+    /// Before Postgres has answered.
+    fn default() -> Self {
+        Self::started_at(0)
     }
 }

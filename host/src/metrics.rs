@@ -1,8 +1,9 @@
-//! Histograms of durations. Each is next to the code that observes it, once per unit or per ended saga; the
-//! host API encodes them when Prometheus scrapes it.
+//! Histograms of durations, and what plugins ignored. Each is next to the code that observes it; the host API
+//! encodes them when Prometheus scrapes it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::histogram::Histogram;
 
 /// From a commit on a fast disk to a statement that runs into its time-out.
@@ -43,11 +44,52 @@ impl SagaDurations {
     }
 }
 
+/// How many deliveries one plugin ignored, by the reason that it gave.
+#[derive(Debug, Default)]
+pub struct IgnoredDeliveries(Mutex<BTreeMap<String, u64>>);
+
+/// Reasons that are counted apart, at most: a plugin can put anything into them.
+const REASONS_MAX: usize = 50;
+const OTHER_REASONS: &str = "other";
+
+impl IgnoredDeliveries {
+    /// Counts deliveries of a committed unit.
+    pub fn add<'a>(&self, reasons: impl Iterator<Item = &'a str>) {
+        for reason in reasons {
+            let mut counts = self.0.lock();
+            if let Some(count) = counts.get_mut(reason) {
+                *count += 1;
+                continue;
+            }
+            let name = if counts.len() < REASONS_MAX { reason } else { OTHER_REASONS };
+            *counts.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// Each reason with its count.
+    #[must_use]
+    pub fn by_reason(&self) -> Vec<(String, u64)> {
+        self.0.lock().iter().map(|(reason, count)| (reason.clone(), *count)).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::SagaDurations;
+    use super::{IgnoredDeliveries, OTHER_REASONS, REASONS_MAX, SagaDurations};
+
+    #[test]
+    fn ignored_deliveries_are_counted_by_a_limited_number_of_reasons() {
+        let ignored = IgnoredDeliveries::default();
+        ignored.add(["late", "unknown", "late"].into_iter());
+        assert_eq!(ignored.by_reason(), [("late".to_owned(), 2), ("unknown".to_owned(), 1)]);
+        let many: Vec<String> = (0..REASONS_MAX + 5).map(|number| format!("reason {number}")).collect();
+        ignored.add(many.iter().map(String::as_str));
+        let counts = ignored.by_reason();
+        let others = counts.iter().find(|(reason, _)| reason == OTHER_REASONS).map(|(_, count)| *count);
+        assert_eq!((counts.len(), others), (REASONS_MAX + 1, Some(7)));
+    }
 
     #[test]
     fn each_ending_has_a_histogram_of_its_own() {

@@ -99,7 +99,7 @@ impl Delivery {
         }
     }
 
-    /// The record's time in Kafka.
+    /// The record's time in Kafka. It orders records that have no `sequence`.
     #[must_use]
     pub fn time(&self) -> Timestamp {
         Timestamp(self.timestamp)

@@ -208,6 +208,7 @@ pub fn record(topic: &str, value: &str) -> Delivery {
         headers: Vec::new(),
         payload: Some(value.as_bytes().to_vec()),
         timestamp: NOW_US,
+        sequence: None,
         attempt: 1,
     }
 }

@@ -30,11 +30,7 @@ pub struct Service {
 /// The five services.
 pub const SERVICES: [Service; 5] = [
     Service { plugin: "order-orchestrator", database: "cmd-order", consumes: &[DEDUCTED, REJECTED] },
-    Service {
-        plugin: "order-query",
-        database: "query-order",
-        consumes: &[ORDER_CREATED, DEDUCTED, REJECTED],
-    },
+    Service { plugin: "order-query", database: "query-order", consumes: &[ORDER_CREATED, NOTIFICATIONS] },
     Service { plugin: "inventory-command", database: "cmd-inventory", consumes: &[ORDER_CREATED] },
     Service {
         plugin: "inventory-query",

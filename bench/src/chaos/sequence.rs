@@ -1,6 +1,6 @@
 //! Whether the records of a lane are in their topics in the order in which the lane wrote them.
 //!
-//! A record's id is its place: `database:slot:epoch:unit:index`. In each partition, the records of one
+//! A record's id is its place: `IDENTITY:slot:epoch:unit:index`. In each partition, the records of one
 //! database and slot are in the order of the other three numbers. A record that the relay sends again has the
 //! id of the first one.
 

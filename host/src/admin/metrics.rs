@@ -93,7 +93,16 @@ impl Collector for Versions {
             })
         });
         let help = "Time from the start of a saga to its end";
-        family(&mut encoder, ("saga_duration", Some(Unit::Seconds)), help, sagas)
+        family(&mut encoder, ("saga_duration", Some(Unit::Seconds)), help, sagas)?;
+        let ignored = self.0.iter().flat_map(|service| {
+            let reasons = service.backend.ignored.by_reason().into_iter();
+            reasons.map(|(reason, count)| {
+                ([("plugin", service.name().to_string()), ("reason", reason)], ConstCounter::new(count))
+            })
+        });
+        let help =
+            "Deliveries that changed nothing, by the reason of the plugin: late, unknown, contradicting";
+        family(&mut encoder, ("ignored", None), help, ignored)
     }
 }
 

@@ -77,6 +77,7 @@ fn routes() -> Vec<ApiRoute> {
         ApiRoute::post("/v1/plugins/{name}/rollback", plugins::roll_back),
         ApiRoute::get("/v1/sagas", sagas::search),
         ApiRoute::get("/v1/sagas/{type}/{key}", sagas::timeline),
+        ApiRoute::get("/v1/ignored", ignored::page),
         ApiRoute::get("/v1/parked", parked::list),
         ApiRoute::post("/v1/parked/redrive", parked::redrive_many),
         ApiRoute::get("/v1/parked/{id}", parked::one),

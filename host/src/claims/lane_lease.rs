@@ -2,10 +2,15 @@
 //! the epoch, which fences every earlier holder. Units are fenced by (epoch, unit); `saga.flush` also asks
 //! for the token.
 
+use std::time::Instant;
+
 use anyhow::Context;
 use sqlx::PgPool;
 
-use crate::store::{Database, PluginRole};
+use crate::{
+    model::identity::Identity,
+    store::{Database, PluginRole, confirm_identity},
+};
 
 /// A lane's lease, with its fencing token.
 #[derive(Clone, Debug)]
@@ -18,6 +23,10 @@ pub struct LaneLease {
     pub unit: i64,
     /// Random; known to the host alone, never to a guest.
     pub token: Vec<u8>,
+    /// Of the database. A new one ends the lease.
+    pub identity: Identity,
+    /// When it was acquired, by the clock of this process.
+    pub acquired_at: Instant,
 }
 
 /// How long a lease lasts after its last unit or renewal.
@@ -43,7 +52,18 @@ impl LaneLease {
             Some(taken) => taken,
             None => add_slot(&database.admin, role, kind, owner, &token).await?,
         };
-        Ok(Self { slot, epoch, unit: 0, token })
+        // After the slot: if the identity changes later, the slot is lost with it.
+        let confirmed = confirm_identity(&database.admin, &database.name).await;
+        let identity = confirmed.context("reading the identity of the database")?;
+        Ok(Self { slot, epoch, unit: 0, token, identity, acquired_at: Instant::now() })
+    }
+
+    /// The time of the database, milliseconds since 1970: the epoch is the time at which the lease was
+    /// acquired.
+    #[must_use]
+    pub fn database_now_ms(&self) -> i64 {
+        let since = i64::try_from(self.acquired_at.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.epoch.saturating_add(since)
     }
 
     /// Extends the lease of an idle lane. That the lease is lost shows at the next unit.

@@ -58,8 +58,14 @@ pub async fn claim_partition(
     .fetch_one(&database.admin)
     .await
     .with_context(|| format!("claiming {topic}/{partition}"))?;
-    let dedup_marks = DedupMarks::from_text(&dedup_marks)
-        .with_context(|| format!("saga.partition_claim.dedup_marks of {topic}/{partition} is damaged"))?;
+    let dedup_marks = DedupMarks::from_text(&dedup_marks).with_context(|| {
+        format!(
+            "{topic}/{partition} is not read: saga.partition_claim.dedup_marks of row {id} in the database {} \
+             is damaged. Correct it: one line IDENTITY:slot:epoch:unit:index for each stream. Without a stream's \
+             line, a record that is sent again is handled again",
+            database.name
+        )
+    })?;
     let parked = parked_keys(&database.admin, &role.plugin, topic, partition).await?;
     Ok(PartitionClaim { id, topic: Arc::from(topic), partition, epoch, next_offset, dedup_marks, parked })
 }

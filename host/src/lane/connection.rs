@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     claims::lane_lease::{LEASE_MS, LaneLease},
-    store::session::Session,
+    store::{confirm_identity, session::Session},
     unit::{Backend, Setup, stages::Stages},
     versions::{PluginVersions, running::Running},
 };
@@ -81,7 +81,13 @@ impl LaneConnection {
     }
 
     async fn try_acquire(&mut self) -> anyhow::Result<()> {
-        let Backend { database, role, .. } = &*self.backend;
+        let Backend { database, role, relay, .. } = &*self.backend;
+        if self.session.is_none() {
+            // The server may have crashed, or be another one.
+            let identity = confirm_identity(&database.admin, &database.name).await?;
+            self.lease.take_if(|lease| lease.identity != identity);
+            relay.distrust_numbers();
+        }
         if self.lease.is_none() {
             self.lease = Some(LaneLease::acquire(database, role, self.kind, &self.host_id).await?);
         }

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     claims::{
+        lane_lease::LaneLease,
         partition::parked_keys,
         partitions::{PartitionClaims, TopicPartition},
     },
@@ -139,7 +140,8 @@ impl KafkaLane {
     fn take_batch(&self) -> Vec<Work> {
         let mut limit = BatchLimit::new(&self.connection.versions.active().version.policy.limits);
         let taken = self.queue.take_while(|delivery| limit.takes(delivery.size()));
-        taken.into_iter().map(|delivery| Work { delivery, parking: None }).collect()
+        let now_ms = self.connection.lease.as_ref().map_or(i64::MAX, LaneLease::database_now_ms);
+        taken.into_iter().map(|delivery| Work::of(delivery, now_ms)).collect()
     }
 
     /// Handles one round of due work. Returns whether more may be due at once. After a round without progress

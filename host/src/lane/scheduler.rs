@@ -107,7 +107,7 @@ async fn parked(
     .bind(i64::from(limit))
     .fetch_all(pool)
     .await?;
-    let read = |(id, body, attempts): (i64, Vec<u8>, i32)| match postcard::from_bytes::<Delivery>(&body) {
+    let read = |(id, body, attempts): (i64, Vec<u8>, i32)| match Delivery::decode(&body) {
         Ok(delivery) => Some(Delivery {
             parked_id: Some(id),
             attempt: u32::try_from(attempts).unwrap_or(0) + 1,

@@ -3,15 +3,32 @@
 //! A lane publishes its units in order. Each partition therefore carries the records of one lane in the order
 //! of (epoch, unit, index), even when some of them are repeated. A record at or below the highest position
 //! seen of its stream is a repeat.
+//!
+//! Whoever may write to a topic can write ids that look like those of a saga-host. So ids are read strictly,
+//! and one that no lane can have given is never a mark.
 
-use std::{collections::BTreeMap, fmt::Write, sync::Arc};
+use std::{fmt::Write, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// A record's stream and its position there. Written as `ce_id`: `database:slot:epoch:unit:index`.
+use super::identity::{INDEX_END, Identity};
+
+/// How the `ce_source` of the host's own records starts; the database and the plugin follow.
+const OUR_SOURCE: &[u8] = b"/saga-host/";
+/// How far the clocks of two Postgres servers may be apart. An epoch is the time of a claim or lease, so one
+/// that is further ahead of the reader's database was given by no lane.
+const CLOCKS_APART_MS_MAX: i64 = 86_400_000;
+/// More units than any lane commits in a millisecond.
+const UNITS_PER_MS_MAX: i64 = 10;
+/// Streams that one partition remembers, at most. Each lane slot of each database that publishes to it is one;
+/// slots are used again, and few databases publish to one topic. Of more, the one is forgotten whose last
+/// record is the oldest.
+const STREAMS_MAX: usize = 256;
+
+/// A record's stream and its position there. Written as `ce_id`: `IDENTITY:slot:epoch:unit:index`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DedupMark {
-    /// `database:slot`
+    /// `IDENTITY:slot`; `database:slot` in records that saga-host 0.1.0 has published.
     #[serde(with = "crate::model::shared_text")]
     pub stream: Arc<str>,
     /// (epoch, unit, index)
@@ -22,33 +39,95 @@ pub struct DedupMark {
 pub type StreamPosition = (i64, i64, u32);
 
 impl DedupMark {
-    /// Reads a `ce_id` that a saga-host wrote; none for another producer's id.
+    /// The mark of a record with this `ce_source` and `ce_id`; none when no saga-host has given the id.
     #[must_use]
-    pub fn parse(id: &str) -> Option<Self> {
-        let mut parts = id.rsplitn(4, ':');
-        let index = parts.next()?.parse().ok()?;
-        let unit = parts.next()?.parse().ok()?;
-        let epoch = parts.next()?.parse().ok()?;
-        let stream = parts.next()?;
-        stream.contains(':').then(|| Self { stream: Arc::from(stream), position: (epoch, unit, index) })
+    pub fn of_record(source: &[u8], id: &str) -> Option<Self> {
+        let source = std::str::from_utf8(source.strip_prefix(OUR_SOURCE)?).ok()?;
+        let (database, _plugin) = source.rsplit_once('/')?;
+        Self::parse(id, |name| Identity::parse(name).is_some() || (name == database && is_name(name)))
+    }
+
+    /// One line of the stored marks.
+    fn of_line(line: &str) -> Option<Self> {
+        Self::parse(line, is_name)
+    }
+
+    /// Five fields: a name that `accepts` accepts, and four numbers as the host writes them.
+    fn parse(id: &str, accepts: impl Fn(&str) -> bool) -> Option<Self> {
+        let mut parts = id.rsplitn(5, ':');
+        let index = number::<u32>(parts.next()?).filter(|index| *index < INDEX_END)?;
+        let unit = number::<i64>(parts.next()?).filter(|unit| *unit > 0)?;
+        let epoch = number::<i64>(parts.next()?).filter(|epoch| *epoch > 0)?;
+        // Slot 0 is that of redriven records.
+        let slot = parts.next().filter(|slot| number::<i32>(slot).is_some())?;
+        let name = parts.next().filter(|name| accepts(name))?;
+        let stream = Arc::from(id.get(..name.len() + 1 + slot.len())?);
+        Some(Self { stream, position: (epoch, unit, index) })
+    }
+
+    /// The identity of the database that published the record; none where saga-host 0.1.0 did.
+    #[must_use]
+    pub fn identity(&self) -> Option<Identity> {
+        Identity::parse(self.stream.rsplit_once(':')?.0)
+    }
+
+    /// Why no lane can have given this position until now, by the clock of the reader's database. To believe
+    /// it would drop what the lane of that stream publishes next.
+    #[must_use]
+    pub fn implausible(&self, now_ms: i64) -> Option<String> {
+        let (epoch, unit, _) = self.position;
+        let latest = now_ms.saturating_add(CLOCKS_APART_MS_MAX);
+        let given_at = self.identity().map_or(0, Identity::given_at_ms);
+        let stream = &self.stream;
+        if epoch > latest || given_at > latest {
+            return Some(format!(
+                "the message id is not from a saga-host: its stream {stream} and epoch {epoch} are more than a \
+                 day ahead of this database's clock. Find out who wrote the record; redrive it to handle it as \
+                 a foreign record"
+            ));
+        }
+        let units_max = latest.saturating_sub(epoch).saturating_mul(UNITS_PER_MS_MAX);
+        (unit > units_max).then(|| {
+            format!(
+                "the message id is not from a saga-host: no lane has committed {unit} units since its epoch \
+                 {epoch} (stream {stream}). Find out who wrote the record; redrive it to handle it as a foreign \
+                 record"
+            )
+        })
     }
 }
 
-/// The highest position seen of every stream in one partition.
+/// A decimal number without sign and leading zeros.
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let canonical = digits && (text == "0" || !text.starts_with('0'));
+    canonical.then(|| text.parse().ok()).flatten()
+}
+
+/// What may stand in a line of the stored marks: an identity, or the name of a database.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.chars().any(char::is_control)
+}
+
+/// The highest position seen of each stream in one partition, the stream with the latest record last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DedupMarks(BTreeMap<Arc<str>, StreamPosition>);
+pub struct DedupMarks(Vec<(Arc<str>, StreamPosition)>);
 
 impl DedupMarks {
     /// Raises the mark of the record's stream; false when the record is a repeat.
     pub fn raise(&mut self, mark: &DedupMark) -> bool {
-        match self.0.get_mut(&mark.stream) {
-            Some(highest) if *highest >= mark.position => false,
-            Some(highest) => {
-                *highest = mark.position;
+        match self.0.iter().rposition(|(stream, _)| *stream == mark.stream) {
+            Some(place) if self.0[place].1 >= mark.position => false,
+            Some(place) => {
+                self.0[place].1 = mark.position;
+                self.0[place..].rotate_left(1);
                 true
             }
             None => {
-                self.0.insert(mark.stream.clone(), mark.position);
+                if self.0.len() >= STREAMS_MAX {
+                    self.0.remove(0);
+                }
+                self.0.push((mark.stream.clone(), mark.position));
                 true
             }
         }
@@ -68,51 +147,13 @@ impl DedupMarks {
     /// Reads what [`DedupMarks::to_text`] wrote; none when it is something else.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
-        let marks = text.lines().map(DedupMark::parse).collect::<Option<Vec<_>>>()?;
-        Some(Self(marks.into_iter().map(|mark| (mark.stream, mark.position)).collect()))
+        let mut marks = Self::default();
+        for line in text.split('\n').filter(|_| !text.is_empty()) {
+            marks.raise(&DedupMark::of_line(line)?);
+        }
+        Some(marks)
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::expect_used, reason = "a test may panic")]
-mod tests {
-    use super::{DedupMark, DedupMarks};
-
-    fn mark(id: &str) -> DedupMark {
-        DedupMark::parse(id).expect("a mark")
-    }
-
-    #[test]
-    fn repeats_are_distinguished_from_new_records() {
-        let mut marks = DedupMarks::default();
-        for (id, new) in [
-            ("cmd-order:1:100:1:0", true),
-            ("cmd-order:1:100:1:1", true),
-            ("cmd-order:1:100:1:0", false),
-            ("cmd-order:2:100:1:0", true),
-            ("cmd-order:1:100:2:0", true),
-            ("cmd-order:1:100:1:1", false),
-            ("cmd-order:1:200:1:0", true),
-            ("cmd-order:1:100:9:9", false),
-        ] {
-            assert_eq!(marks.raise(&mark(id)), new, "{id}");
-        }
-        assert_eq!(DedupMarks::from_text(&marks.to_text()), Some(marks));
-    }
-
-    #[test]
-    fn two_relays_of_one_stream_deduplicate_as_one() {
-        let mut marks = DedupMarks::default();
-        let merged = [1, 2, 1, 3, 2, 3, 4, 5, 4, 5];
-        let new: Vec<i64> =
-            merged.into_iter().filter(|unit| marks.raise(&mark(&format!("d:1:7:{unit}:0")))).collect();
-        assert_eq!(new, [1, 2, 3, 4, 5]);
-    }
-
-    #[test]
-    fn foreign_ids_are_not_marks() {
-        for id in ["", "9f7b", "a:b:c:d:e", "1:2:3", "x:1:2:3", "orders/3/12"] {
-            assert_eq!(DedupMark::parse(id), None, "{id}");
-        }
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{dedup::DedupMark, trace::Trace};
+use super::{dedup::DedupMark, identity::Sequence, trace::Trace};
 
 /// One input of a plugin. It is serialized when it is parked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct Delivery {
     pub mark: Option<DedupMark>,
     /// The message id of a foreign producer, if the subscription deduplicates by it.
     pub foreign_id: Option<String>,
+    /// Where it stands among all records of saga-hosts; none for foreign records, timers and deadlines.
+    #[serde(skip)]
+    pub sequence: Option<Sequence>,
     /// The row of `saga.parked` that it comes from.
     #[serde(skip)]
     pub parked_id: Option<i64>,
@@ -88,9 +91,28 @@ impl Delivery {
             trace: Trace::start(),
             mark: None,
             foreign_id: None,
+            sequence: None,
             parked_id: None,
             claim_epoch: 0,
         }
+    }
+
+    /// Encodes it to be parked. The sequence comes last: saga-host 0.1.0 knows none, and reads the rest.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        // Encoding cannot fail: vectors, numbers and texts.
+        let mut body = postcard::to_stdvec(self).unwrap_or_default();
+        body.extend_from_slice(self.sequence.as_ref().map_or("", Sequence::as_str).as_bytes());
+        body
+    }
+
+    /// Decodes a parked one.
+    ///
+    /// # Errors
+    /// The body is damaged, or an incompatible saga-host has written it.
+    pub fn decode(body: &[u8]) -> Result<Self, postcard::Error> {
+        let (delivery, sequence) = postcard::take_from_bytes::<Self>(body)?;
+        Ok(Self { sequence: Sequence::parse(sequence), ..delivery })
     }
 
     /// Approximate bytes that the delivery occupies in a queue.
@@ -129,5 +151,24 @@ impl Delivery {
             _ => None,
         };
         self.correlation == other.correlation && partition(self) == partition(other)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::{Delivery, Origin, Sequence};
+
+    #[test]
+    fn a_parked_delivery_keeps_its_sequence_and_one_of_0_1_0_has_none() {
+        let sequence = Sequence::parse(b"6921f3c000c0ffee-00000000000000000010-00000");
+        let origin = Origin::Kafka { topic: "t".into(), partition: 1, offset: 2 };
+        let parked = Delivery { sequence, ..Delivery::bare(origin, 7) };
+        assert!(sequence.is_some());
+        assert_eq!(Delivery::decode(&parked.encode()).unwrap().sequence, sequence);
+        let earlier = postcard::to_stdvec(&parked).unwrap();
+        assert_eq!(Delivery::decode(&earlier).unwrap().sequence, None);
+        assert_eq!(postcard::from_bytes::<Delivery>(&parked.encode()).unwrap().timestamp_us, 7);
+        assert!(Delivery::decode(&earlier[..3]).is_err());
     }
 }

@@ -6,6 +6,7 @@ pub mod dedup;
 pub mod delivery;
 pub mod effects;
 pub mod fault;
+pub mod identity;
 pub mod manifest;
 pub mod migration;
 pub mod outcome;

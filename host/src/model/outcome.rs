@@ -17,3 +17,11 @@ pub enum Outcome {
     /// Never: the host parks it until a person redrives or discards it.
     Reject(String),
 }
+
+impl Outcome {
+    /// The reason of a delivery that changed nothing.
+    #[must_use]
+    pub fn ignored_because(&self) -> Option<&str> {
+        if let Self::Ignored(reason) = self { Some(reason) } else { None }
+    }
+}

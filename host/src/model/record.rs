@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::identity::Identity;
+
 /// One record to send, with its partition and headers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -32,6 +34,12 @@ impl Record {
     #[must_use]
     pub fn id(&self) -> &str {
         self.header(MESSAGE_ID)
+    }
+
+    /// The identity of the database that publishes it, from its id; none for a record of saga-host 0.1.0.
+    #[must_use]
+    pub fn identity(&self) -> Option<Identity> {
+        Identity::parse(self.id().split(':').next()?)
     }
 
     /// The plugin that published it, from the header `ce_source`: `/saga-host/DATABASE/PLUGIN`.

@@ -8,7 +8,7 @@ use crate::{
 /// What the host fixes for one call.
 #[derive(Clone, Debug)]
 pub struct CallContext {
-    /// `database:slot:epoch:unit`. Logs show it, and ids and random numbers derive from it.
+    /// `IDENTITY:slot:epoch:unit`. Logs show it, and ids and random numbers derive from it.
     pub unit: String,
     /// The guest's clock in microseconds since 1970, the same during the whole unit.
     pub now_us: i64,

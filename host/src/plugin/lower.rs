@@ -12,6 +12,7 @@ use crate::model::{
         },
     },
     delivery::{Delivery, Origin},
+    identity::Sequence,
     request::Request,
     saga::LiveSaga,
 };
@@ -92,6 +93,7 @@ pub(super) fn deliveries<'a>(
             headers,
             payload: delivery.payload.as_deref(),
             timestamp: delivery.timestamp_us,
+            sequence: delivery.sequence.as_ref().map(Sequence::as_str),
             attempt: delivery.attempt,
         })
         .collect()

@@ -47,16 +47,22 @@ impl<T> AloneSender<T> {
         }
     }
 
-    /// Sends a record with this timestamp, or with its own. [`AloneSender::take_answers`] returns the answer
+    /// Sends a record of an outbox row with this timestamp, or with its own. [`AloneSender::take_answers`] returns the answer
     /// with `what`.
     ///
     /// # Errors
     /// librdkafka refuses the operator's Kafka properties, or the system has no thread left.
-    pub(super) fn send(&mut self, what: T, record: &Record, timestamp_ms: Option<i64>) -> anyhow::Result<()> {
+    pub(super) fn send(
+        &mut self,
+        what: T,
+        record: &Record,
+        unit_and_index: (i64, usize),
+        timestamp_ms: Option<i64>,
+    ) -> anyhow::Result<()> {
         self.next_word += 1;
         let word = self.next_word;
         let timestamp_ms = timestamp_ms.unwrap_or(record.timestamp_ms);
-        let sent = self.client()?.send(word, record, timestamp_ms);
+        let sent = self.client()?.send(word, record, unit_and_index, timestamp_ms);
         self.under_way.insert(word, what);
         if let Err(error) = sent {
             let place = (record.topic.clone(), record.partition);

@@ -14,11 +14,10 @@ use rdkafka::{
     ClientContext, Message,
     config::RDKafkaLogLevel,
     error::KafkaError,
-    message::{Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig},
 };
 
-use super::in_flight::Place;
+use super::{headers::kafka_headers, in_flight::Place};
 use crate::{
     kafka::{Brokers, ClientLog},
     model::record::Record,
@@ -113,19 +112,21 @@ impl Client {
         Ok(Self { producer, stopped })
     }
 
-    /// Passes a record to the client, with the word that its answer returns.
+    /// Passes a record of an outbox row to the client, with the word that its answer returns.
     ///
     /// # Errors
     /// The client's queue is full, the client has given up, or it knows no such partition.
-    pub(super) fn send(&self, opaque: usize, record: &Record, timestamp_ms: i64) -> Result<(), KafkaError> {
-        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-        for (key, value) in &record.headers {
-            headers = headers.insert(Header { key, value: Some(&**value) });
-        }
+    pub(super) fn send(
+        &self,
+        opaque: usize,
+        record: &Record,
+        (seq, index): (i64, usize),
+        timestamp_ms: i64,
+    ) -> Result<(), KafkaError> {
         let mut message = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&record.topic, opaque)
             .partition(record.partition)
             .timestamp(timestamp_ms)
-            .headers(headers);
+            .headers(kafka_headers(record, seq, index));
         if let Some(key) = &record.key {
             message = message.key(&**key);
         }

@@ -20,7 +20,10 @@ use super::{
     sender::Sender,
     trouble::Trouble,
 };
-use crate::{kafka::ClientLog, model::record::Record};
+use crate::{
+    kafka::ClientLog,
+    model::{identity::Identity, record::Record},
+};
 
 /// Records that Kafka has not acknowledged, at most.
 const IN_FLIGHT_RECORDS_MAX: usize = 100_000;
@@ -42,6 +45,8 @@ pub(super) enum SentAlone {
 /// The leader's state.
 #[derive(Debug)]
 pub(super) struct LeaderState {
+    /// Of the database at the first connection.
+    pub(super) identity: Option<Identity>,
     pub(super) in_flight: Arc<Mutex<InFlight>>,
     sender: Option<Sender>,
     pub(super) log: Arc<ClientLog>,
@@ -69,6 +74,7 @@ impl LeaderState {
     pub(super) fn new(relay: &Relay) -> Self {
         let log = Arc::new(ClientLog::new(format!("relay of {}", relay.database.name)));
         Self {
+            identity: None,
             in_flight: Arc::default(),
             sender: None,
             alone: AloneSender::new(relay.brokers.clone(), log.clone(), relay.changed.clone()),

@@ -17,6 +17,7 @@ mod alone;
 mod batch_size;
 mod client;
 mod election;
+mod headers;
 mod in_flight;
 mod isolated;
 mod latency;
@@ -52,7 +53,7 @@ use self::{
     latency::PublishLatency,
     leader::LeaderState,
     notifier::Notifier,
-    order::{ReadyMax, Records, SendOrder},
+    order::{LaneUnit, ReadyMax, Records, SendOrder},
     probe::Probe,
     publisher::{LeadEnd, Publisher},
     step_down::STAND_ASIDE,
@@ -143,29 +144,35 @@ impl Relay {
         self.order.lock().is_idle()
     }
 
-    /// Call before COMMIT: the unit uses this number.
-    pub fn register(&self, seq: i64) {
-        self.order.lock().register(seq);
+    /// Call before COMMIT: `unit` uses this number.
+    pub fn register(&self, seq: i64, unit: LaneUnit) {
+        self.order.lock().register(seq, unit);
+    }
+
+    /// Call before a lane commits on a new connection: the server may have crashed and issue numbers again.
+    pub fn distrust_numbers(&self) {
+        self.order.lock().distrust_numbers();
+        self.changed.notify_one();
     }
 
     /// Call after COMMIT.
-    pub fn committed(&self, seq: i64, records: Records) {
+    pub fn committed(&self, seq: i64, unit: LaneUnit, records: Records) {
         if self.is_leader() {
             self.latency.committed(seq);
         }
-        self.order.lock().committed(seq, records);
+        self.order.lock().committed(seq, unit, records);
         self.notify_leader();
     }
 
     /// Call after ROLLBACK.
-    pub fn rolled_back(&self, seq: i64) {
-        self.order.lock().rolled_back(seq);
+    pub fn rolled_back(&self, seq: i64, unit: LaneUnit) {
+        self.order.lock().rolled_back(seq, unit);
         self.changed.notify_one();
     }
 
     /// Call when COMMIT has no answer: the leader finds in the outbox whether the unit has committed.
-    pub fn commit_unknown(&self, seq: i64) {
-        self.order.lock().commit_unknown(seq);
+    pub fn commit_unknown(&self, seq: i64, unit: LaneUnit) {
+        self.order.lock().commit_unknown(seq, unit);
         self.notify_leader();
     }
 

@@ -6,9 +6,16 @@
 //! This host registers its units before their COMMIT and passes their records in memory. Units that other
 //! hosts commit are found in a snapshot of the outbox. A missing number is a rollback or another host's unit:
 //! a snapshot that is taken after the higher unit has committed shows which.
+//!
+//! A crash of the server makes the sequence forget the numbers of units that it has not committed, and it
+//! issues them again. So a registration is that of a unit, not of a number: what a lane reports about its unit
+//! says nothing about a later unit with the same number.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{
+        BTreeMap,
+        btree_map::{Entry, OccupiedEntry},
+    },
     sync::Arc,
 };
 
@@ -16,6 +23,9 @@ use crate::model::record::Record;
 
 /// The records of one unit.
 pub type Records = Arc<Vec<Record>>;
+
+/// Slot, epoch and unit number of a lane: no two units are alike.
+pub type LaneUnit = (i32, i64, i64);
 
 /// Their approximate size in memory.
 pub(super) fn bytes_of(records: &Records) -> usize {
@@ -33,8 +43,8 @@ pub struct ReadyMax {
 
 #[derive(Debug)]
 enum UnitState {
-    /// Its COMMIT is under way.
-    Registered,
+    /// The COMMIT of this unit is under way.
+    Registered(LaneUnit),
     /// Committed, and can be sent when its turn comes. With its size in bytes.
     Ready(Records, usize),
     RolledBack,
@@ -95,7 +105,7 @@ impl SendOrder {
     pub fn follow(&mut self) {
         let registered = std::mem::take(&mut self.units)
             .into_iter()
-            .filter(|(_, state)| matches!(state, UnitState::Registered));
+            .filter(|(_, state)| matches!(state, UnitState::Registered(_)));
         *self = Self { units: registered.collect(), ..Self::new(self.max) };
     }
 
@@ -107,25 +117,41 @@ impl SendOrder {
         self.has_peers = has_peers;
     }
 
-    /// A unit of this host has taken its number and is about to commit.
-    pub fn register(&mut self, seq: i64) {
-        self.units.insert(seq, UnitState::Registered);
+    /// A unit of this host has taken its number and is about to commit. It replaces an earlier one with the
+    /// same number, which cannot have committed.
+    pub fn register(&mut self, seq: i64, unit: LaneUnit) {
+        let before = self.units.insert(seq, UnitState::Registered(unit));
+        self.ready_bytes -= before.map_or(0, |state| state.bytes());
+    }
+
+    /// The server may have crashed and issue numbers again, so nothing is known of lower ones: the next unit
+    /// is sent only after another snapshot.
+    pub fn distrust_numbers(&mut self) {
+        self.next_seq = i64::MIN;
+        self.snapshot_up_to = i64::MIN;
+    }
+
+    /// The entry of a unit, only while it is registered: a snapshot may have shown it, and it may be sent by
+    /// now, or its number is that of another unit.
+    fn registered(&mut self, seq: i64, unit: LaneUnit) -> Option<OccupiedEntry<'_, i64, UnitState>> {
+        let Entry::Occupied(entry) = self.units.entry(seq) else { return None };
+        matches!(entry.get(), UnitState::Registered(registered) if *registered == unit).then_some(entry)
     }
 
     /// A registered unit has committed.
-    pub fn committed(&mut self, seq: i64, records: Records) {
-        // Only while registered: a snapshot may have shown it, and it may be sent by now.
-        if let Entry::Occupied(mut unit) = self.units.entry(seq)
-            && matches!(unit.get(), UnitState::Registered)
-        {
-            if self.overflowed || !self.leading {
-                self.dropped = true;
-                unit.remove();
-            } else {
+    pub fn committed(&mut self, seq: i64, unit: LaneUnit, records: Records) {
+        let keeps = self.leading && !self.overflowed;
+        match self.registered(seq, unit) {
+            Some(mut entry) if keeps => {
                 let bytes = bytes_of(&records);
-                unit.insert(UnitState::Ready(records, bytes));
+                entry.insert(UnitState::Ready(records, bytes));
                 self.ready_bytes += bytes;
             }
+            Some(entry) => {
+                entry.remove();
+                self.dropped = true;
+            }
+            None => {}
         }
         if self.units.len() > self.max.units || self.ready_bytes > self.max.bytes {
             self.overflow(i64::MIN);
@@ -133,17 +159,20 @@ impl SendOrder {
     }
 
     /// A registered unit has rolled back.
-    pub fn rolled_back(&mut self, seq: i64) {
-        if self.leading {
-            self.units.entry(seq).and_modify(|state| *state = UnitState::RolledBack);
-        } else {
-            self.units.remove(&seq);
+    pub fn rolled_back(&mut self, seq: i64, unit: LaneUnit) {
+        let leading = self.leading;
+        match self.registered(seq, unit) {
+            Some(mut entry) if leading => drop(entry.insert(UnitState::RolledBack)),
+            Some(entry) => drop(entry.remove()),
+            None => {}
         }
     }
 
     /// It is unknown whether a registered unit has committed: if so, a snapshot of the outbox shows it.
-    pub fn commit_unknown(&mut self, seq: i64) {
-        self.units.remove(&seq);
+    pub fn commit_unknown(&mut self, seq: i64, unit: LaneUnit) {
+        if let Some(entry) = self.registered(seq, unit) {
+            entry.remove();
+        }
     }
 
     /// Up to this number units can be sent without another snapshot. Other hosts' numbers are not registered
@@ -206,7 +235,7 @@ impl SendOrder {
             let first = self.units.first_entry()?;
             let seq = *first.key();
             match first.get() {
-                UnitState::Registered => return None,
+                UnitState::Registered(_) => return None,
                 UnitState::RolledBack => {
                     first.remove();
                     if seq == self.next_seq {

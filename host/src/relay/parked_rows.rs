@@ -39,6 +39,8 @@ type FirstParkedColumns = (String, Option<String>, i64, i64, bool, bool);
 #[derive(Debug)]
 pub(super) struct ParkedRow {
     pub(super) id: i64,
+    /// Of its first record in the outbox.
+    pub(super) position: i64,
     pub(super) body: Vec<u8>,
     /// The message id that an earlier attempt has given to its first record.
     pub(super) sent_as: Option<String>,
@@ -166,8 +168,8 @@ pub(super) async fn next_of(
     database: &mut PgConnection,
     first: &FirstParked,
 ) -> anyhow::Result<Vec<ParkedRow>> {
-    let rows: Vec<(i64, Vec<u8>, Option<String>)> = sqlx::query_as(
-        "SELECT id, body, sent_as FROM (
+    let rows: Vec<(i64, i64, Vec<u8>, Option<String>)> = sqlx::query_as(
+        "SELECT id, position, body, sent_as FROM (
              SELECT id, body, sent_as, position,
                     sum(octet_length(body)) OVER (ORDER BY position, id) - octet_length(body) AS bytes_before
                FROM (SELECT id, body, sent_as, position FROM saga.parked
@@ -183,7 +185,8 @@ pub(super) async fn next_of(
     .fetch_all(database)
     .await
     .context("reading parked records to send")?;
-    Ok(rows.into_iter().map(|(id, body, sent_as)| ParkedRow { id, body, sent_as }).collect())
+    let row = |(id, position, body, sent_as)| ParkedRow { id, position, body, sent_as };
+    Ok(rows.into_iter().map(row).collect())
 }
 
 /// Takes the next unit of slot 0, for the message ids of redriven records: (epoch, unit).

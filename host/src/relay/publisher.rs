@@ -6,7 +6,7 @@ mod sending;
 
 use std::time::{Duration, Instant as StdInstant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use sqlx::{Postgres, pool::PoolConnection};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,10 @@ use super::{
     outbox,
     step_down::{self, STALLED_AFTER},
 };
-use crate::model::record::Record;
+use crate::{
+    model::{identity::Identity, record::Record},
+    store::confirm_identity,
+};
 
 /// How often acknowledged units are deleted from the outbox.
 const DELETE_INTERVAL: Duration = Duration::from_millis(50);
@@ -41,6 +44,7 @@ pub(super) struct Publisher<'a> {
     relay: &'a Relay,
     /// Its own for as long as it leads. The pool would test a returned connection before each use.
     database: PoolConnection<Postgres>,
+    identity: Identity,
     state: &'a mut LeaderState,
     outbox_read_at: Instant,
     read_outbox_by: Instant,
@@ -51,12 +55,18 @@ impl<'a> Publisher<'a> {
     /// Connects to the database.
     ///
     /// # Errors
-    /// The database is unreachable.
+    /// The database is unreachable. Or it has a new identity, which has ended the lease: what this host keeps
+    /// in memory is about another one.
     pub(super) async fn connect(relay: &'a Relay, state: &'a mut LeaderState) -> anyhow::Result<Self> {
-        let database = relay.database.admin.acquire().await.context("connecting the relay to Postgres")?;
+        let mut database =
+            relay.database.admin.acquire().await.context("connecting the relay to Postgres")?;
+        let confirmed = confirm_identity(&mut *database, &relay.database.name).await;
+        let identity = confirmed.context("reading the identity of the database")?;
+        ensure!(*state.identity.get_or_insert(identity) == identity, "the database has a new identity");
         Ok(Self {
             relay,
             database,
+            identity,
             state,
             outbox_read_at: Instant::now(),
             read_outbox_by: Instant::now(),

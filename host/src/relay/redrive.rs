@@ -21,7 +21,10 @@ use super::{
     parked_rows::{self, ParkedRow},
     refusal::Refusal,
 };
-use crate::model::record::{MESSAGE_ID, Record, decode};
+use crate::model::{
+    identity::Identity,
+    record::{MESSAGE_ID, Record, decode},
+};
 
 /// Pause after a passing error, doubled with each further one.
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(250);
@@ -33,9 +36,19 @@ const DELETE_ROWS_MAX: usize = 50;
 #[derive(Debug)]
 struct Pending {
     row_id: i64,
+    position: i64,
     /// Whether its row has no further record. A row has several when a whole unit could not be decoded.
     ends_row: bool,
     record: Record,
+}
+
+/// The next record to send.
+#[derive(Debug)]
+pub(super) struct NextRecord {
+    pub(super) record: Record,
+    /// Where it was in the outbox.
+    pub(super) position: i64,
+    pub(super) with_present_time: bool,
 }
 
 /// The redrive of one database.
@@ -68,31 +81,34 @@ impl Default for Redrive {
 }
 
 impl Redrive {
-    /// The record to send now, if any, and whether with the present time. Reads the next rows when the
-    /// last ones are done.
+    /// The record to send now, if any. Reads the next rows when the last ones are done.
     pub(super) async fn next(
         &mut self,
         database: &mut PgConnection,
-        name: &str,
+        identity: Identity,
         parked: &mut ParkedRecords,
-    ) -> anyhow::Result<Option<(Record, bool)>> {
+    ) -> anyhow::Result<Option<NextRecord>> {
         if self.under_way || self.retry_at > Instant::now() {
             return Ok(None);
         }
         if self.pending.is_empty() {
             self.end(database, parked).await?;
-            self.begin(database, name, parked).await?;
+            self.begin(database, identity, parked).await?;
         }
         let Some(pending) = self.pending.front() else { return Ok(None) };
         self.under_way = true;
-        Ok(Some((pending.record.clone(), self.with_present_time)))
+        Ok(Some(NextRecord {
+            record: pending.record.clone(),
+            position: pending.position,
+            with_present_time: self.with_present_time,
+        }))
     }
 
     /// Reads the next rows of a due key and gives each record its id.
     async fn begin(
         &mut self,
         database: &mut PgConnection,
-        name: &str,
+        identity: Identity,
         parked: &mut ParkedRecords,
     ) -> anyhow::Result<()> {
         let Some(first) = parked.next_due() else { return Ok(()) };
@@ -101,24 +117,27 @@ impl Redrive {
             return parked.load(database).await;
         }
         let (epoch, unit) = parked_rows::next_unit(database).await?;
-        let base = format!("{name}:0:{epoch}:{unit}");
+        let base = format!("{identity}:0:{epoch}:{unit}");
         let mut next_index = 0;
         let (mut ids, mut sent_as) = (Vec::new(), Vec::new());
         for row in rows {
-            let id = row.id;
-            let first_id = row.sent_as.clone().unwrap_or_else(|| format!("{base}:{next_index}"));
+            let (id, position) = (row.id, row.position);
+            // Ids that another database has given, of which this one is a copy, are given anew.
+            let given = row.sent_as.clone().filter(|id| id.starts_with(&identity.to_string()));
+            let first_id = given.unwrap_or_else(|| format!("{base}:{next_index}"));
             match records_of(row, &first_id) {
                 Ok(records) => {
                     next_index += records.len();
                     ids.push(id);
                     sent_as.push(first_id);
                     let last = records.len().saturating_sub(1);
-                    let pending = records.into_iter().enumerate().map(|(index, record)| Pending {
+                    let pending = (position..).zip(records).enumerate();
+                    self.pending.extend(pending.map(|(index, (position, record))| Pending {
                         row_id: id,
+                        position,
                         ends_row: index == last,
                         record,
-                    });
-                    self.pending.extend(pending);
+                    }));
                 }
                 Err(error) => {
                     let reason = format!("it was written by another version of saga-host: {error:#}");
@@ -255,11 +274,14 @@ mod tests {
             headers: vec![("ce_id".into(), b"d:2:1:1:0"[..].into()), ("ce_type".into(), b"x"[..].into())],
         };
         let body = encode(&[record("1"), record("2")]).unwrap();
-        let sent = records_of(ParkedRow { id: 1, body, sent_as: None }, "d:0:7:9:40").unwrap();
+        let sent = records_of(ParkedRow { id: 1, position: 0, body, sent_as: None }, "d:0:7:9:40").unwrap();
         let ids: Vec<_> = sent.iter().map(|record| record.headers.last().unwrap().1.as_ref()).collect();
         assert_eq!(ids, [b"d:0:7:9:40", b"d:0:7:9:41"]);
         assert_eq!(sent[1].payload.as_deref(), Some(&b"2"[..]));
         assert_eq!((sent[0].headers.len(), sent[0].partition, sent[0].timestamp_ms), (2, 3, 5));
-        assert!(records_of(ParkedRow { id: 1, body: b"\xff".to_vec(), sent_as: None }, "d:0:7:9:0").is_err());
+        assert!(
+            records_of(ParkedRow { id: 1, position: 0, body: b"\xff".to_vec(), sent_as: None }, "d:0:7:9:0")
+                .is_err()
+        );
     }
 }

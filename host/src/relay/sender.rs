@@ -75,7 +75,9 @@ impl Sender {
     /// Passes one record of a unit to the Kafka client. False when the client must be replaced.
     pub(super) fn send(&self, seq: i64, index: usize, record: &Record) -> bool {
         let opaque = usize::try_from(position(seq, index)).unwrap_or(0);
-        let Err(error) = self.client.send(opaque, record, record.timestamp_ms) else { return true };
+        let Err(error) = self.client.send(opaque, record, (seq, index), record.timestamp_ms) else {
+            return true;
+        };
         let place = (record.topic.clone(), record.partition);
         fail(&self.in_flight, place, &error, position(seq, index));
         false

@@ -112,7 +112,7 @@ fn password_of(url: &str) -> Option<String> {
 /// One database with its pool. Clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Database {
-    /// Name of the database, which is the first part of every message id.
+    /// Name of the database. It is no identity: other databases can have the same name.
     pub name: String,
     /// Uses the host's own account: for claims, the relay, timers, the host API.
     pub admin: PgPool,

@@ -24,6 +24,7 @@ pub struct Migrations<'a> {
 pub(super) fn host_migrations() -> Vec<Migration> {
     [
         ("0001_base.sql", include_str!("../../../migrations/host/0001_base.sql")),
+        ("0002_identity.sql", include_str!("../../../migrations/host/0002_identity.sql")),
         ("0003_relay.sql", include_str!("../../../migrations/host/0003_relay.sql")),
         ("0005_partitions.sql", include_str!("../../../migrations/host/0005_partitions.sql")),
     ]

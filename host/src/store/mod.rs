@@ -5,6 +5,7 @@
 
 mod connect;
 mod contracting;
+mod identity;
 mod migrate;
 mod provision;
 mod provision_error;
@@ -14,6 +15,7 @@ mod session_functions;
 
 pub use self::{
     connect::{Database, Server},
+    identity::confirm_identity,
     migrate::Migrations,
     provision::PluginRole,
     provision_error::ProvisionError,

@@ -4,7 +4,7 @@
 use sqlx::{AssertSqlSafe, PgConnection, postgres::PgDatabaseError};
 
 use super::{
-    Database, Migrations, ProvisionError, Server,
+    Database, Migrations, ProvisionError, Server, confirm_identity,
     migrate::{self, PROVISION_LOCK, host_migrations},
     quote_ident, quote_literal,
     retention::has_partitions,
@@ -40,6 +40,10 @@ impl Server {
         let mut done = self.provision_locked(&mut connection, database, role, migrations, mode).await;
         if done.is_ok() {
             done = self.partition(database).await.map_err(ProvisionError::from);
+        }
+        if done.is_ok() {
+            let confirmed = confirm_identity(&database.admin, &database.name).await;
+            done = confirmed.map(drop).map_err(ProvisionError::from);
         }
         sqlx::query("SELECT pg_advisory_unlock($1)").bind(PROVISION_LOCK).execute(&mut *connection).await?;
         done

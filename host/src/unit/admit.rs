@@ -24,6 +24,21 @@ pub struct Work {
     pub parking: Option<Parking>,
 }
 
+impl Work {
+    /// A delivery that is offered for the first time; `now_ms` is the time of the plugin's database. A record
+    /// that cannot be from the lane that it names is parked. It raises no mark, and when a person redrives it,
+    /// it is handled as a foreign record.
+    #[must_use]
+    pub fn of(mut delivery: Delivery, now_ms: i64) -> Self {
+        let implausible = delivery.mark.as_ref().and_then(|mark| mark.implausible(now_ms));
+        let parking = implausible.map(|reason| {
+            (delivery.mark, delivery.sequence) = (None, None);
+            Parking { reason, until: ParkedUntil::Redriven }
+        });
+        Self { delivery, parking }
+    }
+}
+
 /// Why a delivery is parked, and until when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parking {

@@ -14,7 +14,10 @@ use crate::{
     claims::lane_lease::LaneLease,
     fault_point,
     model::{fault::Fault, record::encode},
-    relay::{Relay, order::Records},
+    relay::{
+        Relay,
+        order::{LaneUnit, Records},
+    },
 };
 
 /// How often the database is asked about a COMMIT without an answer, before the caller must repeat the
@@ -51,7 +54,8 @@ pub(super) async fn commit(
         true => None,
         false => flush(connection, lease, &writes, body).await?,
     };
-    seq.inspect(|seq| relay.register(*seq));
+    let unit = (lease.slot, lease.epoch, lease.unit + 1);
+    seq.inspect(|seq| relay.register(*seq, unit));
     laps.end(Stage::Flush);
     fault_point::reach("before-commit");
     let committed = match sqlx::raw_sql(statement).execute(connection).await {
@@ -64,17 +68,17 @@ pub(super) async fn commit(
         before_relay();
     }
     if let Some(seq) = seq {
-        report(relay, seq, records, &committed);
+        report(relay, (seq, unit), records, &committed);
     }
     Ok(committed?)
 }
 
 /// What became of an outbox row that the relay expects.
-fn report(relay: &Relay, seq: i64, records: Records, committed: &Result<(), Fault>) {
+fn report(relay: &Relay, (seq, unit): (i64, LaneUnit), records: Records, committed: &Result<(), Fault>) {
     match committed {
-        Ok(()) => relay.committed(seq, records),
-        Err(Fault::Unknown) => relay.commit_unknown(seq),
-        Err(_) => relay.rolled_back(seq),
+        Ok(()) => relay.committed(seq, unit, records),
+        Err(Fault::Unknown) => relay.commit_unknown(seq, unit),
+        Err(_) => relay.rolled_back(seq, unit),
     }
 }
 

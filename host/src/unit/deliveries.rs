@@ -20,7 +20,6 @@ use super::{
 };
 use crate::{
     claims::partitions::{ClaimAdvance, PartitionClaims},
-    clock::now_us,
     metrics::SagaDurations,
     model::{
         delivery::{Delivery, Origin},
@@ -92,7 +91,8 @@ async fn run_once(
     give_up_lost(setup, claims, &admission, &opened)?;
     drop_handled_elsewhere(&mut admission, work, &opened);
 
-    let started_us = now_us();
+    let clock = opened.clock;
+    let started_us = clock.now_us();
     let running = places_to_run(&admission);
     let runs = Runs::of(setup.versions, setup.active, work, running, opened.sagas)?;
     let batch: Vec<&Delivery> = runs.deliveries.iter().map(|place| &work[*place].delivery).collect();
@@ -113,14 +113,15 @@ async fn run_once(
     }
     causes.extend(write_not_handled(&mut outcome_writer, work, &setup.active.version.digest));
     overdue::mark(&runs.sagas, &causes, started_us, &mut effects);
-    let materialized = materialize(&setup.unit_context(), effects, &causes, &mut writes);
+    let materialized = materialize(&setup.unit_context(clock.now_us()), effects, &causes, &mut writes);
     laps.end(Stage::Plugin);
 
     let (lease, relay) = (setup.lease, setup.backend.relay.clone());
     commit(setup.connection()?, lease, &mut laps, writes, materialized.records, &relay, || {})
         .await
         .map_err(|error| Failed::in_commit(error, &runs.deliveries))?;
-    observe_ended(&setup.backend.saga_durations, &materialized.ended, &runs.sagas);
+    observe_ended(&setup.backend.saga_durations, &materialized.ended, &runs.sagas, clock.now_us());
+    setup.backend.ignored.add(outcomes.iter().filter_map(Outcome::ignored_because));
     Ok(CommittedDeliveries {
         dealt_with: admission.dispositions.iter().filter(|one| **one != Disposition::Drop).count(),
         advances: admission.advances.into_values().collect(),
@@ -131,16 +132,15 @@ async fn run_once(
 }
 
 /// Observes how long each ended saga took, counted from its row.
-fn observe_ended(durations: &SagaDurations, ended: &[EndedSaga], sagas: &[LiveSaga]) {
+fn observe_ended(durations: &SagaDurations, ended: &[EndedSaga], sagas: &[LiveSaga], now_us: i64) {
     if ended.is_empty() {
         return;
     }
     let started: HashMap<(&str, &str), i64> =
         sagas.iter().map(|saga| ((&*saga.saga_type, &*saga.key), saga.started_at_us)).collect();
-    let now = now_us();
     for saga in ended {
         if let Some(started) = started.get(&(&*saga.saga_type, &*saga.key)) {
-            let took = u64::try_from(now - started).unwrap_or(0);
+            let took = u64::try_from(now_us - started).unwrap_or(0);
             durations.observe(saga.ending, Duration::from_micros(took));
         }
     }

@@ -25,14 +25,13 @@ use crate::{
 /// What stays the same during a unit.
 #[derive(Debug)]
 pub struct UnitContext<'a> {
-    /// Part of every id: `database:slot:epoch:unit`.
+    /// Part of every id: `IDENTITY:slot:epoch:unit`.
     pub unit: String,
     /// Database of the plugin.
     pub database: &'a str,
     /// The plugin.
     pub plugin: &'a str,
-    /// Microseconds since 1970, read when the plugin has all its row locks: what is decided later about a row
-    /// is then sent with a later time, by any lane, and by any host as far as the clocks agree.
+    /// Microseconds since 1970, by Postgres's clock.
     pub now_us: i64,
     /// Partition counts.
     pub topics: &'a Topics,

@@ -38,9 +38,8 @@ use stages::Stages;
 use self::flush_error::FlushError;
 use crate::{
     claims::lane_lease::{LEASE_MS, LaneLease},
-    clock::now_us,
     kafka::Topics,
-    metrics::SagaDurations,
+    metrics::{IgnoredDeliveries, SagaDurations},
     model::fault::{Culprit, Fault},
     plugin::call::CallContext,
     relay::Relay,
@@ -67,6 +66,8 @@ pub struct Backend {
     pub relay: Arc<Relay>,
     /// How long its sagas take.
     pub saga_durations: SagaDurations,
+    /// What it ignored on this host.
+    pub ignored: IgnoredDeliveries,
 }
 
 /// What a unit runs with.
@@ -115,18 +116,20 @@ impl Setup<'_> {
         self.session.take().ok_or_else(closed)
     }
 
-    /// `database:slot:epoch:unit` of the open unit.
+    /// `IDENTITY:slot:epoch:unit` of the open unit.
     fn unit_name(&self) -> String {
-        let LaneLease { slot, epoch, unit, .. } = self.lease;
-        format!("{}:{slot}:{epoch}:{}", self.backend.database.name, unit + 1)
+        let LaneLease { identity, slot, epoch, unit, .. } = self.lease;
+        format!("{identity}:{slot}:{epoch}:{}", unit + 1)
     }
 
-    fn unit_context(&self) -> UnitContext<'_> {
+    /// `now_us` is the time at which the plugin has all its row locks: what is decided later about a row is
+    /// then sent with a later time.
+    fn unit_context(&self, now_us: i64) -> UnitContext<'_> {
         UnitContext {
             unit: self.unit_name(),
             database: &self.backend.database.name,
             plugin: &self.backend.plugin,
-            now_us: now_us(),
+            now_us,
             topics: &self.backend.topics,
         }
     }

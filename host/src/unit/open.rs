@@ -9,6 +9,9 @@ pub use self::opened::Opened;
 use super::sql_text::SqlText;
 use crate::{claims::lane_lease::LaneLease, model::fault::Fault};
 
+/// Comes last, when the unit has its locks.
+const READ_CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp())*1000000)::bigint AS now_us";
+
 /// How a unit advances one partition: a row's worth of the arrays of `saga.open`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimAdvanceRow {
@@ -77,6 +80,7 @@ fn script(lease: &LaneLease, lease_ms: u32, opening: &Opening) -> String {
     if !opening.idempotency_keys.is_empty() {
         stored_answers(&mut sql, lease.slot, &opening.idempotency_keys);
     }
+    sql.statement(READ_CLOCK);
     sql.into_string()
 }
 
@@ -125,13 +129,18 @@ fn stored_answers(sql: &mut SqlText, slot: i32, keys: &[String]) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use super::{ClaimAdvanceRow, Opening, script};
-    use crate::claims::lane_lease::LaneLease;
+    use std::time::Instant;
+
+    use super::{ClaimAdvanceRow, Opening, READ_CLOCK, script};
+    use crate::{claims::lane_lease::LaneLease, model::identity::Identity};
 
     #[test]
     fn one_round_trip_opens_a_unit_and_locks_its_sagas() {
-        let lease = LaneLease { slot: 3, epoch: 70, unit: 12, token: b"secret".to_vec() };
+        let identity = Identity::parse("6921f3c000c0ffee").unwrap();
+        let (token, acquired_at) = (b"secret".to_vec(), Instant::now());
+        let lease = LaneLease { slot: 3, epoch: 70, unit: 12, token, identity, acquired_at };
         let advance = ClaimAdvanceRow {
             id: 5,
             epoch: 7,
@@ -150,6 +159,7 @@ mod tests {
              p_claim_ids=>'{5}',p_claim_epochs=>'{7}',p_expected_offsets=>'{100}',p_next_offsets=>'{102}',\
              p_dedup_marks=>E'{\"d:1:2:3:4\"}')",
             r#"SELECT * FROM saga.lock_sagas(p_type=>NULL,p_keys=>E'{"it''s","a\\\\\\"b"}')"#,
+            READ_CLOCK,
         ];
         assert_eq!(script(&lease, 5000, &opening), statements.join("; "));
     }

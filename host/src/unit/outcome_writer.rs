@@ -106,8 +106,7 @@ impl OutcomeWriter<'_> {
         if let (Some(key), Some(advance)) = (&key, self.admission.advance_for(delivery)) {
             advance.parked.push(key.clone());
         }
-        // Encoding cannot fail: vectors, numbers and texts.
-        let body = postcard::to_stdvec(delivery).unwrap_or_default();
+        let body = delivery.encode();
         let reason = reason.to_owned();
         self.writes.park(ParkedRow {
             topic,

@@ -14,14 +14,11 @@ use super::{
     waiters::Waiters,
     writes::UnitWrites,
 };
-use crate::{
-    clock::now_us,
-    model::{
-        effects::Effects,
-        fault::Fault,
-        request::{Request, Response},
-        saga_log::Cause,
-    },
+use crate::model::{
+    effects::Effects,
+    fault::Fault,
+    request::{Request, Response},
+    saga_log::Cause,
 };
 
 /// What a committed unit did.
@@ -68,7 +65,8 @@ async fn run_once(
     let running: Vec<usize> = (0..work.len()).filter(|place| answers[*place].is_none()).collect();
 
     let batch: Vec<&Request> = running.iter().map(|place| &work[*place].request).collect();
-    let called = call(setup, &batch, now_us()).await;
+    let clock = opened.clock;
+    let called = call(setup, &batch, clock.now_us()).await;
     let (responses, effects, statements) = called.map_err(|fault| in_work(fault, &running))?;
 
     let started: Started =
@@ -76,7 +74,8 @@ async fn run_once(
     let mut writes = UnitWrites { callers_wait: true, ..UnitWrites::default() };
     let causes: Vec<EffectCause<'_>> =
         running.iter().map(|place| caused(&work[*place], &setup.active.version.digest)).collect();
-    let Materialized { records, ended } = materialize(&setup.unit_context(), effects, &causes, &mut writes);
+    let context = setup.unit_context(clock.now_us());
+    let Materialized { records, ended } = materialize(&context, effects, &causes, &mut writes);
     for (place, response) in running.iter().zip(&responses) {
         writes.stored_answers.extend(to_store(&work[*place], response));
     }

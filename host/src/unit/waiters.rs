@@ -222,7 +222,8 @@ impl Waiters {
                  SELECT answer FROM saga.saga_done d
                   WHERE d.type = w.type AND d.key = w.key AND d.day <= (now() AT TIME ZONE 'UTC')::date
                     AND d.day >= CASE WHEN $3 THEN '-infinity' ELSE (now() AT TIME ZONE 'UTC')::date - 1 END
-                  LIMIT 1) d",
+                  ORDER BY d.day DESC, d.started_at DESC LIMIT 1) d
+              WHERE NOT EXISTS (SELECT FROM saga.saga_live l WHERE l.type = w.type AND l.key = w.key)",
         )
         .bind(&due.types)
         .bind(&due.keys)

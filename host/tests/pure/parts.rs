@@ -31,6 +31,7 @@ pub(crate) const MESSAGES: usize = 256;
 const PARTITIONS: i32 = 3;
 const EPOCH: i64 = 1_795_375_680_123;
 const NOW_US: i64 = EPOCH * 1_000;
+const IDENTITY: &str = "6921f3c000c0ffee";
 const TOPIC: &str = "inventory-deducted-topic";
 const DIGEST: &str = "9c41e7a2b7c1d5f0e8a6b4c2d0f1e3a59c41e7a2b7c1d5f0e8a6b4c2d0f1e3a5";
 
@@ -102,8 +103,9 @@ fn of_order() -> Box<dyn FnOnce()> {
     let records = Records::default();
     Box::new(move || {
         for seq in 1..=MESSAGES as i64 {
-            order.register(seq);
-            order.committed(seq, records.clone());
+            let unit = (3, EPOCH, seq);
+            order.register(seq, unit);
+            order.committed(seq, unit, records.clone());
             let (sent, records) = order.take_next().expect("it may leave at once");
             black_box(records);
             order.acknowledged(sent);
@@ -129,7 +131,8 @@ fn kafka_record(number: usize) -> OwnedMessage {
         ("ce_time", "2026-11-22T19:28:00.123Z".to_owned()),
         ("content-type", "application/json".to_owned()),
         ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
-        ("ce_id", format!("cmd-inventory:2:{EPOCH}:17:{number}")),
+        ("ce_id", format!("{IDENTITY}:2:{EPOCH}:17:{number}")),
+        ("ce_sequence", format!("{IDENTITY}-{:020}-{number:05}", 17)),
     ];
     let add =
         |all: OwnedHeaders, (key, value): &(&str, String)| all.insert(Header { key, value: Some(value) });
@@ -188,7 +191,7 @@ fn topics() -> Topics {
 }
 
 fn unit_context(topics: &Topics) -> UnitContext<'_> {
-    let unit = format!("cmd-order:3:{EPOCH}:18");
+    let unit = format!("{IDENTITY}:3:{EPOCH}:18");
     UnitContext { unit, database: "cmd-order", plugin: "order-orchestrator", now_us: NOW_US, topics }
 }
 

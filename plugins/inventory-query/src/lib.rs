@@ -19,7 +19,10 @@ fn define() -> Definition {
         .get::<list::Stocks>("/stocks")
         .get::<list::OneStock>("/stocks/{productId}")
         .gather_ms(GATHER_MS)
-        .migrations([migration!("../../../migrations/query-inventory/0001_stock_view.sql")])
+        .migrations([
+            migration!("../../../migrations/query-inventory/0001_stock_view.sql"),
+            migration!("../../../migrations/query-inventory/0002_sequence.sql"),
+        ])
 }
 
 saga_plugin::plugin!(define);

@@ -5,8 +5,8 @@ use saga_plugin::{Context, Db, DbResult, Delivery, Effects, Fold, Input, Outcome
 use serde::Deserialize;
 
 use crate::{
-    DEDUCTED, ORDER_CREATED,
-    view::{self, Decision, OrderFacts},
+    ORDER_CREATED,
+    view::{self, Decided, OrderFacts, Status},
 };
 
 #[derive(Deserialize)]
@@ -18,11 +18,9 @@ struct OrderCreated {
     timestamp: Option<Timestamp>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Reply {
-    order_id: Uuid,
-}
+/// How the text of a notification starts; the order's id follows.
+const ENDS: [(&str, Status); 2] =
+    [("OrderConfirmed:", Status::Confirmed), ("OrderCancelled:", Status::Cancelled)];
 
 /// What one record says about its order.
 pub(crate) struct OrderRecord {
@@ -41,10 +39,14 @@ impl Input for OrderRecord {
             let facts = OrderFacts { created: Some((order.product_id, order.order_qty, at)), decided: None };
             return Ok(Self { order_id: order.order_id, facts });
         }
-        let reply: Reply = delivery.json()?;
-        let decision = if delivery.topic() == DEDUCTED { Decision::Confirmed } else { Decision::Cancelled };
-        let facts = OrderFacts { created: None, decided: Some((delivery.time(), decision)) };
-        Ok(Self { order_id: reply.order_id, facts })
+        let text = delivery.text()?;
+        let end =
+            ENDS.iter().find_map(|(kind, status)| Some((text.strip_prefix(kind)?.parse().ok()?, *status)));
+        let (order_id, status) = end.ok_or_else(|| {
+            Outcome::reject("the value is neither OrderConfirmed:<orderId> nor OrderCancelled:<orderId>")
+        })?;
+        let decided = Decided { sequence: delivery.sequence.clone(), at: delivery.time(), status };
+        Ok(Self { order_id, facts: OrderFacts { created: None, decided: Some(decided) } })
     }
 }
 
@@ -60,8 +62,8 @@ impl Fold for UpdateView {
     }
 
     fn decide(facts: &mut Table<Uuid, OrderFacts>, record: &OrderRecord, _: &mut Effects<'_>) -> Outcome {
-        let before = facts.get(&record.order_id).copied().unwrap_or_default();
-        facts.set(record.order_id, before.and(record.facts));
+        let before = facts.get(&record.order_id).cloned().unwrap_or_default();
+        facts.set(record.order_id, before.and(record.facts.clone()));
         Outcome::Done
     }
 
@@ -79,21 +81,20 @@ mod tests {
         testing::{TestHost, record},
     };
 
-    use crate::{DEDUCTED, ORDER_CREATED, REJECTED, define};
+    use crate::{NOTIFICATIONS, ORDER_CREATED, define};
 
     const ID: &str = "0193a1b2-0000-7000-8000-00000000abcd";
 
     #[test]
-    fn a_batch_of_three_topics_is_one_statement_with_each_order_once() {
+    fn a_batch_of_two_topics_is_one_statement_with_each_order_once() {
         let host = TestHost::default();
         let created = |timestamp: &str| {
             format!(r#"{{"orderId":"{ID}","productId":7,"orderQty":-5{timestamp},"more":[]}}"#)
         };
-        let reply = format!(r#"{{"orderId":"{}","reason":"x"}}"#, ID.to_uppercase());
         let batch = [
-            record(DEDUCTED, &reply),
+            record(NOTIFICATIONS, &format!("OrderConfirmed:{}", ID.to_uppercase())),
             record(ORDER_CREATED, &created(r#","timestamp":"2026-11-22T19:28:00.1234567Z""#)),
-            record(REJECTED, &reply),
+            record(NOTIFICATIONS, &format!("OrderCancelled:{ID}")),
             record(ORDER_CREATED, &created("")),
         ];
         let outcomes = deliveries(&define(), &host, &batch, Vec::new()).unwrap();
@@ -118,8 +119,9 @@ mod tests {
                 &format!(r#"{{"orderId":"{ID}","productId":1,"orderQty":1,"timestamp":"now"}}"#),
                 "timestamp",
             ),
-            (DEDUCTED, r#"{"orderId":5}"#, "orderId"),
-            (REJECTED, "[]", "JSON"),
+            (NOTIFICATIONS, &format!("OrderShipped:{ID}"), "OrderConfirmed"),
+            (NOTIFICATIONS, "OrderConfirmed:7", "OrderConfirmed"),
+            (NOTIFICATIONS, "", "OrderConfirmed"),
         ] {
             let host = TestHost::default();
             let outcomes = deliveries(&define(), &host, &[record(topic, value)], Vec::new()).unwrap();

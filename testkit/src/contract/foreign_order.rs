@@ -4,10 +4,10 @@
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use super::system::{System, about, new_id};
+use super::system::{Mark, System, about, eventually, new_id};
 use crate::report::Report;
 use crate::service::{DEDUCTED, NOTIFICATIONS, ORDER_CREATED, REJECTED, STOCK_UPDATED};
-use crate::topic::writer::Draft;
+use crate::topic::{Record, writer::Draft};
 
 const TIMESTAMP: &str = "2026-11-22T19:28:00.1234567Z";
 
@@ -49,8 +49,8 @@ async fn odd_form(system: &System) -> Result<()> {
     );
     system.write(ORDER_CREATED, Draft::text(value)).await?;
     system.await_quantity(product, 7).await?;
-    system.await_status(&id, "CONFIRMED").await?;
-    system.await_status(&id.to_uppercase(), "CONFIRMED").await?;
+    system.await_status(&id, "PENDING_CONFIRMATION").await?;
+    system.await_status(&id.to_uppercase(), "PENDING_CONFIRMATION").await?;
     let shown = system.get(format!("/orders/{id}")).await?;
     ensure!(
         shown.text().starts_with(&format!(r#"{{"orderId":"{id}","productId":{product},"orderQty":3,"#)),
@@ -69,8 +69,10 @@ async fn odd_form(system: &System) -> Result<()> {
 async fn handled(system: &System, timestamp: &str) -> Result<()> {
     let (product, id) = (system.product(10).await?, new_id());
     system.write(ORDER_CREATED, order(&id, product, 3, timestamp)).await?;
-    system.await_status(&id, "CONFIRMED").await?;
-    system.await_quantity(product, 7).await
+    system.await_quantity(product, 7).await?;
+    // As the service does that has created the order.
+    system.write(NOTIFICATIONS, Draft::text(format!("OrderConfirmed:{}", id.to_uppercase()))).await?;
+    system.await_status(&id, "CONFIRMED").await
 }
 
 async fn twice(system: &System) -> Result<()> {
@@ -91,8 +93,7 @@ async fn twice(system: &System) -> Result<()> {
 async fn rejected(system: &System, product: i64, qty: i64) -> Result<()> {
     let (id, mark) = (new_id(), system.mark().await?);
     system.write(ORDER_CREATED, order(&id, product, qty, TIMESTAMP)).await?;
-    system.await_status(&id, "CANCELLED").await?;
-    let records = system.since(&mark).await?;
+    let records = replied(system, &mark, REJECTED, &id).await?;
     let replies = about(&records, REJECTED, &id);
     ensure!(replies.len() == 1, "{} rejections", replies.len());
     let value: Value = serde_json::from_str(replies[0].text())?;
@@ -102,6 +103,16 @@ async fn rejected(system: &System, product: i64, qty: i64) -> Result<()> {
         about(&records, STOCK_UPDATED, &product.to_string()).len() + about(&records, DEDUCTED, &id).len();
     ensure!(changed == 0, "{changed} records too many");
     Ok(())
+}
+
+/// The records since `mark`, with inventory's reply.
+async fn replied(system: &System, mark: &Mark, topic: &str, order: &str) -> Result<Vec<Record>> {
+    eventually(async || {
+        let records = system.since(mark).await?;
+        ensure!(!about(&records, topic, order).is_empty(), "no reply to {order} in {topic}");
+        Ok(records)
+    })
+    .await
 }
 
 async fn bad_quantity(system: &System, qty: i64) -> Result<()> {
@@ -119,8 +130,7 @@ async fn traced(system: &System) -> Result<()> {
     let trace = id.replace('-', "");
     let headers = vec![("traceparent".to_owned(), format!("00-{trace}-00f067aa0ba902b7-01"))];
     system.write(ORDER_CREATED, Draft { headers, ..order(&id, product, 3, TIMESTAMP) }).await?;
-    system.await_status(&id, "CONFIRMED").await?;
-    let records = system.since(&mark).await?;
+    let records = replied(system, &mark, DEDUCTED, &id).await?;
     let traces: Vec<_> =
         about(&records, DEDUCTED, &id).iter().map(|record| record.header("traceparent")).collect();
     ensure!(traces.len() == 1 && traces[0].is_some_and(|parent| parent.contains(&trace)), "{traces:?}");
@@ -134,6 +144,7 @@ async fn keyed(system: &System) -> Result<()> {
         ("empty".to_owned(), String::new()),
     ];
     let draft = Draft { key: Some("some key".to_owned()), headers, ..order(&id, product, 3, TIMESTAMP) };
+    let mark = system.mark().await?;
     system.write(ORDER_CREATED, draft).await?;
-    system.await_status(&id, "CONFIRMED").await
+    replied(system, &mark, DEDUCTED, &id).await.map(drop)
 }

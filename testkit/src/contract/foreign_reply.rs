@@ -10,7 +10,8 @@ use crate::topic::writer::Draft;
 /// Checks the area.
 pub async fn check(system: &System, report: &mut Report) {
     report.area("replies and notifications of other services");
-    report.run("a reply before its order-created is kept by order-query", early(system)).await;
+    report.run("a notification before its order-created is kept by order-query", early(system)).await;
+    report.run("of two notifications of another service the first counts", contradicting(system)).await;
     report
         .run(
             "a rejection for a confirmed order changes nothing and is recorded",
@@ -38,7 +39,7 @@ fn reply(id: &str) -> Draft {
 
 async fn early(system: &System) -> Result<()> {
     let (product, id) = (system.product(10).await?, new_id());
-    system.write(DEDUCTED, reply(&id.to_uppercase())).await?;
+    system.write(NOTIFICATIONS, Draft::text(format!("OrderConfirmed:{}", id.to_uppercase()))).await?;
     system.quiet().await?;
     let value = format!(
         r#"{{"orderId":"{id}","productId":{product},"orderQty":2,"timestamp":"2026-11-22T19:28:00Z"}}"#
@@ -48,6 +49,24 @@ async fn early(system: &System) -> Result<()> {
     let shown = system.get(format!("/orders/{id}")).await?;
     ensure!(shown.member("productId")? == product && shown.member("orderQty")? == 2, "{}", shown.short());
     Ok(())
+}
+
+/// As the original does after a second reply.
+async fn contradicting(system: &System) -> Result<()> {
+    let (product, id) = (system.product(10).await?, new_id());
+    let value = format!(
+        r#"{{"orderId":"{id}","productId":{product},"orderQty":2,"timestamp":"2026-11-22T19:28:00Z"}}"#
+    );
+    system.write(ORDER_CREATED, Draft::text(value)).await?;
+    let notification = |end: &str, partition, timestamp_ms| Draft {
+        partition: Some(partition),
+        timestamp_ms: Some(timestamp_ms),
+        ..Draft::text(format!("{end}:{id}"))
+    };
+    system.write(NOTIFICATIONS, notification("OrderConfirmed", 1, 1_795_375_680_001)).await?;
+    system.write(NOTIFICATIONS, notification("OrderCancelled", 0, 1_795_375_680_000)).await?;
+    system.quiet().await?;
+    system.await_status(&id, "CANCELLED").await
 }
 
 async fn late(system: &System, stock: i64, topic: &str, status: &str) -> Result<()> {

@@ -37,6 +37,7 @@ pub async fn check(system: &System, report: &mut Report) {
     report.note("one notification per order", scenario.notifications());
     report.note("every record has the CloudEvents headers", scenario.each(cloud_event));
     report.note("every ce_id occurs once", scenario.distinct());
+    report.note("the records of a product have ascending sequences", scenario.sequenced());
     report.note("the caller's trace continues in every record of the order", scenario.traced());
     report.note(
         "every record is in the partition that a Java client chooses for its key",
@@ -142,6 +143,17 @@ impl Scenario {
         Ok(())
     }
 
+    fn sequenced(&self) -> Result<()> {
+        let key = self.product.to_string();
+        for topic in [STOCK_CREATED, STOCK_UPDATED] {
+            let of_product = self.records.iter().filter(|record| record.topic == topic);
+            let of_product = of_product.filter(|record| record.key_text() == Some(&key));
+            let sequences: Vec<_> = of_product.map(|record| record.header("ce_sequence")).collect();
+            ensure!(!sequences.is_empty() && sequences.is_sorted_by(|one, next| one < next), "{sequences:?}");
+        }
+        Ok(())
+    }
+
     fn traced(&self) -> Result<()> {
         for (order, count) in [(&self.confirmed, 3), (&self.cancelled, 3)] {
             let of_order = self.records.iter().filter(|record| record.key_text() == Some(order));
@@ -188,10 +200,19 @@ fn cloud_event(record: &Record) -> Result<()> {
     ensure!(header("ce_specversion")? == "1.0", "ce_specversion {}", header("ce_specversion")?);
     ensure!(!header("ce_type")?.is_empty(), "an empty ce_type");
     let source = header("ce_source")?.strip_prefix("/saga-host/").and_then(|source| source.split_once('/'));
-    let (database, _) = source.with_context(|| format!("ce_source {:?}", record.header("ce_source")))?;
+    source.with_context(|| format!("ce_source {:?}", record.header("ce_source")))?;
     let id: Vec<&str> = header("ce_id")?.split(':').collect();
     let numbers = id.iter().skip(1).all(|part| part.parse::<u64>().is_ok());
-    ensure!(id.len() == 5 && id[0] == database && numbers, "ce_id {id:?} from {database}");
+    let is_identity = |text: &str| {
+        text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    ensure!(id.len() == 5 && is_identity(id[0]) && numbers, "ce_id {id:?}");
+    let sequence: Vec<&str> = header("ce_sequence")?.split('-').collect();
+    let lengths: Vec<usize> = sequence.iter().map(|part| part.len()).collect();
+    ensure!(
+        lengths == [16, 20, 5] && sequence[0] == id[0] && sequence[2].parse() == id[4].parse::<u64>(),
+        "ce_sequence {sequence:?} of {id:?}"
+    );
     expect_utc(&Value::from(header("ce_time")?))?;
     let kind = header("content-type")?;
     let expected = if record.topic == NOTIFICATIONS { "text/plain" } else { "application/json" };

@@ -8,7 +8,7 @@ use super::groups::Groups;
 use super::reader;
 use super::writer::{Draft, Writer};
 use super::{blocking, consumer, partition_of, partitions};
-use crate::service::{NOTIFICATIONS, TOPICS};
+use crate::service::{STOCK_CREATED, TOPICS};
 
 /// Values of Kafka's own `UtilsTest.testMurmur2`.
 #[test]
@@ -55,13 +55,13 @@ async fn a_group_is_behind_until_it_commits() {
         cluster.create_topic(topic, 1, 1).unwrap();
     }
     let brokers = cluster.bootstrap_servers();
-    Writer::new(&brokers).unwrap().write(NOTIFICATIONS, &Draft::text("a")).await.unwrap();
+    Writer::new(&brokers).unwrap().write(STOCK_CREATED, &Draft::text("a")).await.unwrap();
     blocking(move || {
         let groups = Groups::new(&brokers)?;
-        assert_eq!(groups.lag()?, [("notification", NOTIFICATIONS, 0, 1)]);
+        assert_eq!(groups.lag()?, [("inventory-query", STOCK_CREATED, 0, 1)]);
         let mut at = TopicPartitionList::new();
-        at.add_partition_offset(NOTIFICATIONS, 0, Offset::Offset(1))?;
-        consumer(&brokers, "notification")?.commit(&at, CommitMode::Sync)?;
+        at.add_partition_offset(STOCK_CREATED, 0, Offset::Offset(1))?;
+        consumer(&brokers, "inventory-query")?.commit(&at, CommitMode::Sync)?;
         assert_eq!(groups.lag()?, []);
         Ok(())
     })

@@ -78,7 +78,7 @@ impl Parked {
     pub(super) fn detail(&self) -> Value {
         let mut shown = json!(self);
         let content = if self.direction == "in" {
-            postcard::from_bytes(&self.body).ok().map(|delivery: Delivery| of_delivery(&delivery))
+            Delivery::decode(&self.body).ok().map(|delivery| of_delivery(&delivery))
         } else {
             decode(&self.body).ok().and_then(|records| records.first().map(of_record))
         };

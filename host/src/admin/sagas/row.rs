@@ -75,6 +75,7 @@ impl SagaRow {
             saga_type: self.saga_type.clone(),
             key: self.key.clone(),
             day: self.day.clone(),
+            started_at_us: self.started_at,
         }
     }
 

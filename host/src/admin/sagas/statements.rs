@@ -21,6 +21,7 @@ pub(super) struct SagaCursor {
     pub(super) saga_type: String,
     pub(super) key: String,
     pub(super) day: String,
+    pub(super) started_at_us: i64,
 }
 
 const LIVE: &str = "SELECT type, key, 'infinity'::date AS day, plugin, digest, revision, state, overdue, \
@@ -59,14 +60,15 @@ pub(super) async fn search(
     in_state(&mut query, filter, false);
     if let Some(cursor) = after {
         query
-            .push(" AND (type, key, day) < (")
+            .push(" AND (type, key, day, started_at) < (")
             .push_bind(&cursor.saga_type)
             .push(", ")
             .push_bind(&cursor.key);
-        query.push(", ").push_bind(&cursor.day).push("::date)");
+        query.push(", ").push_bind(&cursor.day).push("::date, 'epoch'::timestamptz + ");
+        query.push_bind(cursor.started_at_us).push(" * interval '1 us')");
     }
-    query.push(" ORDER BY type DESC, key DESC, day DESC LIMIT ").push_bind(limit);
-    query.push(")) sagas ORDER BY type DESC, key DESC, day DESC LIMIT ").push_bind(limit);
+    query.push(" ORDER BY type DESC, key DESC, day DESC, started_at DESC LIMIT ").push_bind(limit);
+    query.push(")) sagas ORDER BY type DESC, key DESC, day DESC, started_at_us DESC LIMIT ").push_bind(limit);
     query.build().fetch_all(connection).await?.iter().map(|row| read(row, database)).collect()
 }
 
@@ -112,7 +114,7 @@ pub(super) async fn find(
     query.push(" AND key = ANY (").push_bind(both_cases(key)).push(") UNION ALL ");
     query.push(DONE).push(", data, answer, log FROM saga.saga_done WHERE type = ").push_bind(saga_type);
     query.push(" AND key = ANY (").push_bind(both_cases(key));
-    query.push(")) sagas ORDER BY key = ").push_bind(key).push(" DESC, day DESC, ended_at_us DESC LIMIT 1");
+    query.push(")) sagas ORDER BY key = ").push_bind(key).push(" DESC, day DESC, started_at_us DESC LIMIT 1");
     query.build().fetch_optional(connection).await?.map(|row| read(&row, database)).transpose()
 }
 

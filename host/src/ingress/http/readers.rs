@@ -4,10 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
+use sqlx::Row;
 use tokio::sync::Semaphore;
 
 use crate::{
-    clock::now_us,
     model::{
         fault::Fault,
         policy::Policy,
@@ -22,6 +22,9 @@ const READERS_MAX: usize = 4;
 /// How long a read waits for a connection.
 const FREE_WITHIN: Duration = Duration::from_secs(5);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+const BEGIN: &str = "RESET ALL; BEGIN READ ONLY;
+    SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
 /// The connections for one plugin's reads. They are opened when first needed and reused until one fails.
 #[derive(Debug)]
@@ -107,10 +110,10 @@ impl Readers {
         request: &Request,
     ) -> Result<Response, Fault> {
         let ReadConnection { mut session, policy } = reader;
-        run(&mut session, "RESET ALL; BEGIN READ ONLY").await?;
+        let now_us = begin(&mut session).await?;
         let setting = CallContext {
             unit: format!("{}:read:{}", self.database.name, request.id),
-            now_us: now_us(),
+            now_us,
             read_only: true,
         };
         let called = version.handle_requests(session, &setting, &[request]).await;
@@ -123,6 +126,13 @@ impl Readers {
         let mut responses = called.result?;
         responses.pop().ok_or_else(|| Fault::Guest("the plugin gave no answer".to_owned()))
     }
+}
+
+/// Begins a transaction; returns the time of the database, microseconds since 1970.
+async fn begin(session: &mut Session) -> Result<i64, Fault> {
+    let rows = sqlx::raw_sql(BEGIN).fetch_all(&mut session.connection).await;
+    let now_us = rows.and_then(|rows| rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0));
+    now_us.map_err(|error| Fault::of(&error))
 }
 
 async fn run(session: &mut Session, statement: &'static str) -> Result<(), Fault> {

@@ -9,12 +9,10 @@ use crate::model::{
     correlation::{correlate, indexable},
     dedup::DedupMark,
     delivery::{Delivery, Origin},
+    identity::Sequence,
     manifest::Subscription,
     trace::Trace,
 };
-
-/// How the `ce_source` of the host's own records starts.
-const OUR_SOURCE: &[u8] = b"/saga-host/";
 
 /// CloudEvents 1.0 (Kafka binding, binary mode) and W3C Trace Context, as far as the host reads them.
 #[derive(Default)]
@@ -22,6 +20,7 @@ struct Envelope {
     id: Option<String>,
     source: Vec<u8>,
     event_type: String,
+    sequence: Option<Sequence>,
     trace: Option<Trace>,
     others: Vec<(String, Vec<u8>)>,
 }
@@ -36,8 +35,9 @@ pub fn delivery(
 ) -> Delivery {
     let (partition, offset) = (message.partition(), message.offset());
     let envelope = envelope(message);
-    let ours = envelope.source.starts_with(OUR_SOURCE);
-    let mark = envelope.id.as_deref().filter(|_| ours).and_then(DedupMark::parse);
+    let mark = envelope.id.as_deref().and_then(|id| DedupMark::of_record(&envelope.source, id));
+    let identity = mark.as_ref().and_then(DedupMark::identity);
+    let sequence = envelope.sequence.filter(|sequence| identity.is_some_and(|of| sequence.is_of(of)));
     let foreign_id = envelope
         .id
         .as_ref()
@@ -58,6 +58,7 @@ pub fn delivery(
         trace: envelope.trace.unwrap_or_else(Trace::start),
         mark,
         foreign_id,
+        sequence,
         parked_id: None,
         claim_epoch: claim,
     }
@@ -74,6 +75,7 @@ fn envelope(message: &impl Message) -> Envelope {
             }
             "ce_source" => envelope.source = value.to_vec(),
             "ce_type" => envelope.event_type = String::from_utf8_lossy(value).into_owned(),
+            "ce_sequence" => envelope.sequence = Sequence::parse(value),
             "traceparent" => envelope.trace = Trace::parse(value),
             "tracestate" => {}
             name if name.starts_with("ce_") => {}
@@ -81,4 +83,54 @@ fn envelope(message: &impl Message) -> Envelope {
         }
     }
     envelope
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rdkafka::{
+        Timestamp,
+        message::{Header, OwnedHeaders, OwnedMessage},
+    };
+
+    use super::{Delivery, Subscription, delivery};
+    use crate::model::manifest::Correlation;
+
+    const ID: &str = "6921f3c000c0ffee:2:7:17:0";
+    const SEQUENCE: &str = "6921f3c000c0ffee-00000000000000000010-00000";
+
+    fn read(source: &str, id: &str, sequence: &str) -> Delivery {
+        let headers = [("ce_source", source), ("ce_id", id), ("ce_sequence", sequence)];
+        let add = |all: OwnedHeaders, (key, value)| all.insert(Header { key, value: Some(value) });
+        let headers = headers.into_iter().fold(OwnedHeaders::new(), add);
+        let message =
+            OwnedMessage::new(None, None, "t".into(), Timestamp::CreateTime(1), 0, 0, Some(headers));
+        let (correlation, foreign_ids) = (Correlation::Unordered, true);
+        let subscription = Subscription { topic: "t".into(), correlation, foreign_ids };
+        delivery(&message, &subscription, &Arc::from("t"), 1)
+    }
+
+    #[test]
+    fn only_a_record_of_a_saga_host_has_a_sequence() {
+        let ours = read("/saga-host/d/p", ID, SEQUENCE);
+        assert_eq!(ours.sequence.as_ref().map(|sequence| sequence.as_str()), Some(SEQUENCE));
+        assert!(ours.mark.is_some() && ours.foreign_id.is_none());
+        for (source, id, sequence) in [
+            ("/other", ID, SEQUENCE),
+            ("/saga-host/d/p", "a\nb:1:2:3:4", SEQUENCE),
+            ("/saga-host/d/p", "6921f3c000c0ffef:2:7:17:0", SEQUENCE),
+            ("/saga-host/d/p", ID, "17"),
+            ("/saga-host/d/p", "d:2:7:17:0", SEQUENCE),
+        ] {
+            assert_eq!(read(source, id, sequence).sequence, None, "{source} {id:?} {sequence}");
+        }
+    }
+
+    #[test]
+    fn an_id_that_no_lane_gives_is_a_foreign_one() {
+        let forged = read("/saga-host/x/y", "a\nb:1:2:3:4", "");
+        assert_eq!(forged.mark, None);
+        assert_eq!(forged.foreign_id.as_deref(), Some("/saga-host/x/y a\nb:1:2:3:4"));
+    }
 }

@@ -1,9 +1,11 @@
 use std::sync::Arc;
 
-use super::{ReadyMax, Records, SendOrder};
+use super::{LaneUnit, ReadyMax, Records, SendOrder};
 use crate::model::record::Record;
 
 const MAX: ReadyMax = ReadyMax { units: 100, bytes: 1 << 20 };
+/// Where it does not matter which unit has a number.
+const UNIT: LaneUnit = (1, 7, 1);
 
 fn records() -> Records {
     Arc::new(Vec::new())
@@ -18,8 +20,8 @@ fn leading() -> SendOrder {
     let mut order = SendOrder::new(MAX);
     order.lead();
     order.set_has_peers(false);
-    order.register(10);
-    order.committed(10, records());
+    order.register(10, UNIT);
+    order.committed(10, UNIT, records());
     let started = order.begin_snapshot();
     order.snapshot(started, vec![(10, records())], true);
     assert_eq!(sent(&mut order), [10]);
@@ -29,29 +31,29 @@ fn leading() -> SendOrder {
 #[test]
 fn a_lower_unit_that_is_committing_is_sent_first() {
     let mut order = leading();
-    order.register(11);
-    order.register(12);
-    order.committed(12, records());
+    order.register(11, UNIT);
+    order.register(12, UNIT);
+    order.committed(12, UNIT, records());
     assert_eq!(sent(&mut order), [0_i64; 0]);
-    order.committed(11, records());
+    order.committed(11, UNIT, records());
     assert_eq!(sent(&mut order), [11, 12]);
 }
 
 #[test]
 fn a_rollback_leaves_no_gap() {
     let mut order = leading();
-    order.register(11);
-    order.rolled_back(11);
-    order.register(12);
-    order.committed(12, records());
+    order.register(11, UNIT);
+    order.rolled_back(11, UNIT);
+    order.register(12, UNIT);
+    order.committed(12, UNIT, records());
     assert_eq!(sent(&mut order), [12]);
 }
 
 #[test]
 fn a_snapshot_fills_a_gap_with_what_must_be_sent_first() {
     let mut order = leading();
-    order.register(12);
-    order.committed(12, records());
+    order.register(12, UNIT);
+    order.committed(12, UNIT, records());
     assert_eq!(sent(&mut order), [0_i64; 0]);
     assert!(order.needs_snapshot());
     let started = order.begin_snapshot();
@@ -62,8 +64,8 @@ fn a_snapshot_fills_a_gap_with_what_must_be_sent_first() {
 #[test]
 fn a_late_lower_unit_is_sent_when_a_snapshot_shows_it() {
     let mut order = leading();
-    order.register(12);
-    order.committed(12, records());
+    order.register(12, UNIT);
+    order.committed(12, UNIT, records());
     let started = order.begin_snapshot();
     order.snapshot(started, vec![(12, records())], true);
     assert_eq!(sent(&mut order), [12]);
@@ -75,13 +77,13 @@ fn a_late_lower_unit_is_sent_when_a_snapshot_shows_it() {
 #[test]
 fn a_unit_seen_in_a_snapshot_is_not_sent_twice() {
     let mut order = leading();
-    order.register(11);
+    order.register(11, UNIT);
     let started = order.begin_snapshot();
     order.snapshot(started, vec![(11, records())], true);
     assert_eq!(sent(&mut order), [11]);
-    order.committed(11, records());
+    order.committed(11, UNIT, records());
     order.acknowledged(11);
-    order.committed(11, records());
+    order.committed(11, UNIT, records());
     assert_eq!(sent(&mut order), [0_i64; 0]);
 }
 
@@ -89,8 +91,8 @@ fn a_unit_seen_in_a_snapshot_is_not_sent_twice() {
 fn what_a_new_client_has_to_send_is_in_order() {
     let mut order = leading();
     for seq in 11..14 {
-        order.register(seq);
-        order.committed(seq, records());
+        order.register(seq, UNIT);
+        order.committed(seq, UNIT, records());
     }
     assert_eq!(sent(&mut order), [11, 12, 13]);
     order.acknowledged(10);
@@ -118,8 +120,8 @@ fn large_units_stay_in_the_outbox() {
     let mut order = leading();
     order.acknowledged(10);
     for seq in 11..=20 {
-        order.register(seq);
-        order.committed(seq, large(LARGE));
+        order.register(seq, UNIT);
+        order.committed(seq, UNIT, large(LARGE));
         assert!(order.ready_bytes <= MAX.bytes, "{}", order.ready_bytes);
     }
     assert!(order.needs_snapshot());
@@ -143,8 +145,8 @@ fn a_backlog_stays_in_the_outbox() {
     order.lead();
     order.set_has_peers(false);
     for seq in 1..=10 {
-        order.register(seq);
-        order.committed(seq, records());
+        order.register(seq, UNIT);
+        order.committed(seq, UNIT, records());
     }
     assert!(order.needs_snapshot());
     let started = order.begin_snapshot();
@@ -165,8 +167,8 @@ fn an_incomplete_snapshot_proves_nothing_about_higher_numbers() {
     let mut order = SendOrder::new(MAX);
     order.lead();
     order.set_has_peers(false);
-    order.register(3_000);
-    order.committed(3_000, records());
+    order.register(3_000, UNIT);
+    order.committed(3_000, UNIT, records());
     let started = order.begin_snapshot();
     order.snapshot(started, (1..=5).map(|seq| (seq, records())).collect(), false);
     assert_eq!(sent(&mut order), [1, 2, 3, 4, 5]);
@@ -180,14 +182,14 @@ fn an_incomplete_snapshot_proves_nothing_about_higher_numbers() {
 fn with_peers_nothing_passes_a_gap_without_a_snapshot() {
     let mut order = leading();
     order.set_has_peers(true);
-    order.register(16);
-    order.committed(16, records());
+    order.register(16, UNIT);
+    order.committed(16, UNIT, records());
     assert!(order.needs_snapshot());
     let started = order.begin_snapshot();
     order.snapshot(started, vec![(16, records())], true);
     assert_eq!(sent(&mut order), [16]);
-    order.register(17);
-    order.committed(17, records());
+    order.register(17, UNIT);
+    order.committed(17, UNIT, records());
     assert_eq!(sent(&mut order), [0_i64; 0]);
     let started = order.begin_snapshot();
     order.snapshot(started, vec![(15, records()), (17, records())], true);
@@ -198,12 +200,12 @@ fn with_peers_nothing_passes_a_gap_without_a_snapshot() {
 fn a_commit_during_a_snapshot_needs_another_snapshot() {
     let mut order = leading();
     for seq in 11..=120 {
-        order.register(seq);
-        order.committed(seq, records());
+        order.register(seq, UNIT);
+        order.committed(seq, UNIT, records());
     }
-    order.register(121);
+    order.register(121, UNIT);
     let started = order.begin_snapshot();
-    order.committed(121, records());
+    order.committed(121, UNIT, records());
     order.snapshot(started, (11..=120).map(|seq| (seq, records())).collect(), true);
     assert_eq!(sent(&mut order), (11..=120).collect::<Vec<_>>());
     (10..=120).for_each(|seq| order.acknowledged(seq));
@@ -213,15 +215,56 @@ fn a_commit_during_a_snapshot_needs_another_snapshot() {
 #[test]
 fn a_commit_under_way_survives_a_change_of_leader() {
     let mut order = leading();
-    order.register(11);
-    order.register(12);
+    order.register(11, UNIT);
+    order.register(12, UNIT);
     order.follow();
-    order.committed(11, records());
+    order.committed(11, UNIT, records());
     order.lead();
     order.set_has_peers(false);
-    order.committed(12, records());
+    order.committed(12, UNIT, records());
     assert_eq!(sent(&mut order), [0_i64; 0]);
     let started = order.begin_snapshot();
     order.snapshot(started, vec![(11, records()), (12, records())], true);
     assert_eq!(sent(&mut order), [11, 12]);
+}
+
+#[test]
+fn a_number_that_is_issued_again_belongs_to_the_later_unit() {
+    let (lost, later): (LaneUnit, LaneUnit) = ((1, 7, 1), (2, 8, 1));
+    let outcomes: [fn(&mut SendOrder, LaneUnit); 3] = [
+        |order, lost| order.rolled_back(11, lost),
+        |order, lost| order.commit_unknown(11, lost),
+        |order, lost| order.committed(11, lost, records()),
+    ];
+    for report in outcomes {
+        let mut order = leading();
+        order.register(11, lost);
+        order.register(11, later);
+        report(&mut order, lost);
+        assert_eq!(sent(&mut order), [0_i64; 0], "the later unit has not committed");
+        order.committed(11, later, records());
+        report(&mut order, lost);
+        order.register(12, later);
+        order.committed(12, later, records());
+        assert_eq!(sent(&mut order), [11, 12]);
+    }
+}
+
+#[test]
+fn after_a_crash_of_the_server_lower_numbers_prove_nothing() {
+    let mut order = leading();
+    order.set_has_peers(true);
+    order.register(20, UNIT);
+    order.committed(20, UNIT, records());
+    let started = order.begin_snapshot();
+    order.snapshot(started, vec![(20, records())], true);
+    assert_eq!(sent(&mut order), [20]);
+    order.distrust_numbers();
+    order.register(16, UNIT);
+    order.committed(16, UNIT, records());
+    assert_eq!(sent(&mut order), [0_i64; 0], "a peer may have committed 15");
+    assert!(order.needs_snapshot());
+    let started = order.begin_snapshot();
+    order.snapshot(started, vec![(15, records()), (16, records())], true);
+    assert_eq!(sent(&mut order), [15, 16]);
 }

@@ -150,7 +150,8 @@ impl Publisher<'_> {
             return Ok(());
         }
         let timestamp_ms = self.present_time(alone.with_present_time).await?;
-        self.state.alone.send(SentAlone::Isolated(alone.place.clone()), &record, timestamp_ms)
+        let what = SentAlone::Isolated(alone.place.clone());
+        self.state.alone.send(what, &record, unit_and_index, timestamp_ms)
     }
 
     async fn present_time(&mut self, wanted: bool) -> anyhow::Result<Option<i64>> {
@@ -160,10 +161,13 @@ impl Publisher<'_> {
     /// Sends the next parked record that is due.
     async fn send_redriven(&mut self) -> anyhow::Result<()> {
         let LeaderState { redrive, parked, .. } = &mut *self.state;
-        let next = redrive.next(&mut self.database, &self.relay.database.name, parked).await?;
-        let Some((record, with_present_time)) = next else { return Ok(()) };
-        let sent = match self.present_time(with_present_time).await {
-            Ok(timestamp_ms) => self.state.alone.send(SentAlone::Redriven, &record, timestamp_ms),
+        let next = redrive.next(&mut self.database, self.identity, parked).await?;
+        let Some(next) = next else { return Ok(()) };
+        let sent = match self.present_time(next.with_present_time).await {
+            Ok(timestamp_ms) => {
+                let (alone, place) = (&mut self.state.alone, unit_and_index(next.position));
+                alone.send(SentAlone::Redriven, &next.record, place, timestamp_ms)
+            }
             Err(error) => Err(error),
         };
         if sent.is_err() {

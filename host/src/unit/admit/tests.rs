@@ -41,6 +41,7 @@ fn work(offset: i64, key: &str) -> Work {
         trace: Trace::start(),
         mark: None,
         foreign_id: None,
+        sequence: None,
         parked_id: None,
         claim_epoch: 7,
     };
@@ -49,7 +50,7 @@ fn work(offset: i64, key: &str) -> Work {
 
 fn marked(offset: i64, id: &str) -> Work {
     let mut work = work(offset, "k");
-    work.delivery.mark = DedupMark::parse(id);
+    work.delivery.mark = DedupMark::of_record(b"/saga-host/d/p", id);
     work
 }
 
@@ -122,4 +123,20 @@ fn a_parked_delivery_that_is_tried_again_moves_nothing() {
         (admission.claim_advances[0].expected_offset, admission.claim_advances[0].next_offset),
         (4, 4)
     );
+}
+
+#[test]
+fn a_record_that_claims_what_no_lane_can_have_given_is_parked_and_raises_no_mark() {
+    let now_ms = 1_795_375_680_123;
+    let forged = marked(4, &format!("6921f3c000c0ffee:1:{}:1:0", i64::MAX));
+    let batch = [
+        Work::of(forged.delivery, now_ms),
+        Work::of(marked(5, "6921f3c000c0ffee:1:7:1:0").delivery, now_ms),
+        Work::of(Delivery { correlation: None, ..marked(6, "6921f3c000c0ffee:1:7:2:0").delivery }, now_ms),
+    ];
+    let reason = batch[0].parking.as_ref().map(|parking| parking.reason.clone()).unwrap_or_default();
+    assert!(reason.contains("6921f3c000c0ffee:1") && reason.contains("redrive"), "{reason}");
+    let admission = Admission::decide(&batch, &claim(4, &[]));
+    assert_eq!(admission.dispositions, [Disposition::Park, Disposition::Queue, Disposition::Run]);
+    assert_eq!(admission.claim_advances[0].dedup_marks, "6921f3c000c0ffee:1:7:2:0");
 }

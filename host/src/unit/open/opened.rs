@@ -4,11 +4,13 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::{Column, Row, postgres::PgRow};
 
-use crate::{model::saga::LiveSaga, unit::rows::StoredAnswerRow};
+use crate::{clock::UnitClock, model::saga::LiveSaga, unit::rows::StoredAnswerRow};
 
 /// The rows of all statements that open a unit.
 #[derive(Debug, Default)]
 pub struct Opened {
+    /// Postgres's clock.
+    pub clock: UnitClock,
     /// The claims that are still valid.
     pub claim_ids: HashSet<i32>,
     /// The live sagas of the keys that were asked for.
@@ -29,6 +31,7 @@ impl Opened {
         let mut opened = Self::default();
         for row in rows {
             match row.column(0).name() {
+                "now_us" => opened.clock = UnitClock::started_at(row.try_get("now_us")?),
                 "claim_id" => drop(opened.claim_ids.insert(row.try_get("claim_id")?)),
                 "type" => opened.sagas.push(live_saga(row)?),
                 "parked_id" => opened.add_parked_or_timer(row)?,

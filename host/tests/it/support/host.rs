@@ -16,7 +16,7 @@ use saga_testkit::{
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{SOON, folder, stack};
+use super::{SOON, folder, stack, wrong_clock};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_saga-host");
 /// All plugins of the order system.
@@ -135,6 +135,13 @@ pub(crate) fn spawn_with_fault(target: &Target, plugins: &Path, fault: &str) -> 
     let mut options = options(plugins);
     options.environment.push(("SAGA_HOST_FAULT".to_owned(), fault.to_owned()));
     Host(Some(HostProcess::begin(&options, target).unwrap()))
+}
+
+/// Starts a host whose own clock is wrong by this many seconds, and waits until it is ready.
+pub(crate) async fn run_with_clock(target: &Target, plugins: &Path, wrong_by_s: i64) -> Host {
+    let mut options = options(plugins);
+    options.environment.extend(wrong_clock::environment(wrong_by_s));
+    start(&options, target).await
 }
 
 fn options(plugins: &Path) -> StartOptions {

@@ -10,6 +10,7 @@
 //!  topics   topics with settings of their own
 //!  kafka_proxy  a connection to Kafka that can be cut
 //!  wire     counts what a host sends to Postgres
+//!  wrong_clock  a host whose own clock is wrong
 //!  flow     orders that are sent again until they are accepted, and their expected ends
 //! ```
 
@@ -23,6 +24,7 @@ pub(crate) mod kafka_proxy;
 pub(crate) mod stack;
 pub(crate) mod topics;
 pub(crate) mod wire;
+mod wrong_clock;
 
 use std::time::Duration;
 
