@@ -119,7 +119,7 @@ impl LeaderState {
         }
     }
 
-    /// Sends one record, or adds it to a isolated partition. False when the client has given up.
+    /// Sends one record, or adds it to an isolated partition. False when the client has given up.
     pub(super) fn send(
         &mut self,
         relay: &Relay,

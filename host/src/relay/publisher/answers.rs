@@ -40,7 +40,7 @@ impl Publisher<'_> {
         Ok(())
     }
 
-    /// Kafka has answered to a record of a isolated partition.
+    /// Kafka has answered to a record of an isolated partition.
     fn judge(&mut self, place: &Place, judged: Judged) {
         let reason = judged.as_ref().err().map_or_else(String::new, |(_, reason)| reason.clone());
         let Some((position, verdict)) = self.state.isolated.answered(place, judged, Instant::now()) else {

@@ -73,7 +73,8 @@ impl Publisher<'_> {
             let parked = &self.state.parked;
             self.state.in_flight.lock().begin(seq, size, |index| parked.is_skipped(seq, index))
         };
-        let is_missing = |index: usize| missing.as_ref().is_none_or(|missing| missing.contains(&index));
+        let is_missing =
+            |index: usize| missing.as_ref().is_none_or(|missing| missing.binary_search(&index).is_ok());
         for (index, record) in records.iter().enumerate() {
             if is_missing(index)
                 && !self.state.parked.is_skipped(seq, index)
@@ -98,7 +99,7 @@ impl Publisher<'_> {
         Ok(())
     }
 
-    /// Sends one record in a batch, adds it to a isolated partition, or parks it behind an earlier one. False
+    /// Sends one record in a batch, adds it to an isolated partition, or parks it behind an earlier one. False
     /// when the batching client has given up.
     async fn send_record(&mut self, (seq, index): (i64, usize), record: &Record) -> anyhow::Result<bool> {
         if self.state.parked.has_keys() {
