@@ -105,7 +105,9 @@ async fn good_order(system: &System, note: String) -> Result<()> {
             "timestamp":"2026-11-22T19:28:00Z","note":"{note}"}}"#
     );
     system.write(ORDER_CREATED, Draft { partition: Some(PARTITION), ..Draft::text(value) }).await?;
-    system.await_status(&id, "CONFIRMED").await.context("the record after it")
+    // Its end is for the service to decide that has created it.
+    system.await_status(&id, "PENDING_CONFIRMATION").await.context("the record after it")?;
+    system.await_quantity(product, 4).await.context("the record after it")
 }
 
 async fn large_order(system: &System) -> Result<()> {

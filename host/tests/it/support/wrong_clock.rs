@@ -1,4 +1,5 @@
-//! Makes the clock of one process wrong: a library that is loaded before the C library's `clock_gettime`.
+//! Makes the clock of one process wrong: a library whose functions come before those of the C library. The
+//! Kafka client waits until a time of that clock, which the kernel does not know to be wrong.
 
 use std::{path::PathBuf, process::Command, sync::LazyLock};
 
@@ -7,8 +8,10 @@ use super::folder;
 const SOURCE: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/time.h>
+#include <threads.h>
 #include <time.h>
 
 static long wrong_by(void) {
@@ -30,6 +33,28 @@ int gettimeofday(struct timeval *time, void *zone) {
     int result = real(time, zone);
     if (!result) time->tv_sec += wrong_by();
     return result;
+}
+
+/* Times of a clock that starts with the machine are much lower. */
+static struct timespec right(const struct timespec *time) {
+    struct timespec right = *time;
+    if (right.tv_sec > 1000000000) right.tv_sec -= wrong_by();
+    return right;
+}
+
+int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex, const struct timespec *until) {
+    static int (*real)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+    if (!real) real = dlvsym(RTLD_NEXT, "pthread_cond_timedwait", "GLIBC_2.3.2");
+    if (!real) real = dlsym(RTLD_NEXT, "pthread_cond_timedwait");
+    struct timespec time = right(until);
+    return real(cond, mutex, &time);
+}
+
+int cnd_timedwait(cnd_t *restrict cond, mtx_t *restrict mutex, const struct timespec *restrict until) {
+    static int (*real)(cnd_t *, mtx_t *, const struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "cnd_timedwait");
+    struct timespec time = right(until);
+    return real(cond, mutex, &time);
 }
 "#;
 
