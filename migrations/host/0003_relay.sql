@@ -14,7 +14,7 @@ CREATE INDEX parked_out ON saga.parked (topic, key, position) WHERE direction = 
 -- One row: the last leader of the relay to which Kafka acknowledged nothing although records waited, where
 -- the first of them waits, and the host that reaches the broker there.
 CREATE TABLE saga.relay_stall (
-    only         boolean     PRIMARY KEY DEFAULT true CHECK (only),
+    id           int         PRIMARY KEY DEFAULT 1 CHECK (id = 1),
     leader_epoch bigint      NOT NULL,
     topic        text        NOT NULL,
     partition    int         NOT NULL,
