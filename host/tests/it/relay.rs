@@ -314,11 +314,18 @@ async fn an_outage_of_kafka_is_two_lines_of_the_relay() {
     })
     .await;
     published(&stack.target).await;
-    let log = std::fs::read_to_string(log).unwrap();
-    let lines = |text: &str| {
-        log.lines().filter(|line| line.contains(text) && line.contains("client=relay of")).count()
-    };
-    assert_eq!((lines("Kafka is unreachable"), lines("Kafka answers again")), (1, 1), "{log}");
+    let read = || std::fs::read_to_string(&log).unwrap();
+    // The client may need another moment to see that Kafka answers again.
+    eventually(async || {
+        let log = read();
+        let lines = |text: &str| {
+            log.lines().filter(|line| line.contains(text) && line.contains("client=relay of")).count()
+        };
+        ensure!((lines("Kafka is unreachable"), lines("Kafka answers again")) == (1, 1), "{log}");
+        Ok(())
+    })
+    .await;
+    let log = read();
     assert!(!log.contains("FATAL"), "{log}");
 }
 
