@@ -7,11 +7,11 @@
 //! Whoever may write to a topic can write ids that look like those of a saga-host. So ids are read strictly,
 //! and one that no lane can have given is never a mark.
 
-use std::{fmt::Write, str::FromStr, sync::Arc};
+use std::{fmt::Write, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::identity::{INDEX_END, Identity};
+use super::identity::{INDEX_END, Identity, decimal};
 
 /// How the `ce_source` of the host's own records starts; the database and the plugin follow.
 const OUR_SOURCE: &[u8] = b"/saga-host/";
@@ -42,9 +42,10 @@ impl DedupMark {
     /// The mark of a record with this `ce_source` and `ce_id`; none when no saga-host has given the id.
     #[must_use]
     pub fn of_record(source: &[u8], id: &str) -> Option<Self> {
-        let source = std::str::from_utf8(source.strip_prefix(OUR_SOURCE)?).ok()?;
-        let (database, _plugin) = source.rsplit_once('/')?;
-        Self::parse(id, |name| Identity::parse(name).is_some() || (name == database && is_name(name)))
+        let source = source.strip_prefix(OUR_SOURCE)?;
+        let slash = source.iter().rposition(|byte| *byte == b'/')?;
+        let is_database = |name: &str| name.as_bytes() == &source[..slash] && is_name(name);
+        Self::parse(id, |name| Identity::parse(name).is_some() || is_database(name))
     }
 
     /// One line of the stored marks.
@@ -55,11 +56,11 @@ impl DedupMark {
     /// Five fields: a name that `accepts` accepts, and four numbers as the host writes them.
     fn parse(id: &str, accepts: impl Fn(&str) -> bool) -> Option<Self> {
         let mut parts = id.rsplitn(5, ':');
-        let index = number::<u32>(parts.next()?).filter(|index| *index < INDEX_END)?;
-        let unit = number::<i64>(parts.next()?).filter(|unit| *unit > 0)?;
-        let epoch = number::<i64>(parts.next()?).filter(|epoch| *epoch > 0)?;
+        let index = u32::try_from(number(parts.next()?)?).ok().filter(|index| *index < INDEX_END)?;
+        let unit = number(parts.next()?).filter(|unit| *unit > 0)?;
+        let epoch = number(parts.next()?).filter(|epoch| *epoch > 0)?;
         // Slot 0 is that of redriven records.
-        let slot = parts.next().filter(|slot| number::<i32>(slot).is_some())?;
+        let slot = parts.next().filter(|slot| number(slot).is_some_and(|slot| i32::try_from(slot).is_ok()))?;
         let name = parts.next().filter(|name| accepts(name))?;
         let stream = Arc::from(id.get(..name.len() + 1 + slot.len())?);
         Some(Self { stream, position: (epoch, unit, index) })
@@ -98,10 +99,9 @@ impl DedupMark {
 }
 
 /// A decimal number without sign and leading zeros.
-fn number<T: FromStr>(text: &str) -> Option<T> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let canonical = digits && (text == "0" || !text.starts_with('0'));
-    canonical.then(|| text.parse().ok()).flatten()
+fn number(text: &str) -> Option<i64> {
+    let canonical = text == "0" || (!text.is_empty() && !text.starts_with('0'));
+    decimal(text.as_bytes()).filter(|_| canonical).and_then(|number| i64::try_from(number).ok())
 }
 
 /// What may stand in a line of the stored marks: an identity, or the name of a database.

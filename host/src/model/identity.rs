@@ -25,9 +25,10 @@ impl Identity {
     /// Reads 16 lower-case hex digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        let well_formed = text.len() == IDENTITY_DIGITS && text.bytes().all(is_digit);
-        well_formed.then(|| u64::from_str_radix(text, 16).ok()).flatten().map(Self)
+        if text.len() != IDENTITY_DIGITS {
+            return None;
+        }
+        text.bytes().try_fold(0, |value, byte| Some(value << 4 | hex_value(byte)?)).map(Self)
     }
 
     /// When it was given, milliseconds since 1970.
@@ -63,17 +64,13 @@ impl Sequence {
     #[must_use]
     pub fn parse(value: &[u8]) -> Option<Self> {
         let bytes: [u8; SEQUENCE_BYTES] = value.try_into().ok()?;
-        let text = str::from_utf8(value).ok()?;
-        let mut parts = text.split('-');
-        let (identity, seq, index) = (parts.next()?, parts.next()?, parts.next()?);
-        let is_number =
-            |part: &str, digits| part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit());
-        let well_formed = parts.next().is_none()
-            && Identity::parse(identity).is_some()
-            && is_number(seq, SEQ_DIGITS)
-            && is_number(index, INDEX_DIGITS)
-            && (1..SEQ_END).contains(&seq.parse().ok()?)
-            && index.parse::<u32>().ok()? < INDEX_END;
+        let (identity, rest) = bytes.split_at(IDENTITY_DIGITS);
+        let (seq, index) = (&rest[1..=SEQ_DIGITS], &rest[SEQ_DIGITS + 2..]);
+        let well_formed = rest[0] == b'-'
+            && rest[SEQ_DIGITS + 1] == b'-'
+            && identity.iter().all(|byte| hex_value(*byte).is_some())
+            && decimal(seq).is_some_and(|seq| (1..SEQ_END).contains(&seq))
+            && decimal(index).is_some_and(|index| index < INDEX_END.into());
         well_formed.then_some(Self(bytes))
     }
 
@@ -83,11 +80,29 @@ impl Sequence {
         str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// Whether a record of this database has it.
+    /// Whether a record of this stream (`IDENTITY:slot`) has it.
     #[must_use]
-    pub fn is_of(&self, identity: Identity) -> bool {
-        Identity::parse(&self.as_str()[..IDENTITY_DIGITS]) == Some(identity)
+    pub fn is_of(&self, stream: &str) -> bool {
+        let rest = stream.as_bytes().strip_prefix(&self.0[..IDENTITY_DIGITS]);
+        rest.is_some_and(|rest| rest.starts_with(b":"))
     }
+}
+
+/// The value of a lower-case hex digit.
+fn hex_value(byte: u8) -> Option<u64> {
+    match byte {
+        b'0'..=b'9' => Some(u64::from(byte - b'0')),
+        b'a'..=b'f' => Some(u64::from(byte - b'a' + 10)),
+        _ => None,
+    }
+}
+
+/// A decimal number; none for anything but digits, or beyond 64 bits.
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0_u64, |value, byte| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        value.checked_mul(10)?.checked_add(digit.into())
+    })
 }
 
 #[cfg(test)]
@@ -126,7 +141,7 @@ mod tests {
             assert_eq!(Sequence::parse(sequence.as_str().as_bytes()), Some(sequence));
         }
         assert!(
-            sorted[4].is_of(identity("6921f3c100000000")) && !sorted[0].is_of(identity("6921f3c100000000"))
+            sorted[4].is_of("6921f3c100000000:3") && !sorted[0].is_of("6921f3c100000000:3")
         );
     }
 

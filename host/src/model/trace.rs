@@ -25,15 +25,17 @@ impl Trace {
     #[must_use]
     pub fn parse(header: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(header.trim_ascii()).ok()?;
-        let mut parts = text.split('-');
-        let mut digits = |count| {
-            let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
-            parts.next().filter(|part| part.len() == count && part.bytes().all(is_digit))
-        };
-        let (version, id, span, flags) = (digits(2)?, digits(32)?, digits(16)?, digits(2)?);
-        if version == "ff" || (version == "00" && parts.next().is_some()) {
+        // `from_str_radix` accepts upper case and a sign, the standard does not.
+        if text.bytes().any(|byte| byte.is_ascii_uppercase() || byte == b'+') {
             return None;
         }
+        let mut parts = text.split('-');
+        let (version, id, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let lengths = (version.len(), id.len(), span.len(), flags.len());
+        if lengths != (2, 32, 16, 2) || version == "ff" || (version == "00" && parts.next().is_some()) {
+            return None;
+        }
+        u8::from_str_radix(version, 16).ok()?;
         let (id, span) = (u128::from_str_radix(id, 16).ok()?, u64::from_str_radix(span, 16).ok()?);
         let flags = u8::from_str_radix(flags, 16).ok()? & KNOWN_FLAGS;
         (id != 0 && span != 0).then_some(Self { id, flags })

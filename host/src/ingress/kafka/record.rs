@@ -36,8 +36,8 @@ pub fn delivery(
     let (partition, offset) = (message.partition(), message.offset());
     let envelope = envelope(message);
     let mark = envelope.id.as_deref().and_then(|id| DedupMark::of_record(&envelope.source, id));
-    let identity = mark.as_ref().and_then(DedupMark::identity);
-    let sequence = envelope.sequence.filter(|sequence| identity.is_some_and(|of| sequence.is_of(of)));
+    let stream = mark.as_ref().map(|mark| &*mark.stream);
+    let sequence = envelope.sequence.filter(|sequence| stream.is_some_and(|stream| sequence.is_of(stream)));
     let foreign_id = envelope
         .id
         .as_ref()
