@@ -11,7 +11,10 @@ use std::{fmt::Write, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::identity::{INDEX_END, Identity, decimal};
+use super::{
+    digits::decimal,
+    identity::{INDEX_END, Identity},
+};
 
 /// How the `ce_source` of the host's own records starts; the database and the plugin follow.
 const OUR_SOURCE: &[u8] = b"/saga-host/";
@@ -60,7 +63,8 @@ impl DedupMark {
         let unit = number(parts.next()?).filter(|unit| *unit > 0)?;
         let epoch = number(parts.next()?).filter(|epoch| *epoch > 0)?;
         // Slot 0 is that of redriven records.
-        let slot = parts.next().filter(|slot| number(slot).is_some_and(|slot| i32::try_from(slot).is_ok()))?;
+        let slot =
+            parts.next().filter(|slot| number(slot).is_some_and(|slot| i32::try_from(slot).is_ok()))?;
         let name = parts.next().filter(|name| accepts(name))?;
         let stream = Arc::from(id.get(..name.len() + 1 + slot.len())?);
         Some(Self { stream, position: (epoch, unit, index) })

@@ -6,6 +6,8 @@
 
 use std::{fmt, io::Write, str};
 
+use super::digits::{decimal, lower_hex};
+
 /// Hex digits of an identity.
 const IDENTITY_DIGITS: usize = 16;
 const SEQ_DIGITS: usize = 20;
@@ -28,7 +30,7 @@ impl Identity {
         if text.len() != IDENTITY_DIGITS {
             return None;
         }
-        text.bytes().try_fold(0, |value, byte| Some(value << 4 | hex_value(byte)?)).map(Self)
+        u64::try_from(lower_hex(text.as_bytes())?).ok().map(Self)
     }
 
     /// When it was given, milliseconds since 1970.
@@ -68,7 +70,7 @@ impl Sequence {
         let (seq, index) = (&rest[1..=SEQ_DIGITS], &rest[SEQ_DIGITS + 2..]);
         let well_formed = rest[0] == b'-'
             && rest[SEQ_DIGITS + 1] == b'-'
-            && identity.iter().all(|byte| hex_value(*byte).is_some())
+            && lower_hex(identity).is_some()
             && decimal(seq).is_some_and(|seq| (1..SEQ_END).contains(&seq))
             && decimal(index).is_some_and(|index| index < INDEX_END.into());
         well_formed.then_some(Self(bytes))
@@ -86,23 +88,6 @@ impl Sequence {
         let rest = stream.as_bytes().strip_prefix(&self.0[..IDENTITY_DIGITS]);
         rest.is_some_and(|rest| rest.starts_with(b":"))
     }
-}
-
-/// The value of a lower-case hex digit.
-fn hex_value(byte: u8) -> Option<u64> {
-    match byte {
-        b'0'..=b'9' => Some(u64::from(byte - b'0')),
-        b'a'..=b'f' => Some(u64::from(byte - b'a' + 10)),
-        _ => None,
-    }
-}
-
-/// A decimal number; none for anything but digits, or beyond 64 bits.
-pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0_u64, |value, byte| {
-        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
-        value.checked_mul(10)?.checked_add(digit.into())
-    })
 }
 
 #[cfg(test)]
@@ -140,9 +125,7 @@ mod tests {
         for sequence in sorted {
             assert_eq!(Sequence::parse(sequence.as_str().as_bytes()), Some(sequence));
         }
-        assert!(
-            sorted[4].is_of("6921f3c100000000:3") && !sorted[0].is_of("6921f3c100000000:3")
-        );
+        assert!(sorted[4].is_of("6921f3c100000000:3") && !sorted[0].is_of("6921f3c100000000:3"));
     }
 
     #[test]

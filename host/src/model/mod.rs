@@ -4,6 +4,7 @@ pub mod bindings;
 pub mod correlation;
 pub mod dedup;
 pub mod delivery;
+pub mod digits;
 pub mod effects;
 pub mod fault;
 pub mod identity;

@@ -3,6 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::digits::lower_hex;
+
+/// Bytes of a `traceparent` of version 00.
+const TRACEPARENT_BYTES: usize = 55;
 /// Sampled, and random trace id. The others must not be passed on.
 const KNOWN_FLAGS: u8 = 0b11;
 
@@ -24,20 +28,17 @@ impl Trace {
     /// hexadecimal digits in lower case only. A later version may add parts at the end.
     #[must_use]
     pub fn parse(header: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(header.trim_ascii()).ok()?;
-        // `from_str_radix` accepts upper case and a sign, the standard does not.
-        if text.bytes().any(|byte| byte.is_ascii_uppercase() || byte == b'+') {
+        // version - trace id - span id - flags
+        let (parts, rest) = header.trim_ascii().split_at_checked(TRACEPARENT_BYTES)?;
+        if [parts[2], parts[35], parts[52]] != [b'-'; 3] {
             return None;
         }
-        let mut parts = text.split('-');
-        let (version, id, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let lengths = (version.len(), id.len(), span.len(), flags.len());
-        if lengths != (2, 32, 16, 2) || version == "ff" || (version == "00" && parts.next().is_some()) {
+        let version = lower_hex(&parts[..2]).filter(|version| *version != 0xff)?;
+        if !rest.is_empty() && (version == 0 || rest[0] != b'-') {
             return None;
         }
-        u8::from_str_radix(version, 16).ok()?;
-        let (id, span) = (u128::from_str_radix(id, 16).ok()?, u64::from_str_radix(span, 16).ok()?);
-        let flags = u8::from_str_radix(flags, 16).ok()? & KNOWN_FLAGS;
+        let (id, span) = (lower_hex(&parts[3..35])?, lower_hex(&parts[36..52])?);
+        let flags = u8::try_from(lower_hex(&parts[53..])?).ok()? & KNOWN_FLAGS;
         (id != 0 && span != 0).then_some(Self { id, flags })
     }
 

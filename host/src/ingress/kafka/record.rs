@@ -16,9 +16,9 @@ use crate::model::{
 
 /// CloudEvents 1.0 (Kafka binding, binary mode) and W3C Trace Context, as far as the host reads them.
 #[derive(Default)]
-struct Envelope {
+struct Envelope<'a> {
     id: Option<String>,
-    source: Vec<u8>,
+    source: &'a [u8],
     event_type: String,
     sequence: Option<Sequence>,
     trace: Option<Trace>,
@@ -35,14 +35,14 @@ pub fn delivery(
 ) -> Delivery {
     let (partition, offset) = (message.partition(), message.offset());
     let envelope = envelope(message);
-    let mark = envelope.id.as_deref().and_then(|id| DedupMark::of_record(&envelope.source, id));
+    let mark = envelope.id.as_deref().and_then(|id| DedupMark::of_record(envelope.source, id));
     let stream = mark.as_ref().map(|mark| &*mark.stream);
     let sequence = envelope.sequence.filter(|sequence| stream.is_some_and(|stream| sequence.is_of(stream)));
     let foreign_id = envelope
         .id
         .as_ref()
         .filter(|_| subscription.foreign_ids && mark.is_none())
-        .map(|id| indexable(format!("{} {id}", String::from_utf8_lossy(&envelope.source))));
+        .map(|id| indexable(format!("{} {id}", String::from_utf8_lossy(envelope.source))));
     let correlation =
         correlate(&subscription.correlation, message.key(), &envelope.others, message.payload());
     Delivery {
@@ -64,7 +64,7 @@ pub fn delivery(
     }
 }
 
-fn envelope(message: &impl Message) -> Envelope {
+fn envelope(message: &impl Message) -> Envelope<'_> {
     let mut envelope = Envelope::default();
     let Some(headers) = message.headers() else { return envelope };
     for header in headers.iter() {
@@ -73,7 +73,7 @@ fn envelope(message: &impl Message) -> Envelope {
             "ce_id" => {
                 envelope.id = std::str::from_utf8(value).ok().filter(|id| !id.is_empty()).map(str::to_owned)
             }
-            "ce_source" => envelope.source = value.to_vec(),
+            "ce_source" => envelope.source = value,
             "ce_type" => envelope.event_type = String::from_utf8_lossy(value).into_owned(),
             "ce_sequence" => envelope.sequence = Sequence::parse(value),
             "traceparent" => envelope.trace = Trace::parse(value),
