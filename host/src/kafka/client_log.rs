@@ -16,6 +16,9 @@ use rdkafka::{
 /// A lost connection is a trouble when it is reported again after this time: brokers close idle connections,
 /// and a restarted broker is back soon.
 const OUTAGE_AFTER: Duration = Duration::from_secs(1);
+/// Errors that are further apart are not of one trouble: during an outage the client tries to reconnect at least
+/// once a second, while a broker closes an idle connection every few minutes.
+const APART: Duration = Duration::from_secs(10);
 /// How long [`ClientLog::recheck`] waits for the brokers, and the pause between two of its questions.
 const RECHECK: Duration = Duration::from_secs(1);
 
@@ -28,8 +31,9 @@ pub struct ClientLog {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Since the first error that no success has followed.
+    /// Since the first error that no success has followed, and no pause of [`APART`].
     failing_since: Option<Instant>,
+    failed_at: Option<Instant>,
     /// Whether the trouble has a log line.
     logged: bool,
     /// What the last failed connection attempt has reported.
@@ -103,6 +107,10 @@ impl State {
             reason.clone_into(&mut self.reason);
         }
         self.repeats += 1;
+        let failed_before = self.failed_at.replace(now);
+        if !self.logged && failed_before.is_some_and(|before| now.duration_since(before) > APART) {
+            self.failing_since = None;
+        }
         let since = *self.failing_since.get_or_insert(now);
         let lasts = code == Code::AllBrokersDown && now.duration_since(since) >= OUTAGE_AFTER;
         if self.logged || !(lasts || needs_a_person(code)) {
@@ -181,6 +189,11 @@ mod tests {
     fn a_closed_idle_connection_and_a_fatal_error_are_no_lines() {
         let (lost, down) = (Code::BrokerTransportFailure, Code::AllBrokersDown);
         assert_eq!(lines(&[(0, lost, "closed"), (0, down, "1/1"), (5_000, lost, "closed")]), []);
+        let every_ten_minutes = (0..6).flat_map(|times| {
+            let at = times * 600_000;
+            [(at, lost, "closed"), (at, down, "1/1")]
+        });
+        assert_eq!(lines(&every_ten_minutes.collect::<Vec<_>>()), []);
         assert_eq!(lines(&[(0, Code::Fatal, "gap"), (9_000, Code::Fatal, "gap")]), []);
     }
 

@@ -48,6 +48,8 @@ const HTTP2_PONG_WITHIN: Duration = Duration::from_secs(20);
 pub struct Limits {
     /// Open connections; further ones wait in the queue of the operating system.
     pub connections_max: usize,
+    /// The name of the setting that they come from, for the log.
+    pub connections_setting: &'static str,
     /// How soon after it was opened a connection must have sent the header of its first request.
     pub header_within: Duration,
     /// How long a connection stays open without a request in progress. A caller must have read a response by
@@ -71,7 +73,14 @@ pub async fn serve<S>(
 {
     let (connections, drop_all) = (TaskTracker::new(), CancellationToken::new());
     let (open, builder) = (Arc::new(Semaphore::new(limits.connections_max)), Arc::new(builder(&limits)));
-    let mut acceptor = Acceptor { listener, what, open, is_failing: false };
+    let mut acceptor = Acceptor {
+        listener,
+        what,
+        setting: limits.connections_setting,
+        open,
+        is_failing: false,
+        is_full: false,
+    };
     while let Some((stream, permit)) = stop.run_until_cancelled(acceptor.accept()).await {
         let connection = Connection::new(service.clone(), limits);
         let (builder, stop, drop_all) = (builder.clone(), stop.clone(), drop_all.clone());
@@ -110,8 +119,10 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
 struct Acceptor {
     listener: TcpListener,
     what: &'static str,
+    setting: &'static str,
     open: Arc<Semaphore>,
     is_failing: bool,
+    is_full: bool,
 }
 
 impl Acceptor {
@@ -137,17 +148,20 @@ impl Acceptor {
         }
     }
 
-    /// Waits while the most connections are open.
-    async fn permit(&self) -> OwnedSemaphorePermit {
+    /// Waits while the most connections are open. Logs it when that begins, not for each caller that waits.
+    async fn permit(&mut self) -> OwnedSemaphorePermit {
         loop {
             if let Ok(permit) = self.open.clone().try_acquire_owned() {
+                self.is_full = false;
                 return permit;
             }
-            tracing::warn!(
-                "all connections of the {} are in use, further callers wait; to allow more, raise \
-                 connections_max",
-                self.what
-            );
+            if !std::mem::replace(&mut self.is_full, true) {
+                tracing::warn!(
+                    "all connections of the {} are in use, further callers wait; to allow more, raise {}",
+                    self.what,
+                    self.setting
+                );
+            }
             // The semaphore is never closed.
             if let Ok(permit) = self.open.clone().acquire_owned().await {
                 return permit;

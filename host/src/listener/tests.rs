@@ -16,6 +16,7 @@ use super::{Limits, serve};
 
 const LIMITS: Limits = Limits {
     connections_max: 2,
+    connections_setting: "connections_max",
     header_within: Duration::from_millis(100),
     idle_max: Duration::from_millis(100),
     streams_max: 8,

@@ -31,7 +31,7 @@ const STREAMS_MAX: usize = 256;
 /// A record's stream and its position there. Written as `ce_id`: `IDENTITY:slot:epoch:unit:index`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DedupMark {
-    /// `IDENTITY:slot`; `database:slot` in records that saga-host 0.1.0 has published.
+    /// `IDENTITY:slot`; `database:slot` in records from before databases had identities.
     #[serde(with = "crate::model::shared_text")]
     pub stream: Arc<str>,
     /// (epoch, unit, index)
@@ -70,7 +70,7 @@ impl DedupMark {
         Some(Self { stream, position: (epoch, unit, index) })
     }
 
-    /// The identity of the database that published the record; none where saga-host 0.1.0 did.
+    /// The identity of the database that published the record; none where it had none yet.
     #[must_use]
     pub fn identity(&self) -> Option<Identity> {
         Identity::parse(self.stream.rsplit_once(':')?.0)

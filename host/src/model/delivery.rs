@@ -97,7 +97,7 @@ impl Delivery {
         }
     }
 
-    /// Encodes it to be parked. The sequence comes last: saga-host 0.1.0 knows none, and reads the rest.
+    /// Encodes it to be parked. The sequence comes last: a build that knows none reads the rest.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         // Encoding cannot fail: vectors, numbers and texts.
@@ -160,7 +160,7 @@ mod tests {
     use super::{Delivery, Origin, Sequence};
 
     #[test]
-    fn a_parked_delivery_keeps_its_sequence_and_one_of_0_1_0_has_none() {
+    fn a_parked_delivery_keeps_its_sequence_and_one_of_an_earlier_build_has_none() {
         let sequence = Sequence::parse(b"6921f3c000c0ffee-00000000000000000010-00000");
         let origin = Origin::Kafka { topic: "t".into(), partition: 1, offset: 2 };
         let parked = Delivery { sequence, ..Delivery::bare(origin, 7) };

@@ -36,7 +36,7 @@ impl Record {
         self.header(MESSAGE_ID)
     }
 
-    /// The identity of the database that publishes it, from its id; none for a record of saga-host 0.1.0.
+    /// The identity of the database that publishes it, from its id; none for a record from before it had one.
     #[must_use]
     pub fn identity(&self) -> Option<Identity> {
         Identity::parse(self.id().split(':').next()?)

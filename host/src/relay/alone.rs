@@ -47,8 +47,8 @@ impl<T> AloneSender<T> {
         }
     }
 
-    /// Sends a record of an outbox row with this timestamp, or with its own. [`AloneSender::take_answers`] returns the answer
-    /// with `what`.
+    /// Sends a record of an outbox row with this timestamp, or with its own. [`AloneSender::take_answers`]
+    /// returns the answer with `what`.
     ///
     /// # Errors
     /// librdkafka refuses the operator's Kafka properties, or the system has no thread left.

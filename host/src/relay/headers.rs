@@ -6,7 +6,7 @@ use crate::model::{identity::Sequence, record::Record};
 
 /// The headers of the record at `index` in the outbox row `seq`. `ce_sequence` is added here, where the number
 /// of the row is known. It depends on nothing else than the row, so a record that is sent again has the same
-/// bytes. A record of saga-host 0.1.0, whose id has no identity, gets none.
+/// bytes. A record whose id has no identity yet, of an earlier build, gets none.
 pub(super) fn kafka_headers(record: &Record, seq: i64, index: usize) -> OwnedHeaders {
     let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + 1);
     for (key, value) in &record.headers {
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_0_1_0_has_no_sequence() {
+    fn a_record_without_an_identity_has_no_sequence() {
         assert_eq!(sent("cmd-order:2:7:17:3", 42, 3).len(), 2);
     }
 }

@@ -150,8 +150,9 @@ pub(super) async fn park_undecodable(
     sqlx::query(
         "WITH taken AS (DELETE FROM saga.outbox WHERE seq = $1 RETURNING slot, body)
          INSERT INTO saga.parked (direction, plugin, topic, partition, position, key, body, reason, attempts)
-         SELECT 'out', coalesce((SELECT nullif(plugin, '') FROM saga.lane l WHERE l.slot = t.slot), 'unknown'), '', -1, $2,
-                NULL, body, $3, 1
+         SELECT 'out',
+                coalesce((SELECT nullif(plugin, '') FROM saga.lane l WHERE l.slot = t.slot), 'unknown'),
+                '', -1, $2, NULL, body, $3, 1
            FROM taken t",
     )
     .bind(seq)

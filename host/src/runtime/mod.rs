@@ -137,18 +137,31 @@ fn serve(config: &Config, rollout: &Arc<Rollout>, http: TcpListener, admin: TcpL
         callers.http_connections_max as usize,
         callers.admin_connections_max as usize,
     );
-    let limits = |connections_max| Limits {
+    let limits = |connections_max, connections_setting| Limits {
         connections_max,
+        connections_setting,
         header_within: Duration::from_secs(callers.header_s_max.into()),
         idle_max: Duration::from_secs(callers.idle_s_max.into()),
         streams_max: callers.streams_max,
     };
     let access = admin::Access::new(config.admin_token.as_deref());
     let host_api = admin::service(access, rollout.clone(), callers.component_within());
-    tasks.spawn(listener::serve(admin, "host API", host_api, limits(admin_max), stop.clone()));
+    tasks.spawn(listener::serve(
+        admin,
+        "host API",
+        host_api,
+        limits(admin_max, "admin_connections_max"),
+        stop.clone(),
+    ));
     let routes = rollout.services.routes();
     let service_routes = http::service(routes, callers.body_within(), stop.clone());
-    tasks.spawn(listener::serve(http, "service routes", service_routes, limits(http_max), stop.clone()));
+    tasks.spawn(listener::serve(
+        http,
+        "service routes",
+        service_routes,
+        limits(http_max, "http_connections_max"),
+        stop.clone(),
+    ));
 }
 
 async fn end(what: &str, tasks: &TaskTracker) {

@@ -8,8 +8,11 @@ const AHEAD_DAYS: i32 = 7;
 const ENDED_KEEP_DAYS: i32 = 30;
 /// Days that the answers of idempotency keys and foreign ids are stored.
 const ANSWER_KEEP_DAYS: i32 = 2;
-/// Waits at most a second for a table that is in use: units that need the table wait meanwhile, too.
-const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '1s'";
+/// Waits at most a second for a table that is in use.
+const BEGIN_CREATE: &str = "BEGIN; SET LOCAL lock_timeout = '1s'";
+/// Dropping waits for every reader, and all who use the table wait behind it: units, too. A dump can take hours,
+/// and this is tried again all the time.
+const BEGIN_DROP: &str = "BEGIN; SET LOCAL lock_timeout = '100ms'";
 
 /// Creates the partitions of the next days and drops the old ones, apart from each other: dropping waits for
 /// readers, for example a dump, creating does not.
@@ -17,10 +20,10 @@ const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '1s'";
 /// # Errors
 /// Postgres is unreachable, or a table stays locked. Some partitions may have been created or dropped.
 pub async fn roll_partitions(pool: &PgPool) -> Result<(), sqlx::Error> {
-    let mut transaction = pool.begin_with(BEGIN).await?;
+    let mut transaction = pool.begin_with(BEGIN_CREATE).await?;
     sqlx::query("SELECT saga.create_partitions($1)").bind(AHEAD_DAYS).execute(&mut *transaction).await?;
     transaction.commit().await?;
-    let mut transaction = pool.begin_with(BEGIN).await?;
+    let mut transaction = pool.begin_with(BEGIN_DROP).await?;
     sqlx::query("SELECT saga.drop_partitions($1, $2)")
         .bind(ENDED_KEEP_DAYS)
         .bind(ANSWER_KEEP_DAYS)

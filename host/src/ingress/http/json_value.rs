@@ -5,28 +5,36 @@ use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
 
-/// The canonical text of `bytes`; none when they are not one JSON value in UTF-8.
+/// Objects and arrays inside each other, at most: `Reader` is recursive, and a caller must not exhaust the
+/// stack.
+/// The limit of serde_json, so a plugin that decodes deeper values by it refuses them anyway.
+const DEPTH_MAX: usize = 128;
+
+/// The canonical text of `bytes`; none when they are not one JSON value in UTF-8, or one that is deeper than
+/// [`DEPTH_MAX`].
 #[must_use]
 pub(super) fn canonical(bytes: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok()?;
-    // Checks the syntax and bounds the depth, so that `Reader` need not.
+    // Checks the syntax, so that `Reader` need not. It skips values without recursion, whatever their depth.
     serde_json::from_str::<IgnoredAny>(text).ok()?;
     let mut canonical = String::with_capacity(text.len());
-    Reader { rest: text }.value(&mut canonical)?;
+    Reader { rest: text, depth: 0 }.value(&mut canonical)?;
     Some(canonical)
 }
 
 /// Reads valid JSON.
 struct Reader<'t> {
     rest: &'t str,
+    /// Objects and arrays around the present value.
+    depth: usize,
 }
 
 impl<'t> Reader<'t> {
     fn value(&mut self, out: &mut String) -> Option<()> {
         self.skip_space();
         match self.rest.as_bytes().first()? {
-            b'{' => self.object(out),
-            b'[' => self.array(out),
+            b'{' => self.nested(out, Self::object),
+            b'[' => self.nested(out, Self::array),
             b'"' => {
                 let text = self.string()?;
                 write_string(out, &text)
@@ -41,6 +49,20 @@ impl<'t> Reader<'t> {
                 Some(())
             }
         }
+    }
+
+    fn nested(
+        &mut self,
+        out: &mut String,
+        read: impl FnOnce(&mut Self, &mut String) -> Option<()>,
+    ) -> Option<()> {
+        if self.depth == DEPTH_MAX {
+            return None;
+        }
+        self.depth += 1;
+        read(self, out)?;
+        self.depth -= 1;
+        Some(())
     }
 
     fn object(&mut self, out: &mut String) -> Option<()> {
@@ -149,7 +171,7 @@ fn write_number(out: &mut String, number: &str) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::canonical;
+    use super::{DEPTH_MAX, canonical};
 
     #[test]
     fn spellings_of_one_value_are_the_same() {
@@ -210,9 +232,21 @@ mod tests {
 
     #[test]
     fn what_is_not_json_has_no_value() {
-        let deep = "[".repeat(20_000);
-        for bad in [&b""[..], b"{", b"{} x", b"nul", b"\"\xff\"", b"\"\\ud800\"", b"1e", deep.as_bytes()] {
+        for bad in [&b""[..], b"{", b"{} x", b"nul", b"\"\xff\"", b"\"\\ud800\"", b"1e", b"[[[["] {
             assert_eq!(canonical(bad), None, "{}", String::from_utf8_lossy(bad));
+        }
+    }
+
+    /// As deep as the largest body allows: none exhausts the stack.
+    #[test]
+    fn a_value_that_is_too_deep_has_no_canonical_text() {
+        let arrays = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        let objects = |depth: usize| r#"{"a":"#.repeat(depth) + "1" + &"}".repeat(depth);
+        for nested in [arrays(DEPTH_MAX), objects(DEPTH_MAX), format!("[{},1]", arrays(DEPTH_MAX - 1))] {
+            assert!(canonical(nested.as_bytes()).is_some(), "{nested}");
+        }
+        for deep in [arrays(DEPTH_MAX + 1), objects(DEPTH_MAX + 1), arrays(500_000), objects(200_000)] {
+            assert_eq!(canonical(deep.as_bytes()), None, "{} bytes", deep.len());
         }
     }
 }
