@@ -19,17 +19,24 @@ pub(super) struct Claimed {
     pub(super) topic_id: Option<Uuid>,
 }
 
-/// Claims a partition.
+/// Claims a partition. None when the topic no longer has it: the group can assign it for a while after the topic
+/// was created again with fewer partitions.
 ///
 /// # Errors
 /// Why it cannot be read now: Postgres or Kafka is unreachable, or its position is outside of the offsets that
 /// Kafka has. Then nobody knows which records are missing.
-pub(super) async fn claim(context: &ConsumerContext, place: &TopicPartition) -> anyhow::Result<Claimed> {
+pub(super) async fn claim(
+    context: &ConsumerContext,
+    place: &TopicPartition,
+) -> anyhow::Result<Option<Claimed>> {
     let (backend, (topic, partition)) = (&context.backend, place);
-    let mut claim = claim_partition(&backend.database, &backend.role, topic, *partition).await?;
     let topics = backend.topics.topics();
     let described = topics.describe(vec![topic.to_string()]).await?;
     let described = described.first().with_context(|| format!("Kafka has no topic {topic}"))?;
+    if *partition >= described.partitions {
+        return Ok(None);
+    }
+    let mut claim = claim_partition(&backend.database, &backend.role, topic, *partition).await?;
     let (low, high) = topics.cluster().offsets(topic, *partition).await?;
     let found = compare_topic(&backend.database.admin, &claim, described).await?;
     let offset = match found {
@@ -45,7 +52,7 @@ pub(super) async fn claim(context: &ConsumerContext, place: &TopicPartition) -> 
         bail!(out_of_range(context, &claim, low, high));
     }
     set_position(&backend.database.admin, &mut claim, described, offset).await?;
-    Ok(Claimed { claim, topic_id: described.id })
+    Ok(Some(Claimed { claim, topic_id: described.id }))
 }
 
 fn report(context: &ConsumerContext, place: &TopicPartition, found: Finds, positions: (i64, i64)) {

@@ -37,7 +37,7 @@ pub(super) fn client(context: &ConsumerContext, gather_ms: u32) -> anyhow::Resul
                 ("queued.max.messages.kbytes", AHEAD_KIB),
                 ("fetch.queue.backoff.ms", AHEAD_AGAIN_MS),
                 ("fetch.error.backoff.ms", "50"),
-                ("topic.metadata.refresh.interval.ms", "30000"),
+                ("topic.metadata.refresh.interval.ms", "10000"),
                 ("fetch.wait.max.ms", &wait_ms.to_string()),
                 ("fetch.min.bytes", &bytes.to_string()),
                 ("statistics.interval.ms", "5000"),

@@ -17,7 +17,10 @@ use rdkafka::{
 use serde::Deserialize;
 
 use super::rebalance::Rebalances;
-use crate::claims::partitions::{PartitionClaims, TopicPartition};
+use crate::{
+    claims::partitions::{PartitionClaims, TopicPartition},
+    model::delivery::{Delivery, Origin},
+};
 
 /// The interval in which positions that have changed are committed to Kafka.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
@@ -28,13 +31,53 @@ const COMMIT_AGAIN_EVERY: Duration = Duration::from_secs(10);
 /// Offsets by partition.
 type Offsets = HashMap<TopicPartition, i64>;
 
-/// Where the Kafka client has read everything that it has fetched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ReadEnd {
-    /// The offset behind the last record that the host got.
-    got: i64,
-    /// The offset that the client fetches next. There are no records between the two.
-    next: i64,
+/// How far the partitions of a consumer are read.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    /// The offset behind the last record that went to the lane since the partition was claimed.
+    delivered: Offsets,
+    /// The offset that the Kafka client fetches next, where no records wait in the client.
+    next: Offsets,
+}
+
+impl Read {
+    /// A partition is claimed, and read from its position.
+    pub(super) fn claimed(&mut self, place: &TopicPartition) {
+        self.delivered.remove(place);
+        self.next.remove(place);
+    }
+
+    /// These records go to the lane.
+    pub(super) fn deliver(&mut self, burst: &[(Delivery, usize)]) {
+        let mut records = burst.iter().filter_map(|(delivery, _)| record_of(delivery)).peekable();
+        while let Some((topic, partition, offset)) = records.next() {
+            // Records of one partition come in a row.
+            let goes_on = records.peek().is_some_and(|(of, number, _)| *number == partition && *of == topic);
+            if !goes_on {
+                self.delivered.insert((topic.clone(), partition), offset + 1);
+            }
+        }
+    }
+
+    /// The Kafka client has reported how far it is.
+    pub(super) fn set_next(&mut self, statistics: Statistics) {
+        self.next = statistics.next_offsets();
+    }
+
+    /// The offset to commit for a partition whose next record is at `position`: when all that was delivered is
+    /// handled, that up to which the client has found nothing else.
+    fn offset(&self, place: &TopicPartition, position: i64) -> i64 {
+        let handled = self.delivered.get(place).is_none_or(|delivered| position >= *delivered);
+        let next = self.next.get(place).copied().filter(|_| handled);
+        next.map_or(position, |next| position.max(next))
+    }
+}
+
+fn record_of(delivery: &Delivery) -> Option<(&Arc<str>, i32, i64)> {
+    match &delivery.origin {
+        Origin::Kafka { topic, partition, offset } => Some((topic, *partition, *offset)),
+        _ => None,
+    }
 }
 
 /// The part of librdkafka's statistics that the host reads.
@@ -62,7 +105,6 @@ struct TopicStatistics {
 #[derive(Deserialize)]
 struct PartitionStatistics {
     fetchq_cnt: i64,
-    app_offset: i64,
     next_offset: i64,
 }
 
@@ -76,25 +118,17 @@ impl Statistics {
         self.cgrp.state == "up" && self.cgrp.join_state == "steady"
     }
 
-    /// The ends of all partitions; none where records wait in the client.
-    pub(super) fn read_ends(self) -> HashMap<TopicPartition, ReadEnd> {
-        let mut ends = HashMap::new();
+    /// The offset that the client fetches next in each partition; none where records wait in the client.
+    fn next_offsets(self) -> Offsets {
+        let mut offsets = Offsets::new();
         for (topic, TopicStatistics { partitions }) in self.topics {
             let topic: Arc<str> = topic.into();
-            for (partition, PartitionStatistics { fetchq_cnt, app_offset, next_offset }) in partitions {
-                if partition >= 0 && fetchq_cnt == 0 && next_offset >= 0 {
-                    let end = ReadEnd { got: app_offset, next: next_offset };
-                    ends.insert((topic.clone(), partition), end);
-                }
-            }
+            let read =
+                partitions.into_iter().filter(|(partition, read)| *partition >= 0 && read.fetchq_cnt == 0);
+            offsets.extend(read.map(|(partition, read)| ((topic.clone(), partition), read.next_offset)));
         }
-        ends
+        offsets
     }
-}
-
-/// The offset to commit for a partition whose next record is at `position`.
-fn offset_of(position: i64, end: Option<&ReadEnd>) -> i64 {
-    end.filter(|end| position >= end.got).map_or(position, |end| position.max(end.next))
 }
 
 /// What was committed last, and when the next commit is due.
@@ -133,11 +167,11 @@ pub(super) fn commit_all(consumer: &BaseConsumer<Rebalances>, claims: &Partition
 }
 
 fn offsets(rebalances: &Rebalances, claims: &PartitionClaims) -> Offsets {
-    let ends = rebalances.ends.lock();
+    let read = rebalances.read.lock();
     let positions = claims.positions().into_iter();
     let offset = |(topic, partition, position)| {
         let place = (topic, partition);
-        let offset = offset_of(position, ends.get(&place));
+        let offset = read.offset(&place, position);
         (place, offset)
     };
     positions.map(offset).collect()
@@ -162,35 +196,47 @@ fn commit(consumer: &BaseConsumer<Rebalances>, offsets: &Offsets, mode: CommitMo
 
 #[cfg(test)]
 mod tests {
-    use super::{ReadEnd, Statistics, offset_of};
+    use std::sync::Arc;
 
-    #[test]
-    fn what_the_client_has_passed_over_counts_once_all_before_it_is_handled() {
-        let end = Some(ReadEnd { got: 10, next: 11 });
-        for (position, end, expected) in [
-            (10, end, 11),
-            (9, end, 9),
-            (12, end, 12),
-            (10, None, 10),
-            (10, Some(ReadEnd { got: -1001, next: 11 }), 11),
-        ] {
-            assert_eq!(offset_of(position, end.as_ref()), expected, "{position} {end:?}");
-        }
+    use super::{Delivery, Origin, Read, Statistics};
+
+    const STATISTICS: &[u8] = br#"{"name":"x","topics":{"t":{"age":3,"partitions":{
+        "0":{"partition":0,"fetchq_cnt":0,"app_offset":11,"next_offset":11,"hi_offset":11},
+        "1":{"partition":1,"fetchq_cnt":2,"app_offset":10,"next_offset":12},
+        "2":{"partition":2,"fetchq_cnt":0,"app_offset":-1001,"next_offset":3},
+        "-1":{"partition":-1,"fetchq_cnt":0,"app_offset":-1001,"next_offset":-1001}}}},
+        "cgrp":{"state":"up","join_state":"steady"}}"#;
+
+    fn delivered(partition: i32, offset: i64) -> (Delivery, usize) {
+        (Delivery::bare(Origin::Kafka { topic: "t".into(), partition, offset }, 0), 1)
     }
 
     #[test]
-    fn ends_are_read_from_statistics() {
-        let statistics = br#"{"name":"x","topics":{"t":{"age":3,"partitions":{
-            "0":{"partition":0,"fetchq_cnt":0,"app_offset":10,"next_offset":11,"hi_offset":11},
-            "1":{"partition":1,"fetchq_cnt":2,"app_offset":10,"next_offset":12},
-            "-1":{"partition":-1,"fetchq_cnt":0,"app_offset":-1001,"next_offset":-1001}}}},
-            "cgrp":{"state":"up","join_state":"steady"}}"#;
-        let read = Statistics::parse(statistics);
-        assert!(read.in_group());
-        let ends = read.read_ends();
-        assert_eq!(ends.len(), 1);
-        assert_eq!(ends.get(&("t".into(), 0)), Some(&ReadEnd { got: 10, next: 11 }));
+    fn what_the_client_has_passed_over_counts_once_all_before_it_is_handled() {
+        let mut read = Read::default();
+        read.deliver(&[delivered(0, 8), delivered(0, 9), delivered(1, 9), delivered(0, 9)]);
+        read.set_next(Statistics::parse(STATISTICS));
+        for (partition, position, expected) in [
+            (0, 10, 11),
+            (0, 9, 9),
+            (0, 12, 12),
+            // Records wait in the client.
+            (1, 10, 10),
+            // Nothing was delivered since the claim.
+            (2, 2, 3),
+            (3, 7, 7),
+        ] {
+            let place = (Arc::from("t"), partition);
+            assert_eq!(read.offset(&place, position), expected, "{partition} at {position}");
+        }
+        read.claimed(&(Arc::from("t"), 0));
+        assert_eq!(read.offset(&(Arc::from("t"), 0), 9), 9, "the client starts again");
+    }
+
+    #[test]
+    fn the_group_is_steady_or_not() {
+        assert!(Statistics::parse(STATISTICS).in_group());
         let nothing = Statistics::parse(b"");
-        assert!(!nothing.in_group() && nothing.read_ends().is_empty());
+        assert!(!nothing.in_group() && nothing.next_offsets().is_empty());
     }
 }

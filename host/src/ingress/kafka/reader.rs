@@ -117,6 +117,7 @@ impl TopicReader {
             self.context.queue.wait_for_demand(wait);
             let burst = self.read(wait);
             if !burst.is_empty() {
+                self.consumer.context().read.lock().deliver(&burst);
                 self.context.queue.push_all(burst);
             }
         };

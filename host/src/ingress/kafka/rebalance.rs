@@ -1,10 +1,7 @@
 //! The callbacks of the Kafka client. They only note what Kafka assigns and revokes, and never wait for
 //! Postgres or Kafka: the consumer's loop claims the partitions.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use parking_lot::Mutex;
 use rdkafka::{
@@ -18,7 +15,7 @@ use rdkafka::{
 use super::{
     consumer::ConsumerContext,
     health::Part,
-    offsets::{ReadEnd, Statistics, commit_all},
+    offsets::{Read, Statistics, commit_all},
 };
 use crate::claims::partitions::TopicPartition;
 
@@ -34,12 +31,13 @@ pub(super) struct Rebalances {
     pub(super) context: ConsumerContext,
     /// Since the consumer's loop has read them last, in their order.
     changes: Mutex<Vec<Change>>,
-    pub(super) ends: Mutex<HashMap<TopicPartition, ReadEnd>>,
+    /// How far the partitions are read.
+    pub(super) read: Mutex<Read>,
 }
 
 impl Rebalances {
     pub(super) fn new(context: ConsumerContext) -> Self {
-        Self { context, changes: Mutex::default(), ends: Mutex::default() }
+        Self { context, changes: Mutex::default(), read: Mutex::default() }
     }
 
     pub(super) fn take_changes(&self) -> Vec<Change> {
@@ -63,7 +61,7 @@ impl ClientContext for Rebalances {
     fn stats_raw(&self, statistics: &[u8]) {
         let statistics = Statistics::parse(statistics);
         self.context.health.in_group.store(statistics.in_group(), Ordering::Release);
-        *self.ends.lock() = statistics.read_ends();
+        self.read.lock().set_next(statistics);
     }
 }
 

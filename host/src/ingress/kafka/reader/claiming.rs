@@ -20,7 +20,7 @@ use crate::{
 const CLAIM_BACK_AFTER: Duration = Duration::from_secs(2);
 
 /// A claim attempt that has ended.
-pub(super) type Attempted = (TopicPartition, u64, anyhow::Result<Claimed>);
+pub(super) type Attempted = (TopicPartition, u64, anyhow::Result<Option<Claimed>>);
 
 impl TopicReader {
     /// Notes what Kafka has assigned and revoked and what the lane has given up, claims what is to be claimed,
@@ -73,11 +73,16 @@ impl TopicReader {
         &mut self,
         place: TopicPartition,
         attempt: u64,
-        outcome: anyhow::Result<Claimed>,
+        outcome: anyhow::Result<Option<Claimed>>,
         now: Instant,
     ) {
         match outcome {
-            Ok(claimed) => self.unclaimed.claimed(&place, attempt, claimed),
+            Ok(Some(claimed)) => self.unclaimed.claimed(&place, attempt, claimed),
+            Ok(None) => {
+                if self.unclaimed.failed(&place, attempt, now) {
+                    self.works(&place);
+                }
+            }
             Err(error) => {
                 if self.unclaimed.failed(&place, attempt, now) {
                     let reason = format!("{}/{} is not read yet: {error:#}", place.0, place.1);
@@ -102,6 +107,7 @@ impl TopicReader {
         let place = (claim.topic.clone(), claim.partition);
         match self.assign(&place, claim.next_offset) {
             Ok(()) => {
+                self.consumer.context().read.lock().claimed(&place);
                 self.watch.claimed(claim.topic.clone(), topic_id);
                 self.context.claims.insert(claim);
                 self.works(&place);
