@@ -21,5 +21,6 @@ pub mod relay;
 pub mod rollout;
 pub mod runtime;
 pub mod store;
+pub mod supervise;
 pub mod unit;
 pub mod versions;

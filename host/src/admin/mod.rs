@@ -92,7 +92,7 @@ pub(crate) fn service(
     rollout: Arc<Rollout>,
     component_within: Duration,
 ) -> TowerToHyperService<Router> {
-    let kafka = Arc::new(KafkaProbe::new(rollout.launcher.brokers.clone()));
+    let kafka = Arc::new(KafkaProbe::new(rollout.launcher.topics.cluster().clone()));
     let services = rollout.services.clone();
     let router =
         routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));

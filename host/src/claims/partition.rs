@@ -70,25 +70,6 @@ pub async fn claim_partition(
     Ok(PartitionClaim { id, topic: Arc::from(topic), partition, epoch, next_offset, dedup_marks, parked })
 }
 
-/// Sets the first offset of a partition that the plugin has never read, if this claim is still valid.
-///
-/// # Errors
-/// When Postgres is unreachable.
-pub async fn set_first_offset(pool: &PgPool, claim: &mut PartitionClaim, offset: i64) -> anyhow::Result<()> {
-    sqlx::query(
-        "UPDATE saga.partition_claim SET next_offset = $1 WHERE id = $2 AND epoch = $3 AND next_offset = $4",
-    )
-    .bind(offset)
-    .bind(claim.id)
-    .bind(claim.epoch)
-    .bind(UNKNOWN_OFFSET)
-    .execute(pool)
-    .await
-    .with_context(|| format!("setting the first offset of {}/{}", claim.topic, claim.partition))?;
-    claim.next_offset = offset;
-    Ok(())
-}
-
 /// How many deliveries of each key of a partition are parked.
 ///
 /// # Errors

@@ -48,6 +48,12 @@ impl PartitionClaims {
         }
     }
 
+    /// Removes all partitions: they are claimed again before they are read.
+    pub fn remove_all(&self) {
+        self.claimed.lock().clear();
+        self.lost.lock().clear();
+    }
+
     /// Removes a partition that another host has claimed. The consumer claims it again when Kafka still
     /// assigns it to this host.
     pub fn lose(&self, place: TopicPartition) {

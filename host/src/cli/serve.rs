@@ -57,13 +57,23 @@ impl Signals {
     }
 
     /// Serves until the first signal, then finishes the units that run; a second signal ends at once.
+    ///
+    /// # Errors
+    /// A part of the host has ended that cannot be started again.
     pub(super) async fn serve(&mut self, host: Host) -> anyhow::Result<()> {
-        self.next().await;
+        let failed = tokio::select! {
+            () = self.next() => false,
+            () = host.failed() => true,
+        };
         tracing::info!("stopping: finishing the units that run; a second signal ends at once");
         self.or_stop(
             host.stop(),
             "finishing the units that run; the next start repeats those that were not committed",
         )
-        .await
+        .await?;
+        if failed {
+            bail!("a part of the host has ended that cannot be started again, see the log; start it again");
+        }
+        Ok(())
     }
 }

@@ -2,10 +2,12 @@
 //! and the topics with their partitions.
 
 mod client_log;
+mod cluster;
+mod describe_topics;
+pub mod raw_headers;
 mod topics;
 
-pub use client_log::ClientLog;
-pub use topics::Topics;
+pub use self::{client_log::ClientLog, cluster::Cluster, describe_topics::TopicDescription, topics::Topics};
 
 use rdkafka::ClientConfig;
 

@@ -81,7 +81,7 @@ impl LaneConnection {
     }
 
     async fn try_acquire(&mut self) -> anyhow::Result<()> {
-        let Backend { database, role, relay, .. } = &*self.backend;
+        let Backend { database, role, relay, topics, .. } = &*self.backend;
         if self.session.is_none() {
             // The server may have crashed, or be another one.
             let identity = confirm_identity(&database.admin, &database.name).await?;
@@ -89,7 +89,9 @@ impl LaneConnection {
             relay.distrust_numbers();
         }
         if self.lease.is_none() {
-            self.lease = Some(LaneLease::acquire(database, role, self.kind, &self.host_id).await?);
+            let lease = LaneLease::acquire(database, role, self.kind, &self.host_id).await?;
+            topics.reload().await?;
+            self.lease = Some(lease);
         }
         if self.session.is_none() {
             let policy = self.versions.active().version.policy.clone();

@@ -87,6 +87,8 @@ impl KafkaLane {
     /// Handles deliveries until `stop`; a unit in progress is finished.
     pub async fn run(mut self) {
         let queue = self.queue.clone();
+        // When this lane replaces one that has panicked, the batch of that one is read again.
+        self.give_up_claims();
         while !self.stop.is_cancelled() {
             if self.is_suspended() {
                 self.wait_suspended().await;

@@ -44,6 +44,10 @@ pub struct Delivery {
     /// Epoch of the claim under which its record was read: after a new claim it is read again.
     #[serde(skip)]
     pub claim_epoch: i64,
+    /// Why the host cannot read the record: the next unit parks it with this reason. After a redrive the
+    /// plugin gets it as it is, without what the host could not read.
+    #[serde(skip)]
+    pub unreadable: Option<Box<str>>,
 }
 
 /// What caused a delivery.
@@ -94,6 +98,7 @@ impl Delivery {
             sequence: None,
             parked_id: None,
             claim_epoch: 0,
+            unreadable: None,
         }
     }
 

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod manifest;
 pub mod migration;
 pub mod outcome;
+pub mod partition_counts;
 pub mod plugin_name;
 pub mod policy;
 pub mod queue;

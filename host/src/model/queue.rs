@@ -69,7 +69,7 @@ impl<T> Queue<T> {
     }
 
     /// Adds items, each with its bytes, even when the queue is full: they have been polled and must not be
-    /// lost.
+    /// lost. A producer polls no more than [`Self::room`], so that only its last item can exceed the limit.
     pub fn push_all(&self, items: Vec<(T, usize)>) {
         let mut state = self.state.lock();
         state.count_wait();
@@ -100,6 +100,11 @@ impl<T> Queue<T> {
     /// Whether [`Self::offer`] would return the item.
     pub fn is_full(&self) -> bool {
         self.state.lock().bytes >= self.bytes_max
+    }
+
+    /// How many bytes the queue still takes.
+    pub fn room(&self) -> usize {
+        self.bytes_max.saturating_sub(self.state.lock().bytes)
     }
 
     /// Bytes of all items.

@@ -5,6 +5,7 @@
 //! (a statement in Postgres, another task on its thread) counts as one tick at most.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -51,7 +52,12 @@ impl Ticker {
         let handle = thread::Builder::new()
             .name("guest-clock".to_owned())
             .stack_size(128 << 10)
-            .spawn(move || tick(&engine, &shared))
+            .spawn(move || {
+                // Without the clock no guest would be stopped at its time limit.
+                while catch_unwind(AssertUnwindSafe(|| tick(&engine, &shared))).is_err() {
+                    tracing::error!("the clock of guest time has panicked; it is started again");
+                }
+            })
             .context("starting the thread that measures guest time")?;
         Ok(Self { state, thread: handle.thread().clone() })
     }

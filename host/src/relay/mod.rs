@@ -184,6 +184,8 @@ impl Relay {
     /// Stands for election, and leads whenever it is elected, until `stop`. Then it sends what is committed
     /// and releases the lease.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        // An earlier run may have panicked while it led.
+        self.leading.store(false, Ordering::Release);
         while !stop.is_cancelled() {
             let mut pause = LEASE_RENEWAL_INTERVAL;
             match LeaderLease::acquire(&self.database.admin, &self.owner).await {

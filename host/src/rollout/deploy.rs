@@ -348,7 +348,8 @@ impl Rollout {
 
     async fn ensure_topics(&self, version: &Version) -> Result<(), DeployError> {
         let read = version.manifest.subscriptions.iter().map(|subscription| subscription.topic.clone());
-        let topics = read.chain(version.manifest.publishes.iter().cloned()).collect();
-        self.launcher.topics.ensure(topics).await.map_err(environment)
+        self.launcher.topics.ensure(read.collect()).await.map_err(environment)?;
+        let agreed = self.launcher.agreed_topics(&self.databases.get(&version.policy.database.name));
+        agreed.ensure(version.manifest.publishes.clone()).await.map_err(environment)
     }
 }

@@ -13,6 +13,7 @@ use crate::{
         router::{Endpoint, RouteError},
     },
     model::{manifest::Route, plugin_name::PluginName},
+    supervise::Supervisor,
 };
 
 /// The last rejection of a plugin's component.
@@ -50,6 +51,7 @@ pub struct Services {
     publishing: Mutex<()>,
     /// What the host waits for until it has tried to start every plugin of the folder.
     starting: RwLock<Option<String>>,
+    supervisor: Supervisor,
 }
 
 impl Default for Services {
@@ -61,6 +63,7 @@ impl Default for Services {
             routes: Arc::new(ArcSwap::from_pointee(RouteTable::starting())),
             publishing: Mutex::default(),
             starting: RwLock::new(Some("still starting".to_owned())),
+            supervisor: Supervisor::default(),
         }
     }
 }
@@ -167,15 +170,15 @@ impl Services {
         self.rejected.write().retain(|of, rejected| of.as_str() != name || rejected.digest != digest);
     }
 
-    /// What does not work, and why: a stopped partition, unreachable brokers, records that Kafka does not
-    /// accept, a plugin that should run here but does not. The first of each pair is the plugin or the relay.
+    /// What does not work, and why: a partition that is not read, unreachable brokers, records that Kafka does
+    /// not accept, a plugin that should run here but does not, a task that has ended. The first of each pair is
+    /// the plugin, the relay or the task.
     #[must_use]
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
         for service in self.all() {
             let suspended = service.versions.suspended().as_deref().cloned();
-            let consumer = &service.consumer;
-            let reasons = consumer.stopped().into_iter().chain(consumer.trouble()).chain(suspended);
+            let reasons = service.consumer.reasons().into_iter().chain(suspended);
             problems.extend(reasons.map(|reason| (service.name().to_string(), reason)));
         }
         let relays: BTreeMap<String, _> = self
@@ -190,7 +193,13 @@ impl Services {
         let missing = self.awaited().into_iter();
         let missing = missing.filter(|(_, awaited)| awaited.not_running.cause != Cause::NotDeployed);
         problems.extend(missing.map(|(name, awaited)| (name.to_string(), awaited.reason)));
+        problems.extend(self.supervisor.problems());
         problems
+    }
+
+    /// Watches the tasks of this host.
+    pub(crate) fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
     }
 
     /// What the host waits for; none when it has tried to start every plugin of the folder.

@@ -58,8 +58,16 @@ impl Rollout {
             retries.extend(self.attempt(Attempt::new(plugin, component, Occasion::Start)).await);
         }
         self.services.started();
-        let changes = folder.watch(self.launcher.stops.listeners.clone());
-        self.launcher.tasks.listeners.spawn(self.clone().follow_folder(changes, retries));
+        let stop = self.launcher.stops.listeners.clone();
+        let changes = folder.watch(stop.clone());
+        let this = self.clone();
+        let follow = async move {
+            this.follow_folder(changes, retries).await;
+            Ok(())
+        };
+        let supervised =
+            self.launcher.supervisor.clone().rely_on("watcher of the plugin folder", stop, follow);
+        self.launcher.tasks.listeners.spawn(supervised);
     }
 
     async fn follow_folder(

@@ -7,7 +7,8 @@ mod postgres;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use futures::FutureExt;
+use tokio::{net::TcpListener, sync::mpsc::UnboundedReceiver};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
         tasks::{Stops, Tasks},
     },
     store::Server,
-    versions::rollback_guard::RollbackRequests,
+    versions::rollback_guard::{RollbackRequest, RollbackRequests},
 };
 
 /// How long each stage of stopping may take.
@@ -62,11 +63,7 @@ impl Host {
         postgres::wait(&server, &services).await?;
         rollout.refuse_unmigrated(&plugins).await?;
         rollout.watch_folder(folder, plugins).await;
-        let follower = rollout.clone();
-        tasks.listeners.spawn(async move { follower.follow().await });
-        let guard = rollout.clone();
-        tasks.listeners.spawn(async move { guard.guard(requests).await });
-        tasks.listeners.spawn(async move { rollout.drain().await });
+        start_rollout_tasks(&rollout, requests);
         Ok(Self { services, stops, tasks, http: http_address, admin: admin_address })
     }
 
@@ -80,6 +77,11 @@ impl Host {
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Waits until a part of the host has ended that cannot be started again: stop the host.
+    pub async fn failed(&self) {
+        self.services.supervisor().fatal().cancelled().await;
     }
 
     /// Stops the host: units finish, relays send, consumers leave their groups. When the future is dropped
@@ -107,19 +109,21 @@ fn rollout(
     rollback_requests: RollbackRequests,
 ) -> anyhow::Result<Arc<Rollout>> {
     let brokers = Brokers::new(&config.kafka, &config.kafka_properties);
-    let topics = Topics::new(brokers.clone(), config.topic_partitions, config.topic_replication);
+    let topics = Topics::new(brokers, config.topic_partitions, config.topic_replication);
+    let services = Arc::<Services>::default();
     let launcher = Launcher {
         host_id: uuid::Uuid::new_v4().to_string(),
-        brokers,
         topics: Arc::new(topics),
         engine: Engine::new(&config.cache)?,
         rollback_requests,
         stops: Stops::default(),
         tasks: Tasks::default(),
+        supervisor: services.supervisor().clone(),
         relays: parking_lot::Mutex::default(),
+        agreed_topics: parking_lot::Mutex::default(),
     };
     Ok(Arc::new(Rollout {
-        services: Arc::default(),
+        services,
         databases: Databases::new(server.clone(), config.migrations),
         launcher,
         folder: config.plugins.clone(),
@@ -131,7 +135,7 @@ fn rollout(
 /// Serves both listeners in tasks of their own, until the host stops.
 fn serve(config: &Config, rollout: &Arc<Rollout>, http: TcpListener, admin: TcpListener) {
     let callers = &config.callers;
-    let (stop, tasks) = (&rollout.launcher.stops.listeners, &rollout.launcher.tasks.listeners);
+    let Launcher { supervisor, stops: Stops { listeners: stop, .. }, tasks, .. } = &rollout.launcher;
     let (http_max, admin_max) = handles::connections(
         handles::raise_limit(),
         callers.http_connections_max as usize,
@@ -146,22 +150,26 @@ fn serve(config: &Config, rollout: &Arc<Rollout>, http: TcpListener, admin: TcpL
     };
     let access = admin::Access::new(config.admin_token.as_deref());
     let host_api = admin::service(access, rollout.clone(), callers.component_within());
-    tasks.spawn(listener::serve(
+    let admin = listener::serve(
         admin,
         "host API",
         host_api,
         limits(admin_max, "admin_connections_max"),
         stop.clone(),
-    ));
+    );
+    let admin = supervisor.clone().rely_on("listener of the host API", stop.clone(), admin.map(Ok));
+    tasks.listeners.spawn(admin);
     let routes = rollout.services.routes();
     let service_routes = http::service(routes, callers.body_within(), stop.clone());
-    tasks.spawn(listener::serve(
+    let http = listener::serve(
         http,
         "service routes",
         service_routes,
         limits(http_max, "http_connections_max"),
         stop.clone(),
-    ));
+    );
+    let http = supervisor.clone().rely_on("listener of the service routes", stop.clone(), http.map(Ok));
+    tasks.listeners.spawn(http);
 }
 
 async fn end(what: &str, tasks: &TaskTracker) {
@@ -170,4 +178,33 @@ async fn end(what: &str, tasks: &TaskTracker) {
         let seconds = STAGE_WITHIN.as_secs();
         tracing::warn!("the {what} did not end within {seconds} s; unfinished units are rolled back");
     }
+}
+
+/// The tasks that follow other hosts, guard new versions and drain old ones.
+fn start_rollout_tasks(rollout: &Arc<Rollout>, requests: UnboundedReceiver<RollbackRequest>) {
+    let Launcher { supervisor, stops: Stops { listeners: stop, .. }, tasks, .. } = &rollout.launcher;
+    let follower = rollout.clone();
+    let follow = move || {
+        let rollout = follower.clone();
+        async move {
+            rollout.follow().await;
+            Ok(())
+        }
+    };
+    tasks.listeners.spawn(supervisor.clone().keep("follower of other hosts".into(), stop.clone(), follow));
+    let drained = rollout.clone();
+    let drain = move || {
+        let rollout = drained.clone();
+        async move {
+            rollout.drain().await;
+            Ok(())
+        }
+    };
+    tasks.listeners.spawn(supervisor.clone().keep("drain of old versions".into(), stop.clone(), drain));
+    let (rollout, stop) = (rollout.clone(), stop.clone());
+    let guard = async move {
+        rollout.guard(requests).await;
+        Ok(())
+    };
+    tasks.listeners.spawn(supervisor.clone().rely_on("rollback guard", stop, guard));
 }

@@ -26,6 +26,7 @@ pub(super) fn host_migrations() -> Vec<Migration> {
         ("0001_base.sql", include_str!("../../../migrations/host/0001_base.sql")),
         ("0002_identity.sql", include_str!("../../../migrations/host/0002_identity.sql")),
         ("0003_relay.sql", include_str!("../../../migrations/host/0003_relay.sql")),
+        ("0004_topics.sql", include_str!("../../../migrations/host/0004_topics.sql")),
         ("0005_partitions.sql", include_str!("../../../migrations/host/0005_partitions.sql")),
     ]
     .map(|(name, sql)| Migration { name: name.to_owned(), sql: sql.to_owned() })

@@ -26,15 +26,16 @@ pub struct Work {
 
 impl Work {
     /// A delivery that is offered for the first time; `now_ms` is the time of the plugin's database. A record
-    /// that cannot be from the lane that it names is parked. It raises no mark, and when a person redrives it,
-    /// it is handled as a foreign record.
+    /// that the host could not read is parked, and so is one that cannot be from the lane that it names: that
+    /// one raises no mark, and when a person redrives it, it is handled as a foreign record.
     #[must_use]
     pub fn of(mut delivery: Delivery, now_ms: i64) -> Self {
         let implausible = delivery.mark.as_ref().and_then(|mark| mark.implausible(now_ms));
-        let parking = implausible.map(|reason| {
+        if implausible.is_some() {
             (delivery.mark, delivery.sequence) = (None, None);
-            Parking { reason, until: ParkedUntil::Redriven }
-        });
+        }
+        let reason = delivery.unreadable.take().map(String::from).or(implausible);
+        let parking = reason.map(|reason| Parking { reason, until: ParkedUntil::Redriven });
         Self { delivery, parking }
     }
 }

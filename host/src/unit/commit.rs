@@ -55,7 +55,7 @@ pub(super) async fn commit(
         false => flush(connection, lease, &writes, body).await?,
     };
     let unit = (lease.slot, lease.epoch, lease.unit + 1);
-    seq.inspect(|seq| relay.register(*seq, unit));
+    let registered = seq.map(|seq| Registered::new(relay, seq, unit));
     laps.end(Stage::Flush);
     fault_point::reach("before-commit");
     let committed = match sqlx::raw_sql(statement).execute(connection).await {
@@ -67,18 +67,41 @@ pub(super) async fn commit(
     if committed.is_ok() {
         before_relay();
     }
-    if let Some(seq) = seq {
-        report(relay, (seq, unit), records, &committed);
+    if let Some(registered) = registered {
+        registered.report(records, &committed);
     }
     Ok(committed?)
 }
 
-/// What became of an outbox row that the relay expects.
-fn report(relay: &Relay, (seq, unit): (i64, LaneUnit), records: Records, committed: &Result<(), Fault>) {
-    match committed {
-        Ok(()) => relay.committed(seq, unit, records),
-        Err(Fault::Unknown) => relay.commit_unknown(seq, unit),
-        Err(_) => relay.rolled_back(seq, unit),
+/// An outbox row that the relay expects. When its lane ends here by a panic, it is unknown whether the unit is
+/// committed: the relay must not wait for it.
+struct Registered<'a> {
+    relay: &'a Relay,
+    unit: LaneUnit,
+    /// None once the relay knows what became of it.
+    seq: Option<i64>,
+}
+
+impl<'a> Registered<'a> {
+    fn new(relay: &'a Relay, seq: i64, unit: LaneUnit) -> Self {
+        relay.register(seq, unit);
+        Self { relay, unit, seq: Some(seq) }
+    }
+
+    /// What became of it.
+    fn report(mut self, records: Records, committed: &Result<(), Fault>) {
+        let Some(seq) = self.seq.take() else { return };
+        match committed {
+            Ok(()) => self.relay.committed(seq, self.unit, records),
+            Err(Fault::Unknown) => self.relay.commit_unknown(seq, self.unit),
+            Err(_) => self.relay.rolled_back(seq, self.unit),
+        }
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.seq.inspect(|seq| self.relay.commit_unknown(*seq, self.unit));
     }
 }
 

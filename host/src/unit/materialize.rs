@@ -12,14 +12,12 @@ use super::{
     rows::{SagaStartRow, TimerRow},
     writes::UnitWrites,
 };
-use crate::{
-    kafka::Topics,
-    model::{
-        effects::{Effects, NewSaga},
-        record::Record,
-        saga_log::{Cause, STARTED, rfc3339},
-        trace::Trace,
-    },
+use crate::model::{
+    effects::{Effects, NewSaga},
+    partition_counts::PartitionCounts,
+    record::Record,
+    saga_log::{Cause, STARTED, rfc3339},
+    trace::Trace,
 };
 
 /// What stays the same during a unit.
@@ -34,7 +32,7 @@ pub struct UnitContext<'a> {
     /// Microseconds since 1970, by Postgres's clock.
     pub now_us: i64,
     /// Partition counts.
-    pub topics: &'a Topics,
+    pub topics: &'a PartitionCounts,
 }
 
 /// The delivery or request that caused an effect.

@@ -37,8 +37,10 @@ use stages::Stages;
 
 use self::flush_error::FlushError;
 use crate::{
-    claims::lane_lease::{LEASE_MS, LaneLease},
-    kafka::Topics,
+    claims::{
+        agreed_topics::AgreedTopics,
+        lane_lease::{LEASE_MS, LaneLease},
+    },
     metrics::{IgnoredDeliveries, SagaDurations},
     model::fault::{Culprit, Fault},
     plugin::call::CallContext,
@@ -60,8 +62,8 @@ pub struct Backend {
     pub database: Database,
     /// The role that its units run under.
     pub role: PluginRole,
-    /// The partition counts of topics.
-    pub topics: Arc<Topics>,
+    /// The partition counts of the topics of its database.
+    pub topics: Arc<AgreedTopics>,
     /// The relay of its database.
     pub relay: Arc<Relay>,
     /// How long its sagas take.
@@ -130,7 +132,7 @@ impl Setup<'_> {
             database: &self.backend.database.name,
             plugin: &self.backend.plugin,
             now_us,
-            topics: &self.backend.topics,
+            topics: self.backend.topics.counts(),
         }
     }
 

@@ -142,6 +142,7 @@ impl Waiters {
 
     /// Polls for ends while there are callers.
     async fn poll(self: Arc<Self>, mut ends: broadcast::Receiver<Arc<[SagaName]>>) {
+        let _again = PolledAgain(&self);
         loop {
             let Some(due) = self.due() else { return };
             if !due.keys.is_empty() {
@@ -239,6 +240,17 @@ impl Waiters {
             Err(error) => {
                 tracing::debug!(%error, "cannot read the ends of {} sagas, retrying", due.keys.len())
             }
+        }
+    }
+}
+
+/// After a poll that panics, the next registration starts another one.
+struct PolledAgain<'a>(&'a Waiters);
+
+impl Drop for PolledAgain<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.waiting.lock().polled = false;
         }
     }
 }

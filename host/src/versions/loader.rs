@@ -8,7 +8,7 @@ use super::{
     running::{Counters, Running},
 };
 use crate::{
-    kafka::Topics,
+    claims::agreed_topics::AgreedTopics,
     model::{policy::Policy, rejection::Rejection},
     plugin::{engine::Engine, version::Version},
     relay::Relay,
@@ -23,7 +23,7 @@ pub struct Loader {
     /// Compiles the component.
     pub engine: Engine,
     /// The partition counts of the topics that it publishes to.
-    pub topics: Arc<Topics>,
+    pub topics: Arc<AgreedTopics>,
     /// The relay that publishes for it.
     pub relay: Arc<Relay>,
 }

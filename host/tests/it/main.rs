@@ -6,6 +6,7 @@
 mod bad_components;
 mod cli;
 mod connections;
+mod consumer;
 mod contract;
 mod costs;
 mod crash;
@@ -24,4 +25,5 @@ mod rollback_guard;
 mod sql;
 mod start;
 mod support;
+mod topics;
 mod two_hosts;

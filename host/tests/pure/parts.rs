@@ -3,18 +3,18 @@
 use std::{collections::HashMap, hint::black_box, sync::Arc};
 
 use rdkafka::{
-    Timestamp,
-    message::{Header, OwnedHeaders, OwnedMessage},
+    Message, Timestamp,
+    message::{Header, Headers as _, OwnedHeaders, OwnedMessage},
 };
 use saga_host::{
     claims::{partition::PartitionClaim, partitions::TopicPartition},
-    ingress::kafka::record::delivery,
-    kafka::{Brokers, Topics},
+    ingress::kafka::record::{RawRecord, delivery},
     model::{
         dedup::DedupMarks,
         delivery::Delivery,
         effects::{Effects, Ending, Finish, Outgoing, Status, Transition},
         manifest::{Correlation, Subscription},
+        partition_counts::{AgreedCount, PartitionCounts},
         record::{decode, encode},
         saga_log::Cause,
     },
@@ -56,9 +56,22 @@ fn of_record() -> Box<dyn FnOnce()> {
     let (records, topic, subscription) = (kafka_records(), Arc::from(TOPIC), subscription());
     Box::new(move || {
         for record in &records {
-            black_box(delivery(record, &subscription, &topic, EPOCH));
+            black_box(read(record, &subscription, &topic));
         }
     })
+}
+
+fn read(record: &OwnedMessage, subscription: &Subscription, topic: &Arc<str>) -> Delivery {
+    let raw = RawRecord {
+        partition: record.partition(),
+        offset: record.offset(),
+        timestamp_ms: record.timestamp().to_millis(),
+        key: record.key(),
+        payload: record.payload(),
+    };
+    let headers = record.headers().into_iter().flat_map(|headers| headers.iter());
+    let headers = headers.map(|header| (header.key.as_bytes(), header.value));
+    delivery(raw, Ok(headers), subscription, topic, EPOCH)
 }
 
 /// Decides the disposition of each delivery, and how the partition claims advance.
@@ -170,7 +183,7 @@ fn subscription() -> Subscription {
 
 fn deliveries() -> Vec<Delivery> {
     let (topic, subscription) = (Arc::from(TOPIC), subscription());
-    kafka_records().iter().map(|record| delivery(record, &subscription, &topic, EPOCH)).collect()
+    kafka_records().iter().map(|record| read(record, &subscription, &topic)).collect()
 }
 
 fn claims() -> HashMap<TopicPartition, PartitionClaim> {
@@ -186,11 +199,13 @@ fn claims() -> HashMap<TopicPartition, PartitionClaim> {
     (0..PARTITIONS).map(|partition| ((Arc::from(TOPIC), partition), source(partition))).collect()
 }
 
-fn topics() -> Topics {
-    Topics::new(Brokers::new("", &[]), PARTITIONS, 1)
+fn topics() -> PartitionCounts {
+    let topics = PartitionCounts::default();
+    topics.set(TOPIC, AgreedCount { partitions: PARTITIONS, version: 1 });
+    topics
 }
 
-fn unit_context(topics: &Topics) -> UnitContext<'_> {
+fn unit_context(topics: &PartitionCounts) -> UnitContext<'_> {
     let unit = format!("{IDENTITY}:3:{EPOCH}:18");
     UnitContext { unit, database: "cmd-order", plugin: "order-orchestrator", now_us: NOW_US, topics }
 }

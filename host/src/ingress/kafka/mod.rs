@@ -1,7 +1,19 @@
 //! Reads a plugin's topics: from the partitions that Kafka assigns to deliveries in the lane's queue.
+//!
+//! ```text
+//!  rebalance ──▶ unclaimed ──▶ claim ──▶ consumer ──▶ record ──▶ the lane's queue
+//!  callbacks     partitions    (tasks)   its loop
+//! ```
 
-mod claims;
+mod claim;
+mod client;
 pub mod consumer;
 pub mod health;
+mod offsets;
+mod probe;
+mod reader;
+mod rebalance;
 pub mod record;
 mod start;
+mod topic_watch;
+mod unclaimed;

@@ -16,7 +16,7 @@ const WITHIN: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// The brokers are unreachable, or refuse to show the offsets of another group.
-pub(super) fn first_offset(
+pub(super) async fn first_offset(
     brokers: &Brokers,
     start: &Start,
     place: &TopicPartition,
@@ -27,7 +27,10 @@ pub(super) fn first_offset(
         Start::Earliest => Ok(low),
         Start::Latest => Ok(high),
         Start::Group(group) => {
-            Ok(committed(brokers, group, place)?.map_or(low, |offset| offset.clamp(low, high)))
+            let (brokers, group, place) = (brokers.clone(), group.clone(), place.clone());
+            let committed = tokio::task::spawn_blocking(move || committed(&brokers, &group, &place));
+            let committed = committed.await.context("reading the offsets of a group")??;
+            Ok(committed.map_or(low, |offset| offset.clamp(low, high)))
         }
     }
 }

@@ -43,6 +43,7 @@ fn work(offset: i64, key: &str) -> Work {
         foreign_id: None,
         sequence: None,
         parked_id: None,
+        unreadable: None,
         claim_epoch: 7,
     };
     Work { delivery, parking: None }

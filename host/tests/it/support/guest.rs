@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use saga_testkit::plugin_folder::replace;
+use saga_testkit::{plugin_folder::replace, target::Target};
+use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
 
 pub(crate) const PLUGIN: &str = "misbehaving";
 /// The topic that it reads: the value of a record names the misbehaviour.
@@ -56,6 +57,12 @@ pub(crate) const MISBEHAVIOURS: [(&str, &str); 16] = [
 pub(crate) fn add(folder: &Path) {
     std::fs::write(folder.join("misbehaving.toml"), POLICY).unwrap();
     std::fs::write(folder.join("misbehaving.wasm"), component()).unwrap();
+}
+
+/// A connection to its database.
+pub(crate) async fn database(target: &Target) -> PgConnection {
+    let options = target.postgres.parse::<PgConnectOptions>().unwrap().database(PLUGIN);
+    options.disable_statement_logging().connect().await.unwrap()
 }
 
 /// Replaces it with a version in another mood.

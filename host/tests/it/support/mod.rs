@@ -9,6 +9,7 @@
 //!  guest    a plugin that misbehaves on request
 //!  topics   topics with settings of their own
 //!  kafka_proxy  a connection to Kafka that can be cut
+//!  raw      writes records that other clients can write, and rdkafka's safe interface cannot
 //!  wire     counts what a host sends to Postgres
 //!  wrong_clock  a host whose own clock is wrong
 //!  flow     orders that are sent again until they are accepted, and their expected ends
@@ -21,6 +22,7 @@ pub(crate) mod gate;
 pub(crate) mod guest;
 pub(crate) mod host;
 pub(crate) mod kafka_proxy;
+pub(crate) mod raw;
 pub(crate) mod stack;
 pub(crate) mod topics;
 pub(crate) mod wire;

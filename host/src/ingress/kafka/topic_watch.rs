@@ -1,0 +1,91 @@
+//! Notices that a topic was deleted and created again while its partitions are read: the Kafka client then
+//! continues at the old position where the new topic has one.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::FutureExt;
+use tokio::{runtime::Handle, task::JoinHandle};
+use uuid::Uuid;
+
+use crate::kafka::{TopicDescription, Topics};
+
+const COMPARE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The topics that a consumer reads.
+#[derive(Debug)]
+pub(super) struct TopicWatch {
+    /// The topic ids under which partitions were claimed.
+    claimed: HashMap<Arc<str>, Uuid>,
+    description: Option<JoinHandle<anyhow::Result<Vec<TopicDescription>>>>,
+    compare_at: Instant,
+}
+
+impl TopicWatch {
+    pub(super) fn new() -> Self {
+        Self { claimed: HashMap::new(), description: None, compare_at: Instant::now() + COMPARE_INTERVAL }
+    }
+
+    /// A partition of the topic was claimed while it had this id.
+    pub(super) fn claimed(&mut self, topic: Arc<str>, id: Option<Uuid>) {
+        id.and_then(|id| self.claimed.insert(topic, id));
+    }
+
+    /// Describes the topics when it is due. Returns those that were created again since they were claimed:
+    /// their partitions must be claimed again.
+    pub(super) fn made_anew(&mut self, runtime: &Handle, topics: &Arc<Topics>) -> Vec<Arc<str>> {
+        if let Some(description) = &mut self.description {
+            let Some(described) = description.now_or_never() else { return Vec::new() };
+            self.description = None;
+            // While Kafka is unreachable, nothing is known; the consumer shows that.
+            return self.changed(described.ok().and_then(Result::ok).unwrap_or_default());
+        }
+        let now = Instant::now();
+        if now >= self.compare_at && !self.claimed.is_empty() {
+            self.compare_at = now + COMPARE_INTERVAL;
+            let names = self.claimed.keys().map(ToString::to_string).collect();
+            let topics = topics.clone();
+            self.description = Some(runtime.spawn(async move { topics.describe(names).await }));
+        }
+        Vec::new()
+    }
+
+    fn changed(&mut self, described: Vec<TopicDescription>) -> Vec<Arc<str>> {
+        let mut changed = Vec::new();
+        for TopicDescription { name, id, .. } in described {
+            let claimed = self.claimed.get_key_value(&*name);
+            if let Some((topic, _)) = claimed.filter(|(_, claimed)| id.is_some_and(|id| id != **claimed)) {
+                changed.push(topic.clone());
+            }
+        }
+        // The next claim records the new id.
+        self.claimed.retain(|topic, _| !changed.contains(topic));
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::{TopicDescription, TopicWatch};
+
+    fn described(id: Option<u128>) -> Vec<TopicDescription> {
+        vec![TopicDescription { name: "t".to_owned(), id: id.map(Uuid::from_u128), partitions: 3 }]
+    }
+
+    #[test]
+    fn another_id_is_another_topic() {
+        let mut watch = TopicWatch::new();
+        watch.claimed("t".into(), Some(Uuid::from_u128(1)));
+        assert!(watch.changed(described(Some(1))).is_empty());
+        assert!(watch.changed(described(None)).is_empty());
+        assert_eq!(watch.changed(described(Some(2))), ["t".into()]);
+        assert!(watch.changed(described(Some(2))).is_empty(), "reported once");
+        watch.claimed("t".into(), Some(Uuid::from_u128(2)));
+        assert!(watch.changed(described(Some(2))).is_empty());
+    }
+}
