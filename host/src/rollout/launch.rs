@@ -22,11 +22,11 @@ use crate::{
     kafka::{Brokers, Topics},
     lane::{LaneContext, http::HttpLane, kafka::KafkaLane},
     metrics::{IgnoredDeliveries, SagaDurations},
-    model::{plugin_name::PluginName, queue::Queue},
+    model::{format::AgreedFormat, plugin_name::PluginName, queue::Queue},
     plugin::engine::Engine,
     relay::Relay,
     store::Database,
-    unit::{Backend, waiters::Waiters},
+    unit::{Backend, paused::PausedLanes, waiters::Waiters},
     versions::{PluginVersions, loader::Loader, rollback_guard::RollbackRequests, running::Running},
 };
 
@@ -92,6 +92,8 @@ impl Launcher {
                 relay,
                 saga_durations: SagaDurations::default(),
                 ignored: IgnoredDeliveries::default(),
+                format: AgreedFormat::default(),
+                paused: PausedLanes::default(),
             }),
             versions,
             endpoint: Arc::new(endpoint),

@@ -167,15 +167,18 @@ impl Services {
         self.rejected.write().retain(|of, rejected| of.as_str() != name || rejected.digest != digest);
     }
 
-    /// What does not work, and why: a stopped partition, unreachable brokers, records that Kafka does not
-    /// accept, a plugin that should run here but does not. The first of each pair is the plugin or the relay.
+    /// What does not work, and why: a stopped partition, unreachable brokers, a paused lane, records that Kafka
+    /// does not accept, a plugin that should run here but does not. The first of each pair is the plugin or the
+    /// relay.
     #[must_use]
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
         for service in self.all() {
             let suspended = service.versions.suspended().as_deref().cloned();
             let consumer = &service.consumer;
+            let paused = service.backend.paused.reasons();
             let reasons = consumer.stopped().into_iter().chain(consumer.trouble()).chain(suspended);
+            let reasons = reasons.chain(paused);
             problems.extend(reasons.map(|reason| (service.name().to_string(), reason)));
         }
         let relays: BTreeMap<String, _> = self
