@@ -165,7 +165,7 @@ mod tests {
             payload: None,
             headers: vec![("a".into(), b"b"[..].into())],
         };
-        let content = "0f000000f0000101740601 0a01016b00010161 0162".replace(' ', "");
+        let content = "0e000000e0010174060a01016b000101610162";
         for (format, header) in [(Format::previous(), ""), (Format::newest(), "ffffffff01")] {
             let body = hex::encode(encode_as(format, std::slice::from_ref(&record)).expect("encodes"));
             assert_eq!(body, format!("{header}{content}"));
