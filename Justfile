@@ -118,10 +118,10 @@ docs:
 deny *CHECKS="licenses bans sources":
     cargo deny --all-features check {{ CHECKS }}
 
-# Build the plugin that misbehaves in tests
+# Build the plugins of the tests
 [private]
 build-guest:
-    cargo build --profile plugin --target wasm32-wasip2 -p misbehaving
+    cargo build --profile plugin --target wasm32-wasip2 -p misbehaving -p booking -p trip
 
 [private]
 build-release:

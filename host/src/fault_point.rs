@@ -1,4 +1,5 @@
-//! Fault points: named places at which a test can kill the host, as `kill -9` would, or make a task panic.
+//! Fault points: named places at which a test can kill the host, as `kill -9` would, or make a task panic. A
+//! test can also make a host play the next build, which has a newer format of bodies and another `saga.flush`.
 //!
 //! `SAGA_HOST_FAULT=NAME` or `NAME:COUNT` chooses one to kill at, `panic:NAME` or `panic:NAME:COUNT` one to
 //! panic at. COUNT is the Nth hit, counting from 1. Without the variable a fault point costs one atomic load.
@@ -22,6 +23,14 @@ fn read_choice() -> Option<ChosenFaultPoint> {
     let (name, count) = point.split_once(':').unwrap_or((point, "1"));
     let hits_left = AtomicU64::new(count.parse().unwrap_or(1));
     Some(ChosenFaultPoint { name: name.to_owned(), hits_left, panics })
+}
+
+static NEXT_BUILD: OnceLock<bool> = OnceLock::new();
+
+/// Whether this process plays the next build: `SAGA_HOST_PLAYS_NEXT_BUILD=1`.
+#[must_use]
+pub fn is_next_build() -> bool {
+    *NEXT_BUILD.get_or_init(|| std::env::var("SAGA_HOST_PLAYS_NEXT_BUILD").is_ok_and(|value| value == "1"))
 }
 
 /// Kills the process, or panics, when `name` is the chosen fault point and this is the chosen hit.

@@ -16,7 +16,7 @@ use super::{
     wasi,
 };
 use crate::{
-    model::{bindings::saga::plugin::types::Refusal, effects::Effects, policy::Limits},
+    model::{bindings::saga::plugin::types::Refusal, effects::Effects, policy::Limits, sqlstate::Cause},
     store::session::Session,
 };
 
@@ -95,8 +95,9 @@ pub struct Guest {
 }
 
 /// An error of Postgres that a guest saw.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct SqlFailure {
+    pub(crate) cause: Cause,
     pub(crate) sqlstate: String,
     pub(crate) message: String,
 }
@@ -186,13 +187,16 @@ impl Guest {
         Ok(())
     }
 
-    /// Records that Postgres has answered, and its error if it is the first.
-    pub(super) fn end_statement(&mut self, error: Option<(&str, &str)>) {
+    /// Records that Postgres has answered.
+    pub(super) fn end_statement(&mut self) {
         *self.progress.statement.lock() = None;
         self.waited = true;
-        if let (Some((sqlstate, message)), None) = (error, &self.sql_error) {
-            self.sql_error = Some(SqlFailure { sqlstate: sqlstate.to_owned(), message: message.to_owned() });
-        }
+    }
+
+    /// Records that a statement has failed. Only the first error says why: it has aborted the transaction.
+    pub(super) fn fail_statement(&mut self, failure: SqlFailure) {
+        self.end_statement();
+        self.sql_error.get_or_insert(failure);
     }
 }
 

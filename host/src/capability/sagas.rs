@@ -5,10 +5,12 @@
 
 use std::collections::HashMap;
 
+use futures::TryStreamExt;
 use serde::de::IgnoredAny;
+use sqlx::PgConnection;
 
 use super::{
-    guest::Guest,
+    guest::{Guest, OverLimit, SqlFailure},
     refusal::{MALFORMED, SAGA_CONFLICT, SAGA_NOT_OWNED, refuse},
 };
 use crate::model::{
@@ -20,11 +22,16 @@ use crate::model::{
         types::Refusal,
     },
     effects::{Ending, Finish, NewSaga, Status, Transition},
+    fault::ends_session,
     saga_log::{OVERDUE, STARTED},
+    sqlstate::Statement,
 };
 
 /// Memory of a saga's effect besides its texts.
 const OVERHEAD_BYTES: usize = 160;
+
+/// Microseconds since 1970.
+const YEARS_1_TO_9999_US: std::ops::Range<i64> = -62_135_596_800_000_000..253_402_300_800_000_000;
 
 /// The sagas that this call has started, advanced or loaded, by type and key: the revision that the next
 /// transition must expect; none for a saga that has ended.
@@ -67,17 +74,28 @@ fn owned(guest: &Guest, saga_type: &str, cause: Option<u32>) -> Result<(), Refus
     Err(refuse(SAGA_NOT_OWNED, cause, format!("describe() does not list the saga type {saga_type:?}")))
 }
 
-/// Refuses text that is empty or that Postgres cannot store, and data that is not JSON.
+/// Refuses text that is empty or that Postgres cannot store, and data that is not JSON. A lone surrogate is
+/// allowed in JSON, but it is no text: the host would store what neither a plugin nor a person can read.
 fn well_formed(cause: u32, texts: &[&str], json: Option<&str>) -> Result<(), Refusal> {
     if texts.iter().any(|text| text.is_empty() || text.contains('\0')) {
         return Err(refuse(MALFORMED, Some(cause), "a key, state or event is empty or contains NUL"));
     }
-    match json.map(serde_json::from_str::<IgnoredAny>) {
-        Some(Err(error)) => {
-            Err(refuse(MALFORMED, Some(cause), format!("data or answer is not JSON: {error}")))
-        }
-        _ => Ok(()),
+    let Some(json) = json else { return Ok(()) };
+    let mut checked = serde_json::from_str::<IgnoredAny>(json).map(drop);
+    // Only an escape can be a surrogate, and only a value that is built is checked for it.
+    if json.contains(r"\u") && checked.is_ok() {
+        checked = serde_json::from_str::<serde_json::Value>(json).map(drop);
     }
+    checked.map_err(|error| refuse(MALFORMED, Some(cause), format!("data or answer is not JSON: {error}")))
+}
+
+/// Refuses a time that Postgres cannot store or that no person can read.
+pub(super) fn known_time(cause: u32, microseconds: i64) -> Result<(), Refusal> {
+    if YEARS_1_TO_9999_US.contains(&microseconds) {
+        return Ok(());
+    }
+    let message = format!("{microseconds} microseconds since 1970 are not in the years 1 to 9999");
+    Err(refuse(MALFORMED, Some(cause), message))
 }
 
 fn start(guest: &mut Guest, asked: AskedNewSaga) -> Result<(), Refusal> {
@@ -85,6 +103,7 @@ fn start(guest: &mut Guest, asked: AskedNewSaga) -> Result<(), Refusal> {
     guest.known_cause(asked.cause)?;
     owned(guest, &asked.saga_type, cause)?;
     well_formed(asked.cause, &[&asked.key, &asked.state], Some(&asked.data))?;
+    known_time(asked.cause, asked.deadline)?;
     let name = (asked.saga_type.clone(), asked.key.clone());
     if guest.revisions.contains_key(&name) {
         return Err(refuse(
@@ -142,7 +161,7 @@ fn advance(guest: &mut Guest, asked: AskedTransition) -> Result<(), Refusal> {
 
 fn status(cause: u32, asked: AskedStatus) -> Result<Status, Refusal> {
     let finish = match asked {
-        AskedStatus::Until(at) => return Ok(Status::Until(at)),
+        AskedStatus::Until(at) => return known_time(cause, at).map(|()| Status::Until(at)),
         AskedStatus::Finished(finish) => finish,
     };
     well_formed(cause, &[], finish.answer.as_deref())?;
@@ -166,21 +185,23 @@ async fn load(
     let Some(session) = &mut guest.session else {
         wasmtime::bail!("sagas.load without a session");
     };
-    let rows: Result<Vec<LockedSagaRow>, sqlx::Error> =
-        sqlx::query_as("SELECT * FROM saga.lock_sagas($1, $2)")
-            .bind(&saga_type)
-            .bind(&keys)
-            .fetch_all(&mut session.connection)
-            .await;
-    let rows = match rows {
-        Ok(rows) => rows,
+    // Postgres stores no NUL: no saga has such a key.
+    let possible: Vec<&String> = keys.iter().filter(|key| !key.contains('\0')).collect();
+    let bytes_max = guest.grant.limits.result_bytes_max;
+    let rows = match locked(&mut session.connection, &saga_type, &possible, bytes_max).await {
+        Ok(Some(rows)) => rows,
+        Ok(None) => {
+            let message = format!("sagas.load: more than result_bytes_max = {bytes_max} bytes of sagas");
+            return Err(OverLimit(message).into());
+        }
         Err(error) => {
-            let sqlstate = error.as_database_error().and_then(|e| e.code());
-            guest.end_statement(Some((sqlstate.as_deref().unwrap_or("08000"), &error.to_string())));
+            let sqlstate = error.as_database_error().and_then(|e| e.code()).unwrap_or_default().into_owned();
+            let cause = Statement::HostLocks.cause(&sqlstate, ends_session(&error));
+            guest.fail_statement(SqlFailure { cause, sqlstate, message: error.to_string() });
             return Err(error.into());
         }
     };
-    guest.end_statement(None);
+    guest.end_statement();
     let found: HashMap<String, Saga> = rows.into_iter().map(|row| (row.1.clone(), saga(row))).collect();
     for (key, saga) in &found {
         guest.revisions.entry((saga_type.clone(), key.clone())).or_insert(Some(saga.revision));
@@ -188,7 +209,60 @@ async fn load(
     Ok(keys.iter().map(|key| found.get(key).cloned()).collect())
 }
 
+/// Locks sagas and reads them; none when they have more than `bytes_max` bytes.
+async fn locked(
+    connection: &mut PgConnection,
+    saga_type: &str,
+    keys: &[&String],
+    bytes_max: usize,
+) -> Result<Option<Vec<LockedSagaRow>>, sqlx::Error> {
+    let mut found = sqlx::query_as::<_, LockedSagaRow>("SELECT * FROM saga.lock_sagas($1, $2)")
+        .bind(saga_type)
+        .bind(keys)
+        .fetch(connection);
+    let (mut rows, mut bytes) = (Vec::new(), 0_usize);
+    while let Some(row) = found.try_next().await? {
+        bytes += row.1.len() + row.4.len() + row.5.len() + OVERHEAD_BYTES;
+        if bytes > bytes_max {
+            return Ok(None);
+        }
+        rows.push(row);
+    }
+    Ok(Some(rows))
+}
+
 fn saga((saga_type, key, _version, revision, state, data, started_at, next_at): LockedSagaRow) -> Saga {
     let revision = u64::try_from(revision).unwrap_or(0);
     Saga { saga_type, key, revision, state, data, status: AskedStatus::Until(next_at), started_at }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{known_time, well_formed};
+
+    #[test]
+    fn json_that_is_no_text_is_refused_and_the_rest_is_stored_as_it_is() {
+        for (json, stored) in [
+            (r#"{"a":"b"}"#, true),
+            (r#"{"a":"\u0000\u00e9"}"#, true),
+            (r#"{"a":"\ud83d\ude00"}"#, true),
+            (r#"{"a":"\ud83d"}"#, false),
+            (r#"{"a":"\ude00x"}"#, false),
+            (r#"{"\ud800":1}"#, false),
+            ("{\"a\":\"\0\"}", false),
+            ("{", false),
+        ] {
+            let refused = well_formed(0, &[], Some(json)).err();
+            assert_eq!(refused.is_none(), stored, "{json:?}: {refused:?}");
+        }
+        assert!(well_formed(0, &["a\0b"], None).is_err());
+    }
+
+    #[test]
+    fn times_beyond_the_calendar_are_refused() {
+        for (at, known) in [(0, true), (i64::MAX, false), (i64::MIN, false), (253_402_300_799_999_999, true)]
+        {
+            assert_eq!(known_time(0, at).is_ok(), known, "{at}");
+        }
+    }
 }

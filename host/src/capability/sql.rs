@@ -4,11 +4,14 @@
 use std::time::Duration;
 
 use super::{
-    guest::{CallAccess, Guest, OverLimit},
-    postgres::{self, SqlLimits},
+    guest::{CallAccess, Guest, OverLimit, SqlFailure},
+    postgres::{self, SqlLimits, StatementError},
 };
 use crate::{
-    model::bindings::saga::plugin::postgres::{Host, Param, SqlError, Table},
+    model::{
+        bindings::saga::plugin::postgres::{Host, Param, SqlError, Table},
+        sqlstate::Statement,
+    },
     store::session::Session,
 };
 
@@ -47,10 +50,23 @@ fn prepare(guest: &mut Guest) -> wasmtime::Result<(&mut Session, SqlLimits)> {
     }
 }
 
-fn recorded<T>(guest: &mut Guest, answer: Result<T, SqlError>) -> Result<T, SqlError> {
-    let answer = answer.map_err(|error| timed_out(guest, error));
-    guest.end_statement(answer.as_ref().err().map(|error| (error.sqlstate.as_str(), error.message.as_str())));
-    answer
+fn recorded<T>(guest: &mut Guest, answer: Result<T, StatementError>) -> Result<T, SqlError> {
+    match answer {
+        Ok(answer) => {
+            guest.end_statement();
+            Ok(answer)
+        }
+        Err(StatementError { error, ends_session }) => {
+            let error = timed_out(guest, error);
+            let cause = Statement::Guest.cause(&error.sqlstate, ends_session);
+            guest.fail_statement(SqlFailure {
+                cause,
+                sqlstate: error.sqlstate.clone(),
+                message: error.message.clone(),
+            });
+            Err(error)
+        }
+    }
 }
 
 /// Names the limit where a statement was cancelled for taking too long. Postgres does not, and a person may

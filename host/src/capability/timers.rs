@@ -3,6 +3,7 @@
 use super::{
     guest::Guest,
     refusal::{MALFORMED, refuse},
+    sagas::known_time,
 };
 use crate::model::{
     bindings::saga::plugin::{
@@ -28,6 +29,9 @@ impl Host for Guest {
             return Ok(Err(refusal));
         }
         Ok(names.into_iter().try_for_each(|name| {
+            if name.contains('\0') {
+                return Err(refuse(MALFORMED, None, "the name of a timer contains NUL"));
+            }
             self.reserve(name.len() + OVERHEAD_BYTES, None)?;
             self.effects.timers.retain(|timer| timer.name != name);
             self.effects.cancelled.push(name);
@@ -46,6 +50,7 @@ fn schedule(guest: &mut Guest, asked: Asked) -> Result<(), Refusal> {
             "the name of a timer is empty, or its name or correlation contains NUL",
         ));
     }
+    known_time(asked.cause, asked.due)?;
     let bytes = asked.name.len() + asked.payload.len() + asked.correlation.as_ref().map_or(0, String::len);
     guest.reserve(bytes + OVERHEAD_BYTES, Some(asked.cause))?;
     let timer = Timer {

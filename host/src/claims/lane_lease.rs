@@ -8,7 +8,7 @@ use anyhow::Context;
 use sqlx::PgPool;
 
 use crate::{
-    model::identity::Identity,
+    model::{format::Format, identity::Identity},
     store::{Database, PluginRole, confirm_identity},
 };
 
@@ -123,7 +123,7 @@ async fn take_free_slot(
 ) -> anyhow::Result<Option<(i32, i64)>> {
     sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "UPDATE saga.lane SET plugin = $1, role = $2, kind = $3, owner = $4, token = $5, unit = 0,
-                epoch = {NEXT_EPOCH},
+                epoch = {NEXT_EPOCH}, reads_format = $7, reads_owner = $4,
                 lease_expires_at = now() + $6 * interval '1 ms'
           WHERE slot = (SELECT slot FROM saga.lane WHERE slot > 0 AND lease_expires_at < now()
                          ORDER BY slot LIMIT 1 FOR UPDATE SKIP LOCKED)
@@ -135,6 +135,7 @@ async fn take_free_slot(
     .bind(owner)
     .bind(token)
     .bind(LEASE_MS.cast_signed())
+    .bind(Format::newest().number())
     .fetch_optional(pool)
     .await
     .context("acquiring a lane lease")
@@ -150,10 +151,11 @@ async fn add_slot(
 ) -> anyhow::Result<(i32, i64)> {
     loop {
         let added = sqlx::query_as(
-            "INSERT INTO saga.lane (slot, plugin, role, kind, owner, epoch, unit, token, lease_expires_at)
+            "INSERT INTO saga.lane (slot, plugin, role, kind, owner, epoch, unit, token, lease_expires_at,
+                                    reads_format, reads_owner)
              SELECT max(slot) + 1, $1, $2, $3, $4,
                     (extract(epoch FROM clock_timestamp()) * 1000)::bigint, 0, $5,
-                    now() + $6 * interval '1 ms' FROM saga.lane
+                    now() + $6 * interval '1 ms', $7, $4 FROM saga.lane
              ON CONFLICT DO NOTHING RETURNING slot, epoch",
         )
         .bind(&role.plugin)
@@ -162,6 +164,7 @@ async fn add_slot(
         .bind(owner)
         .bind(token)
         .bind(LEASE_MS.cast_signed())
+        .bind(Format::newest().number())
         .fetch_optional(pool)
         .await
         .context("adding a lane")?;

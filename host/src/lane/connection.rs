@@ -1,14 +1,17 @@
 //! A lane's lease and its Postgres connection, which the lane acquires again after it has lost them. It
-//! retries until the host stops.
+//! retries until the host stops. While it is paused, `readyz` shows why; the log has one line when the pause
+//! begins and one when it ends.
 
 use std::{sync::Arc, time::Duration};
 
 use sqlx::Connection;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::suspicion::{Evidence, in_time, timed_out};
 use crate::{
     claims::lane_lease::{LEASE_MS, LaneLease},
+    model::sqlstate::Unclear,
     store::{confirm_identity, session::Session},
     unit::{Backend, Setup, stages::Stages},
     versions::{PluginVersions, running::Running},
@@ -16,6 +19,9 @@ use crate::{
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Postgres answers a trivial statement within this time, or a quarter of `unit_ms_max` if that is longer.
+/// Otherwise it is too slow to blame a guest for a statement that took too long.
+const TRIVIAL_MS_MAX: u32 = 100;
 /// The interval in which an idle lane renews its lease.
 const RENEWAL: Duration = Duration::from_millis(LEASE_MS as u64 / 3);
 
@@ -32,6 +38,31 @@ pub struct LaneContext {
     pub stop: CancellationToken,
 }
 
+/// How often a batch, or the one that it is a part of, has failed for an unclear cause, and since when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tried {
+    pub(super) runs: u32,
+    pub(super) since: Instant,
+    /// Whether it has met a row that somebody has locked.
+    pub(super) met_lock: bool,
+}
+
+impl Tried {
+    /// For a batch that has not failed yet.
+    pub(super) fn not_yet() -> Self {
+        Self { runs: 0, since: Instant::now(), met_lock: false }
+    }
+
+    /// Counts a failure.
+    pub(super) fn failed(&mut self, kind: Unclear) {
+        if self.runs == 0 {
+            self.since = Instant::now();
+        }
+        self.runs += 1;
+        self.met_lock |= kind == Unclear::Lock;
+    }
+}
+
 /// A lane's lease and session.
 #[derive(Debug)]
 pub(super) struct LaneConnection {
@@ -44,6 +75,10 @@ pub(super) struct LaneConnection {
     pub(super) lease: Option<LaneLease>,
     pub(super) session: Option<Session>,
     backoff: Duration,
+    /// Whether the missing lease or session has started the pause that is reported.
+    paused_by_acquire: bool,
+    /// Suspects that were parked or refused since the last unit in which the plugin succeeded.
+    in_a_row: u32,
     renew_at: Instant,
     stop: CancellationToken,
 }
@@ -61,6 +96,8 @@ impl LaneConnection {
             lease: None,
             session: None,
             backoff: BACKOFF_MIN,
+            paused_by_acquire: false,
+            in_a_row: 0,
             renew_at: Instant::now() + RENEWAL,
             stop,
         }
@@ -68,16 +105,18 @@ impl LaneConnection {
 
     /// Acquires the lease and the session where they are missing; false when the host stops first.
     pub(super) async fn acquire(&mut self) -> bool {
-        loop {
-            match self.try_acquire().await {
-                Ok(()) => return true,
-                Err(error) => {
-                    if !self.back_off(&format!("{error:#}")).await {
-                        return false;
-                    }
-                }
+        while let Err(error) = self.try_acquire().await {
+            let before = self.is_paused();
+            let goes_on = self.pause(&format!("{error:#}")).await;
+            self.paused_by_acquire |= !before && self.is_paused();
+            if !goes_on {
+                return false;
             }
         }
+        if std::mem::take(&mut self.paused_by_acquire) {
+            self.resume();
+        }
+        true
     }
 
     async fn try_acquire(&mut self) -> anyhow::Result<()> {
@@ -101,11 +140,14 @@ impl LaneConnection {
         Ok(())
     }
 
-    /// Pauses before the next attempt, longer each time until a unit commits; false when the host stops.
-    pub(super) async fn back_off(&mut self, reason: &str) -> bool {
+    /// Pauses before the next attempt, longer each time until a unit commits; false when the host stops. The
+    /// second pause in a row is reported.
+    pub(super) async fn pause(&mut self, reason: &str) -> bool {
         if self.backoff > BACKOFF_MIN {
-            let plugin = &self.backend.plugin;
-            tracing::warn!(plugin, lane = self.kind, "lane paused, retrying: {reason}");
+            let (plugin, what) = (&self.backend.plugin, self.what());
+            if self.backend.paused.pause(what, reason.to_owned()) {
+                tracing::warn!(plugin, reason, "{what} paused; retrying until the cause is removed");
+            }
         }
         let waited = tokio::select! {
             () = tokio::time::sleep(self.backoff) => true,
@@ -115,24 +157,73 @@ impl LaneConnection {
         waited
     }
 
+    /// Records that the lane is not paused any more.
+    pub(super) fn resume(&mut self) {
+        let (plugin, what) = (&self.backend.plugin, self.what());
+        if self.backend.paused.resume(what) {
+            tracing::info!(plugin, "{what} continue");
+        }
+    }
+
+    fn is_paused(&self) -> bool {
+        self.backend.paused.is_paused(self.what())
+    }
+
+    fn what(&self) -> &'static str {
+        if self.kind == "kafka" { "deliveries" } else { "requests" }
+    }
+
+    /// What the lane sees besides a failure of an unclear cause.
+    pub(super) async fn evidence(&self, kind: Unclear, tried: Tried, suspects: usize) -> Evidence {
+        let plugin = &self.backend.plugin;
+        Evidence {
+            runs: tried.runs,
+            suspects,
+            others_time_out: kind == Unclear::Timeout && timed_out(plugin, tried.since),
+            postgres_answers: self.postgres_answers().await,
+            in_a_row: self.in_a_row,
+        }
+    }
+
+    async fn postgres_answers(&self) -> bool {
+        let unit_ms_max = self.versions.active().version.policy.limits.unit_ms_max;
+        let limit = Duration::from_millis(u64::from(TRIVIAL_MS_MAX.max(unit_ms_max / 4)));
+        let asked = sqlx::query("SELECT 1").execute(&self.backend.database.admin);
+        matches!(timeout(limit, asked).await, Ok(Ok(_)))
+    }
+
+    /// Counts a suspect that is parked or refused.
+    pub(super) fn count_suspect(&mut self) {
+        self.in_a_row += 1;
+    }
+
     /// The setup of a unit; none while the lease is missing.
-    pub(super) fn setup<'a>(&'a mut self, active: &'a Arc<Running>) -> Option<Setup<'a>> {
+    pub(super) fn setup<'a>(&'a mut self, active: &'a Arc<Running>, is_suspect: bool) -> Option<Setup<'a>> {
         Some(Setup {
             backend: &self.backend,
             versions: &self.versions,
             active,
             lease: self.lease.as_ref()?,
             stages: &self.stages,
+            is_suspect,
             session: &mut self.session,
         })
     }
 
-    /// Records that a unit was committed, which has advanced the lease.
-    pub(super) fn committed(&mut self) {
+    /// Records that a unit was committed, which has advanced the lease, and whether the plugin has handled
+    /// something in it.
+    pub(super) fn committed(&mut self, handled: bool) {
         if let Some(lease) = &mut self.lease {
             lease.unit += 1;
         }
-        self.backoff = BACKOFF_MIN;
+        if handled {
+            if self.in_a_row > 0 || self.backoff > BACKOFF_MIN {
+                in_time(&self.backend.plugin);
+            }
+            self.in_a_row = 0;
+            self.backoff = BACKOFF_MIN;
+            self.resume();
+        }
         self.renew_at = Instant::now() + RENEWAL;
     }
 

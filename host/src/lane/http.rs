@@ -11,11 +11,16 @@ use tokio::time::Instant;
 
 use super::{
     batching::{BatchLimit, BatchTimer},
-    connection::{LaneConnection, LaneContext},
+    connection::{LaneConnection, LaneContext, Tried},
     recovery::Recovery,
+    suspicion::{self, Step},
 };
 use crate::{
-    model::{fault::Fault, manifest::route_index, queue::Queue},
+    model::{
+        fault::{Fault, Suspicion},
+        manifest::route_index,
+        queue::Queue,
+    },
     unit::{
         pending::{Answer, Pending},
         requests::{self, CommittedRequests},
@@ -85,8 +90,8 @@ impl HttpLane {
 
     /// Answers all of `batch` in as few units as its culprits allow.
     async fn process(&mut self, batch: Vec<Pending>) {
-        let mut parts = vec![batch];
-        while let Some(part) = parts.pop() {
+        let mut parts = vec![(batch, Tried::not_yet())];
+        while let Some((part, mut tried)) = parts.pop() {
             if !self.connection.acquire().await {
                 continue;
             }
@@ -96,7 +101,7 @@ impl HttpLane {
             if part.is_empty() {
                 continue;
             }
-            let fault = match self.unit(&active, &part).await {
+            let fault = match self.unit(&active, &part, tried.met_lock).await {
                 Ok(answers) => {
                     reply(part, answers);
                     continue;
@@ -104,7 +109,7 @@ impl HttpLane {
                 Err(fault) => fault,
             };
             match self.connection.recover(fault).await {
-                Recovery::Again => parts.push(part),
+                Recovery::Again => parts.push((part, tried)),
                 // The caller gets 503. Other parts may still be answered.
                 Recovery::Stop => {}
                 Recovery::UnknownOutcome => {
@@ -117,9 +122,45 @@ impl HttpLane {
                             self.blame(&active, part.remove(culprit.cause), &culprit.reason);
                         }
                     }
-                    parts.push(part);
+                    parts.push((part, tried));
                 }
-                Recovery::Halve(reason) => parts.extend(self.halve(&active, part, &reason)),
+                Recovery::Halve(reason) => {
+                    let halves = self.halve(&active, part, &reason);
+                    parts.extend(halves.into_iter().map(|half| (half, tried)));
+                }
+                Recovery::Weigh(suspicion) => {
+                    tried.failed(suspicion.kind);
+                    let rest = self.weigh(&active, part, tried, suspicion).await;
+                    parts.extend(rest.into_iter().map(|part| (part, tried)));
+                }
+            }
+        }
+        self.connection.resume();
+    }
+
+    /// Does what follows from a failure of an unclear cause. Returns what is to run again.
+    async fn weigh(
+        &mut self,
+        active: &Running,
+        part: Vec<Pending>,
+        tried: Tried,
+        Suspicion { kind, reason }: Suspicion,
+    ) -> Vec<Vec<Pending>> {
+        let evidence = self.connection.evidence(kind, tried, part.len()).await;
+        match suspicion::next(kind, &evidence) {
+            Step::Again => vec![part],
+            // A host that stops drops the requests: the caller gets 503.
+            Step::Pause if self.connection.pause(&reason).await => vec![part],
+            Step::Pause => Vec::new(),
+            Step::Halve => self.halve(active, part, &reason),
+            Step::Blame => {
+                self.connection.count_suspect();
+                self.halve(active, part, &reason)
+            }
+            Step::Park | Step::PauseAndPark => {
+                self.connection.count_suspect();
+                part.into_iter().for_each(|pending| self.not_now(pending, &reason));
+                Vec::new()
             }
         }
     }
@@ -142,13 +183,18 @@ impl HttpLane {
         known
     }
 
-    async fn unit(&mut self, active: &Arc<Running>, work: &[Pending]) -> Result<Vec<Answer>, Fault> {
+    async fn unit(
+        &mut self,
+        active: &Arc<Running>,
+        work: &[Pending],
+        is_suspect: bool,
+    ) -> Result<Vec<Answer>, Fault> {
         let waiters = self.waiters.clone();
-        let Some(mut setup) = self.connection.setup(active) else { return Err(Fault::LaneLost) };
+        let Some(mut setup) = self.connection.setup(active, is_suspect) else { return Err(Fault::LaneLost) };
         let started = Instant::now();
         let CommittedRequests { answers, handled, statements } =
             requests::run(&mut setup, &waiters, work).await?;
-        self.connection.committed();
+        self.connection.committed(handled > 0);
         active.counters.unit(handled, statements);
         if handled > 0 {
             rollback_guard::succeeded(active, LaneKind::Requests);
@@ -174,6 +220,13 @@ impl HttpLane {
     fn blame(&self, active: &Running, pending: Pending, reason: &str) {
         self.connection.versions.failed(active, LaneKind::Requests, reason);
         self.fail(active, pending, reason);
+    }
+
+    /// Answers a request that failed for an unclear cause, alone: its caller may repeat it.
+    fn not_now(&self, pending: Pending, reason: &str) {
+        let (plugin, request) = (&self.connection.backend.plugin, &pending.request.id);
+        tracing::warn!(plugin, request, trace = pending.trace.id(), reason, "request not answered");
+        reply(vec![pending], vec![Answer::NotNow(reason.to_owned())]);
     }
 
     fn fail(&self, active: &Running, pending: Pending, reason: &str) {

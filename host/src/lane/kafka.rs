@@ -1,35 +1,33 @@
 //! The lane of Kafka records, due timers and deadlines, and of parked deliveries that are tried again.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+mod due;
+mod part;
+
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::{due::DUE_WORK, part::Part};
 use super::{
     batching::{BatchLimit, BatchTimer},
     connection::{LaneConnection, LaneContext},
     recovery::Recovery,
-    scheduler::{self, Duties},
 };
 use crate::{
     claims::{
         lane_lease::LaneLease,
-        partition::parked_keys,
         partitions::{PartitionClaims, TopicPartition},
     },
     model::{
         delivery::{Delivery, Origin},
-        fault::{Culprit, Fault, ParkedUntil},
+        fault::Fault,
         queue::Queue,
     },
     plugin::version::Version,
     unit::{
         Failed,
-        admit::{Parking, Work},
+        admit::Work,
         deliveries::{self, CommittedDeliveries, Ran},
         stages::Stages,
         waiters::Waiters,
@@ -56,6 +54,8 @@ pub struct KafkaLane {
     /// The active version at the last unit.
     version: Arc<Version>,
     poll_at: Instant,
+    /// Parked deliveries that this build cannot read.
+    unreadable: Vec<i64>,
     timer: BatchTimer,
 }
 
@@ -80,6 +80,7 @@ impl KafkaLane {
             stop,
             version,
             poll_at: Instant::now(),
+            unreadable: Vec::new(),
             timer: BatchTimer::new(),
         }
     }
@@ -115,7 +116,7 @@ impl KafkaLane {
             }
             let batch = self.take_batch();
             self.timer.start();
-            self.process(batch).await;
+            self.process(batch, None).await;
             self.connection.backend.relay.notifier().set_unit_duration(self.timer.end());
         }
         self.connection.release().await;
@@ -128,6 +129,8 @@ impl KafkaLane {
     /// Gives up the lease while the plugin is suspended: other hosts then handle the timers and deadlines.
     async fn wait_suspended(&mut self) {
         self.connection.release().await;
+        self.connection.resume();
+        self.connection.backend.paused.resume(DUE_WORK);
         tokio::select! {
             () = self.stop.cancelled() => {}
             () = tokio::time::sleep(SUSPENDED_POLL_INTERVAL) => {}
@@ -146,55 +149,17 @@ impl KafkaLane {
         taken.into_iter().map(|delivery| Work::of(delivery, now_ms)).collect()
     }
 
-    /// Handles one round of due work. Returns whether more may be due at once. After a round without progress
-    /// it returns false, since the next round would find the same.
-    async fn handle_due(&mut self) -> bool {
-        let backend = self.connection.backend.clone();
-        let duties = Duties {
-            positions: self.claims.positions(),
-            leads: backend.relay.is_leader(),
-            host_id: self.connection.host_id.clone(),
-        };
-        let limit = self.connection.versions.active().version.policy.limits.batch_deliveries_max;
-        let due = match scheduler::due(&backend.database.admin, &backend.plugin, &duties, limit).await {
-            Ok(due) => due,
-            Err(error) => {
-                tracing::debug!(plugin = backend.plugin, "{error:#}");
-                return false;
-            }
-        };
-        if due.is_empty() || self.stop.is_cancelled() {
-            return false;
-        }
-        let more = may_be_more(&due, limit);
-        let progress =
-            self.process(due.into_iter().map(|delivery| Work { delivery, parking: None }).collect()).await;
-        self.refresh_parked().await;
-        more && progress
-    }
-
-    /// Reads which keys have parked deliveries: a person may have discarded some.
-    async fn refresh_parked(&self) {
-        let backend = &self.connection.backend;
-        let parked: Vec<_> = self.claims.with(|claims| {
-            let with_parked = claims.iter().filter(|(_, claim)| !claim.parked.is_empty());
-            with_parked.map(|(place, claim)| (place.clone(), claim.epoch)).collect()
-        });
-        for (place, epoch) in parked {
-            match parked_keys(&backend.database.admin, &backend.plugin, &place.0, place.1).await {
-                Ok(keys) => self.claims.set_parked(&place, epoch, keys),
-                Err(error) => tracing::debug!(plugin = backend.plugin, "{error:#}"),
-            }
-        }
-    }
-
     /// Commits all of `work`, in order, in as few units as its culprits allow. Returns whether any of it was
     /// handled or parked.
-    async fn process(&mut self, work: Vec<Work>) -> bool {
-        let mut parts = vec![work];
+    ///
+    /// Due work is in the database: once a part of it is settled and `until` has passed, the rest is left
+    /// for the next poll, so that records do not wait for it.
+    async fn process(&mut self, work: Vec<Work>, until: Option<Instant>) -> bool {
+        let mut parts = vec![Part::new(work)];
         let mut progress = false;
         while let Some(mut part) = parts.pop() {
-            if part.is_empty() || !self.connection.acquire().await {
+            let is_late = progress && until.is_some_and(|until| Instant::now() >= until);
+            if part.work.is_empty() || (is_late && part.is_undecided()) || !self.connection.acquire().await {
                 continue;
             }
             let active = self.connection.versions.active();
@@ -208,10 +173,10 @@ impl KafkaLane {
             let version = version.unwrap_or(active);
             match self.connection.recover(fault).await {
                 Recovery::Again => parts.push(part),
-                Recovery::Stop => return progress,
+                Recovery::Stop => break,
                 Recovery::UnknownOutcome => self.give_up_claims(),
                 Recovery::TakeOut(culprits) => {
-                    self.blame(&version, &mut part, culprits);
+                    self.blame(&version, &mut part.work, culprits);
                     parts.push(part);
                 }
                 Recovery::Halve(reason) => {
@@ -219,26 +184,36 @@ impl KafkaLane {
                     parts.push(second);
                     parts.push(part);
                 }
+                Recovery::Weigh(suspicion) => match self.weigh(&version, &mut part, suspicion).await {
+                    Some(second) => {
+                        parts.extend(second);
+                        parts.push(part);
+                    }
+                    None => break,
+                },
             }
         }
+        self.connection.resume();
         progress
     }
 
     /// Runs one unit. Returns how many deliveries it handled or parked.
-    async fn unit(&mut self, active: &Arc<Running>, work: &[Work]) -> Result<usize, Failed> {
+    async fn unit(&mut self, active: &Arc<Running>, part: &Part) -> Result<usize, Failed> {
         if self.is_suspended() || self.reads_differently(&active.version) {
             self.give_up_claims();
             return Ok(0);
         }
         let claims = self.claims.clone();
-        let Some(mut setup) = self.connection.setup(active) else { return Err(Fault::LaneLost.into()) };
+        let Some(mut setup) = self.connection.setup(active, part.is_suspect()) else {
+            return Err(Fault::LaneLost.into());
+        };
         let started = Instant::now();
         let CommittedDeliveries { advances, ended, ran, dealt_with, committed } =
-            deliveries::run(&mut setup, &claims, work).await?;
+            deliveries::run(&mut setup, &claims, &part.work).await?;
         if !committed {
             return Ok(0);
         }
-        self.connection.committed();
+        self.connection.committed(!ran.is_empty());
         self.claims.advance(advances);
         for saga in &ended {
             self.waiters.ended(&saga.saga_type, &saga.key, saga.answer.as_deref());
@@ -250,7 +225,7 @@ impl KafkaLane {
         let plugin = &self.connection.backend.plugin;
         tracing::debug!(
             plugin,
-            deliveries = work.len(),
+            deliveries = part.work.len(),
             us = started.elapsed().as_micros(),
             "unit committed"
         );
@@ -265,47 +240,6 @@ impl KafkaLane {
         }
         let previous = std::mem::replace(&mut self.version, version.clone());
         previous.manifest.subscriptions != version.manifest.subscriptions
-    }
-
-    fn blame(&self, version: &Running, work: &mut [Work], culprits: Vec<Culprit>) {
-        version.counters.errors.fetch_add(1, Ordering::Relaxed);
-        for culprit in culprits {
-            if let Some(item) = work.get_mut(culprit.cause) {
-                if culprit.until == ParkedUntil::Backoff && item.delivery.attempt <= 1 {
-                    self.connection.versions.failed(version, LaneKind::Deliveries, &culprit.reason);
-                }
-                item.parking = Some(Parking { reason: culprit.reason, until: culprit.until });
-            }
-        }
-    }
-
-    /// Splits off and returns the second half. A culprit that is alone is parked.
-    fn halve(&self, version: &Running, work: &mut Vec<Work>, reason: String) -> Vec<Work> {
-        version.counters.errors.fetch_add(1, Ordering::Relaxed);
-        let plugin = &self.connection.backend.plugin;
-        let suspects: Vec<usize> = (0..work.len()).filter(|index| work[*index].parking.is_none()).collect();
-        match suspects.as_slice() {
-            [] => {
-                // The plugin decided nothing in this unit, and skipping it would lose it: all of it is read
-                // again.
-                tracing::error!(plugin, reason, "cannot store parked deliveries; reading the records again");
-                let places: HashSet<TopicPartition> =
-                    work.drain(..).filter_map(|item| place_of(item.delivery)).collect();
-                self.give_up(places);
-                Vec::new()
-            }
-            [alone] => {
-                if work[*alone].delivery.attempt <= 1 {
-                    self.connection.versions.failed(version, LaneKind::Deliveries, &reason);
-                }
-                work[*alone].parking = Some(Parking { reason, until: ParkedUntil::Backoff });
-                Vec::new()
-            }
-            several => {
-                tracing::debug!(plugin, deliveries = several.len(), reason, "unit halved");
-                work.split_off(several[several.len() / 2])
-            }
-        }
     }
 
     /// Gives up all claims: after a COMMIT whose outcome is unknown, for a version that reads differently,
@@ -323,30 +257,10 @@ impl KafkaLane {
     }
 }
 
-/// Whether more may be due than was read: each key gives only its first parked delivery, and no kind of due
-/// work gives more than `limit`.
-fn may_be_more(due: &[Delivery], limit: u32) -> bool {
-    due.len() >= usize::try_from(limit).unwrap_or(usize::MAX)
-        || due.iter().any(|delivery| delivery.parked_id.is_some())
-}
-
 /// The partition that a delivery comes from.
 fn place_of(delivery: Delivery) -> Option<TopicPartition> {
     match delivery.origin {
         Origin::Kafka { topic, partition, .. } => Some((topic, partition)),
         Origin::Timer { .. } | Origin::Deadline { .. } => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Delivery, Origin, may_be_more};
-
-    #[test]
-    fn another_round_follows_when_the_first_may_have_left_out_due_work() {
-        let timer = || Delivery::bare(Origin::Timer { name: "t".into() }, 0);
-        assert!(!may_be_more(&[timer()], 2));
-        assert!(may_be_more(&[timer(), timer()], 2));
-        assert!(may_be_more(&[Delivery { parked_id: Some(1), ..timer() }], 2));
     }
 }

@@ -4,7 +4,8 @@
 //! ```text
 //!  queue ──▶ batching ──▶ unit ──▶ committed: claims, counters, waiters
 //!                          │
-//!                          └─▶ rolled back: recovery (again, halve, take out, stop)
+//!                          └─▶ rolled back: recovery (again, halve, take out, stop; suspicion where the
+//!                              cause is unclear)
 //! ```
 //!
 //! [`kafka`] and [`http`] are the two kinds. Both hold a connection: the lane's lease and a session under
@@ -16,5 +17,6 @@ pub mod http;
 pub mod kafka;
 mod recovery;
 mod scheduler;
+mod suspicion;
 
 pub use connection::LaneContext;

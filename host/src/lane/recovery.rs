@@ -1,7 +1,7 @@
 //! What a lane does after a unit was rolled back: the same for deliveries and requests.
 
 use super::connection::LaneConnection;
-use crate::model::fault::{Culprit, Fault};
+use crate::model::fault::{Culprit, Fault, Suspicion};
 
 /// What a lane does with the batch whose unit was rolled back.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(super) enum Recovery {
     /// One delivery or request of the batch is to blame, but it is unknown which: halve the batch. The reason
     /// is the guest's.
     Halve(String),
+    /// The environment or one of the batch is to blame: weigh what else is seen.
+    Weigh(Suspicion),
 }
 
 impl LaneConnection {
@@ -34,11 +36,12 @@ impl LaneConnection {
             Fault::Unknown => Recovery::UnknownOutcome,
             Fault::Culprits(culprits) => Recovery::TakeOut(culprits),
             Fault::Guest(reason) => Recovery::Halve(reason),
+            Fault::Suspect(suspicion) => Recovery::Weigh(suspicion),
         }
     }
 
     async fn again_after(&mut self, reason: &str) -> Recovery {
-        if self.back_off(reason).await { Recovery::Again } else { Recovery::Stop }
+        if self.pause(reason).await { Recovery::Again } else { Recovery::Stop }
     }
 
     async fn discard_after(&mut self, fault: &Fault) {
@@ -48,7 +51,11 @@ impl LaneConnection {
                 self.session = None;
             }
             Fault::Environment(_) => self.session = None,
-            Fault::PartitionsLost | Fault::VersionNotLoaded(_) | Fault::Culprits(_) | Fault::Guest(_) => {
+            Fault::PartitionsLost
+            | Fault::VersionNotLoaded(_)
+            | Fault::Culprits(_)
+            | Fault::Guest(_)
+            | Fault::Suspect(_) => {
                 if let Some(mut session) = self.session.take()
                     && sqlx::raw_sql("ROLLBACK").execute(&mut session.connection).await.is_ok()
                 {

@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{dedup::DedupMark, identity::Sequence, trace::Trace};
+use super::{
+    dedup::DedupMark,
+    format::{Format, Unreadable},
+    identity::Sequence,
+    trace::Trace,
+};
 
 /// One input of a plugin. It is serialized when it is parked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -102,21 +107,23 @@ impl Delivery {
         }
     }
 
-    /// Encodes it to be parked. The sequence comes last: a build that knows none reads the rest.
+    /// Encodes it to be parked. The sequence comes last: a build that knows none reads the rest. The encoding
+    /// is pinned by a test: a change of it is a new format.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode_as(&self, format: Format) -> Vec<u8> {
         // Encoding cannot fail: vectors, numbers and texts.
-        let mut body = postcard::to_stdvec(self).unwrap_or_default();
-        body.extend_from_slice(self.sequence.as_ref().map_or("", Sequence::as_str).as_bytes());
-        body
+        let mut content = postcard::to_stdvec(self).unwrap_or_default();
+        content.extend_from_slice(self.sequence.as_ref().map_or("", Sequence::as_str).as_bytes());
+        format.body(content)
     }
 
     /// Decodes a parked one.
     ///
     /// # Errors
-    /// The body is damaged, or an incompatible saga-host has written it.
-    pub fn decode(body: &[u8]) -> Result<Self, postcard::Error> {
-        let (delivery, sequence) = postcard::take_from_bytes::<Self>(body)?;
+    /// A later build has written it, or it is damaged.
+    pub fn decode(body: &[u8]) -> Result<Self, Unreadable> {
+        let decoded = postcard::take_from_bytes::<Self>(Format::content(body)?);
+        let (delivery, sequence) = decoded.map_err(|error| Unreadable::Damaged(error.to_string()))?;
         Ok(Self { sequence: Sequence::parse(sequence), ..delivery })
     }
 
@@ -162,7 +169,8 @@ impl Delivery {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use super::{Delivery, Origin, Sequence};
+    use super::{Delivery, Format, Origin, Sequence};
+    use crate::model::trace::Trace;
 
     #[test]
     fn a_parked_delivery_keeps_its_sequence_and_one_of_an_earlier_build_has_none() {
@@ -170,10 +178,42 @@ mod tests {
         let origin = Origin::Kafka { topic: "t".into(), partition: 1, offset: 2 };
         let parked = Delivery { sequence, ..Delivery::bare(origin, 7) };
         assert!(sequence.is_some());
-        assert_eq!(Delivery::decode(&parked.encode()).unwrap().sequence, sequence);
+        for format in [Format::previous(), Format::newest()] {
+            assert_eq!(Delivery::decode(&parked.encode_as(format)).unwrap().sequence, sequence);
+        }
         let earlier = postcard::to_stdvec(&parked).unwrap();
         assert_eq!(Delivery::decode(&earlier).unwrap().sequence, None);
-        assert_eq!(postcard::from_bytes::<Delivery>(&parked.encode()).unwrap().timestamp_us, 7);
+        let read_by_0_1_0: Delivery = postcard::from_bytes(&parked.encode_as(Format::previous())).unwrap();
+        assert_eq!(read_by_0_1_0.timestamp_us, 7);
         assert!(Delivery::decode(&earlier[..3]).is_err());
+    }
+
+    /// Databases hold parked deliveries of released builds. A change of the encoding is a new format.
+    #[test]
+    fn the_encoding_of_a_format_never_changes() {
+        let origin = Origin::Kafka { topic: "t".into(), partition: 1, offset: 2 };
+        let delivery = Delivery {
+            id: "i".into(),
+            correlation: Some("c".into()),
+            event_type: "e".into(),
+            key: Some(b"k".to_vec()),
+            headers: vec![("h".into(), b"v".to_vec())],
+            payload: Some(b"{}".to_vec()),
+            trace: Trace::parse(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").unwrap(),
+            ..Delivery::bare(origin, 7)
+        };
+        let bodies = [Format::previous(), Format::newest()].map(|format| delivery.encode_as(format));
+        assert_eq!(
+            hex::encode(&bodies[0]),
+            "01690001740204010163016501016b010168017601027b7d0e019ce380e491e4baa484bb8feaeca2c6b2f715010000"
+        );
+        assert_eq!(bodies[1], Format::newest().body(bodies[0].clone()));
+        for body in bodies {
+            let decoded = Delivery::decode(&body).unwrap();
+            assert_eq!(
+                (decoded.id, decoded.origin, decoded.payload),
+                ("i".into(), delivery.origin.clone(), delivery.payload.clone())
+            );
+        }
     }
 }

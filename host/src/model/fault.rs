@@ -1,6 +1,8 @@
 //! Whose fault it is when a unit fails, and what its lane does next.
 
-use super::sqlstate::{LANE_LOST, NOT_LEASE_HOLDER};
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+
+use super::sqlstate::{Cause, Statement, Unclear};
 
 /// Why a unit was rolled back.
 #[derive(Debug, thiserror::Error)]
@@ -20,12 +22,26 @@ pub enum Fault {
     /// One delivery or request of the batch is to blame, but it is unknown which: the batch is halved.
     #[error("{0}")]
     Guest(String),
+    /// A statement of the guest failed as the environment, or the guest itself, can make it fail: its lane
+    /// weighs what else it sees.
+    #[error("{0}")]
+    Suspect(Suspicion),
     /// A saga is pinned to the version of this digest, which must be loaded first.
     #[error("version {0} of a saga in flight is not loaded")]
     VersionNotLoaded(String),
     /// COMMIT had no answer, and the database does not know either: the caller must repeat the request.
     #[error("it is unknown whether the unit was committed")]
     Unknown,
+}
+
+/// A failure of which it is unclear whether the environment or the guest has caused it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Suspicion {
+    /// What failed.
+    pub kind: Unclear,
+    /// What Postgres reported.
+    pub reason: String,
 }
 
 /// One delivery or request that must not be committed.
@@ -49,43 +65,54 @@ pub enum ParkedUntil {
     /// This many milliseconds, without a limit on attempts: the version that must handle it cannot run here
     /// yet.
     VersionRetryMs(u32),
+    /// The pause of [`suspect_retry_after_ms`], without a limit on attempts: the environment may be to blame,
+    /// such as somebody who has locked a row.
+    Suspected,
     /// A person redrives or discards it.
     Redriven,
 }
 
 impl Fault {
-    /// The fault behind an error of a statement of the host's own, or of the connection. A guest's statements
-    /// are judged where they run.
+    /// The fault behind an error of a statement of the host's own, or of the connection.
     #[must_use]
     pub fn of(error: &sqlx::Error) -> Self {
-        match error.as_database_error().and_then(|e| e.code()) {
-            Some(code) => Self::of_sqlstate(&code, error.to_string()),
-            None => Self::Environment(error.to_string()),
-        }
+        Self::of_statement(Statement::Host, error)
     }
 
-    /// A conflict over a saga, which only `saga.flush` reports, is judged by [`crate::unit`].
-    fn of_sqlstate(sqlstate: &str, message: String) -> Self {
-        match sqlstate {
-            LANE_LOST | NOT_LEASE_HOLDER => Self::LaneLost,
-            _ if is_environment(sqlstate) || is_environment_of_host(sqlstate) => Self::Environment(message),
-            _ => Self::Guest(message),
+    /// The fault behind an error. A conflict over a saga, which only `saga.flush` reports, is judged by
+    /// [`crate::unit`].
+    #[must_use]
+    pub fn of_statement(by: Statement, error: &sqlx::Error) -> Self {
+        let sqlstate = error.as_database_error().and_then(|error| error.code());
+        let cause = by.cause(sqlstate.as_deref().unwrap_or_default(), ends_session(error));
+        Self::of_cause(cause, with_sqlstate(sqlstate.as_deref(), error))
+    }
+
+    /// The fault of this cause.
+    #[must_use]
+    pub fn of_cause(cause: Cause, reason: String) -> Self {
+        match cause {
+            Cause::Environment => Self::Environment(reason),
+            Cause::LaneLost => Self::LaneLost,
+            Cause::Guest => Self::Guest(reason),
+            Cause::Unclear(kind) => Self::Suspect(Suspicion { kind, reason }),
         }
     }
 }
 
-/// SQLSTATEs that a statement of the host does not cause: it took too long and was cancelled, or the server
-/// is read-only, as after a failover. A guest can cause both with its own statements.
-fn is_environment_of_host(sqlstate: &str) -> bool {
-    ["57014", "25006"].contains(&sqlstate)
-}
-
-/// SQLSTATEs that the environment causes: connection (08), resources (53), operator (57P),
-/// serialization, deadlock, lock time-out.
+/// Whether the connection is lost, or Postgres has closed it. A guest can raise any SQLSTATE, but only with
+/// the severity ERROR.
 #[must_use]
-pub fn is_environment(sqlstate: &str) -> bool {
-    ["08", "53", "57P"].iter().any(|class| sqlstate.starts_with(class))
-        || ["40001", "40P01", "55P03", "25P03"].contains(&sqlstate)
+pub fn ends_session(error: &sqlx::Error) -> bool {
+    let reported = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    reported.is_none_or(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
+}
+
+fn with_sqlstate(sqlstate: Option<&str>, error: &sqlx::Error) -> String {
+    match sqlstate {
+        Some(sqlstate) => format!("{error} (SQLSTATE {sqlstate})"),
+        None => error.to_string(),
+    }
 }
 
 /// Milliseconds before the next attempt: 1 s, doubling up to 5 minutes; none after `attempts_max`.
@@ -94,47 +121,21 @@ pub fn retry_after_ms(attempt: u32, attempts_max: u32) -> Option<i64> {
     (attempt < attempts_max).then(|| (1_000_i64 << attempt.saturating_sub(1).min(16)).min(300_000))
 }
 
+/// Milliseconds before the next attempt of a suspect: 1 s, doubling up to 30 s. It tries for as long as it
+/// takes, so it tries often enough to go on soon after a lock is released.
+#[must_use]
+pub fn suspect_retry_after_ms(attempt: u32) -> i64 {
+    (1_000_i64 << attempt.saturating_sub(1).min(16)).min(30_000)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Fault, is_environment, retry_after_ms};
+    use super::{Fault, retry_after_ms, suspect_retry_after_ms};
 
     #[test]
-    fn the_environment_is_never_the_guests_fault() {
-        for (code, environment) in [
-            ("08006", true),
-            ("53300", true),
-            ("57P01", true),
-            ("40001", true),
-            ("40P01", true),
-            ("55P03", true),
-            ("57014", false),
-            ("25006", false),
-            ("23505", false),
-            ("42601", false),
-            ("22P02", false),
-        ] {
-            assert_eq!(is_environment(code), environment, "{code}");
-        }
-    }
-
-    #[test]
-    fn a_failing_statement_of_the_host_has_one_fault() {
-        for (sqlstate, expected) in [
-            ("SG100", "LaneLost"),
-            ("SG103", "LaneLost"),
-            ("08006", "Environment"),
-            ("53300", "Environment"),
-            ("57P01", "Environment"),
-            ("40001", "Environment"),
-            ("57014", "Environment"),
-            ("25006", "Environment"),
-            ("23505", "Guest"),
-            ("22021", "Guest"),
-            ("42501", "Guest"),
-        ] {
-            let fault = Fault::of_sqlstate(sqlstate, String::new());
-            assert!(format!("{fault:?}").starts_with(expected), "{sqlstate}: {fault:?}");
-        }
+    fn an_error_of_the_connection_is_the_environments_fault() {
+        let lost = sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
+        assert!(matches!(Fault::of(&lost), Fault::Environment(_)));
     }
 
     #[test]
@@ -142,5 +143,6 @@ mod tests {
         let pauses: Vec<_> = (1..=4).map(|attempt| retry_after_ms(attempt, 4)).collect();
         assert_eq!(pauses, [Some(1_000), Some(2_000), Some(4_000), None]);
         assert_eq!(retry_after_ms(12, 20), Some(300_000));
+        assert_eq!([1, 2, 5, 6, 1_000].map(suspect_retry_after_ms), [1_000, 2_000, 16_000, 30_000, 30_000]);
     }
 }

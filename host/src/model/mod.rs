@@ -7,6 +7,7 @@ pub mod delivery;
 pub mod digits;
 pub mod effects;
 pub mod fault;
+pub mod format;
 pub mod identity;
 pub mod manifest;
 pub mod migration;

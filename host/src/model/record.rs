@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::identity::Identity;
+use super::{
+    format::{Format, Unreadable},
+    identity::Identity,
+};
 
 /// One record to send, with its partition and headers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,21 +65,32 @@ impl Record {
     }
 }
 
+/// Encodes the body of an outbox row in the format of the release before, which every host reads.
+///
+/// # Errors
+/// Never for records that fit in memory.
+pub fn encode(records: &[Record]) -> Result<Vec<u8>, postcard::Error> {
+    encode_as(Format::previous(), records)
+}
+
 /// Encodes the body of an outbox row: postcard, compressed as an LZ4 block, since the records of a unit
 /// repeat most of their headers.
 ///
 /// # Errors
 /// Never for records that fit in memory.
-pub fn encode(records: &[Record]) -> Result<Vec<u8>, postcard::Error> {
-    postcard::to_stdvec(records).map(|plain| lz4_flex::compress_prepend_size(&plain))
+pub fn encode_as(format: Format, records: &[Record]) -> Result<Vec<u8>, postcard::Error> {
+    postcard::to_stdvec(records).map(|plain| format.body(lz4_flex::compress_prepend_size(&plain)))
 }
 
 /// Decodes the body of an outbox row.
 ///
 /// # Errors
-/// The body is damaged, or an incompatible saga-host has written it.
-pub fn decode(body: &[u8]) -> anyhow::Result<Vec<Record>> {
-    Ok(postcard::from_bytes(&lz4_flex::decompress_size_prepended(body)?)?)
+/// A later build has written it, or it is damaged.
+pub fn decode(body: &[u8]) -> Result<Vec<Record>, Unreadable> {
+    let damaged = |error: &dyn std::fmt::Display| Unreadable::Damaged(error.to_string());
+    let content = Format::content(body)?;
+    let plain = lz4_flex::decompress_size_prepended(content).map_err(|error| damaged(&error))?;
+    postcard::from_bytes(&plain).map_err(|error| damaged(&error))
 }
 
 /// The seed of Kafka's murmur2.
@@ -93,7 +107,8 @@ pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
 #[cfg(test)]
 #[allow(clippy::expect_used, reason = "a test may panic")]
 mod tests {
-    use super::{MURMUR2_SEED, Record, decode, encode, partition_of};
+    use super::{MURMUR2_SEED, Record, decode, encode, encode_as, partition_of};
+    use crate::model::format::Format;
 
     /// The test vectors of Kafka's `UtilsTest.testMurmur2`.
     #[test]
@@ -131,8 +146,29 @@ mod tests {
                 headers: vec![("ce_id".into(), b"d:1:2:3:4"[..].into())],
             },
         ];
-        let body = encode(&records).expect("encodes");
-        assert_eq!(decode(&body).expect("decodes"), records);
-        assert!(decode(&body[..body.len() - 1]).is_err());
+        for format in [Format::previous(), Format::newest()] {
+            let body = encode_as(format, &records).expect("encodes");
+            assert_eq!(decode(&body).expect("decodes"), records);
+            assert!(decode(&body[..body.len() - 1]).is_err());
+        }
+        assert_eq!(encode(&records).ok(), encode_as(Format::previous(), &records).ok());
+    }
+
+    /// Databases hold bodies of released builds. A change of the encoding is a new format.
+    #[test]
+    fn the_encoding_of_a_format_never_changes() {
+        let record = Record {
+            topic: "t".into(),
+            partition: 3,
+            timestamp_ms: 5,
+            key: Some(b"k"[..].into()),
+            payload: None,
+            headers: vec![("a".into(), b"b"[..].into())],
+        };
+        let content = "0e000000e0010174060a01016b000101610162";
+        for (format, header) in [(Format::previous(), ""), (Format::newest(), "ffffffff01")] {
+            let body = hex::encode(encode_as(format, std::slice::from_ref(&record)).expect("encodes"));
+            assert_eq!(body, format!("{header}{content}"));
+        }
     }
 }

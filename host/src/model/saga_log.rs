@@ -9,6 +9,9 @@ pub const STARTED: &str = "SAGA_STARTED";
 /// The event of a deadline that passed while the saga went on waiting. Only the host writes it.
 pub const OVERDUE: &str = "SAGA_OVERDUE";
 
+/// The event that stands for a line of another build.
+const UNREADABLE: &str = "UNREADABLE";
+
 /// Bytes to allocate for a line: most fit.
 const LINE_BYTES: usize = 512;
 
@@ -72,10 +75,27 @@ impl Entry<'_> {
         String::from_utf8(line).unwrap_or_default()
     }
 
-    /// Reads a log. Lines of another form are skipped.
+    /// Reads a log. Members that this build does not know are left out. A line that it cannot read at all is
+    /// an entry that says so.
     #[must_use]
     pub fn read(log: &str) -> Vec<Entry<'static>> {
-        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        let read = |line| serde_json::from_str(line).unwrap_or_else(|_| Entry::unreadable());
+        log.lines().map(read).collect()
+    }
+
+    fn unreadable() -> Entry<'static> {
+        let kind = Cow::Borrowed("unknown: this build cannot read the line");
+        let cause = Cause { kind, id: "".into(), topic: None, partition: None, offset: None };
+        Entry {
+            at: "".into(),
+            event: UNREADABLE.into(),
+            state: "".into(),
+            revision: 0,
+            digest: "".into(),
+            trace: String::new(),
+            cause: Cow::Owned(cause),
+            sent: Vec::new(),
+        }
     }
 }
 
@@ -116,6 +136,9 @@ mod tests {
             sent: vec![],
         };
         assert_eq!(entry.at, "2023-11-14T22:13:20.000001Z");
-        assert_eq!(Entry::read(&format!("{}{}", entry.line(), entry.line())), [entry.clone(), entry]);
+        let (line, more) = (entry.line(), entry.line().replacen('{', r#"{"added":1,"#, 1));
+        let read = Entry::read(&format!("{line}{{}}\n{more}"));
+        assert_eq!((&read[0], &*read[1].event, &read[2]), (&entry, "UNREADABLE", &entry));
+        assert_eq!(read.len(), 3);
     }
 }

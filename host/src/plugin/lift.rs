@@ -12,10 +12,11 @@ use crate::{
             saga::plugin::types::Failure,
         },
         effects::Effects,
-        fault::{Culprit, Fault, ParkedUntil, is_environment},
+        fault::{Culprit, Fault, ParkedUntil},
         outcome::Outcome,
         request::Response,
         saga::LiveSaga,
+        sqlstate::Cause,
     },
 };
 
@@ -28,28 +29,25 @@ pub(super) fn answers<T>(
     guest: &Guest,
     returned: wasmtime::Result<Result<Vec<T>, Failure>>,
 ) -> Result<Vec<T>, Fault> {
-    if let Some(SqlFailure { sqlstate, message }) = &guest.sql_error
-        && is_environment(sqlstate)
+    if let Some(SqlFailure { cause, sqlstate, message }) = &guest.sql_error
+        && *cause != Cause::Guest
     {
-        return Err(Fault::Environment(format!("{sqlstate}: {message}")));
+        return Err(Fault::of_cause(*cause, format!("{sqlstate}: {message}")));
     }
-    match returned {
-        Err(error) => {
+    match (returned, &guest.sql_error) {
+        (Err(error), _) => {
             let call_bytes_max = guest.grant.limits.call_bytes_max;
             Err(Fault::Guest(trap::reason(&error, &guest.output.text(), call_bytes_max)))
         }
-        Ok(Err(failure)) => Err(failure_fault(failure, guest.causes, guest.sql_error.as_ref())),
-        Ok(Ok(_)) if guest.sql_error.is_some() => {
-            let SqlFailure { sqlstate, message } = guest.sql_error.clone().unwrap_or_default();
-            Err(Fault::Guest(format!(
-                "returned success after a failed statement ({sqlstate}: {message}), which aborts the \
-                 transaction; return a failure instead"
-            )))
-        }
-        Ok(Ok(answers)) if answers.len() != guest.causes as usize => {
+        (Ok(Err(failure)), sql_error) => Err(failure_fault(failure, guest.causes, sql_error.as_ref())),
+        (Ok(Ok(_)), Some(SqlFailure { sqlstate, message, .. })) => Err(Fault::Guest(format!(
+            "returned success after a failed statement ({sqlstate}: {message}), which aborts the \
+             transaction; return a failure instead"
+        ))),
+        (Ok(Ok(answers)), None) if answers.len() != guest.causes as usize => {
             Err(Fault::Guest(format!("gave {} answers to a batch of {}", answers.len(), guest.causes)))
         }
-        Ok(Ok(answers)) => Ok(answers),
+        (Ok(Ok(answers)), None) => Ok(answers),
     }
 }
 
@@ -128,6 +126,16 @@ pub(super) fn responses(responses: Vec<Response>, effects: &Effects) -> Result<V
     let causes = causes(effects);
     let culprits = (0..).zip(&responses).filter_map(|(cause, response)| {
         let status = response.status;
+        if response
+            .saga
+            .as_ref()
+            .is_some_and(|(saga_type, key)| [saga_type, key].iter().any(|text| text.contains('\0')))
+        {
+            return Some(culprit(
+                cause,
+                "the plugin answered about a saga whose name contains NUL".to_owned(),
+            ));
+        }
         let reason = match status {
             200..=399 => return None,
             400..=499 if !causes.contains(&cause) => return None,

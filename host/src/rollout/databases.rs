@@ -66,8 +66,9 @@ impl Databases {
             migrations: version.manifest.migrations.clone(),
             mode,
         };
+        let temp_files_mib_max = policy.limits.temp_files_mib_max;
         if self.provisioned.lock().contains(&wanted) {
-            return Ok(());
+            return database.limit_role(&role, temp_files_mib_max, mode).await;
         }
         let pins = policy.rollout.in_flight == InFlight::Pin;
         let migrations = Migrations {
@@ -75,6 +76,7 @@ impl Databases {
             pinning_version: pins.then_some(version.digest.as_str()),
         };
         self.server.provision(&database, &role, &migrations, mode).await?;
+        database.limit_role(&role, temp_files_mib_max, mode).await?;
         self.provisioned.lock().insert(wanted);
         Ok(())
     }

@@ -23,12 +23,12 @@ use crate::{
     kafka::Topics,
     lane::{LaneContext, http::HttpLane, kafka::KafkaLane},
     metrics::{IgnoredDeliveries, SagaDurations},
-    model::{plugin_name::PluginName, queue::Queue},
+    model::{format::AgreedFormat, plugin_name::PluginName, queue::Queue},
     plugin::engine::Engine,
     relay::Relay,
     store::Database,
     supervise::{Supervisor, on_thread},
-    unit::{Backend, waiters::Waiters},
+    unit::{Backend, paused::PausedLanes, waiters::Waiters},
     versions::{PluginVersions, loader::Loader, rollback_guard::RollbackRequests, running::Running},
 };
 
@@ -97,6 +97,8 @@ impl Launcher {
                 relay,
                 saga_durations: SagaDurations::default(),
                 ignored: IgnoredDeliveries::default(),
+                format: AgreedFormat::default(),
+                paused: PausedLanes::default(),
             }),
             versions,
             endpoint: Arc::new(endpoint),

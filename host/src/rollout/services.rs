@@ -170,15 +170,16 @@ impl Services {
         self.rejected.write().retain(|of, rejected| of.as_str() != name || rejected.digest != digest);
     }
 
-    /// What does not work, and why: a partition that is not read, unreachable brokers, records that Kafka does
-    /// not accept, a plugin that should run here but does not, a task that has ended. The first of each pair is
-    /// the plugin, the relay or the task.
+    /// What does not work, and why: a partition that is not read, unreachable brokers, a paused lane, records
+    /// that Kafka does not accept, a plugin that should run here but does not, a task that has ended. The first
+    /// of each pair is the plugin, the relay or the task.
     #[must_use]
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
         for service in self.all() {
             let suspended = service.versions.suspended().as_deref().cloned();
-            let reasons = service.consumer.reasons().into_iter().chain(suspended);
+            let paused = service.backend.paused.reasons();
+            let reasons = service.consumer.reasons().into_iter().chain(suspended).chain(paused);
             problems.extend(reasons.map(|reason| (service.name().to_string(), reason)));
         }
         let relays: BTreeMap<String, _> = self

@@ -148,6 +148,10 @@ impl Database {
                     IDLE_IN_TRANSACTION_MS_MIN.max(unit_ms * 2).to_string(),
                 ),
                 ("tcp_user_timeout", TCP_USER_TIMEOUT_MS.to_string()),
+                // One node of a plan takes this much; Postgres 13 and later multiply it for hashes.
+                ("work_mem", format!("{}MB", policy.limits.sort_memory_mib_max)),
+                ("hash_mem_multiplier", "1".to_owned()),
+                ("max_parallel_workers_per_gather", "0".to_owned()),
                 ("standard_conforming_strings", "on".to_owned()),
                 ("TimeZone", "UTC".to_owned()),
                 // The parameters are arrays, for which Postgres would otherwise plan again in every unit.

@@ -28,6 +28,7 @@ pub(super) fn host_migrations() -> Vec<Migration> {
         ("0003_relay.sql", include_str!("../../../migrations/host/0003_relay.sql")),
         ("0004_topics.sql", include_str!("../../../migrations/host/0004_topics.sql")),
         ("0005_partitions.sql", include_str!("../../../migrations/host/0005_partitions.sql")),
+        ("0006_stored_formats.sql", include_str!("../../../migrations/host/0006_stored_formats.sql")),
     ]
     .map(|(name, sql)| Migration { name: name.to_owned(), sql: sql.to_owned() })
     .to_vec()

@@ -10,6 +10,7 @@ mod migrate;
 mod provision;
 mod provision_error;
 mod retention;
+mod role_limits;
 pub mod session;
 mod session_functions;
 

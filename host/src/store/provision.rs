@@ -189,6 +189,7 @@ const MIGRATION_TABLE: &str = "
 /// nothing, not even temporary tables, which would hide others.
 fn grants(database: &str, role: &str) -> String {
     let (database, role) = (quote_ident(database), quote_ident(role));
+    let role_literal = quote_literal(&role);
     format!(
         "REVOKE TEMPORARY, CREATE ON DATABASE {database} FROM PUBLIC;
          REVOKE CREATE ON SCHEMA public FROM PUBLIC;
@@ -196,8 +197,17 @@ fn grants(database: &str, role: &str) -> String {
          GRANT USAGE ON SCHEMA public, saga TO {role};
          GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
          GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role};
-         GRANT EXECUTE ON FUNCTION
-             saga.open, saga.lock_sagas, saga.lock_parked_and_timers, saga.stored_answers,
-             saga.record_foreign_ids, saga.flush TO {role}"
+         DO $$
+         DECLARE v_function regprocedure;
+         BEGIN
+             -- Each by its parameters: while two builds run side by side, a name can have two.
+             FOR v_function IN
+                 SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'saga'::regnamespace AND p.proname IN
+                     ('open', 'lock_sagas', 'lock_parked_and_timers', 'stored_answers',
+                      'record_foreign_ids', 'flush')
+             LOOP
+                 EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', v_function, {role_literal});
+             END LOOP;
+         END $$"
     )
 }

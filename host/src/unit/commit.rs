@@ -13,7 +13,7 @@ use super::{
 use crate::{
     claims::lane_lease::LaneLease,
     fault_point,
-    model::{fault::Fault, record::encode},
+    model::{fault::Fault, record::encode_as, sqlstate::Statement},
     relay::{
         Relay,
         order::{LaneUnit, Records},
@@ -47,7 +47,7 @@ pub(super) async fn commit(
 ) -> Result<(), FlushError> {
     let body = match records.is_empty() {
         true => None,
-        false => Some(encode(&records).map_err(|error| Fault::Guest(error.to_string()))?),
+        false => Some(encode_as(writes.format, &records).map_err(|error| Fault::Guest(error.to_string()))?),
     };
     let statement = if body.is_some() || writes.must_be_durable() { COMMIT } else { COMMIT_ASYNC };
     let seq = match body.is_none() && writes.is_empty() {
@@ -60,7 +60,7 @@ pub(super) async fn commit(
     fault_point::reach("before-commit");
     let committed = match sqlx::raw_sql(statement).execute(connection).await {
         Ok(_) => Ok(()),
-        Err(error) if is_refusal(&error) => Err(Fault::of(&error)),
+        Err(error) if is_refusal(&error) => Err(Fault::of_statement(Statement::Guest, &error)),
         Err(error) => resolve(lease, relay, &error).await,
     };
     laps.end(Stage::Commit);

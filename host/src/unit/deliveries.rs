@@ -86,7 +86,7 @@ async fn run_once(
         return Ok(CommittedDeliveries::default());
     }
     let mut laps = setup.stages.start();
-    let opened = setup.open(&opening(&admission, work)).await?;
+    let opened = setup.open(opening(&admission, work)).await?;
     laps.end(Stage::Open);
     give_up_lost(setup, claims, &admission, &opened)?;
     drop_handled_elsewhere(&mut admission, work, &opened);
@@ -99,7 +99,7 @@ async fn run_once(
     let Handled { outcomes, mut effects, ran } = call(setup, &runs, &batch, started_us).await?;
     keep_order(&batch, &outcomes).map_err(|fault| in_work(fault, &runs.deliveries))?;
 
-    let mut writes = UnitWrites::default();
+    let mut writes = UnitWrites { format: setup.backend.format.get(), ..UnitWrites::default() };
     let mut causes: Vec<EffectCause<'_>> =
         batch.iter().enumerate().map(|(place, delivery)| caused(delivery, runs.digest(place))).collect();
     let mut outcome_writer = OutcomeWriter {

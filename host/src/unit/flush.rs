@@ -6,10 +6,13 @@ use super::{
     flush_error::{self, FlushError},
     writes::UnitWrites,
 };
-use crate::{claims::lane_lease::LaneLease, model::fault::Fault};
+use crate::{claims::lane_lease::LaneLease, fault_point, model::fault::Fault};
 
-/// Each array is one list of rows: see [`super::rows`].
-const FLUSH: &str = "SELECT saga.flush(
+/// The call of `saga.flush`. Each array is one list of rows: see [`super::rows`].
+macro_rules! flush_call {
+    ($added:literal) => {
+        concat!(
+            "SELECT saga.flush(
     p_slot           => $1,
     p_token          => $2,
     p_at_us          => $3,
@@ -23,7 +26,16 @@ const FLUSH: &str = "SELECT saga.flush(
     p_parked_removed => $11,
     p_ignored        => $12,
     p_stored_answers => $13,
-    p_outbox_body    => $14)";
+    p_outbox_body    => $14",
+            $added,
+            ")"
+        )
+    };
+}
+
+const FLUSH: &str = flush_call!("");
+/// As the next build of the tests calls it: a parameter is added.
+const FLUSH_OF_NEXT_BUILD: &str = flush_call!(", p_added => 1");
 
 /// Writes all rows, the outbox row last; returns that row's `seq` when there is one. To be called when there
 /// is something to write: a read model's unit commits without.
@@ -36,7 +48,8 @@ pub(super) async fn flush(
     writes: &UnitWrites,
     outbox_body: Option<Vec<u8>>,
 ) -> Result<Option<i64>, FlushError> {
-    let flushed = sqlx::query(FLUSH)
+    let call = if fault_point::is_next_build() { FLUSH_OF_NEXT_BUILD } else { FLUSH };
+    let flushed = sqlx::query(call)
         .bind(lease.slot)
         .bind(&lease.token)
         .bind(writes.at_us)

@@ -6,7 +6,7 @@ use sqlx::postgres::PgDatabaseError;
 use super::writes::UnitWrites;
 use crate::model::{
     fault::{Culprit, Fault, ParkedUntil},
-    sqlstate::{REVISION_CONFLICT, SAGA_EXISTS},
+    sqlstate::{REVISION_CONFLICT, SAGA_EXISTS, Statement},
 };
 
 /// Why a unit was not written or not committed.
@@ -36,7 +36,7 @@ pub(super) fn of(error: &sqlx::Error, writes: &UnitWrites) -> FlushError {
     }
     match conflict(reported.code(), reported.detail().unwrap_or_default(), writes) {
         Some(fault) => FlushError::LostRace(fault),
-        None => Fault::of(error).into(),
+        None => Fault::of_statement(Statement::HostValues, error).into(),
     }
 }
 

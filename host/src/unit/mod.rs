@@ -19,6 +19,7 @@ pub mod materialize;
 pub mod open;
 mod outcome_writer;
 pub(crate) mod overdue;
+pub mod paused;
 pub mod pending;
 pub mod requests;
 pub mod rows;
@@ -35,14 +36,17 @@ use open::{Opened, Opening, open};
 use sqlx::PgConnection;
 use stages::Stages;
 
-use self::flush_error::FlushError;
+use self::{flush_error::FlushError, paused::PausedLanes};
 use crate::{
     claims::{
         agreed_topics::AgreedTopics,
         lane_lease::{LEASE_MS, LaneLease},
     },
     metrics::{IgnoredDeliveries, SagaDurations},
-    model::fault::{Culprit, Fault},
+    model::{
+        fault::{Culprit, Fault},
+        format::AgreedFormat,
+    },
     plugin::call::CallContext,
     relay::Relay,
     store::{Database, PluginRole, session::Session},
@@ -52,6 +56,10 @@ use crate::{
 /// Runs of one unit. Another unit may start or move a saga between this unit's look at it and its flush: the
 /// second run sees that. After the last one, what keeps causing the conflict is at fault.
 const RUNS_MAX: u32 = 3;
+
+/// How long a statement waits for a locked row once one of its batch has met one: the others of the batch are
+/// not to wait for it again and again.
+const SUSPECT_LOCK_TIMEOUT_MS: u32 = 200;
 
 /// Where the units of one plugin run: its database, its role there, and what sends its records.
 #[derive(Debug)]
@@ -70,6 +78,10 @@ pub struct Backend {
     pub saga_durations: SagaDurations,
     /// What it ignored on this host.
     pub ignored: IgnoredDeliveries,
+    /// The format of the bodies that its units store.
+    pub format: AgreedFormat,
+    /// Which of its lanes are paused, and why.
+    pub paused: PausedLanes,
 }
 
 /// What a unit runs with.
@@ -85,6 +97,8 @@ pub struct Setup<'a> {
     pub lease: &'a LaneLease,
     /// Counts the lane's time.
     pub stages: &'a Stages,
+    /// Whether a delivery or request of it may have met a row that somebody has locked.
+    pub is_suspect: bool,
     /// The lane's connection; none after a fault that closed it.
     pub session: &'a mut Option<Session>,
 }
@@ -97,15 +111,13 @@ impl Setup<'_> {
         }
     }
 
-    /// Opens the unit. When Postgres refuses the host's own statement, something that a guest left in the
-    /// session may be the reason: the next unit gets a new one.
-    async fn open(&mut self, opening: &Opening) -> Result<Opened, Fault> {
-        let lease = self.lease;
-        let opened = open(self.connection()?, lease, LEASE_MS, opening).await;
-        if matches!(opened, Err(Fault::Guest(_))) {
-            *self.session = None;
+    /// Opens the unit.
+    async fn open(&mut self, mut opening: Opening) -> Result<Opened, Fault> {
+        if self.is_suspect {
+            opening.lock_timeout_ms = Some(SUSPECT_LOCK_TIMEOUT_MS);
         }
-        opened
+        let lease = self.lease;
+        open(self.connection()?, lease, LEASE_MS, &opening).await
     }
 
     /// Before the unit runs again.

@@ -7,7 +7,10 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 pub use self::opened::Opened;
 use super::sql_text::SqlText;
-use crate::{claims::lane_lease::LaneLease, model::fault::Fault};
+use crate::{
+    claims::lane_lease::LaneLease,
+    model::{fault::Fault, sqlstate::Statement},
+};
 
 /// Comes last, when the unit has its locks.
 const READ_CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp())*1000000)::bigint AS now_us";
@@ -42,12 +45,21 @@ pub struct Opening {
     pub foreign_ids: Vec<String>,
     /// Of HTTP requests.
     pub idempotency_keys: Vec<String>,
+    /// How long the guest's statements wait for a locked row, where it is not as long as usual.
+    pub lock_timeout_ms: Option<u32>,
+}
+
+impl Opening {
+    /// Whether it locks rows that only single keys need.
+    fn locks_keys(&self) -> bool {
+        !(self.saga_keys.is_empty() && self.parked_ids.is_empty() && self.timer_names.is_empty())
+    }
 }
 
 /// Begins the transaction, advances the lane and its partitions, and locks what the unit handles.
 ///
 /// # Errors
-/// [`Fault::LaneLost`] when another host has acquired the lane's lease; else what [`Fault::of`] says.
+/// [`Fault::LaneLost`] when another host has acquired the lane's lease; else what [`Fault::of_statement`] says.
 pub async fn open(
     connection: &mut PgConnection,
     lease: &LaneLease,
@@ -57,7 +69,10 @@ pub async fn open(
     let rows = sqlx::raw_sql(AssertSqlSafe(script(lease, lease_ms, opening)))
         .fetch_all(connection)
         .await
-        .map_err(|error| Fault::of(&error))?;
+        .map_err(|error| {
+            let by = if opening.locks_keys() { Statement::HostLocks } else { Statement::Host };
+            Fault::of_statement(by, &error)
+        })?;
     Opened::read(&rows).map_err(|error| Fault::of(&error))
 }
 
@@ -79,6 +94,10 @@ fn script(lease: &LaneLease, lease_ms: u32, opening: &Opening) -> String {
     }
     if !opening.idempotency_keys.is_empty() {
         stored_answers(&mut sql, lease.slot, &opening.idempotency_keys);
+    }
+    // After the host's own locks, which are waited for as usual.
+    if let Some(ms) = opening.lock_timeout_ms {
+        sql.statement(&format!("SET LOCAL lock_timeout = {ms}"));
     }
     sql.statement(READ_CLOCK);
     sql.into_string()

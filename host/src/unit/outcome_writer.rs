@@ -7,7 +7,7 @@ use super::{
 };
 use crate::model::{
     delivery::{Delivery, Origin},
-    fault::{ParkedUntil, retry_after_ms},
+    fault::{ParkedUntil, retry_after_ms, suspect_retry_after_ms},
     outcome::Outcome,
 };
 
@@ -106,7 +106,7 @@ impl OutcomeWriter<'_> {
         if let (Some(key), Some(advance)) = (&key, self.admission.advance_for(delivery)) {
             advance.parked.push(key.clone());
         }
-        let body = delivery.encode();
+        let body = delivery.encode_as(self.writes.format);
         let reason = reason.to_owned();
         self.writes.park(ParkedRow {
             topic,
@@ -136,6 +136,7 @@ fn retry_after(attempt: u32, until: ParkedUntil, attempts_max: u32) -> Option<i6
         ParkedUntil::Backoff => retry_after_ms(attempt, attempts_max),
         ParkedUntil::RetryAfterMs(ms) => (attempt < attempts_max).then_some(i64::from(ms)),
         ParkedUntil::VersionRetryMs(ms) => Some(i64::from(ms)),
+        ParkedUntil::Suspected => Some(suspect_retry_after_ms(attempt)),
         ParkedUntil::Redriven => None,
     }
 }
@@ -146,13 +147,14 @@ mod tests {
 
     #[test]
     fn what_ends_parking() {
-        use ParkedUntil::{Backoff, Redriven, RetryAfterMs, VersionRetryMs};
+        use ParkedUntil::{Backoff, Redriven, RetryAfterMs, Suspected, VersionRetryMs};
         for (attempt, until, expected) in [
             (1, Backoff, Some(1_000)),
             (5, Backoff, None),
             (1, RetryAfterMs(70), Some(70)),
             (5, RetryAfterMs(70), None),
             (9, VersionRetryMs(30), Some(30)),
+            (9, Suspected, Some(30_000)),
             (1, Redriven, None),
         ] {
             assert_eq!(retry_after(attempt, until, 5), expected, "{attempt} {until:?}");

@@ -56,6 +56,9 @@ pub enum Answer {
     Response(Response, Option<Wait>),
     /// Its idempotency key was used for another request.
     KeyReused,
+    /// It cannot be handled now, and nothing was written: the caller may repeat it. The reason goes only into
+    /// the log.
+    NotNow(String),
     /// The plugin fails on it, and nothing was written. The reason goes only into the log.
     Failed(String),
     /// It is unknown whether it was committed: the caller must repeat it with the same id.

@@ -17,6 +17,7 @@ use super::{
 use crate::model::{
     effects::Effects,
     fault::Fault,
+    format::Format,
     request::{Request, Response},
     saga_log::Cause,
 };
@@ -59,7 +60,7 @@ async fn run_once(
     work: &[Pending],
 ) -> Result<CommittedRequests, Failed> {
     let mut laps = setup.stages.start();
-    let opened = setup.open(&opening(work)).await?;
+    let opened = setup.open(opening(work)).await?;
     laps.end(Stage::Open);
     let mut answers: Vec<Option<Answer>> = work.iter().map(|pending| stored(pending, &opened)).collect();
     let running: Vec<usize> = (0..work.len()).filter(|place| answers[*place].is_none()).collect();
@@ -71,13 +72,14 @@ async fn run_once(
 
     let started: Started =
         effects.started.iter().map(|saga| (saga.saga_type.clone(), saga.key.clone())).collect();
-    let mut writes = UnitWrites { callers_wait: true, ..UnitWrites::default() };
+    let format = setup.backend.format.get();
+    let mut writes = UnitWrites { callers_wait: true, format, ..UnitWrites::default() };
     let causes: Vec<EffectCause<'_>> =
         running.iter().map(|place| caused(&work[*place], &setup.active.version.digest)).collect();
     let context = setup.unit_context(clock.now_us());
     let Materialized { records, ended } = materialize(&context, effects, &causes, &mut writes);
     for (place, response) in running.iter().zip(&responses) {
-        writes.stored_answers.extend(to_store(&work[*place], response));
+        writes.stored_answers.extend(to_store(&work[*place], response, format));
     }
     laps.end(Stage::Plugin);
 
@@ -123,20 +125,18 @@ fn stored(pending: &Pending, opened: &Opened) -> Option<Answer> {
     if !idempotency.is_of(&stored.request_hash) {
         return Some(Answer::KeyReused);
     }
-    match postcard::from_bytes(&stored.response) {
-        Ok(response) => Some(Answer::Response(response, None)),
+    Some(match Response::decode(&stored.response) {
+        Ok(response) => Answer::Response(response, None),
         Err(error) => {
-            Some(Answer::Failed(format!("another version of saga-host has stored the answer: {error}")))
+            Answer::Failed(format!("the stored answer to {} cannot be read: {error}", idempotency.key))
         }
-    }
+    })
 }
 
 /// Only the answer to a request that was accepted: a refused one may be corrected and sent again.
-fn to_store(pending: &Pending, response: &Response) -> Option<StoredAnswerRow> {
+fn to_store(pending: &Pending, response: &Response, format: Format) -> Option<StoredAnswerRow> {
     let Idempotency { key, hash, .. } = pending.idempotency.clone().filter(|_| response.status < 300)?;
-    // Encoding cannot fail: vectors, numbers and texts.
-    let encoded = postcard::to_stdvec(response).unwrap_or_default();
-    Some(StoredAnswerRow { idempotency_key: key, request_hash: hash, response: encoded })
+    Some(StoredAnswerRow { idempotency_key: key, request_hash: hash, response: response.encode_as(format) })
 }
 
 fn register_waits(

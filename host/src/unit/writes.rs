@@ -1,5 +1,7 @@
 //! What the host writes for a unit, collected until `flush` sends it.
 
+use crate::model::format::Format;
+
 use super::rows::{
     IgnoredRow, ParkedRetryRow, ParkedRow, SagaEndRow, SagaStartRow, SagaStepRow, StoredAnswerRow, TimerRow,
 };
@@ -12,6 +14,8 @@ const REASON_CHARS_MAX: usize = 2_000;
 pub struct UnitWrites {
     /// The unit's time, microseconds since 1970.
     pub at_us: i64,
+    /// The format of the bodies in it.
+    pub format: Format,
     /// Whether HTTP callers wait for the commit.
     pub callers_wait: bool,
     /// Sagas that start.
@@ -70,6 +74,7 @@ impl UnitWrites {
         // Named one by one: a new kind of write does not compile until it is counted here.
         let Self {
             at_us: _,
+            format: _,
             callers_wait: _,
             saga_starts,
             saga_steps,

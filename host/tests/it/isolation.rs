@@ -70,7 +70,7 @@ impl House {
     async fn attempt(&mut self, sql: &str) -> Result<Vec<Column>, SqlError> {
         let result = query(&mut self.guest, &LIMITS, sql.to_owned(), vec![]).await;
         self.script("ROLLBACK TO start").await;
-        result.map(|table| table.columns)
+        result.map(|table| table.columns).map_err(|failed| failed.error)
     }
 
     async fn refused(&mut self, sqlstate: &str, statements: &[&str]) {

@@ -31,11 +31,11 @@ impl Guest {
     }
 
     async fn query(&mut self, sql: &str, params: Vec<Param>) -> Result<Table, SqlError> {
-        query(&mut self.0, &LIMITS, sql.to_owned(), params).await
+        query(&mut self.0, &LIMITS, sql.to_owned(), params).await.map_err(|failed| failed.error)
     }
 
     async fn execute(&mut self, sql: &str, params: Vec<Param>) -> Result<u64, SqlError> {
-        execute(&mut self.0, &LIMITS, sql.to_owned(), params).await
+        execute(&mut self.0, &LIMITS, sql.to_owned(), params).await.map_err(|failed| failed.error)
     }
 
     /// The only column of a result, in its Debug form.

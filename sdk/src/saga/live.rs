@@ -13,6 +13,8 @@ pub(crate) struct LiveSaga {
     pub(crate) revision: u64,
     pub(crate) state: String,
     pub(crate) data: String,
+    /// Its deadline, microseconds since 1970.
+    pub(crate) deadline: i64,
     pub(crate) ended: bool,
 }
 
@@ -24,6 +26,7 @@ impl From<Saga> for LiveSaga {
             revision: saga.revision,
             state: saga.state,
             data: saga.data,
+            deadline: if let Status::Until(deadline) = saga.status { deadline } else { 0 },
             ended: matches!(saga.status, Status::Finished(_)),
         }
     }

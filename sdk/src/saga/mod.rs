@@ -1,5 +1,5 @@
 //! A saga as a list of steps. Each step sends something and waits for the reply. When a step fails, the
-//! completed ones before it are undone in reverse order. One pure function, [`next`], decides what comes
+//! completed ones before it are undone in reverse order. A step whose outcome is unknown is undone first. One pure function, [`next`], decides what comes
 //! next; the author's [`Saga::judge`] decides what a reply means.
 
 pub(crate) mod live;

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use super::{Ending, Step, step::Send};
 
-/// What a reply says about the step, or undo, that waits in a state.
+/// What is known about the step, or undo, that waits in a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It was done.
     Completed(&'static str),
     /// It was not done and never will be.
     Failed(&'static str),
+    /// It may have been done: no reply came in time ([`super::OnDeadline::Undo`]), or the reply says so.
+    Unknown(&'static str),
 }
 
 /// Something to send, by the place of its step.
@@ -29,7 +31,9 @@ pub enum Next {
     Run(Action),
     /// The saga ends.
     End(Ending),
-    /// The verdict is about a state that the saga is not in: late, repeated or contradicting.
+    /// The verdict is about a step that is being undone, or was: the saga records it and stays as it is.
+    Late,
+    /// The verdict is about another state that the saga is not in: repeated or contradicting.
     Stale,
     /// These steps have no such state: another version of the plugin started the saga.
     Unknown,
@@ -40,7 +44,7 @@ impl Verdict {
     #[must_use]
     pub fn state(self) -> &'static str {
         match self {
-            Self::Completed(state) | Self::Failed(state) => state,
+            Self::Completed(state) | Self::Failed(state) | Self::Unknown(state) => state,
         }
     }
 }
@@ -48,22 +52,35 @@ impl Verdict {
 /// What a saga in `state` does next.
 ///
 /// A completed step leads to the next one. A failed step, and every completed undo, leads to the nearest undo
-/// before it; steps without an undo are passed over. An undo that fails ends the saga: a person must look.
+/// before it; a step whose outcome is unknown leads to its own undo first. Steps without an undo are passed
+/// over. An undo that fails ends the saga: a person must look. An undo waits for its reply without a limit, so
+/// its outcome is never unknown.
 #[must_use]
 pub fn next<D>(steps: &[Step<D>], state: &str, verdict: Verdict) -> Next {
     let Some(waiting) = action_of(steps, state) else { return Next::Unknown };
     if verdict.state() != state {
-        return Next::Stale;
+        return stale_or_late(steps, waiting, verdict);
     }
     match (waiting, verdict) {
         (Action::Do(step), Verdict::Completed(_)) if step + 1 < steps.len() => {
             Next::Run(Action::Do(step + 1))
         }
         (Action::Do(_), Verdict::Completed(_)) => Next::End(Ending::Completed),
+        (Action::Do(step), Verdict::Unknown(_)) => undo_before(steps, step + 1),
         (Action::Do(step), Verdict::Failed(_)) | (Action::Undo(step), Verdict::Completed(_)) => {
             undo_before(steps, step)
         }
         (Action::Undo(_), Verdict::Failed(_)) => Next::End(Ending::Failed),
+        (Action::Undo(_), Verdict::Unknown(_)) => Next::Stale,
+    }
+}
+
+/// A reply to the step that is being undone, or to one that was undone before it, is late.
+fn stale_or_late<D>(steps: &[Step<D>], waiting: Action, verdict: Verdict) -> Next {
+    match (waiting, action_of(steps, verdict.state()), verdict) {
+        (_, _, Verdict::Unknown(_)) => Next::Stale,
+        (Action::Undo(undone), Some(Action::Do(step)), _) if step >= undone => Next::Late,
+        _ => Next::Stale,
     }
 }
 
@@ -102,7 +119,7 @@ mod tests {
     use super::{
         Action::{Do, Undo},
         Ending, Next, Step,
-        Verdict::{self, Completed, Failed},
+        Verdict::{self, Completed, Failed, Unknown},
         action_of, next,
     };
 
@@ -121,25 +138,24 @@ mod tests {
     #[test]
     fn every_state_and_verdict() {
         let steps = steps(&[true, false, true, false]);
-        for (state, completed, failed) in [
-            ("A", Next::Run(Do(1)), Next::End(Ending::Compensated)),
-            ("B", Next::Run(Do(2)), Next::Run(Undo(0))),
-            ("C", Next::Run(Do(3)), Next::Run(Undo(0))),
-            ("D", Next::End(Ending::Completed), Next::Run(Undo(2))),
-            ("UNDO_C", Next::Run(Undo(0)), Next::End(Ending::Failed)),
-            ("UNDO_A", Next::End(Ending::Compensated), Next::End(Ending::Failed)),
+        let compensated = Next::End(Ending::Compensated);
+        for (state, completed, failed, unknown, late) in [
+            ("A", Next::Run(Do(1)), compensated, Next::Run(Undo(0)), &[][..]),
+            ("B", Next::Run(Do(2)), Next::Run(Undo(0)), Next::Run(Undo(0)), &[]),
+            ("C", Next::Run(Do(3)), Next::Run(Undo(0)), Next::Run(Undo(2)), &[]),
+            ("D", Next::End(Ending::Completed), Next::Run(Undo(2)), Next::Run(Undo(2)), &[]),
+            ("UNDO_C", Next::Run(Undo(0)), Next::End(Ending::Failed), Next::Stale, &["C", "D"]),
+            ("UNDO_A", compensated, Next::End(Ending::Failed), Next::Stale, &["A", "B", "C", "D"]),
         ] {
             assert_eq!(next(&steps, state, Completed(state)), completed, "{state} completed");
             assert_eq!(next(&steps, state, Failed(state)), failed, "{state} failed");
-            for other in
-                ["A", "B", "C", "D", "UNDO_A", "UNDO_C", "X"].into_iter().filter(|other| *other != state)
-            {
-                assert_eq!(
-                    next(&steps, state, Completed(other)),
-                    Next::Stale,
-                    "{state}, but {other} completed"
-                );
-                assert_eq!(next(&steps, state, Failed(other)), Next::Stale, "{state}, but {other} failed");
+            assert_eq!(next(&steps, state, Unknown(state)), unknown, "{state} unknown");
+            let all = ["A", "B", "C", "D", "UNDO_A", "UNDO_C", "X"];
+            for other in all.into_iter().filter(|other| *other != state) {
+                let expected = if late.contains(&other) { Next::Late } else { Next::Stale };
+                assert_eq!(next(&steps, state, Completed(other)), expected, "{state}, {other} completed");
+                assert_eq!(next(&steps, state, Failed(other)), expected, "{state}, {other} failed");
+                assert_eq!(next(&steps, state, Unknown(other)), Next::Stale, "{state}, {other} unknown");
             }
         }
         assert_eq!(next(&steps, "UNDO_B", Completed("UNDO_B")), Next::Unknown);
@@ -147,29 +163,42 @@ mod tests {
 
     #[test]
     fn a_saga_of_one_step_is_completed_or_compensated() {
-        let steps = steps(&[false]);
-        assert_eq!(next(&steps, "A", Completed("A")), Next::End(Ending::Completed));
-        assert_eq!(next(&steps, "A", Failed("A")), Next::End(Ending::Compensated));
+        let without_undo = steps(&[false]);
+        assert_eq!(next(&without_undo, "A", Completed("A")), Next::End(Ending::Completed));
+        assert_eq!(next(&without_undo, "A", Failed("A")), Next::End(Ending::Compensated));
+        assert_eq!(next(&without_undo, "A", Unknown("A")), Next::End(Ending::Compensated));
+        let with_undo = steps(&[true]);
+        assert_eq!(next(&with_undo, "A", Failed("A")), Next::End(Ending::Compensated));
+        assert_eq!(next(&with_undo, "A", Unknown("A")), Next::Run(Undo(0)));
     }
 
-    /// Runs a saga to its end. Every verdict comes twice, and all earlier ones come again, contradicted too.
-    fn walk(
-        steps: &[Step<()>],
-        fails_at: Option<usize>,
-        undo_fails_at: Option<usize>,
-    ) -> (Vec<String>, Ending) {
+    /// How the step of a walk that does not complete ends.
+    #[derive(Clone, Copy, Debug)]
+    struct Stop {
+        at: usize,
+        unknown: bool,
+    }
+
+    /// Runs a saga to its end. Every verdict comes twice, and all earlier ones come again, contradicted too:
+    /// they never change anything.
+    fn walk(steps: &[Step<()>], stop: Option<Stop>, undo_fails_at: Option<usize>) -> (Vec<String>, Ending) {
         let (mut state, mut ran, mut past) = ("A", vec!["A".to_owned()], Vec::<Verdict>::new());
         loop {
-            for stale in &past {
-                assert_eq!(next(steps, state, *stale), Next::Stale);
+            for earlier in &past {
+                let changes = next(steps, state, *earlier);
+                assert!(matches!(changes, Next::Stale | Next::Late), "{state} {earlier:?}: {changes:?}");
             }
-            let fails = match action_of(steps, state) {
-                Some(Do(step)) => fails_at == Some(step),
-                Some(Undo(step)) => undo_fails_at == Some(step),
+            let verdict = match action_of(steps, state) {
+                Some(Do(step)) => match stop.filter(|stop| stop.at == step) {
+                    Some(Stop { unknown: true, .. }) => Unknown(state),
+                    Some(_) => Failed(state),
+                    None => Completed(state),
+                },
+                Some(Undo(step)) if undo_fails_at == Some(step) => Failed(state),
+                Some(Undo(_)) => Completed(state),
                 None => unreachable!("a state of the steps"),
             };
-            let verdict = if fails { Failed(state) } else { Completed(state) };
-            past.extend([Completed(state), Failed(state)]);
+            past.extend([Completed(state), Failed(state), Unknown(state)]);
             match next(steps, state, verdict) {
                 Next::Run(Do(step)) => state = STATES[step],
                 Next::Run(Undo(step)) => state = UNDOS[step],
@@ -181,19 +210,21 @@ mod tests {
     }
 
     proptest! {
+        /// What may have been done is undone, each once and the latest first; nothing else is.
         #[test]
         fn any_failure_and_any_duplicate_ends_in_one_of_the_ends(
             undoable in proptest::collection::vec(any::<bool>(), 1..=5),
-            fails_at in proptest::option::of(0_usize..5),
+            stops_at in proptest::option::of((0_usize..5, any::<bool>())),
             undo_fails_at in proptest::option::of(0_usize..5),
         ) {
             let steps = steps(&undoable);
-            let (ran, ending) = walk(&steps, fails_at, undo_fails_at);
-            let failed = fails_at.filter(|step| *step < steps.len());
-            let reached = failed.map_or(steps.len(), |step| step + 1);
+            let stop = stops_at.map(|(at, unknown)| Stop { at, unknown }).filter(|stop| stop.at < steps.len());
+            let (ran, ending) = walk(&steps, stop, undo_fails_at);
+            let reached = stop.map_or(steps.len(), |stop| stop.at + 1);
+            let may_be_done = stop.map_or(0, |stop| stop.at + usize::from(stop.unknown));
             let mut expected: Vec<String> = STATES.iter().take(reached).map(ToString::to_string).collect();
             let mut undone = true;
-            for step in (0..failed.unwrap_or(0)).rev().filter(|step| undoable[*step]) {
+            for step in (0..may_be_done).rev().filter(|step| undoable[*step]) {
                 expected.push(UNDOS[step].to_owned());
                 if undo_fails_at == Some(step) {
                     undone = false;
@@ -201,7 +232,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(ran, expected);
-            prop_assert_eq!(ending, match (failed, undone) {
+            prop_assert_eq!(ending, match (stop, undone) {
                 (None, _) => Ending::Completed,
                 (Some(_), true) => Ending::Compensated,
                 (Some(_), false) => Ending::Failed,

@@ -19,14 +19,19 @@ pub struct Step<D> {
     pub(super) on_deadline: OnDeadline,
 }
 
-/// What a deadline without a reply means.
+/// What a deadline without a reply means. The outcome of the step is unknown then: it may have been done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDeadline {
-    /// Nothing is known: the saga goes on waiting, and a late reply still counts. The host marks it overdue
-    /// and sets its next deadline, with growing pauses.
+    /// The saga goes on waiting, and a late reply still counts. The host marks it overdue and sets its next
+    /// deadline, with growing pauses.
     Wait,
-    /// The step failed. Only for a step that certainly did not happen, or whose undo works even then.
-    Fail,
+    /// The saga gives up: the step is undone as if it had been done, and then the completed steps before it. A
+    /// late reply changes nothing; the saga's log records it.
+    ///
+    /// What the step asks for and its undo may reach the participant in any order, and each more than once. So
+    /// the participant keeps a row for each saga and step, by which it does both once: an undo that comes
+    /// first is recorded, and makes the action do nothing.
+    Undo,
 }
 
 impl<D> Step<D> {
@@ -36,8 +41,8 @@ impl<D> Step<D> {
         Self { state, action, undo: None, deadline: DEADLINE_DEFAULT, on_deadline: OnDeadline::Wait }
     }
 
-    /// Sets how the completed step is undone when a later one fails: `action` is sent, and the saga waits
-    /// in `state` for the reply.
+    /// Sets how the step is undone when a later one fails, or when its own outcome stays unknown
+    /// ([`OnDeadline::Undo`]): `action` is sent, and the saga waits in `state` for the reply.
     #[must_use]
     pub fn undo(self, state: &'static str, action: fn(&D, &mut Effects<'_>)) -> Self {
         Self { undo: Some((state, action)), ..self }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, Postgres, QueryBuilder, Row as _, postgres::PgRow};
 
 use super::view::{Parked, ParkedId};
-use crate::model::saga_log::rfc3339;
+use crate::model::{format::HEADER_BYTES, saga_log::rfc3339};
 
 /// Which entries are meant.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +65,7 @@ pub(super) async fn list(
     after: Option<&ParkedCursor>,
     limit: i64,
 ) -> Result<Vec<Parked>, sqlx::Error> {
-    let mut query = QueryBuilder::new(select("''::bytea"));
+    let mut query = QueryBuilder::new(select(&format!("substring(body FROM 1 FOR {HEADER_BYTES})")));
     narrow(&mut query, filter);
     if let Some(cursor) = after {
         let below = match database.cmp(&cursor.database) {
@@ -97,6 +97,7 @@ fn read(row: &PgRow, database: &str) -> Result<Parked, sqlx::Error> {
     let (direction, position): (String, i64) = (row.try_get("direction")?, row.try_get("position")?);
     let partition: i32 = row.try_get("partition")?;
     let parked_at_us = row.try_get("parked_at_us")?;
+    let body: Vec<u8> = row.try_get("body")?;
     Ok(Parked {
         id: ParkedId::text(&plugin, row_id),
         plugin,
@@ -111,9 +112,10 @@ fn read(row: &PgRow, database: &str) -> Result<Parked, sqlx::Error> {
         attempts: row.try_get("attempts")?,
         parked_at: rfc3339(parked_at_us),
         retry_at: row.try_get::<Option<i64>, _>("retry_at_us")?.map(rfc3339),
+        unreadable: Parked::unreadable(&body),
         row_id,
         parked_at_us,
-        body: row.try_get("body")?,
+        body,
     })
 }
 

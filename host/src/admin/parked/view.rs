@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::statements::ParkedCursor;
 use crate::model::{
     delivery::Delivery,
+    format::{Format, Unreadable},
     plugin_name::PluginName,
     record::{Record, decode},
     saga_log::rfc3339,
@@ -53,6 +54,9 @@ pub(super) struct Parked {
     pub(super) parked_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) retry_at: Option<String>,
+    /// Why this build cannot read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unreadable: Option<String>,
     #[serde(skip)]
     pub(super) row_id: i64,
     #[serde(skip)]
@@ -77,13 +81,23 @@ impl Parked {
     /// The entry with its content: the delivery or the record.
     pub(super) fn detail(&self) -> Value {
         let mut shown = json!(self);
-        let content = if self.direction == "in" {
-            Delivery::decode(&self.body).ok().map(|delivery| of_delivery(&delivery))
-        } else {
-            decode(&self.body).ok().and_then(|records| records.first().map(of_record))
-        };
-        shown["content"] = content.unwrap_or_else(|| json!("written by another version of saga-host"));
+        match self.content() {
+            Ok(content) => shown["content"] = content,
+            Err(unreadable) => shown["unreadable"] = json!(unreadable.to_string()),
+        }
         shown
+    }
+
+    fn content(&self) -> Result<Value, Unreadable> {
+        if self.direction == "in" {
+            return Delivery::decode(&self.body).map(|delivery| of_delivery(&delivery));
+        }
+        decode(&self.body).map(|records| records.first().map_or(Value::Null, of_record))
+    }
+
+    /// Why this build cannot read a body, as far as its first bytes show it.
+    pub(super) fn unreadable(head: &[u8]) -> Option<String> {
+        Format::readable(head).err().map(|unreadable| unreadable.to_string())
     }
 }
 

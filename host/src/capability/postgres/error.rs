@@ -2,7 +2,7 @@
 
 use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
 
-use crate::model::bindings::saga::plugin::postgres::SqlError;
+use crate::model::{bindings::saga::plugin::postgres::SqlError, fault::ends_session};
 
 /// The result has more rows than `rows_max`.
 pub(super) const ROWS: &str = "SG001";
@@ -16,13 +16,34 @@ pub(super) const TYPE: &str = "SG004";
 const CONNECTION_FAILURE: &str = "08006";
 const SERIALIZATION_FAILURE: &str = "40001";
 
+/// Why a statement failed: what the guest sees, and what only the host knows.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}: {}", error.sqlstate, error.message)]
+pub struct StatementError {
+    /// For the guest.
+    pub error: SqlError,
+    /// The connection is lost, or Postgres has closed it: no guest can cause that, though it can raise any
+    /// SQLSTATE.
+    pub ends_session: bool,
+}
+
+impl From<SqlError> for StatementError {
+    fn from(error: SqlError) -> Self {
+        Self { error, ends_session: false }
+    }
+}
+
 /// An error that the host itself found.
 pub(super) fn of_host(sqlstate: &str, message: String) -> SqlError {
     SqlError { sqlstate: sqlstate.to_owned(), message, detail: None, constraint: None, position: None }
 }
 
 /// What Postgres reported. Any other error means that the connection is lost.
-pub(super) fn reported(error: &sqlx::Error) -> SqlError {
+pub(super) fn reported(error: &sqlx::Error) -> StatementError {
+    StatementError { error: seen_by_guest(error), ends_session: ends_session(error) }
+}
+
+fn seen_by_guest(error: &sqlx::Error) -> SqlError {
     let Some(reported) = postgres(error) else {
         return of_host(CONNECTION_FAILURE, error.to_string());
     };
@@ -39,8 +60,8 @@ pub(super) fn reported(error: &sqlx::Error) -> SqlError {
 }
 
 /// The error as a serialization failure, after which the host runs the unit again.
-pub(super) fn again(error: &sqlx::Error) -> SqlError {
-    SqlError { sqlstate: SERIALIZATION_FAILURE.to_owned(), ..reported(error) }
+pub(super) fn again(error: &sqlx::Error) -> StatementError {
+    SqlError { sqlstate: SERIALIZATION_FAILURE.to_owned(), ..seen_by_guest(error) }.into()
 }
 
 /// Whether it is "cached plan must not change result type". The name of the routine that raises it

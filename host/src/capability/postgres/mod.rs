@@ -23,6 +23,7 @@ use sqlx::{
 };
 
 use self::column::Columns;
+pub use self::error::StatementError;
 use crate::{
     model::bindings::saga::plugin::postgres::{Param, SqlError, Table},
     store::session::Session,
@@ -53,12 +54,12 @@ pub async fn query(
     limits: &SqlLimits,
     sql: String,
     params: Vec<Param>,
-) -> Result<Table, SqlError> {
+) -> Result<Table, StatementError> {
     let prepared = prepare(session, limits, sql).await?;
     let mut columns = Columns::new(prepared.columns())?;
     match gather(session, limits, &prepared, param::arguments(&params, &prepared)?, &mut columns).await {
         Ok(()) => Ok(columns.finish()),
-        Err(Stop::Here(error)) => Err(error),
+        Err(Stop::Here(error)) => Err(error.into()),
         Err(Stop::Postgres(error)) => Err(failed(session, &error).await),
     }
 }
@@ -72,7 +73,7 @@ pub async fn execute(
     limits: &SqlLimits,
     sql: String,
     params: Vec<Param>,
-) -> Result<u64, SqlError> {
+) -> Result<u64, StatementError> {
     let prepared = prepare(session, limits, sql).await?;
     let arguments = param::arguments(&params, &prepared)?;
     match session.connection.execute(prepared.query_with(arguments)).await {
@@ -106,7 +107,11 @@ async fn gather(
     Ok(())
 }
 
-async fn prepare(session: &mut Session, limits: &SqlLimits, sql: String) -> Result<PgStatement, SqlError> {
+async fn prepare(
+    session: &mut Session,
+    limits: &SqlLimits,
+    sql: String,
+) -> Result<PgStatement, StatementError> {
     statement::check(&sql)?;
     let connection = &mut session.connection;
     if connection.cached_statements_size() > limits.distinct_statements_max {
@@ -122,7 +127,7 @@ async fn prepare(session: &mut Session, limits: &SqlLimits, sql: String) -> Resu
 
 /// A schema change can make a prepared statement unusable. All are dropped then, and the error is one for
 /// which the host runs the unit again.
-async fn failed(session: &mut Session, error: &sqlx::Error) -> SqlError {
+async fn failed(session: &mut Session, error: &sqlx::Error) -> StatementError {
     if !error::is_stale_plan(error) {
         return error::reported(error);
     }

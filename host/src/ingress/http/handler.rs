@@ -181,7 +181,7 @@ async fn read(target: &Target, mut request: Request, trace: &Trace) -> Result<Re
         }
         ReadError::Fault(fault) => {
             tracing::warn!(plugin = endpoint.plugin, trace = trace.id(), %fault, "read not answered");
-            outcome::unreachable()
+            if matches!(fault, Fault::Suspect(_)) { outcome::not_now() } else { outcome::unreachable() }
         }
     })
 }

@@ -41,6 +41,12 @@ pub(super) fn not_running(plugin: &str, cause: Cause) -> Problem {
         .with("plugin", plugin)
 }
 
+/// The request meets something that may be over soon, such as a row that somebody has locked.
+#[must_use]
+pub(super) fn not_now() -> Problem {
+    unavailable("Unavailable", "the service cannot do this now; nothing was done, try again")
+}
+
 /// Another host has activated a version that this one cannot run.
 #[must_use]
 pub(super) fn suspended() -> Problem {

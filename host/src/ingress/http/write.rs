@@ -6,7 +6,7 @@ use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    outcome::{busy, failed, key_reused, stopping, unknown_outcome},
+    outcome::{busy, failed, key_reused, not_now, stopping, unknown_outcome},
     prefer,
 };
 use crate::{
@@ -76,6 +76,7 @@ pub(super) async fn write(
             })
         }
         Answer::KeyReused => Err(key_reused()),
+        Answer::NotNow(_logged) => Err(not_now()),
         Answer::Failed(_logged) => Err(failed(&id, &trace)),
         Answer::Unknown => Err(unknown_outcome()),
     }
@@ -141,11 +142,12 @@ mod tests {
 
     #[tokio::test]
     async fn each_answer_has_its_status() {
-        let lanes: [(u16, fn(Pending)); 4] = [
+        let lanes: [(u16, fn(Pending)); 5] = [
             (409, |pending| drop(pending.reply.send(Answer::KeyReused))),
             (500, |pending| {
                 drop(pending.reply.send(Answer::Failed("relation secret does not exist".into())))
             }),
+            (503, |pending| drop(pending.reply.send(Answer::NotNow("relation secret is locked".into())))),
             (503, |pending| drop(pending.reply.send(Answer::Unknown))),
             (503, drop),
         ];

@@ -24,6 +24,10 @@ pub struct Limits {
     pub rows_max: u32,
     /// Bytes in one result.
     pub result_bytes_max: usize,
+    /// Memory of one sort or hash of a statement, in MiB; what does not fit goes to temporary files.
+    pub sort_memory_mib_max: u32,
+    /// Temporary files of one session, in MiB.
+    pub temp_files_mib_max: u32,
     /// Bytes that a guest passes to the host in one call.
     pub call_bytes_max: usize,
     /// Messages that one unit publishes.
@@ -46,6 +50,8 @@ impl Default for Limits {
             statements_max: 32,
             rows_max: 10_000,
             result_bytes_max: 8 << 20,
+            sort_memory_mib_max: 16,
+            temp_files_mib_max: 256,
             call_bytes_max: 16 << 20,
             publish_messages_max: 4_096,
             queue_bytes_max: 64 << 20,
@@ -66,6 +72,8 @@ impl Limits {
             ("statements_max", self.statements_max as usize, 0, 100_000),
             ("rows_max", self.rows_max as usize, 1, 10_000_000),
             ("result_bytes_max", self.result_bytes_max, 1 << 10, 1 << 30),
+            ("sort_memory_mib_max", self.sort_memory_mib_max as usize, 1, 1_024),
+            ("temp_files_mib_max", self.temp_files_mib_max as usize, 1, 1 << 20),
             ("call_bytes_max", self.call_bytes_max, 1 << 10, 1 << 30),
             ("publish_messages_max", self.publish_messages_max as usize, 0, 65_535),
             ("queue_bytes_max", self.queue_bytes_max, 1 << 10, 16 << 30),

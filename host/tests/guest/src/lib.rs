@@ -7,7 +7,7 @@
 mod misbehaviour;
 
 use saga_plugin::bindings::{
-    exports::saga::plugin::manifest::{Access, Correlation, Description, Route, Subscription},
+    exports::saga::plugin::manifest::{Access, Correlation, Description, Migration, Route, Subscription},
     saga::plugin::{
         kafka::{Outgoing, publish},
         types::{Failure, Refusal},
@@ -46,9 +46,20 @@ pub fn describe() -> Description {
         publishes: vec![DONE.to_owned()],
         sagas: vec![SAGA.to_owned()],
         gather_ms: 0,
-        migrations: Vec::new(),
+        migrations: vec![tables()],
         extensions: Vec::new(),
     }
+}
+
+/// Rows to change, and a function that raises any SQLSTATE.
+fn tables() -> Migration {
+    let sql = "CREATE TABLE public.account (id int PRIMARY KEY, moves int NOT NULL);
+         INSERT INTO public.account SELECT n, 0 FROM generate_series(1, 20) n;
+         CREATE FUNCTION public.raise(sqlstate_raised text) RETURNS text LANGUAGE plpgsql AS $$
+         BEGIN
+             RAISE EXCEPTION 'raised by the guest' USING ERRCODE = sqlstate_raised;
+         END $$";
+    Migration { name: "0001_misbehaving.sql".to_owned(), sql: sql.to_owned() }
 }
 
 /// Handles a batch of names, and gives `answer` for each.

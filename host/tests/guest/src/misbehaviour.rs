@@ -46,11 +46,18 @@ pub(crate) fn of(how: &str, cause: u32) -> Result<(), Failure> {
         "sleep-in-sql" => state("SELECT pg_sleep(60)::text")?,
         "bad-sql" => state("SELECT nothing FROM nowhere")?,
         "commit" => state("COMMIT")?,
+        "spill" => state("SELECT count(*) FROM generate_series(1, 10000000)")?,
+        "lone-surrogate" => start_with_data("surrogate", cause, r#"{"text":"\ud800"}"#)?,
         // Continues as if the statement had succeeded.
         "hide-an-error" => drop(state("SELECT nothing FROM nowhere")),
         _ => match how.split_once('-') {
             Some(("start", key)) => start(key, cause)?,
             Some(("step", key)) => step(key, cause)?,
+            Some(("raise", sqlstate)) => state(&format!("SELECT public.raise('{sqlstate}')"))?,
+            // Changes a row, which is no misbehaviour.
+            Some(("move", account)) => state(&format!(
+                "UPDATE public.account SET moves = moves + 1 WHERE id = {account} RETURNING moves"
+            ))?,
             _ => {}
         },
     }
@@ -59,8 +66,12 @@ pub(crate) fn of(how: &str, cause: u32) -> Result<(), Failure> {
 
 /// Starts a saga, which is no misbehaviour.
 fn start(key: &str, cause: u32) -> Result<(), Failure> {
+    start_with_data(key, cause, "{}")
+}
+
+fn start_with_data(key: &str, cause: u32, data: &str) -> Result<(), Failure> {
     let deadline = deadline();
-    let (saga_type, state, data) = (SAGA.to_owned(), "started".to_owned(), "{}".to_owned());
+    let (saga_type, state, data) = (SAGA.to_owned(), "started".to_owned(), data.to_owned());
     sagas::start(&[NewSaga { cause, saga_type, key: key.to_owned(), state, data, deadline }]).map_err(refused)
 }
 

@@ -14,11 +14,13 @@ use saga_testkit::{
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{SOON, eventually, guest};
+use super::{SOON, eventually, guest, trip};
 
 pub(super) async fn all(target: &Target) {
     let mut postgres = PgConnection::connect(&target.postgres).await.unwrap();
-    for database in SERVICES.iter().map(|service| service.database).chain([guest::PLUGIN]) {
+    for database in
+        SERVICES.iter().map(|service| service.database).chain([guest::PLUGIN]).chain(trip::PLUGINS)
+    {
         let drop = format!(r#"DROP DATABASE IF EXISTS "{database}" WITH (FORCE)"#);
         sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut postgres).await.unwrap();
     }
@@ -31,8 +33,10 @@ async fn kafka(brokers: &str) -> anyhow::Result<()> {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", brokers).create()?;
     let options = AdminOptions::new().operation_timeout(Some(SOON));
-    let groups: Vec<&str> = SERVICES.iter().map(|service| service.plugin).chain([guest::PLUGIN]).collect();
-    let topics: Vec<&str> = TOPICS.into_iter().chain([guest::TOPIC, guest::DONE]).collect();
+    let of_tests = [guest::PLUGIN].into_iter().chain(trip::PLUGINS);
+    let groups: Vec<&str> = SERVICES.iter().map(|service| service.plugin).chain(of_tests).collect();
+    let topics: Vec<&str> =
+        TOPICS.into_iter().chain([guest::TOPIC, guest::DONE]).chain(trip::TOPICS).collect();
     let absent = [RDKafkaErrorCode::GroupIdNotFound, RDKafkaErrorCode::UnknownTopicOrPartition];
     let gone = admin.delete_groups(&groups, &options).await?.into_iter();
     for outcome in gone.chain(admin.delete_topics(&topics, &options).await?) {

@@ -26,12 +26,14 @@ guest_ms_max = 100
 unit_ms_max = 1000
 statements_max = 8
 rows_max = 1000
+sort_memory_mib_max = 1
+temp_files_mib_max = 16
 publish_messages_max = 100
 attempts_max = 1
 "#;
 
 /// Each misbehaviour, and what the host reports: whose fault it is, and which limit was exceeded.
-pub(crate) const MISBEHAVIOURS: [(&str, &str); 16] = [
+pub(crate) const MISBEHAVIOURS: [(&str, &str); 18] = [
     ("trap", "panicked at host/tests/guest/src/misbehaviour.rs"),
     ("exit", "it called exit("),
     ("loop", "runs longer than guest_ms_max = 100 ms"),
@@ -50,6 +52,8 @@ pub(crate) const MISBEHAVIOURS: [(&str, &str); 16] = [
         "commit",
         "a statement must start with SELECT, INSERT, UPDATE, DELETE, MERGE, VALUES, WITH; found COMMIT",
     ),
+    ("spill", "temporary file size exceeds temp_file_limit"),
+    ("lone-surrogate", "malformed: data or answer is not JSON"),
     ("hide-an-error", "returned success after a failed statement"),
 ];
 
@@ -86,10 +90,15 @@ pub(crate) fn in_mood(mood: &str) -> Vec<u8> {
 }
 
 fn component() -> Vec<u8> {
+    built(PLUGIN)
+}
+
+/// The component of a plugin of the tests.
+pub(crate) fn built(name: &str) -> Vec<u8> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let built = target.join("wasm32-wasip2/plugin/misbehaving.wasm");
+    let built = target.join(format!("wasm32-wasip2/plugin/{name}.wasm"));
     std::fs::read(&built).unwrap_or_else(|error| {
-        let build = "cargo build --profile plugin --target wasm32-wasip2 -p misbehaving";
+        let build = "cargo build --profile plugin --target wasm32-wasip2 -p misbehaving -p booking -p trip";
         panic!("{}: {error}; build it first: {build}", built.display())
     })
 }

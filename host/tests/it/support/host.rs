@@ -144,6 +144,14 @@ pub(crate) async fn run_with_clock(target: &Target, plugins: &Path, wrong_by_s: 
     start(&options, target).await
 }
 
+/// Starts a host that plays the next build, and waits until it is ready: it has a newer format of bodies, and
+/// calls a `saga.flush` with one parameter more.
+pub(crate) async fn run_next_build(target: &Target, plugins: &Path) -> Host {
+    let mut options = options(plugins);
+    options.environment.push(("SAGA_HOST_PLAYS_NEXT_BUILD".to_owned(), "1".to_owned()));
+    start(&options, target).await
+}
+
 fn options(plugins: &Path) -> StartOptions {
     let environment = [
         ("SAGA_HOST_CACHE", folder::cache().display().to_string()),

@@ -7,6 +7,8 @@
 //!  gate     a way to Postgres or Kafka that a test opens and closes
 //!  folder   where data, logs and plugins are
 //!  guest    a plugin that misbehaves on request
+//!  trip     two plugins with a saga of two steps
+//!  database a connection to a database of a stack
 //!  topics   topics with settings of their own
 //!  kafka_proxy  a connection to Kafka that can be cut
 //!  raw      writes records that other clients can write, and rdkafka's safe interface cannot
@@ -16,6 +18,7 @@
 //! ```
 
 mod clear;
+pub(crate) mod database;
 pub(crate) mod flow;
 pub(crate) mod folder;
 pub(crate) mod gate;
@@ -25,6 +28,7 @@ pub(crate) mod kafka_proxy;
 pub(crate) mod raw;
 pub(crate) mod stack;
 pub(crate) mod topics;
+pub(crate) mod trip;
 pub(crate) mod wire;
 mod wrong_clock;
 

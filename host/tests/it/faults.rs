@@ -1,0 +1,235 @@
+//! Whose fault it is that a unit fails. What fails for a reason of the environment is retried, shown in
+//! `readyz` and blamed on nobody; what looks like one, but comes from a guest or from a locked row, delays its
+//! own key only.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, ensure};
+use saga_testkit::{
+    caller::Request,
+    target::Target,
+    topic::writer::{Draft, Writer},
+};
+use serde_json::Value;
+
+use crate::support::{
+    database::Database,
+    eventually, flow, folder,
+    guest::{self, DONE, PLUGIN, TOPIC},
+    host::{self, Host, get},
+    stack::Own,
+};
+
+const ROLE: &str = "plugin_misbehaving";
+const FLUSH_IS: &str = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'plugin_misbehaving'";
+const MOVES_OF_7: &str = "SELECT moves::bigint FROM public.account WHERE id = 7";
+const MOVES_OF_6: &str = "SELECT moves::bigint FROM public.account WHERE id = 6";
+
+/// A host with the plugin that misbehaves, a producer, and a connection to the plugin's database.
+struct House {
+    _host: Host,
+    plugins: PathBuf,
+    writer: Writer,
+    database: Database,
+    stack: Own,
+}
+
+impl House {
+    async fn new() -> Self {
+        let (stack, plugins) = (Own::start().await, folder::new("plugins"));
+        guest::add(&plugins);
+        let host = host::run(&stack.target, &plugins).await;
+        let writer = Writer::new(&stack.target.kafka).unwrap();
+        let database = Database::connect(&stack.target, PLUGIN).await;
+        Self { _host: host, plugins, writer, database, stack }
+    }
+
+    fn target(&self) -> &Target {
+        &self.stack.target
+    }
+
+    /// Writes a record; all of them go to one partition.
+    async fn write(&self, key: &str, how: &str) {
+        let draft = Draft { key: Some(key.to_owned()), partition: Some(0), ..Draft::text(how) };
+        self.writer.write(TOPIC, &draft).await.unwrap();
+    }
+
+    async fn request(&self, how: &str) -> u16 {
+        let request = Request::post(format!("/misbehave/{how}"), "{}");
+        request.send(self.target().http().unwrap()).await.unwrap().status
+    }
+
+    async fn parked(&self) -> anyhow::Result<Vec<Value>> {
+        let shown = get(self.target(), &format!("/v1/parked?plugin={PLUGIN}")).await?;
+        Ok(shown["parked"].as_array().context("no list")?.clone())
+    }
+
+    /// Waits until so many messages of the plugin were published.
+    async fn done(&self, expected: u64) {
+        eventually(async || {
+            let done = flow::records(self.target(), DONE).await;
+            ensure!(done == expected, "{done} messages instead of {expected}");
+            Ok(())
+        })
+        .await;
+    }
+
+    async fn ready(&self) {
+        eventually(async || Request::get("/readyz").send(self.target().admin()?).await?.expect(200)).await;
+    }
+
+    /// Waits until `readyz` says that the plugin is paused, and why.
+    async fn paused(&self, what: &str, why: &str) {
+        eventually(async || {
+            let answer = Request::get("/readyz").send(self.target().admin()?).await?.expect(503)?.text();
+            let says = [PLUGIN, what, "paused, retrying", why].iter().all(|text| answer.contains(text));
+            ensure!(says, "{answer}");
+            Ok(())
+        })
+        .await;
+    }
+}
+
+fn states(parked: &[Value], key: &str) -> Vec<String> {
+    let of_key = parked.iter().rev().filter(|entry| entry["key"] == key);
+    of_key.map(|entry| entry["state"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_guest_that_raises_what_looks_like_an_outage_delays_its_key_only() {
+    let house = House::new().await;
+    let raised = ["40001", "40P01", "08P01", "57P01", "58030", "25006", "53400"];
+    for sqlstate in raised {
+        house.write(sqlstate, &format!("raise-{sqlstate}")).await;
+        house.write(sqlstate, "fine").await;
+        house.write("fine", "fine").await;
+    }
+    house.done(raised.len() as u64).await;
+    let parked = eventually(async || {
+        let parked = house.parked().await?;
+        ensure!(parked.len() == 2 * raised.len(), "{parked:?}");
+        Ok(parked)
+    })
+    .await;
+    for sqlstate in raised {
+        // Only the limit on temporary files is certainly the guest's; its policy allows one attempt.
+        let first = if sqlstate == "53400" { "dead_letter" } else { "retrying" };
+        assert_eq!(states(&parked, sqlstate), [first, "queued"], "{sqlstate}");
+        let reasons: Vec<&str> = parked.iter().filter_map(|entry| entry["reason"].as_str()).collect();
+        assert!(reasons.iter().any(|reason| reason.contains("raised by the guest")), "{reasons:?}");
+    }
+    assert_eq!(house.request("raise-40001").await, 503);
+    assert_eq!(house.request("raise-53400").await, 500);
+    assert_eq!(house.request("fine").await, 201);
+    house.ready().await;
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_has_locked_delays_its_key_only() {
+    let mut house = House::new().await;
+    let mut person = Database::connect(house.target(), PLUGIN).await;
+    person.run("BEGIN; UPDATE public.account SET moves = moves WHERE id = 6").await;
+    for number in 0..4 {
+        house.write(&format!("six-{number}"), "move-6").await;
+        house.write("seven", "move-7").await;
+    }
+    house.database.reaches(MOVES_OF_7, 4).await;
+    let parked = eventually(async || {
+        let parked = house.parked().await?;
+        ensure!(parked.len() == 4, "{parked:?}");
+        Ok(parked)
+    })
+    .await;
+    for number in 0..4 {
+        assert_eq!(states(&parked, &format!("six-{number}")), ["retrying"]);
+    }
+    assert_eq!(house.request("move-6").await, 503);
+    assert_eq!(house.request("move-7").await, 201);
+    house.ready().await;
+
+    person.run("ROLLBACK").await;
+    house.database.reaches(MOVES_OF_6, 4).await;
+    eventually(async || {
+        let parked = house.parked().await?;
+        ensure!(parked.is_empty(), "{parked:?}");
+        Ok(())
+    })
+    .await;
+}
+
+/// The version is new, so a failure that it is blamed for would roll it back.
+#[tokio::test]
+async fn a_failing_statement_of_the_host_is_nobodys_fault() {
+    let mut house = House::new().await;
+    let before = host::active(house.target(), PLUGIN).await.unwrap();
+    guest::turn(&house.plugins, "next");
+    let version = eventually(async || {
+        let active = host::active(house.target(), PLUGIN).await?;
+        ensure!(active != before, "the new version is not active");
+        Ok(active)
+    })
+    .await;
+    let mut handled = 0;
+    for (breaks, repairs, why) in [
+        (
+            format!("REVOKE EXECUTE ON FUNCTION saga.flush FROM {ROLE}"),
+            format!("GRANT EXECUTE ON FUNCTION saga.flush TO {ROLE}"),
+            "42501",
+        ),
+        // As a build of another release leaves it. Sessions that know the function keep it.
+        (
+            format!(
+                "ALTER FUNCTION saga.flush RENAME TO flush_of_another_release;
+                 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'"
+            ),
+            "ALTER FUNCTION saga.flush_of_another_release RENAME TO flush".to_owned(),
+            "42883",
+        ),
+    ] {
+        house.database.run(&breaks).await;
+        for number in 0..8 {
+            house.write(&number.to_string(), "fine").await;
+        }
+        house.paused("deliveries", why).await;
+        assert!(house.parked().await.unwrap().is_empty(), "{why}");
+        house.database.run(&repairs).await;
+        handled += 8;
+        house.done(handled).await;
+        house.ready().await;
+    }
+    // The partitions of the days of stored answers.
+    house
+        .database
+        .run(
+            "DO $$ DECLARE v_partition regclass; BEGIN
+                 FOR v_partition IN SELECT inhrelid FROM pg_inherits
+                                     WHERE inhparent = 'saga.stored_answer'::regclass
+                 LOOP EXECUTE format('DROP TABLE %s', v_partition); END LOOP; END $$",
+        )
+        .await;
+    let request = Request::post("/misbehave/fine", "{}").header("Idempotency-Key", "once");
+    let address = house.target().http().unwrap().to_owned();
+    let answer = tokio::spawn(async move { request.send(&address).await });
+    house.paused("requests", "no partition of relation").await;
+    house.database.run("SELECT saga.roll_partitions(3, 30, 3)").await;
+    answer.await.unwrap().unwrap().expect(201).unwrap();
+    house.ready().await;
+    assert_eq!(host::active(house.target(), PLUGIN).await.unwrap(), version);
+    assert!(house.database.number(FLUSH_IS).await > 0);
+}
+
+#[tokio::test]
+async fn a_right_that_was_revoked_is_waited_for() {
+    let mut house = House::new().await;
+    house.database.run(&format!("REVOKE UPDATE ON public.account FROM {ROLE}")).await;
+    house.write("seven", "move-7").await;
+    eventually(async || {
+        let parked = house.parked().await?;
+        ensure!(states(&parked, "seven") == ["retrying"], "{parked:?}");
+        Ok(())
+    })
+    .await;
+    assert_eq!(house.request("move-7").await, 503);
+    house.database.run(&format!("GRANT UPDATE ON public.account TO {ROLE}")).await;
+    house.database.reaches(MOVES_OF_7, 1).await;
+}
