@@ -51,7 +51,7 @@ impl Host {
         let admin = listener::bind("the host API", "--admin", &config.admin).await?;
         let (http_address, admin_address) = (http.local_addr()?, admin.local_addr()?);
         admin::check_exposure(&admin_address, config.admin_token.as_deref())?;
-        let server = Server::new(&config.postgres)?;
+        let server = server(&config)?;
         let (rollback_requests, requests) = tokio::sync::mpsc::unbounded_channel();
         let rollout = rollout(&config, &server, rollback_requests)?;
         let Launcher { stops, tasks, .. } = &rollout.launcher;
@@ -66,6 +66,9 @@ impl Host {
         tasks.listeners.spawn(async move { follower.follow().await });
         let guard = rollout.clone();
         tasks.listeners.spawn(async move { guard.guard(requests).await });
+        let databases = rollout.clone();
+        let stop = stops.listeners.clone();
+        tasks.listeners.spawn(async move { databases.databases.refresh_credentials(stop).await });
         tasks.listeners.spawn(async move { rollout.drain().await });
         Ok(Self { services, stops, tasks, http: http_address, admin: admin_address })
     }
@@ -123,7 +126,7 @@ fn rollout(
         databases: Databases::new(server.clone(), config.migrations),
         launcher,
         folder: config.plugins.clone(),
-        write_policies: config.write_policies,
+        write_policies: config.development,
         one_at_a_time: tokio::sync::Mutex::default(),
     }))
 }
@@ -149,6 +152,14 @@ fn serve(config: &Config, rollout: &Arc<Rollout>, http: TcpListener, admin: TcpL
     let routes = rollout.services.routes();
     let service_routes = http::service(routes, callers.body_within(), stop.clone());
     tasks.spawn(listener::serve(http, "service routes", service_routes, limits(http_max), stop.clone()));
+}
+
+fn server(config: &Config) -> anyhow::Result<Server> {
+    let server = Server::new(&config.postgres)?.for_development(config.development);
+    match &config.postgres_password_file {
+        Some(file) => server.with_password_file(file.clone()),
+        None => Ok(server),
+    }
 }
 
 async fn end(what: &str, tasks: &TaskTracker) {
