@@ -30,6 +30,8 @@ pub struct Config {
     /// `postgres://` URL of the server, with an account that may create databases and roles, unless they
     /// exist.
     pub postgres: String,
+    /// File of that account's password, which is read again for each new connection.
+    pub postgres_password_file: Option<PathBuf>,
     /// Kafka bootstrap servers, `host:port` separated by commas.
     pub kafka: String,
     /// Additional librdkafka properties, (name, value).
@@ -47,8 +49,9 @@ pub struct Config {
     pub cache: PathBuf,
     /// What the host does with schema migrations.
     pub migrations: MigrationsMode,
-    /// True in `dev`: writes a missing policy file from the manifest. Else a plugin without one is rejected.
-    pub write_policies: bool,
+    /// True in `dev`: writes a missing policy file from the manifest, and only logs rights that a plugin could
+    /// misuse. Else a plugin is rejected in both cases.
+    pub development: bool,
     /// Partition count of topics that the host creates.
     pub topic_partitions: i32,
     /// Replication factor of topics that the host creates.
@@ -126,6 +129,9 @@ pub struct Settings {
     /// Postgres server, with an account that may create databases and roles unless they exist
     #[arg(long, env = "SAGA_HOST_POSTGRES", hide_env_values = true, value_name = "URL")]
     postgres: Option<String>,
+    /// File of the password of that account, read again for each connection
+    #[arg(long, env = "SAGA_HOST_POSTGRES_PASSWORD_FILE", value_name = "FILE")]
+    postgres_password_file: Option<PathBuf>,
     /// Kafka bootstrap servers
     #[arg(long, env = "SAGA_HOST_KAFKA", value_name = "HOST:PORT,...")]
     kafka: Option<String>,
@@ -214,6 +220,7 @@ impl Settings {
     pub fn or(self, other: Self) -> Self {
         Self {
             postgres: self.postgres.or(other.postgres),
+            postgres_password_file: self.postgres_password_file.or(other.postgres_password_file),
             kafka: self.kafka.or(other.kafka),
             kafka_properties: self.kafka_properties.or(other.kafka_properties),
             http: self.http.or(other.http),
@@ -247,6 +254,7 @@ impl Settings {
             postgres: self.postgres.context(
                 "Postgres is not configured; set SAGA_HOST_POSTGRES=postgres://user:password@host/postgres",
             )?,
+            postgres_password_file: self.postgres_password_file,
             kafka: self.kafka.context("Kafka is not configured; set SAGA_HOST_KAFKA=host:9092")?,
             kafka_properties: self.kafka_properties.unwrap_or_default().0,
             http: self.http.unwrap_or_else(|| HTTP_DEFAULT.to_owned()),
@@ -255,7 +263,7 @@ impl Settings {
             plugins: self.plugins.unwrap_or_else(|| "plugins".into()),
             cache: self.cache.unwrap_or_else(|| ".saga-host/cache".into()),
             migrations: self.migrations.unwrap_or(MigrationsMode::Check),
-            write_policies: false,
+            development: false,
             topic_partitions: self.topic_partitions.unwrap_or(TOPIC_PARTITIONS_DEFAULT),
             topic_replication: self.topic_replication.unwrap_or(TOPIC_REPLICATION_DEFAULT),
             callers,

@@ -87,6 +87,7 @@ impl Dev {
     fn config(&self, stack: &Stack) -> Config {
         Config {
             postgres: stack.postgres_url().to_owned(),
+            postgres_password_file: None,
             kafka: stack.kafka_bootstrap().to_owned(),
             kafka_properties: self.kafka_properties.clone().unwrap_or_default().0,
             http: self.http.clone(),
@@ -95,7 +96,7 @@ impl Dev {
             plugins: self.plugins.clone(),
             cache: self.stack.data.join("cache"),
             migrations: self.migrations,
-            write_policies: true,
+            development: true,
             topic_partitions: TOPIC_PARTITIONS_DEFAULT,
             topic_replication: TOPIC_REPLICATION_DEFAULT,
             callers: CallerLimits::default(),

@@ -1,15 +1,26 @@
 //! The databases of the plugins: one pool each, provisioned once.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
+use super::deploy::{DeployError, environment};
 use crate::{
     config::MigrationsMode,
-    model::{migration::Migration, policy::InFlight},
+    model::{
+        migration::Migration,
+        policy::{InFlight, Policy},
+    },
     plugin::version::Version,
     store::{Database, Migrations, PluginRole, ProvisionError, Server},
 };
+
+/// How soon new connections use a password that has changed.
+const CREDENTIALS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What a version needs of its database.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +60,26 @@ impl Databases {
     /// The role that a version's units run under.
     pub(super) fn role(version: &Version) -> PluginRole {
         PluginRole { plugin: version.plugin.clone(), name: version.policy.database.role.clone() }
+    }
+
+    /// Lets new connections use the present password of the host's account, until `stop`.
+    pub(crate) async fn refresh_credentials(&self, stop: CancellationToken) {
+        let mut clock = tokio::time::interval(CREDENTIALS_INTERVAL);
+        while stop.run_until_cancelled(clock.tick()).await.is_some() {
+            let databases: Vec<Database> = self.by_name.lock().values().cloned().collect();
+            databases.iter().for_each(Database::refresh_credentials);
+        }
+    }
+
+    /// Why a database cannot be read: where the account lacks rights, what an administrator has to do.
+    pub(super) async fn refusal(&self, policy: &Policy, error: anyhow::Error) -> DeployError {
+        let role = PluginRole { plugin: policy.name.to_string(), name: policy.database.role.clone() };
+        let mode = policy.database.migrations.unwrap_or(self.migrations);
+        let database = self.get(&policy.database.name);
+        match self.server.check_account(&database, &role, mode).await {
+            Err(refusal @ ProvisionError::NotPrepared { .. }) => refusal.into(),
+            _ => environment(error),
+        }
     }
 
     /// Creates or checks the database, the role and the tables of a version.

@@ -73,7 +73,10 @@ impl Rollout {
         // Deploying the file reports what is wrong with the policy.
         let Ok(Some(policy)) = self.policy_file(plugin).await else { return Ok(None) };
         let pool = self.databases.get(&policy.database.name).admin;
-        let activations = registry::activations(&pool, plugin, file).await.map_err(environment)?;
+        let activations = match registry::activations(&pool, plugin, file).await {
+            Ok(activations) => activations,
+            Err(error) => return Err(self.databases.refusal(&policy, error).await),
+        };
         match activations.active {
             Some(active) if active != file && (activations.known || file.is_empty()) => {
                 let stored = registry::stored_version(&pool, plugin, &active).await.map_err(environment)?;

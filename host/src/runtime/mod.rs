@@ -52,7 +52,7 @@ impl Host {
         let admin = listener::bind("the host API", "--admin", &config.admin).await?;
         let (http_address, admin_address) = (http.local_addr()?, admin.local_addr()?);
         admin::check_exposure(&admin_address, config.admin_token.as_deref())?;
-        let server = Server::new(&config.postgres)?;
+        let server = server(&config)?;
         let (rollback_requests, requests) = tokio::sync::mpsc::unbounded_channel();
         let rollout = rollout(&config, &server, rollback_requests)?;
         let Launcher { stops, tasks, .. } = &rollout.launcher;
@@ -127,7 +127,7 @@ fn rollout(
         databases: Databases::new(server.clone(), config.migrations),
         launcher,
         folder: config.plugins.clone(),
-        write_policies: config.write_policies,
+        write_policies: config.development,
         one_at_a_time: tokio::sync::Mutex::default(),
     }))
 }
@@ -172,6 +172,14 @@ fn serve(config: &Config, rollout: &Arc<Rollout>, http: TcpListener, admin: TcpL
     tasks.listeners.spawn(http);
 }
 
+fn server(config: &Config) -> anyhow::Result<Server> {
+    let server = Server::new(&config.postgres)?.for_development(config.development);
+    match &config.postgres_password_file {
+        Some(file) => server.with_password_file(file.clone()),
+        None => Ok(server),
+    }
+}
+
 async fn end(what: &str, tasks: &TaskTracker) {
     tasks.close();
     if tokio::time::timeout(STAGE_WITHIN, tasks.wait()).await.is_err() {
@@ -201,6 +209,15 @@ fn start_rollout_tasks(rollout: &Arc<Rollout>, requests: UnboundedReceiver<Rollb
         }
     };
     tasks.listeners.spawn(supervisor.clone().keep("drain of old versions".into(), stop.clone(), drain));
+    let (keeper, stopped) = (rollout.clone(), stop.clone());
+    let refresh = move || {
+        let (rollout, stop) = (keeper.clone(), stopped.clone());
+        async move {
+            rollout.databases.refresh_credentials(stop).await;
+            Ok(())
+        }
+    };
+    tasks.listeners.spawn(supervisor.clone().keep("refresh of credentials".into(), stop.clone(), refresh));
     let (rollout, stop) = (rollout.clone(), stop.clone());
     let guard = async move {
         rollout.guard(requests).await;

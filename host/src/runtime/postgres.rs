@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::{rollout::services::Services, store::Server};
+use crate::{
+    rollout::services::Services,
+    store::{Server, Unsuitable},
+};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// The pause before the next attempt; it doubles after each.
@@ -15,15 +18,15 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Returns when Postgres answers.
 ///
 /// # Errors
-/// Postgres answers and refuses the account or the database, or the address cannot be used: waiting does not
-/// help.
+/// Postgres answers and refuses the account or the database, it is unsuitable, or the address cannot be used:
+/// waiting does not help.
 pub(super) async fn wait(server: &Server, services: &Services) -> anyhow::Result<()> {
     let (mut pause, mut is_waiting) = (RETRY_PAUSE_MIN, false);
     loop {
-        let connecting = tokio::time::timeout(CONNECT_WITHIN, server.connect()).await;
+        let connecting = tokio::time::timeout(CONNECT_WITHIN, server.check()).await;
         let late = || format!("Postgres does not answer in {} s", CONNECT_WITHIN.as_secs());
         let error = match connecting.with_context(late).flatten() {
-            Ok(_connection) => {
+            Ok(()) => {
                 if is_waiting {
                     tracing::info!("Postgres answers, starting the plugins");
                 }
@@ -46,6 +49,9 @@ pub(super) async fn wait(server: &Server, services: &Services) -> anyhow::Result
 
 /// Whether only the operator can help.
 fn is_final(error: &anyhow::Error) -> bool {
+    if error.is::<Unsuitable>() {
+        return true;
+    }
     match error.downcast_ref::<sqlx::Error>() {
         Some(sqlx::Error::Database(error)) => {
             // Invalid authorization, unknown database.

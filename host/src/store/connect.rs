@@ -1,18 +1,23 @@
-//! Connects to Postgres: with the host's own account for bookkeeping, with a plugin's restricted role for
-//! units.
+//! The Postgres server, and the pool of each database, which uses the host's own account.
 
-use std::{str::FromStr, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    str::FromStr,
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    time::Duration,
+};
 
 use anyhow::Context;
 use hmac::{Hmac, KeyInit, Mac};
+use parking_lot::Mutex;
 use sha2::Sha256;
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool,
+    ConnectOptions, Connection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::provision::PluginRole;
-use crate::model::policy::Policy;
+use super::login::Logins;
 
 /// Connections of the host's own account to one database, at most. The relay keeps two while it leads, one of
 /// them for its lease, and the notifier listens on one while there are peers.
@@ -21,29 +26,68 @@ const ADMIN_CONNECTIONS_MAX: u32 = 6;
 /// meanwhile.
 const UNTESTED_IDLE_MAX: Duration = Duration::from_secs(1);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Postgres ends the transaction of a suspended host after this time, at least. It is longer than a plugin
-/// call, in which the transaction is idle.
-const IDLE_IN_TRANSACTION_MS_MIN: u64 = 5_000;
-const LOCK_TIMEOUT_MS_MAX: u64 = 3_000;
-const TCP_USER_TIMEOUT_MS: u64 = 10_000;
 /// Statements find rows by key, in tables that may be empty when a plan is made or the table is analysed, and
 /// that keep dead rows until they are vacuumed. Otherwise Postgres would cache a plan that scans the whole
 /// table, and its cost would trigger JIT.
-const PLANNER_OPTIONS: [(&str, &str); 2] = [("enable_seqscan", "off"), ("jit", "off")];
+pub(super) const PLANNER_OPTIONS: [(&str, &str); 2] = [("enable_seqscan", "off"), ("jit", "off")];
+/// Migrations of plugins can create functions and operators in other schemas, which must not be taken for
+/// those of Postgres. The host names its own tables in full.
+const SEARCH_PATH: (&str, &str) = ("search_path", "pg_catalog");
 
-/// Unwraps a network error: sqlx repeats its cause in a prefix.
-fn without_prefix(error: sqlx::Error) -> anyhow::Error {
-    match error {
-        sqlx::Error::Io(error) => error.into(),
+/// The error of a connection to the address of the setting `postgres`.
+pub(super) fn cannot_connect(options: &PgConnectOptions, error: sqlx::Error) -> anyhow::Error {
+    let (host, port) = (options.get_host(), options.get_port());
+    // sqlx repeats the cause of a network error in a prefix.
+    let error = match error {
+        sqlx::Error::Io(error) => anyhow::Error::from(error),
         other => other.into(),
-    }
+    };
+    error.context(format!(
+        "cannot connect to Postgres at {host}:{port}, check --postgres (SAGA_HOST_POSTGRES)"
+    ))
 }
 
-/// The Postgres server of the setting `postgres`.
+/// The Postgres server of the setting `postgres`, with the host's own account. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Server {
-    options: PgConnectOptions,
-    secret: Option<String>,
+    url: String,
+    password_file: Option<Arc<PasswordFile>>,
+    /// Whether what a guest could misuse is reported in the log only.
+    pub(super) development: bool,
+}
+
+/// The file of the account's password. It is read again for each connection, so the password can change.
+#[derive(Debug)]
+struct PasswordFile {
+    path: PathBuf,
+    /// What was read last: used while the file cannot be read.
+    password: Mutex<String>,
+    unreadable: AtomicBool,
+}
+
+impl PasswordFile {
+    fn read(&self) -> std::io::Result<String> {
+        fs::read_to_string(&self.path).map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+    }
+
+    fn password(&self) -> String {
+        match self.read() {
+            Ok(password) => {
+                self.unreadable.store(false, Ordering::Release);
+                self.password.lock().clone_from(&password);
+                password
+            }
+            Err(error) => {
+                if !self.unreadable.swap(true, Ordering::AcqRel) {
+                    tracing::warn!(
+                        file = %self.path.display(),
+                        "cannot read the password of Postgres, using the last one: {error}"
+                    );
+                }
+                self.password.lock().clone()
+            }
+        }
+    }
 }
 
 impl Server {
@@ -52,43 +96,56 @@ impl Server {
     /// # Errors
     /// The address has another form.
     pub fn new(url: &str) -> anyhow::Result<Self> {
-        let options = PgConnectOptions::from_str(url)
-            .context("the Postgres address must have the form postgres://user:password@host:port/database")?
-            .application_name("saga-host")
-            .disable_statement_logging();
-        Ok(Self { options, secret: password_of(url) })
+        parse(url)
+            .context("the Postgres address must have the form postgres://user:password@host:port/database")?;
+        Ok(Self { url: url.to_owned(), password_file: None, development: false })
     }
 
-    pub(super) fn options(&self) -> &PgConnectOptions {
-        &self.options
+    /// Takes the account's password from a file, which is read again for each new connection.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn with_password_file(self, path: PathBuf) -> anyhow::Result<Self> {
+        let file = PasswordFile { path, password: Mutex::default(), unreadable: AtomicBool::new(false) };
+        let password = file.read().with_context(|| format!("cannot read {}", file.path.display()))?;
+        *file.password.lock() = password;
+        Ok(Self { password_file: Some(Arc::new(file)), ..self })
     }
 
-    /// The password of a plugin's role, which every host derives from that of the account. None when the
-    /// account has no password, as on a Unix socket that trusts its users.
-    pub(super) fn role_password(&self, role: &str) -> Option<String> {
-        let secret = self.secret.as_deref()?;
+    /// For development: rights that a guest could misuse do not prevent the start.
+    #[must_use]
+    pub fn for_development(self, development: bool) -> Self {
+        Self { development, ..self }
+    }
+
+    /// How to connect with the host's own account. Reads the password again, from the file of the setting or
+    /// from `.pgpass`; the files of certificates are read when a connection is made.
+    pub(super) fn options(&self) -> PgConnectOptions {
+        let mut options = parse(&self.url).unwrap_or_default();
+        if let Some(file) = &self.password_file {
+            options = options.password(&file.password());
+        }
+        options
+    }
+
+    /// How the pool of a database connects.
+    fn pool_options(&self, database: &str) -> PgConnectOptions {
+        self.options().database(database).options(PLANNER_OPTIONS).options([SEARCH_PATH])
+    }
+
+    /// The password of a plugin's role before passwords were stored: derived from that of the account in the
+    /// address. None when there is none.
+    pub(super) fn derived_password(&self, role: &str) -> Option<String> {
+        let secret = password_of(&self.url)?;
         let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).ok()?;
         mac.update(b"saga-host role ");
         mac.update(role.as_bytes());
         Some(hex::encode(mac.finalize().into_bytes()))
     }
 
-    /// Connects to the database in the address.
-    ///
-    /// # Errors
-    /// The server is unreachable or refuses the account.
-    pub async fn connect(&self) -> anyhow::Result<PgConnection> {
-        let Self { options, .. } = self;
-        options.connect().await.map_err(without_prefix).with_context(|| {
-            let (host, port) = (options.get_host(), options.get_port());
-            format!("cannot connect to Postgres at {host}:{port}, check --postgres (SAGA_HOST_POSTGRES)")
-        })
-    }
-
     /// A database, accessed with the host's own account. Connects on first use.
     #[must_use]
     pub fn database(&self, name: &str) -> Database {
-        let options = self.options.clone().database(name).options(PLANNER_OPTIONS);
         let admin = PgPoolOptions::new()
             .max_connections(ADMIN_CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -97,9 +154,13 @@ impl Server {
                 let recently_used = metadata.idle_for < UNTESTED_IDLE_MAX;
                 Box::pin(async move { Ok(recently_used || connection.ping().await.is_ok()) })
             })
-            .connect_lazy_with(options);
-        Database { name: name.to_owned(), admin, server: self.clone() }
+            .connect_lazy_with(self.pool_options(name));
+        Database { name: name.to_owned(), admin, server: self.clone(), logins: Arc::default() }
     }
+}
+
+fn parse(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    Ok(PgConnectOptions::from_str(url)?.application_name("saga-host").disable_statement_logging())
 }
 
 fn password_of(url: &str) -> Option<String> {
@@ -116,68 +177,21 @@ pub struct Database {
     pub name: String,
     /// Uses the host's own account: for claims, the relay, timers, the host API.
     pub admin: PgPool,
-    server: Server,
+    pub(super) server: Server,
+    pub(super) logins: Arc<Logins>,
 }
 
 impl Database {
-    /// Connects a lane with the plugin's restricted role. The timeouts bound how long a suspended host can
-    /// block its successor.
-    ///
-    /// # Errors
-    /// The server is unreachable or refuses the role.
-    pub async fn connect_plugin(
-        &self,
-        role: &PluginRole,
-        policy: &Policy,
-    ) -> Result<PgConnection, sqlx::Error> {
-        let unit_ms = u64::from(policy.limits.unit_ms_max);
-        let mut options = self
-            .server
-            .options
-            .clone()
-            .database(&self.name)
-            .username(&role.name)
-            .application_name(&format!("saga-host {}", role.plugin))
-            .options(PLANNER_OPTIONS)
-            .options([
-                ("search_path", "public".to_owned()),
-                ("statement_timeout", unit_ms.to_string()),
-                ("lock_timeout", lock_timeout_ms(unit_ms).to_string()),
-                (
-                    "idle_in_transaction_session_timeout",
-                    IDLE_IN_TRANSACTION_MS_MIN.max(unit_ms * 2).to_string(),
-                ),
-                ("tcp_user_timeout", TCP_USER_TIMEOUT_MS.to_string()),
-                // One node of a plan takes this much; Postgres 13 and later multiply it for hashes.
-                ("work_mem", format!("{}MB", policy.limits.sort_memory_mib_max)),
-                ("hash_mem_multiplier", "1".to_owned()),
-                ("max_parallel_workers_per_gather", "0".to_owned()),
-                ("standard_conforming_strings", "on".to_owned()),
-                ("TimeZone", "UTC".to_owned()),
-                // The parameters are arrays, for which Postgres would otherwise plan again in every unit.
-                ("plan_cache_mode", "force_generic_plan".to_owned()),
-            ]);
-        if let Some(password) = self.server.role_password(&role.name) {
-            options = options.password(&password);
-        }
-        options.connect().await
+    /// Lets new connections of the pool use the account's present password.
+    pub fn refresh_credentials(&self) {
+        self.admin.set_connect_options(self.server.pool_options(&self.name));
     }
-}
-
-/// Shorter than `statement_timeout`, so that waiting for a lock does not look like a slow statement. Never 0,
-/// which means no limit.
-fn lock_timeout_ms(unit_ms: u64) -> u64 {
-    (unit_ms / 2).clamp(1, LOCK_TIMEOUT_MS_MAX)
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use super::{lock_timeout_ms, password_of};
-
-    #[test]
-    fn a_lock_times_out_before_its_statement() {
-        assert_eq!([1, 10, 2_000, 60_000].map(lock_timeout_ms), [1, 5, 1_000, 3_000]);
-    }
+    use super::{Server, password_of};
 
     #[test]
     fn an_address_may_have_a_password() {
@@ -185,5 +199,20 @@ mod tests {
         assert_eq!(password_of("postgres://u:p:q@h").as_deref(), Some("p:q"));
         assert_eq!(password_of("postgres://u@h/db?host=/tmp"), None);
         assert_eq!(password_of("postgres:///db?host=/tmp/a:b@c"), None);
+    }
+
+    #[test]
+    fn a_password_file_is_read_again_and_its_last_content_used_while_it_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        let server = Server::new("postgres://u@h/db").unwrap();
+        assert!(server.clone().with_password_file(path.clone()).is_err());
+        std::fs::write(&path, "one\n").unwrap();
+        let file = server.with_password_file(path.clone()).unwrap().password_file.unwrap();
+        assert_eq!(file.password(), "one");
+        std::fs::write(&path, "two").unwrap();
+        assert_eq!(file.password(), "two");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(file.password(), "two");
     }
 }

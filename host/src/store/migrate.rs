@@ -1,14 +1,29 @@
 //! Applies schema migrations: each once, in order, under a lock. There is no way back, and the text of an
 //! applied migration may not change.
+//!
+//! The migrations of the host run under its own account. Those of a plugin run in a session of the role that
+//! owns the plugins' tables, so their text cannot gain other rights: the session has no others to return to.
 
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{ProvisionError, contracting::contracting};
+use super::{Database, ProvisionError, contracting::contracting, login::is_refused, roles::sqlstate};
 use crate::{config::MigrationsMode, model::migration::Migration};
 
 /// Key of the advisory lock that serializes hosts which start at the same time.
 pub(super) const PROVISION_LOCK: i64 = 0x7361_6761;
+
+/// The host's migration that creates the table of passwords.
+pub(super) const ROLES_MIGRATION: &str = "0007_roles.sql";
+
+/// Under which role migrations run.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum RunAs<'a> {
+    /// The host's own account.
+    Account,
+    /// The owner's role of this database.
+    Owner(&'a Database),
+}
 
 /// The migrations of a version.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +44,7 @@ pub(super) fn host_migrations() -> Vec<Migration> {
         ("0004_topics.sql", include_str!("../../../migrations/host/0004_topics.sql")),
         ("0005_partitions.sql", include_str!("../../../migrations/host/0005_partitions.sql")),
         ("0006_stored_formats.sql", include_str!("../../../migrations/host/0006_stored_formats.sql")),
+        (ROLES_MIGRATION, include_str!("../../../migrations/host/0007_roles.sql")),
     ]
     .map(|(name, sql)| Migration { name: name.to_owned(), sql: sql.to_owned() })
     .to_vec()
@@ -40,6 +56,7 @@ pub(super) async fn migrate(
     owner: &str,
     migrations: &Migrations<'_>,
     mode: MigrationsMode,
+    run_as: RunAs<'_>,
 ) -> Result<(), ProvisionError> {
     if mode == MigrationsMode::Off {
         return Ok(());
@@ -64,7 +81,11 @@ pub(super) async fn migrate(
                 if let Some(digest) = migrations.pinning_version {
                     refuse_contracting(connection, owner, digest, migration).await?;
                 }
-                apply(connection, owner, migration, &hash).await?;
+                match run_as {
+                    RunAs::Account => apply(connection, owner, migration, &hash).await?,
+                    RunAs::Owner(database) => apply_as_owner(database, owner, migration, &hash).await?,
+                }
+                tracing::info!(owner, migration = migration.name, "migration applied");
             }
         }
     }
@@ -101,16 +122,18 @@ fn shown(owner: &str, migration: &Migration) -> String {
     format!("{} of {owner}", migration.name)
 }
 
+/// Whether the table of applied migrations exists.
+pub(super) async fn has_table(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT to_regclass('saga.migration') IS NOT NULL").fetch_one(connection).await
+}
+
 /// SHA-256 of the text that was applied, lower-case hex.
 async fn applied_hash(
     connection: &mut PgConnection,
     owner: &str,
     name: &str,
 ) -> Result<Option<String>, sqlx::Error> {
-    let table_exists: bool = sqlx::query_scalar("SELECT to_regclass('saga.migration') IS NOT NULL")
-        .fetch_one(&mut *connection)
-        .await?;
-    if !table_exists {
+    if !has_table(connection).await? {
         return Ok(None);
     }
     sqlx::query_scalar("SELECT sha256 FROM saga.migration WHERE owner = $1 AND name = $2")
@@ -142,27 +165,62 @@ async fn refuse_contracting(
     Err(ProvisionError::MigrationContracts { owner, name, statement, sagas })
 }
 
+fn failed(owner: &str, migration: &Migration, source: sqlx::Error) -> ProvisionError {
+    ProvisionError::MigrationFailed { owner: owner.to_owned(), name: migration.name.clone(), source }
+}
+
 async fn apply(
     connection: &mut PgConnection,
     owner: &str,
     migration: &Migration,
     hash: &str,
 ) -> Result<(), ProvisionError> {
-    let failed = |source| ProvisionError::MigrationFailed {
-        owner: owner.to_owned(),
-        name: migration.name.clone(),
-        source,
-    };
     let mut transaction = connection.begin().await?;
-    sqlx::raw_sql(AssertSqlSafe(migration.sql.clone())).execute(&mut *transaction).await.map_err(failed)?;
+    sqlx::raw_sql(AssertSqlSafe(migration.sql.clone()))
+        .execute(&mut *transaction)
+        .await
+        .map_err(|source| failed(owner, migration, source))?;
     sqlx::query("INSERT INTO saga.migration (owner, name, sha256) VALUES ($1, $2, $3)")
         .bind(owner)
         .bind(&migration.name)
         .bind(hash)
         .execute(&mut *transaction)
         .await?;
-    transaction.commit().await?;
-    tracing::info!(owner, migration = migration.name, "migration applied");
+    Ok(transaction.commit().await?)
+}
+
+/// Runs a plugin's migration in a session of its own, so it leaves no settings to the next one.
+async fn apply_as_owner(
+    database: &Database,
+    plugin: &str,
+    migration: &Migration,
+    hash: &str,
+) -> Result<(), ProvisionError> {
+    let role = database.owner_role();
+    let mut session = match database.connect_owner().await {
+        Ok(session) => session,
+        Err(source) if is_refused(&source) => return Err(ProvisionError::CannotLogIn { role, source }),
+        Err(error) => return Err(error.into()),
+    };
+    let refused = |source: sqlx::Error| match sqlstate(&source).as_deref() {
+        Some("42501") => {
+            let (owner, name) = (plugin.to_owned(), migration.name.clone());
+            ProvisionError::MigrationDenied { owner, name, role: role.clone(), source }
+        }
+        _ => failed(plugin, migration, source),
+    };
+    let mut transaction = session.begin().await?;
+    sqlx::raw_sql(AssertSqlSafe(migration.sql.clone())).execute(&mut *transaction).await.map_err(refused)?;
+    sqlx::query("SELECT saga.record_migration($1, $2, $3)")
+        .bind(plugin)
+        .bind(&migration.name)
+        .bind(hash)
+        .execute(&mut *transaction)
+        .await
+        .map_err(refused)?;
+    transaction.commit().await.map_err(refused)?;
+    // When closing fails, the connection is dropped, and the server notices that too.
+    let _closed = session.close().await;
     Ok(())
 }
 

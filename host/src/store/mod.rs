@@ -6,21 +6,28 @@
 mod connect;
 mod contracting;
 mod identity;
+mod login;
 mod migrate;
+mod ownership;
 mod provision;
 mod provision_error;
 mod retention;
+mod rights;
 mod role_limits;
+mod roles;
 pub mod session;
 mod session_functions;
+mod sessions;
 
 pub use self::{
     connect::{Database, Server},
     identity::confirm_identity,
+    login::LoginError,
     migrate::Migrations,
-    provision::PluginRole,
     provision_error::ProvisionError,
     retention::roll_partitions,
+    roles::PluginRole,
+    sessions::Unsuitable,
 };
 
 /// Quotes an identifier for a statement that cannot take it as a parameter.

@@ -1,32 +1,29 @@
 //! Creates what a plugin needs before its first unit: its database, the `saga` schema, its own tables, and
-//! its restricted role.
+//! its roles with their rights. What the host's account may not do, an administrator has to: the error is the
+//! SQL to run.
 
-use sqlx::{AssertSqlSafe, PgConnection, postgres::PgDatabaseError};
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{
-    Database, Migrations, ProvisionError, Server, confirm_identity,
-    migrate::{self, PROVISION_LOCK, host_migrations},
-    quote_ident, quote_literal,
+    Database, Migrations, PluginRole, ProvisionError, Server, confirm_identity,
+    migrate::{self, PROVISION_LOCK, RunAs, host_migrations},
+    ownership, quote_ident,
     retention::has_partitions,
+    rights::{self, Kind, Measure},
+    roles::{self, sqlstate},
     roll_partitions,
-    session_functions::revoke_session_functions,
 };
 use crate::{config::MigrationsMode, model::migration::Migration};
-
-/// The Postgres role of a plugin's units.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct PluginRole {
-    /// The plugin's name.
-    pub plugin: String,
-    /// The role's name in Postgres.
-    pub name: String,
-}
 
 impl Server {
     /// Creates what is missing of `database`, its schemas and `role`. Existing parts stay as they are.
     ///
     /// # Errors
-    /// A part is missing and cannot be created, or a migration is refused or fails.
+    /// A part is missing and cannot be created, a guest could misuse a right, or a migration is refused or
+    /// fails.
+    ///
+    /// # Cancellation
+    /// Closes the connection, which releases its lock.
     pub async fn provision(
         &self,
         database: &Database,
@@ -35,8 +32,9 @@ impl Server {
         mode: MigrationsMode,
     ) -> Result<(), ProvisionError> {
         self.create_database(&database.name).await?;
-        let mut connection = database.admin.acquire().await?;
-        sqlx::query("SELECT pg_advisory_lock($1)").bind(PROVISION_LOCK).execute(&mut *connection).await?;
+        self.check_account(database, role, mode).await?;
+        let mut connection = database.admin.acquire().await?.detach();
+        lock(&mut connection).await?;
         let mut done = self.provision_locked(&mut connection, database, role, migrations, mode).await;
         if done.is_ok() {
             done = self.partition(database).await.map_err(ProvisionError::from);
@@ -45,8 +43,24 @@ impl Server {
             let confirmed = confirm_identity(&database.admin, &database.name).await;
             done = confirmed.map(drop).map_err(ProvisionError::from);
         }
-        sqlx::query("SELECT pg_advisory_unlock($1)").bind(PROVISION_LOCK).execute(&mut *connection).await?;
+        // When closing fails, the connection is dropped, and the server notices that too.
+        let _closed = sqlx::Connection::close(connection).await;
         done
+    }
+
+    /// Checks that the host's account can work in a database that exists.
+    ///
+    /// # Errors
+    /// It lacks rights, or Postgres is unreachable.
+    pub async fn check_account(
+        &self,
+        database: &Database,
+        role: &PluginRole,
+        mode: MigrationsMode,
+    ) -> Result<(), ProvisionError> {
+        let mut connection = database.admin.acquire().await?;
+        let measures = ownership::measures_for_account(&mut connection, mode).await?;
+        ProvisionError::unless_prepared(database, role, measures)
     }
 
     /// Creates and drops the partitions of tables by day. A plugin can start while a table is locked, as long
@@ -73,62 +87,88 @@ impl Server {
         migrations: &Migrations<'_>,
         mode: MigrationsMode,
     ) -> Result<(), ProvisionError> {
-        if mode == MigrationsMode::Apply {
+        if mode == MigrationsMode::Apply && !migrate::has_table(connection).await? {
             sqlx::raw_sql(MIGRATION_TABLE).execute(&mut *connection).await?;
         }
-        migrate::migrate(
-            connection,
-            "host",
-            &Migrations { all: &host_migrations(), pinning_version: None },
-            mode,
-        )
-        .await?;
-        self.create_role(connection, role).await?;
-        migrate::migrate(connection, &role.plugin, migrations, mode).await?;
-        if mode == MigrationsMode::Apply {
-            sqlx::raw_sql(AssertSqlSafe(grants(&database.name, &role.name)))
-                .execute(&mut *connection)
-                .await?;
+        let of_host = Migrations { all: &host_migrations(), pinning_version: None };
+        migrate::migrate(connection, "host", &of_host, mode, RunAs::Account).await?;
+        self.provision_roles(connection, database, role, mode).await?;
+        migrate::migrate(connection, &role.plugin, migrations, mode, RunAs::Owner(database)).await?;
+        if mode != MigrationsMode::Apply {
+            return Ok(());
         }
-        revoke_session_functions(connection, mode).await.map_err(ProvisionError::from)
+        // The migrations may have created tables.
+        let measures = rights::measures(connection, role, None).await?;
+        let left = rights::carry_out(connection, measures, &[Kind::Grant]).await?;
+        let missing = left.into_iter().filter(|measure| measure.kind == Kind::Grant).collect();
+        ProvisionError::unless_prepared(database, role, missing)
+    }
+
+    /// Creates the roles, gives them what they need and takes from them what they must not have.
+    async fn provision_roles(
+        &self,
+        connection: &mut PgConnection,
+        database: &Database,
+        role: &PluginRole,
+        mode: MigrationsMode,
+    ) -> Result<(), ProvisionError> {
+        let owner = (mode == MigrationsMode::Apply).then(|| database.owner_role());
+        let mut left = roles::ensure(connection, database, &role.name).await?;
+        if let Some(owner) = &owner {
+            left.extend(roles::ensure(connection, database, owner).await?);
+        }
+        let measures = rights::measures(connection, role, owner.as_deref()).await?;
+        let kinds: &[Kind] = match mode {
+            MigrationsMode::Apply => &[Kind::Grant, Kind::Revoke],
+            MigrationsMode::Check => &[Kind::Grant],
+            MigrationsMode::Off => &[],
+        };
+        left.extend(rights::carry_out(connection, measures, kinds).await?);
+        left.retain(|measure| self.prevents_start(database, mode, measure));
+        ProvisionError::unless_prepared(database, role, left)?;
+        match owner {
+            Some(owner) => Ok(ownership::give_tables_to(connection, &owner).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the plugin cannot start without this measure. In development, what a guest could misuse is
+    /// only logged.
+    fn prevents_start(&self, database: &Database, mode: MigrationsMode, measure: &Measure) -> bool {
+        let Measure { kind, finding, statement, .. } = measure;
+        match kind {
+            Kind::Grant => mode != MigrationsMode::Off,
+            Kind::Revoke | Kind::Administer if self.development => {
+                tracing::warn!(database = database.name, statement, "unsafe: {finding}");
+                false
+            }
+            Kind::Revoke | Kind::Administer => true,
+        }
     }
 
     async fn create_database(&self, name: &str) -> Result<(), ProvisionError> {
-        let mut connection = sqlx::ConnectOptions::connect(self.options()).await?;
-        let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
-            .bind(name)
-            .fetch_one(&mut connection)
-            .await?;
+        let mut connection = sqlx::ConnectOptions::connect(&self.options()).await?;
+        let (exists, account): (bool, String) = sqlx::query_as(
+            "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1), quote_ident(current_user)",
+        )
+        .bind(name)
+        .fetch_one(&mut connection)
+        .await?;
         if exists {
             return Ok(());
         }
         let statement = format!("CREATE DATABASE {}", quote_ident(name));
-        create(&mut connection, &format!("database {name}"), &statement).await
-    }
-
-    async fn create_role(
-        &self,
-        connection: &mut PgConnection,
-        role: &PluginRole,
-    ) -> Result<(), ProvisionError> {
-        let is_privileged: Option<bool> = sqlx::query_scalar(
-            "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls
-               FROM pg_roles WHERE rolname = $1",
-        )
-        .bind(&role.name)
-        .fetch_optional(&mut *connection)
-        .await?;
-        match is_privileged {
-            Some(true) => return Err(ProvisionError::RoleTooStrong(role.name.clone())),
-            Some(false) => return Ok(()),
-            None => {}
+        let created = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut connection).await;
+        let Err(error) = created else { return Ok(()) };
+        match sqlstate(&error).as_deref() {
+            // Another host creates the same at this moment.
+            Some("42P04" | "23505") => Ok(()),
+            Some("42501") => Err(ProvisionError::DatabaseMissing {
+                database: name.to_owned(),
+                statement: format!("{statement} OWNER {account}"),
+            }),
+            _ => Err(error.into()),
         }
-        let mut statement =
-            format!("CREATE ROLE {} LOGIN NOINHERIT NOCREATEDB NOCREATEROLE", quote_ident(&role.name));
-        if let Some(password) = self.role_password(&role.name) {
-            statement.push_str(&format!(" PASSWORD {}", quote_literal(&password)));
-        }
-        create(connection, &format!("role {}", role.name), &statement).await
     }
 }
 
@@ -147,7 +187,7 @@ impl Database {
             migrate::missing(&mut connection, plugin, migrations).await
         };
         match missing.await {
-            Err(error) if error.as_database_error().is_some_and(|e| e.code().as_deref() == Some("3D000")) => {
+            Err(error) if sqlstate(&error).as_deref() == Some("3D000") => {
                 Ok(migrate::all(plugin, migrations))
             }
             missing => missing,
@@ -155,23 +195,9 @@ impl Database {
     }
 }
 
-/// Runs a CREATE. Another host may create the same at this moment, which is no error.
-async fn create(connection: &mut PgConnection, what: &str, statement: &str) -> Result<(), ProvisionError> {
-    let Err(error) = sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(connection).await else {
-        return Ok(());
-    };
-    let code = error.as_database_error().map(|e| e.downcast_ref::<PgDatabaseError>().code().to_owned());
-    match code.as_deref() {
-        Some("42P04" | "42710" | "23505") => Ok(()),
-        Some("42501") => {
-            Err(ProvisionError::Missing { what: what.to_owned(), remedy: without_password(statement) })
-        }
-        _ => Err(error.into()),
-    }
-}
-
-fn without_password(statement: &str) -> String {
-    statement.split(" PASSWORD ").next().unwrap_or_default().to_owned()
+/// Serializes the hosts that provision the same database, until the connection closes.
+pub(super) async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_lock($1)").bind(PROVISION_LOCK).execute(connection).await.map(drop)
 }
 
 const MIGRATION_TABLE: &str = "
@@ -184,30 +210,3 @@ const MIGRATION_TABLE: &str = "
         applied_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (owner, name)
     )";
-
-/// The plugin's role can read and write the business tables and call the functions of a unit. It can create
-/// nothing, not even temporary tables, which would hide others.
-fn grants(database: &str, role: &str) -> String {
-    let (database, role) = (quote_ident(database), quote_ident(role));
-    let role_literal = quote_literal(&role);
-    format!(
-        "REVOKE TEMPORARY, CREATE ON DATABASE {database} FROM PUBLIC;
-         REVOKE CREATE ON SCHEMA public FROM PUBLIC;
-         GRANT CONNECT ON DATABASE {database} TO {role};
-         GRANT USAGE ON SCHEMA public, saga TO {role};
-         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
-         GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role};
-         DO $$
-         DECLARE v_function regprocedure;
-         BEGIN
-             -- Each by its parameters: while two builds run side by side, a name can have two.
-             FOR v_function IN
-                 SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'saga'::regnamespace AND p.proname IN
-                     ('open', 'lock_sagas', 'lock_parked_and_timers', 'stored_answers',
-                      'record_foreign_ids', 'flush')
-             LOOP
-                 EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %s', v_function, {role_literal});
-             END LOOP;
-         END $$"
-    )
-}

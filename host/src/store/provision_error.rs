@@ -1,15 +1,47 @@
 //! Why a plugin cannot be provisioned, and what the operator can do about it.
 
+use super::{Database, PluginRole, rights::Measure};
+
 /// Why a plugin cannot be provisioned.
 #[derive(Debug, thiserror::Error)]
 pub enum ProvisionError {
-    /// A part is missing, and the account may not create it.
-    #[error("{what} does not exist and this account may not create it; run as a superuser: {remedy}")]
-    Missing {
-        /// The missing part.
-        what: String,
+    /// The database is missing, and the account may not create it.
+    #[error(
+        "database {database} does not exist and this account may not create it; as an administrator, run: \
+         {statement}"
+    )]
+    DatabaseMissing {
+        /// The database.
+        database: String,
         /// The statement that creates it.
-        remedy: String,
+        statement: String,
+    },
+    /// Roles or rights are missing, or a guest could misuse some, and the account may not change that.
+    #[error(
+        "database {database} is not prepared for {plugin}: {}. As an administrator, run in database \
+         {database}: {}",
+        .findings.join("; "), .statements.join("; ")
+    )]
+    NotPrepared {
+        /// The database.
+        database: String,
+        /// The plugin.
+        plugin: String,
+        /// What is wrong.
+        findings: Vec<String>,
+        /// The SQL that sets it right, in this order.
+        statements: Vec<String>,
+    },
+    /// A role cannot log in although its password was just set.
+    #[error(
+        "role {role} cannot log in: {source}; let it log in with a password (pg_hba.conf), its password is \
+         in saga.role_password"
+    )]
+    CannotLogIn {
+        /// The role.
+        role: String,
+        /// The error of Postgres.
+        source: sqlx::Error,
     },
     /// The mode is `check`, and a migration is not applied.
     #[error(
@@ -43,6 +75,21 @@ pub enum ProvisionError {
         /// The error of Postgres.
         source: sqlx::Error,
     },
+    /// A plugin's migration does what its role may not do.
+    #[error(
+        "migration {name} of {owner} is refused: {source}. The migrations of plugins run as role {role}, \
+         which may create and change its own tables in schema public, but nothing else"
+    )]
+    MigrationDenied {
+        /// The plugin.
+        owner: String,
+        /// File name of the migration.
+        name: String,
+        /// The owner's role.
+        role: String,
+        /// The error of Postgres.
+        source: sqlx::Error,
+    },
     /// A migration would break an earlier version that still has sagas in flight.
     #[error(
         "migration {name} of {owner} does more than add ({statement}), and {sagas} sagas in flight stay with \
@@ -68,4 +115,21 @@ pub enum ProvisionError {
     /// Another error: the server is unreachable, or refuses the account.
     #[error("Postgres: {0}")]
     Postgres(#[from] sqlx::Error),
+}
+
+impl ProvisionError {
+    /// An error that asks an administrator to carry out these measures.
+    pub(super) fn unless_prepared(
+        database: &Database,
+        role: &PluginRole,
+        measures: Vec<Measure>,
+    ) -> Result<(), Self> {
+        if measures.is_empty() {
+            return Ok(());
+        }
+        let (findings, statements) =
+            measures.into_iter().map(|measure| (measure.finding, measure.statement)).unzip();
+        let (database, plugin) = (database.name.clone(), role.plugin.clone());
+        Err(Self::NotPrepared { database, plugin, findings, statements })
+    }
 }

@@ -1,41 +1,45 @@
-//! Takes from plugins the Postgres functions that would break the limits of a unit.
+//! The Postgres functions that plugins must not call, and those that the host itself calls.
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::PgConnection;
 
-use crate::config::MigrationsMode;
+use super::rights::{Kind, Measure};
 
 /// Functions of Postgres by which a statement could lift its own limits, outlive its transaction, close a
-/// connection (which would look like an outage) or run text as a statement.
+/// connection (which would look like an outage) or run text as a statement. PUBLIC may call them by default.
+///
+/// An account that is no superuser may call them only as a part of PUBLIC, so it gets them first.
 const SESSION_FUNCTIONS: &str = "
-    SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-     WHERE n.nspname = 'pg_catalog' AND has_function_privilege('public', p.oid, 'EXECUTE')
+    SELECT count(*), bool_and(pg_has_role(p.proowner, 'USAGE')),
+           string_agg(p.oid::regprocedure::text, ', ' ORDER BY p.oid)
+      FROM pg_proc p
+     WHERE p.pronamespace = 'pg_catalog'::regnamespace AND has_function_privilege('public', p.oid, 'EXECUTE')
        AND (p.proname IN ('set_config', 'pg_notify', 'pg_terminate_backend', 'pg_cancel_backend',
                           'pg_logical_emit_message')
             OR p.proname LIKE 'pg\\_advisory%' OR p.proname LIKE 'pg\\_try\\_advisory%'
             OR p.proname LIKE 'lo\\_%' OR p.proname LIKE 'query\\_to\\_xml%')";
 
-/// Revokes the session functions from PUBLIC, if this account is a superuser and the schema may be changed.
-/// Else warns at every start.
-pub(super) async fn revoke_session_functions(
-    connection: &mut PgConnection,
-    mode: MigrationsMode,
-) -> Result<(), sqlx::Error> {
-    let executable: Vec<String> = sqlx::query_scalar(SESSION_FUNCTIONS).fetch_all(&mut *connection).await?;
-    if executable.is_empty() {
-        return Ok(());
-    }
-    let superuser: bool = sqlx::query_scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
-        .fetch_one(&mut *connection)
-        .await?;
-    if mode == MigrationsMode::Apply && superuser {
-        let statement = format!("REVOKE EXECUTE ON FUNCTION {} FROM PUBLIC", executable.join(", "));
-        return sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop);
-    }
-    tracing::warn!(
-        functions = executable.len(),
-        "plugins can call session functions such as set_config; as a superuser run: REVOKE EXECUTE ON \
-         FUNCTION {} FROM PUBLIC",
-        executable.join(", ")
-    );
-    Ok(())
+/// The functions that the host calls under its own account, and in the functions that belong to it.
+pub(super) const NEEDED: [&str; 5] =
+    ["set_config", "pg_notify", "pg_advisory_lock", "pg_advisory_unlock", "pg_advisory_xact_lock"];
+
+/// Takes the session functions from PUBLIC; none when that is done.
+pub(super) async fn measure(connection: &mut PgConnection) -> Result<Option<Measure>, sqlx::Error> {
+    let (count, own, functions): (i64, Option<bool>, Option<String>) =
+        sqlx::query_as(SESSION_FUNCTIONS).fetch_one(&mut *connection).await?;
+    let (Some(own), Some(functions)) = (own, functions) else { return Ok(None) };
+    let (account, superuser): (String, bool) =
+        sqlx::query_as("SELECT quote_ident(rolname), rolsuper FROM pg_roles WHERE rolname = current_user")
+            .fetch_one(&mut *connection)
+            .await?;
+    let keep = if superuser {
+        String::new()
+    } else {
+        format!("GRANT EXECUTE ON FUNCTION {functions} TO {account}; ")
+    };
+    Ok(Some(Measure {
+        kind: Kind::Revoke,
+        own,
+        finding: format!("plugins could call {count} session functions, such as set_config"),
+        statement: format!("{keep}REVOKE EXECUTE ON FUNCTION {functions} FROM PUBLIC"),
+    }))
 }

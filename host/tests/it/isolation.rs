@@ -91,7 +91,8 @@ impl House {
 
 impl Drop for House {
     fn drop(&mut self) {
-        let roles = self.roles.iter().map(|role| format!("DROP ROLE {}", role.name));
+        let owner = format!("DROP ROLE \"{}\"", self.database.owner_role());
+        let roles = self.roles.iter().map(|role| format!("DROP ROLE {}", role.name)).chain([owner]);
         let database = format!("DROP DATABASE {} WITH (FORCE)", self.database.name);
         let statements: Vec<String> = std::iter::once(database).chain(roles).collect();
         support::clean_up(async {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  stack    Postgres and Kafka: one stack that tests share, or one for a single test
+//!  administrator  lets accounts log in with passwords only, and runs the SQL that the host prints
 //!  clear    empties a stack for the next test that uses it
 //!  host     saga-host processes on a stack
 //!  gate     a way to Postgres or Kafka that a test opens and closes
@@ -17,6 +18,7 @@
 //!  flow     orders that are sent again until they are accepted, and their expected ends
 //! ```
 
+pub(crate) mod administrator;
 mod clear;
 pub(crate) mod database;
 pub(crate) mod flow;
