@@ -120,12 +120,10 @@ impl Stack {
         match server {
             Server::Kafka => {
                 let port = Some(self.kafka.port);
-                self.kafka =
-                    Kafka::start(&self.data, port, &options.kafka_listeners, &self.lock).await?;
+                self.kafka = Kafka::start(&self.data, port, &options.kafka_listeners, &self.lock).await?;
             }
             Server::Postgres => {
-                self.postgres =
-                    Postgres::start(&self.data, false, options.postgres_port, &self.lock).await?;
+                self.postgres = Postgres::start(&self.data, false, options.postgres_port, &self.lock).await?;
             }
         }
         Ok(())

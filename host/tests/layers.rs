@@ -29,7 +29,7 @@ const LAYERS: [&[&str]; 16] = [
     &["model"],
     &["config"],
     &["log"],
-    &["clock", "fault_point", "metrics", "problem"],
+    &["clock", "fault_point", "metrics", "problem", "sabotage"],
 ];
 
 fn layer(module: &str) -> Option<usize> {

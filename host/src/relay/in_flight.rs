@@ -7,6 +7,8 @@ use std::{
     collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
+use crate::sabotage::{self, Switch};
+
 
 /// Topic and partition.
 pub(super) type Place = (String, i32);
@@ -112,6 +114,7 @@ impl InFlight {
         self.records += count;
         self.bytes += bytes;
         self.units.insert(seq, UnitInFlight { missing, count, bytes, sent_at: Instant::now() });
+        self.acknowledged.extend(sabotage::on(Switch::ClearedBeforeAcknowledged).then_some(seq));
         None
     }
 
