@@ -1,12 +1,11 @@
 //! The kinds of faults, and which of them a system and a machine can have.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::description::System;
 use super::disk::Disk;
+use super::skew;
 
 /// What can be done to a system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, clap::ValueEnum)]
@@ -54,20 +53,6 @@ pub enum Fault {
     Redrive,
 }
 
-/// Where distributions put libfaketime.
-const FAKETIME: [&str; 5] = [
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib64/faketime/libfaketimeMT.so.1",
-    "/usr/lib/faketime/libfaketimeMT.so.1",
-    "/opt/homebrew/lib/faketime/libfaketimeMT.so.1",
-];
-
-/// The library that changes the clock of a process.
-pub(super) fn faketime() -> Option<PathBuf> {
-    FAKETIME.iter().map(PathBuf::from).find(|library| library.is_file())
-}
-
 impl Fault {
     /// All of them.
     pub fn all() -> Vec<Self> {
@@ -90,10 +75,7 @@ impl Fault {
             Self::Partitions => needs(!system.topics.grow.is_empty(), "`topics.grow`"),
             Self::TopicAnew => needs(!system.topics.anew.is_empty(), "`topics.anew`"),
             Self::Redrive => needs(system.redrive.is_some(), "`redrive`"),
-            Self::Skew => {
-                ensure!(faketime().is_some(), "libfaketime is not installed (Debian: apt install faketime)");
-                Ok(())
-            }
+            Self::Skew => skew::possible(),
             Self::DiskFull => Disk::possible(),
             _ => Ok(()),
         }

@@ -27,6 +27,7 @@ mod sabotage;
 mod schedule;
 mod services;
 mod setup;
+mod skew;
 mod summary;
 mod system;
 mod template;

@@ -97,8 +97,8 @@ async fn on_system(
         }
         Err(error) => Err(error),
     };
-    report.area("the run");
     let counts = counts.unwrap_or_else(|error| {
+        report.area("faults and checks");
         report.note("every fault was injected and healed, and everything was checked", Err(error));
         None
     });

@@ -2,6 +2,7 @@
 //! and to the database.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -116,6 +117,11 @@ impl System {
     /// How many hosts run, unless a fault lets another one join.
     pub(super) fn hosts(&self) -> usize {
         self.hosts.len() - 1
+    }
+
+    /// The folder of the run.
+    pub(super) fn folder(&self) -> &Path {
+        &self.options.folder
     }
 
     /// The number of the host that can join.

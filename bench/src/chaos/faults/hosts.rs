@@ -1,9 +1,9 @@
 //! Faults of hosts: they end, stop, join and leave, or have a wrong clock.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::{DOWN_MS_MAX, SLOW_BEFORE, SLOW_BEFORE_MS, sleep};
-use crate::chaos::fault::faketime;
+use crate::chaos::skew;
 use crate::chaos::system::System;
 use crate::sample::Sample;
 use saga_testkit::proxy::Network;
@@ -18,8 +18,8 @@ const JOINED_MS_SPREAD: usize = 5_000;
 /// How long a host's clock is wrong.
 const SKEWED_MS_MIN: usize = 4_000;
 const SKEWED_MS_SPREAD: usize = 4_000;
-/// Seconds by which a clock is wrong.
-const SKEWS: [&str; 3] = ["-0.05", "+0.05", "+3600"];
+/// Milliseconds by which a clock is wrong.
+const SKEWS_MS: [&str; 3] = ["-50", "+50", "+3600000"];
 
 pub(super) async fn kill(system: &mut System, host: usize, sample: &mut Sample) -> Result<String> {
     system.kill(host).await?;
@@ -63,14 +63,12 @@ pub(super) async fn join(system: &mut System, sample: &mut Sample) -> Result<Str
 
 /// The clock is right again when the host is started once more, so it jumps in both directions.
 pub(super) async fn skew(system: &mut System, host: usize, sample: &mut Sample) -> Result<String> {
-    let library = faketime().context("libfaketime is not installed")?;
-    let (library, skew) = (library.to_string_lossy(), SKEWS[sample.below(SKEWS.len())]);
+    let library = skew::build(system.folder())?;
+    let (library, ms) = (library.to_string_lossy(), SKEWS_MS[sample.below(SKEWS_MS.len())]);
     system.term(host).await?;
-    // Pauses and time-outs are measured on the monotonic clock, which does not jump on a real machine.
-    let environment = [("LD_PRELOAD", &*library), ("FAKETIME", skew), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
-    system.start(host, &environment).await?;
+    system.start(host, &[("LD_PRELOAD", &library), (skew::VARIABLE, ms)]).await?;
     let skewed = sleep(SKEWED_MS_MIN + sample.below(SKEWED_MS_SPREAD)).await;
     system.term(host).await?;
     system.start(host, &[]).await?;
-    Ok(format!("host {}: its clock {skew} s for {skewed} ms, between two restarts", host + 1))
+    Ok(format!("host {}: its clock {ms} ms for {skewed} ms, between two restarts", host + 1))
 }
