@@ -81,10 +81,11 @@ pub struct Options {
     /// Write the report to this file as JSON
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Remove one protection of the host after the other, and fail unless each is noticed; needs a host that
-    /// was built with the feature `sabotage`
-    #[arg(long, conflicts_with_all = ["faults", "json", "hosts", "seconds", "requests"])]
-    sabotage: bool,
+    /// Remove one protection of the host after the other, or only these, and fail unless each is noticed;
+    /// needs a host that was built with the feature `sabotage`
+    #[arg(long, value_name = "NAME", num_args = 0.., value_delimiter = ',',
+          conflicts_with_all = ["faults", "json", "hosts", "seconds", "requests"])]
+    sabotage: Option<Vec<String>>,
 }
 
 impl Options {
@@ -113,8 +114,8 @@ impl Options {
 /// Something cannot be started, a fault cannot be injected or does not heal, or an invariant is broken.
 pub async fn run(options: Options) -> Result<()> {
     let description = description::System::read(&options.system)?;
-    if options.sabotage {
-        return sabotage::run(&options, &description).await;
+    if let Some(names) = &options.sabotage {
+        return sabotage::run(&options, names, &description).await;
     }
     let mut report = Report::default();
     let summary = run::run(&options, description, &mut report).await?;
