@@ -20,6 +20,8 @@ use crate::sample::Sample;
 use saga_testkit::output;
 use saga_testkit::report::Report;
 
+/// The area of the check that fails when a run ends early.
+pub(super) const EARLY: &str = "faults and checks";
 /// Enough for the data of ten minutes.
 const DISK_MB: u32 = 1500;
 
@@ -98,7 +100,7 @@ async fn on_system(
         Err(error) => Err(error),
     };
     let counts = counts.unwrap_or_else(|error| {
-        report.area("faults and checks");
+        report.area(EARLY);
         report.note("every fault was injected and healed, and everything was checked", Err(error));
         None
     });
@@ -152,7 +154,7 @@ async fn drive(
             break;
         }
         let at = calls.started().elapsed();
-        let done = faults::inject(system, calls, &mut happened.archive, &planned).await;
+        let done = faults::inject(system, calls, &mut happened.archive, report, &planned).await;
         let done = done.with_context(|| format!("at {:.1} s", at.as_secs_f64()))?;
         let healed = calls.started().elapsed();
         report.say(&format!("{:6.1} s  {:<16}  {done}", at.as_secs_f64(), planned.fault));

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use super::description::System;
-use super::run::run as run_once;
+use super::run::{EARLY, run as run_once};
 use super::{Fault, Options};
 use saga_testkit::output;
 use saga_testkit::report::Report;
@@ -144,18 +144,18 @@ async fn one(options: &Options, system: &System, name: Option<&str>, faults: &[F
         let line = format!("sabotage: {name}");
         ensure!(log.contains(&line), "this host has no switch {name}: build it with the feature `sabotage`");
     }
-    let mut failed: Vec<String> = report
+    let failed: Vec<String> = report
         .failed()
+        .filter(|check| check.area != EARLY)
         .map(|check| short(&format!("{}: {}", check.name, check.failure.as_deref().unwrap_or_default())))
         .collect();
-    let requests = match ran {
-        Ok(summary) => summary.counts.map_or(REQUESTS as usize, |counts| counts.accepted),
-        Err(error) => {
-            failed.push(format!("{error:#}"));
-            0
-        }
-    };
-    Ok(Outcome { requests, failed })
+    // A run that could not be made has noticed nothing.
+    let early = report.failed().filter(|check| check.area == EARLY).find_map(|check| check.failure.clone());
+    let counts = ran?.counts;
+    if let Some(reason) = early.filter(|_| failed.is_empty()) {
+        bail!("the run with {} ended early: {reason}", name.unwrap_or("all protections"));
+    }
+    Ok(Outcome { requests: counts.map_or(0, |counts| counts.accepted), failed })
 }
 
 fn short(text: &str) -> String {

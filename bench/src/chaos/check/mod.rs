@@ -15,7 +15,7 @@ pub(super) use self::archive::Archive;
 use self::scratch::Scratch;
 use self::sequence::Sequence;
 use super::calls::{Calls, Placed};
-use super::description::Table;
+use super::description::{self, Table};
 use super::setup::Made;
 use super::system::System;
 use saga_testkit::caller::Request;
@@ -59,17 +59,39 @@ pub(super) async fn all(
     let sequence = Sequence::of(archive.records.iter());
     let mut scratch = Scratch::create(&system.linked.direct.postgres).await?;
     fill(&mut scratch, system, &archive, &placed, made).await?;
-    for invariant in &system.description.invariants {
-        let held = scratch.hold(&invariant.relation).await;
-        report.note(scratch.name(invariant).await, held);
+    for (name, held) in judge(&mut scratch, &system.description).await {
+        report.note(name, held);
     }
     report.area("what the clients know");
     let again = repeat(system, calls, &placed);
     report.run("an accepted request that is sent again is answered the same", again).await;
     report.area("requests and records");
-    let counts = count(system, &mut scratch, &placed, &sequence).await?;
+    let counts = Counts {
+        accepted: placed.len(),
+        zero: count(&mut scratch, &system.description).await?,
+        reordered: sequence.reordered,
+        repeated: sequence.repeated,
+    };
     counts.check(&sequence, report);
     Ok(counts)
+}
+
+/// The invariants, with their figures.
+async fn judge(scratch: &mut Scratch, description: &description::System) -> Vec<(String, Result<()>)> {
+    let mut judged = Vec::new();
+    for invariant in &description.invariants {
+        let held = scratch.hold(&invariant.relation).await;
+        judged.push((scratch.name(invariant).await, held));
+    }
+    judged
+}
+
+async fn count(scratch: &mut Scratch, description: &description::System) -> Result<Vec<(String, i64)>> {
+    let mut counted = Vec::new();
+    for count in &description.counts {
+        counted.push((count.of.clone(), scratch.count(&count.select).await?));
+    }
+    Ok(counted)
 }
 
 async fn nothing_parked(system: &System) -> Result<()> {
@@ -152,24 +174,6 @@ async fn repeat(system: &System, calls: &Calls, placed: &[Placed]) -> Result<()>
     Ok(())
 }
 
-async fn count(
-    system: &System,
-    scratch: &mut Scratch,
-    placed: &[Placed],
-    sequence: &Sequence,
-) -> Result<Counts> {
-    let mut counts = Counts {
-        accepted: placed.len(),
-        zero: Vec::new(),
-        reordered: sequence.reordered,
-        repeated: sequence.repeated,
-    };
-    for count in &system.description.counts {
-        counts.zero.push((count.of.clone(), scratch.count(&count.select).await?));
-    }
-    Ok(counts)
-}
-
 impl Counts {
     fn check(&self, sequence: &Sequence, report: &mut Report) {
         for (of, count) in &self.zero {
@@ -186,3 +190,6 @@ fn zero(count: i64, detail: &str) -> Result<()> {
     ensure!(count == 0, "{count}, must be 0. {detail}");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ use super::check::Archive;
 use super::schedule::Planned;
 use super::system::System;
 use crate::sample::Sample;
+use saga_testkit::report::Report;
 
 /// How long a host is down before it is started again, at most.
 const DOWN_MS_MAX: usize = 800;
@@ -28,11 +29,13 @@ const SLOW_BEFORE_MS: usize = 1_000;
 /// Injects a fault and waits until every host is ready again.
 ///
 /// # Errors
-/// It could not be injected, the system did not heal in time, or it broke a promise meanwhile.
+/// It could not be injected, or the system did not heal in time. A promise that was broken meanwhile is a failed
+/// check in `report`.
 pub(super) async fn inject(
     system: &mut System,
     calls: &Calls,
     archive: &mut Archive,
+    report: &mut Report,
     planned: &Planned,
 ) -> Result<String> {
     let (host, mut sample) = (planned.host, Sample::new(planned.seed));
@@ -57,7 +60,7 @@ pub(super) async fn inject(
         Fault::Partitions => topics::partitions(system, sample).await,
         Fault::TopicAnew => topics::anew(system, calls, archive, sample).await,
         Fault::DiskFull => servers::disk_full(system, sample).await,
-        Fault::Redrive => redrive::redrive(system, calls, sample).await,
+        Fault::Redrive => redrive::redrive(system, calls, report, sample).await,
     };
     let done = done.with_context(|| format!("{} (host {})", planned.fault, host + 1))?;
     system.all_ready().await.with_context(|| format!("after {}", planned.fault))?;

@@ -12,6 +12,7 @@ use crate::chaos::template::fill;
 use crate::sample::Sample;
 use saga_testkit::caller::Request;
 use saga_testkit::quiet::eventually;
+use saga_testkit::report::Report;
 
 /// By then a delivery of the key has come, unless the load has none of it any more.
 const PARKED_WITHIN: Duration = Duration::from_secs(10);
@@ -20,13 +21,18 @@ const BROKEN_MS_SPREAD: usize = 3_000;
 const REDRIVEN_WITHIN: Duration = Duration::from_secs(30);
 
 /// While the first parked delivery of a key waits, no later one of that key is tried.
-pub(super) async fn redrive(system: &System, calls: &Calls, sample: &mut Sample) -> Result<String> {
+pub(super) async fn redrive(
+    system: &System,
+    calls: &Calls,
+    report: &mut Report,
+    sample: &mut Sample,
+) -> Result<String> {
     let redrive = system.description.redrive.as_ref().context("the system's file has no `redrive`")?;
     let (database, plugin) = (redrive.database.as_str(), redrive.plugin.as_str());
     let key = redrive.key.draw(calls.source(), sample)?;
     let values = Map::from_iter([("key".to_owned(), key.clone())]);
     system.execute(database, fill(&redrive.breaks, &values)).await?;
-    let parked = parked_in_order(system, database, plugin, sample).await;
+    let parked = parked_in_order(system, database, plugin, report, sample).await;
     system.execute(database, fill(&redrive.mend, &values)).await?;
     let parked = parked.with_context(|| format!("deliveries of {key} at {plugin}"))?;
     let path = format!("/v1/parked/redrive?plugin={plugin}");
@@ -47,8 +53,7 @@ pub(super) async fn redrive(system: &System, calls: &Calls, sample: &mut Sample)
     Ok(format!("{plugin}: deliveries of {key} failed, {parked} were parked and redriven", key = shown(&key)))
 }
 
-/// Waits until deliveries are parked and some more have come; returns how many: 0 when none came. Fails when a later one of a
-/// key was tried.
+/// Waits until deliveries are parked and some more have come; returns how many: 0 when none came.
 async fn parked_in_order(system: &System, database: &str, plugin: &str, sample: &mut Sample) -> Result<i64> {
     let parked = format!("SELECT count(*) FROM saga.parked WHERE plugin = '{plugin}' AND direction = 'in'");
     let came = eventually(PARKED_WITHIN, async || {
@@ -65,7 +70,8 @@ async fn parked_in_order(system: &System, database: &str, plugin: &str, sample: 
              GROUP BY topic, partition, key HAVING count(*) FILTER (WHERE attempts > 0) > 1) k"
     );
     let overtaken = system.number(database, overtaken).await?;
-    ensure!(overtaken == 0, "later deliveries of {overtaken} keys were tried while the first was parked");
+    let none = (overtaken == 0).then_some(()).with_context(|| format!("not so for {overtaken} keys"));
+    report.note("no delivery is tried while an earlier one of its key is parked", none);
     system.number(database, parked).await
 }
 

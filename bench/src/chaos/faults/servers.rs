@@ -1,5 +1,7 @@
 //! Faults of Postgres, Kafka, and their disk.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use rustix::process::Signal;
 
@@ -7,19 +9,23 @@ use super::{DOWN_MS_MAX, signal, sleep};
 use crate::chaos::system::System;
 use crate::sample::Sample;
 use saga_devstack::Server;
+use saga_testkit::quiet::eventually;
 
 const DOWN_MS_SPREAD: usize = 3_000;
 const FROZEN_MS_MIN: usize = 1_000;
 const FROZEN_MS_SPREAD: usize = 7_000;
 const FULL_MS_MIN: usize = 3_000;
 const FULL_MS_SPREAD: usize = 4_000;
+const SESSION_WITHIN: Duration = Duration::from_secs(20);
 /// One session of a lane: the account of a plugin.
 const SESSION: &str = r"SELECT pid::bigint FROM pg_stat_activity
     WHERE usename LIKE 'plugin\_%' ORDER BY pid LIMIT 1";
 
 pub(super) async fn postgres_crash(system: &System) -> Result<String> {
     let database = system.services.databases()[0].to_owned();
-    let session = system.number(&database, SESSION.to_owned()).await?;
+    // After an earlier crash the lanes may still be connecting.
+    let session =
+        eventually(SESSION_WITHIN, async || system.number(&database, SESSION.to_owned()).await).await?;
     signal(i32::try_from(session)?, Signal::KILL)?;
     Ok("Postgres: a session killed, recovery from the log".to_owned())
 }
