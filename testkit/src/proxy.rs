@@ -136,7 +136,10 @@ async fn passable(network: &mut watch::Receiver<Network>) -> io::Result<()> {
         let now = *network.borrow_and_update();
         match now {
             Network::Open => return Ok(()),
-            Network::Slow(delay) => return Ok(tokio::time::sleep(delay).await),
+            Network::Slow(delay) => tokio::select! {
+                () = tokio::time::sleep(delay) => return Ok(()),
+                () = until_reset(network) => {}
+            },
             Network::Reset => return Err(io::ErrorKind::ConnectionReset.into()),
             Network::Silent => {
                 if network.changed().await.is_err() {
@@ -149,6 +152,8 @@ async fn passable(network: &mut watch::Receiver<Network>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
@@ -190,6 +195,12 @@ mod tests {
         assert_eq!(stream.read_u8().await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
         let mut refused = TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap();
         assert!(refused.read_u8().await.is_err());
+
+        proxy.set(Network::Slow(Duration::from_secs(3600)));
+        let mut slow = TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap();
+        slow.write_u8(4).await.unwrap();
+        proxy.set(Network::Reset);
+        assert!(slow.read_u8().await.is_err(), "what is under way is lost");
 
         proxy.set(Network::Open);
         let mut again = TcpStream::connect(("127.0.0.1", proxy.port())).await.unwrap();

@@ -10,7 +10,7 @@ use saga_testkit::output;
 use saga_testkit::report::Report;
 
 const VARIABLE: &str = "SAGA_HOST_SABOTAGE";
-const SECONDS: u64 = 30;
+const SECONDS: u64 = 40;
 const REQUESTS: u64 = 900;
 
 /// Seconds until everything must be accepted, and until the system must be quiet: what is lost never comes.

@@ -19,9 +19,26 @@ const SLOW_MS_SPREAD: usize = 35;
 const SLOW_FOR_MS_MIN: usize = 4_000;
 const SLOW_FOR_MS_SPREAD: usize = 4_000;
 
-/// How a network is cut, and the word for it.
-fn cut(sample: &mut Sample) -> (Network, &'static str) {
-    if sample.below(2) == 0 { (Network::Silent, "silent") } else { (Network::Reset, "reset") }
+/// The steps of a cut, and how a report names them.
+#[derive(Clone, Copy)]
+struct Cut(&'static [Network], &'static str);
+
+/// After silence, what was under way arrives late, or is lost when the connections are reset.
+const CUTS: [Cut; 3] = [
+    Cut(&[Network::Silent], "silent"),
+    Cut(&[Network::Reset], "reset"),
+    Cut(&[Network::Silent, Network::Reset], "silent, then reset,"),
+];
+
+impl Cut {
+    /// Cuts a network for `ms` by `set`, and opens it again.
+    async fn run(self, ms: usize, set: impl Fn(Network)) {
+        for network in self.0 {
+            set(*network);
+            sleep(ms / self.0.len()).await;
+        }
+        set(Network::Open);
+    }
 }
 
 /// The given host or all, and how a report names them.
@@ -34,13 +51,12 @@ fn some(system: &System, host: usize, sample: &mut Sample) -> (Vec<usize>, Strin
 }
 
 pub(super) async fn postgres_cut(system: &System, host: usize, sample: &mut Sample) -> Result<String> {
-    let ((network, how), (hosts, who)) = (cut(sample), some(system, host, sample));
+    let (cut, (hosts, who)) = (CUTS[sample.below(CUTS.len())], some(system, host, sample));
+    let ms = CUT_MS_MIN + sample.below(CUT_MS_SPREAD);
     system.linked.postgres(&hosts, Network::Slow(SLOW_BEFORE));
     sleep(SLOW_BEFORE_MS).await;
-    system.linked.postgres(&hosts, network);
-    let cut_ms = sleep(CUT_MS_MIN + sample.below(CUT_MS_SPREAD)).await;
-    system.linked.postgres(&hosts, Network::Open);
-    Ok(format!("Postgres and {who}: network slow, then {how} for {cut_ms} ms"))
+    cut.run(ms, |network| system.linked.postgres(&hosts, network)).await;
+    Ok(format!("Postgres and {who}: network slow, then {} for {ms} ms", cut.1))
 }
 
 pub(super) async fn postgres_slow(system: &System, sample: &mut Sample) -> Result<String> {
@@ -54,17 +70,14 @@ pub(super) async fn postgres_slow(system: &System, sample: &mut Sample) -> Resul
 
 pub(super) async fn kafka_cut(system: &System, sample: &mut Sample) -> Result<String> {
     let hosts: Vec<usize> = (0..system.hosts()).collect();
-    let (network, how) = cut(sample);
-    system.linked.kafka(&hosts, network);
-    let cut_ms = sleep(CUT_MS_MIN + sample.below(CUT_MS_SPREAD)).await;
-    system.linked.kafka(&hosts, Network::Open);
-    Ok(format!("Kafka and all hosts: network {how} for {cut_ms} ms"))
+    let (cut, ms) = (CUTS[sample.below(CUTS.len())], CUT_MS_MIN + sample.below(CUT_MS_SPREAD));
+    cut.run(ms, |network| system.linked.kafka(&hosts, network)).await;
+    Ok(format!("Kafka and all hosts: network {} for {ms} ms", cut.1))
 }
 
 pub(super) async fn leader_cut(system: &System, sample: &mut Sample) -> Result<String> {
-    let (host, (network, how)) = (system.leader().await?, cut(sample));
-    system.linked.kafka(&[host], network);
-    let cut_ms = sleep(LEADER_CUT_MS_MIN + sample.below(LEADER_CUT_MS_SPREAD)).await;
-    system.linked.kafka(&[host], Network::Open);
-    Ok(format!("Kafka and host {}, which leads: network {how} for {cut_ms} ms", host + 1))
+    let (host, cut) = (system.leader().await?, CUTS[sample.below(CUTS.len())]);
+    let ms = LEADER_CUT_MS_MIN + sample.below(LEADER_CUT_MS_SPREAD);
+    cut.run(ms, |network| system.linked.kafka(&[host], network)).await;
+    Ok(format!("Kafka and host {}, which leads: network {} for {ms} ms", host + 1, cut.1))
 }
