@@ -54,7 +54,13 @@ pub(super) async fn redrive(
 }
 
 /// Waits until deliveries are parked and some more have come; returns how many: 0 when none came.
-async fn parked_in_order(system: &System, database: &str, plugin: &str, sample: &mut Sample) -> Result<i64> {
+async fn parked_in_order(
+    system: &System,
+    database: &str,
+    plugin: &str,
+    report: &mut Report,
+    sample: &mut Sample,
+) -> Result<i64> {
     let parked = format!("SELECT count(*) FROM saga.parked WHERE plugin = '{plugin}' AND direction = 'in'");
     let came = eventually(PARKED_WITHIN, async || {
         ensure!(system.number(database, parked.clone()).await? > 0, "none is parked");
