@@ -3,12 +3,11 @@
 //! A unit stays here until each of its records is acknowledged or parked, also while the Kafka client is
 //! replaced: the next client sends only what is missing.
 
+use crate::sabotage::{self, Switch};
 use std::{
     collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
-use crate::sabotage::{self, Switch};
-
 
 /// Topic and partition.
 pub(super) type Place = (String, i32);
