@@ -30,8 +30,12 @@ pub(super) fn possible() -> Result<()> {
 pub(super) fn build(folder: &Path) -> Result<PathBuf> {
     let (source, library) = (folder.join("skew.c"), folder.join("skew.so"));
     std::fs::write(&source, SOURCE).with_context(|| source.display().to_string())?;
-    let built =
-        Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl").output()?;
+    let built = Command::new("cc")
+        .args(["-O2", "-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .arg("-ldl")
+        .output()?;
     ensure!(built.status.success(), "cc: {}", String::from_utf8_lossy(&built.stderr));
     // `LD_PRELOAD` is read by a program in another folder.
     library.canonicalize().with_context(|| library.display().to_string())
