@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::template::{Drawn, Form};
@@ -136,20 +136,38 @@ pub(super) struct Invariant {
     pub(super) name: String,
     /// Selects a text that is shown behind the name.
     pub(super) figures: Option<String>,
-    #[serde(flatten)]
-    pub(super) relation: Relation,
+    /// Selects what breaks it.
+    none: Option<String>,
+    /// Selects something when it holds.
+    some: Option<String>,
+    /// Two selections of the same rows.
+    equal: Option<[String; 2]>,
 }
 
 /// How an invariant is judged.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Relation {
+#[derive(Debug, Clone)]
+pub(super) enum Relation<'a> {
     /// Selects nothing.
-    None(String),
+    None(&'a str),
     /// Selects something.
-    Some(String),
+    Some(&'a str),
     /// Both select the same rows, each as often.
-    Equal([String; 2]),
+    Equal(&'a [String; 2]),
+}
+
+impl Invariant {
+    /// Its relation.
+    ///
+    /// # Errors
+    /// It has none, or several.
+    pub(super) fn relation(&self) -> Result<Relation<'_>> {
+        match (&self.none, &self.some, &self.equal) {
+            (Some(select), None, None) => Ok(Relation::None(select)),
+            (None, Some(select), None) => Ok(Relation::Some(select)),
+            (None, None, Some(both)) => Ok(Relation::Equal(both)),
+            _ => bail!("invariant {:?}: give one of `none`, `some` and `equal`", self.name),
+        }
+    }
 }
 
 impl System {
@@ -177,6 +195,7 @@ impl System {
                 table.name
             );
         }
+        system.invariants.iter().try_for_each(|invariant| invariant.relation().map(drop))?;
         Ok(system)
     }
 }
@@ -200,6 +219,8 @@ mod tests {
             ("vlaues = {}\n", "vlaues"),
             ("[[table]]\nname = 't'\ncolumns = 'a int'\n", "table t"),
             ("[[invariant]]\nname = 'i'\nnoone = 'SELECT'\n", "noone"),
+            ("[[invariant]]\nname = 'i'\n", "one of `none`"),
+            ("[[invariant]]\nname = 'i'\nnone = 'a'\nsome = 'b'\n", "one of `none`"),
         ] {
             let error = format!("{:#}", System::parse(&format!("{least}{more}")).unwrap_err());
             assert!(error.contains(word), "{error}");

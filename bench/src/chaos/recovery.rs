@@ -101,7 +101,7 @@ mod tests {
         };
         assert_eq!(of(&timings(0, 0, |at| timing(at, at, None))), (100, 0, 10.0, 10.0), "no effect");
         let late = timings(10_000, 13_000, |at| timing(at, 13_500, Some(true)));
-        assert_eq!(of(&late), (3_110, 3_500, 10.0, 3_500.0), "accepted late");
+        assert_eq!(of(&late), (3_100, 3_500, 10.0, 3_500.0), "accepted late");
         let unended = timings(10_000, 13_000, |at| timing(at, at + 500, Some(false)));
         assert_eq!(of(&unended).1, 3_400, "accepted soon, but the sagas do not end");
         let in_flight = timings(9_500, 9_600, |at| timing(at, 11_000, None));

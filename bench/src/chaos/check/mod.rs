@@ -80,7 +80,7 @@ pub(super) async fn all(
 async fn judge(scratch: &mut Scratch, description: &description::System) -> Vec<(String, Result<()>)> {
     let mut judged = Vec::new();
     for invariant in &description.invariants {
-        let held = scratch.hold(&invariant.relation).await;
+        let held = scratch.hold(invariant).await;
         judged.push((scratch.name(invariant).await, held));
     }
     judged

@@ -133,8 +133,8 @@ impl Scratch {
     }
 
     /// Fails with the first rows that break an invariant.
-    pub(super) async fn hold(&mut self, relation: &Relation) -> Result<()> {
-        match relation {
+    pub(super) async fn hold(&mut self, invariant: &Invariant) -> Result<()> {
+        match invariant.relation()? {
             Relation::None(select) => self.nothing(select).await,
             Relation::Some(select) => {
                 let rows = self.rows(select).await?;
