@@ -94,6 +94,9 @@ async fn pass(client: TcpStream, upstream: u16, mut network: watch::Receiver<Net
     if ended.is_err() {
         reset(client_read.as_ref())?;
         reset(server_read.as_ref())?;
+        // Dropped, they would end the streams in an orderly way first.
+        client_write.forget();
+        server_write.forget();
     }
     ended
 }
