@@ -95,9 +95,20 @@ backlog *ARGS: build-plugins build-release
 idle *ARGS: build-plugins build-release
     {{ target }}/release/saga-bench idle {{ ARGS }}
 
-# Inject faults by a seed while orders flow, then check all invariants: `--seed 7 --seconds 60`
+# Inject faults by a seed while requests flow, then check everything: `--seed 7 --seconds 60`, `--sabotage`
 chaos *ARGS: build-plugins build-release
-    {{ target }}/release/saga-bench chaos {{ ARGS }}
+    #!/usr/bin/env bash
+    set -euo pipefail
+    host=()
+    if [[ " {{ ARGS }} " == *" --sabotage "* ]]; then
+        # With another feature only the host is compiled again. The last build puts the product back.
+        cargo build --release {{ products }} --features saga-host/sabotage
+        mkdir -p {{ target }}/sabotage
+        cp {{ target }}/release/saga-host {{ target }}/sabotage/saga-host
+        cargo build --release {{ products }}
+        host=(--host-binary {{ target }}/sabotage/saga-host)
+    fi
+    {{ target }}/release/saga-bench chaos "${host[@]}" {{ ARGS }}
 
 # Check a running host (`just up`) against the wire contract, from outside
 contract *ARGS: build-release

@@ -52,14 +52,14 @@ enum Command {
     /// Measure a host with nothing to do: until it is ready, and then its CPU and memory
     #[command(after_help = "Example: saga-bench idle --measure-s 20")]
     Idle(idle::Options),
-    /// Inject faults into a running system while orders flow, then check all invariants
+    /// Inject faults into a running system while requests flow, then check everything
     ///
-    /// Hosts are killed, ended, stopped and continued, plugins swapped, hosts killed in the middle of a swap,
-    /// Postgres crashes and Kafka stops for a while, by a schedule that is drawn from the seed. The report
-    /// says what was done when, and counts orders that were lost, doubled or stuck, and records that were
-    /// reordered.
+    /// Hosts are killed, stopped, swapped and given a wrong clock, Postgres and Kafka killed, cut off, slowed
+    /// and left without disk, topics changed, by a schedule that is drawn from the seed. The report says what
+    /// was done when and how long it was felt, and counts what was lost, doubled, stuck or reordered.
+    /// docs/chaos.md has the faults, and the format of the file that describes a system.
     #[command(after_help = "Examples: saga-bench chaos --seed 7 --seconds 60\n          \
-                            saga-bench chaos --hosts 3 --faults kill,swap-kill --orders 50000 \
+                            saga-bench chaos --hosts 3 --faults kill,swap-kill --requests 50000 \
                             --json chaos.json")]
     Chaos(chaos::Options),
 }

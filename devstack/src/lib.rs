@@ -23,7 +23,9 @@ use std::{
 };
 
 use anyhow::Context;
+use rustix::process::Signal;
 
+pub use self::kafka::Listener;
 use self::{dev_json::DevJson, kafka::Kafka, lock::Lock, postgres::Postgres};
 
 /// The default port of Kafka.
@@ -43,6 +45,17 @@ pub struct StackOptions {
     pub postgres_port: Option<u16>,
     /// Port on loopback; `None` for any free one.
     pub kafka_port: Option<u16>,
+    /// Further addresses of Kafka.
+    pub kafka_listeners: Vec<Listener>,
+}
+
+/// One of the two servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// The broker.
+    Kafka,
+    /// The postmaster and its children.
+    Postgres,
 }
 
 /// Process ids of the children.
@@ -58,10 +71,12 @@ pub struct Pids {
 #[derive(Debug)]
 pub struct Stack {
     dev_json: DevJson,
+    data: PathBuf,
+    options: StackOptions,
     postgres: Postgres,
     kafka: Kafka,
     /// The last field, so it is dropped last: the next stack starts only after that.
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Stack {
@@ -82,9 +97,49 @@ impl Stack {
         }
         let (postgres, kafka) = tokio::try_join!(
             Postgres::start(&data, options.fresh, options.postgres_port, &lock),
-            Kafka::start(&data, options.kafka_port, &lock),
+            Kafka::start(&data, options.kafka_port, &options.kafka_listeners, &lock),
         )?;
-        Ok(Self { dev_json, postgres, kafka, _lock: lock })
+        Ok(Self { dev_json, data, options, postgres, kafka, lock })
+    }
+
+    /// Sends a signal to a server and waits until it has ended. The stack stays, without the server.
+    ///
+    /// # Errors
+    /// The server still runs after 60 s.
+    pub async fn end(&self, server: Server, signal: Signal) -> anyhow::Result<()> {
+        self.process(server).end(signal).await
+    }
+
+    /// Starts a server that has ended, on the same data and at the same addresses, and waits until it
+    /// answers.
+    ///
+    /// # Errors
+    /// As [`Stack::start`].
+    pub async fn start_again(&mut self, server: Server) -> anyhow::Result<()> {
+        let options = &self.options;
+        match server {
+            Server::Kafka => {
+                let port = Some(self.kafka.port);
+                self.kafka = Kafka::start(&self.data, port, &options.kafka_listeners, &self.lock).await?;
+            }
+            Server::Postgres => {
+                self.postgres = Postgres::start(&self.data, false, options.postgres_port, &self.lock).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a server has ended.
+    #[must_use]
+    pub fn has_ended(&self, server: Server) -> bool {
+        self.process(server).has_ended()
+    }
+
+    fn process(&self, server: Server) -> &process::Process {
+        match server {
+            Server::Kafka => &self.kafka.process,
+            Server::Postgres => &self.postgres.process,
+        }
     }
 
     /// URL of a superuser of the Postgres server, by its Unix socket.
@@ -124,7 +179,7 @@ impl Stack {
 
     /// Removes `dev.json`, stops Kafka, then Postgres, and waits until both have ended.
     pub async fn stop(self) {
-        let Self { dev_json, postgres, kafka, _lock } = self;
+        let Self { dev_json, postgres, kafka, lock: _lock, .. } = self;
         drop(dev_json);
         kafka.process.stop().await;
         postgres.process.stop().await;
@@ -150,7 +205,13 @@ mod tests {
     use super::*;
 
     fn options(data: &Path) -> StackOptions {
-        StackOptions { data: data.to_owned(), fresh: false, postgres_port: None, kafka_port: None }
+        StackOptions {
+            data: data.to_owned(),
+            fresh: false,
+            postgres_port: None,
+            kafka_port: None,
+            kafka_listeners: Vec::new(),
+        }
     }
 
     async fn tables(stack: &Stack) -> i64 {
@@ -184,6 +245,28 @@ mod tests {
 
         let stack = Stack::start(StackOptions { fresh: true, ..options(folder.path()) }).await.unwrap();
         assert_eq!(tables(&stack).await, 1);
+        stack.stop().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_is_killed_and_started_again_at_its_address() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let further = Listener { port: port::choose(None, "Kafka", "").unwrap(), advertised: 9 };
+        let options = StackOptions { kafka_listeners: vec![further], ..options(folder.path()) };
+        let mut stack = Stack::start(options).await.unwrap();
+        assert_eq!(tables(&stack).await, 1);
+        let (before, kafka) = (stack.pids(), stack.kafka_bootstrap().to_owned());
+        for (server, signal) in [(Server::Kafka, Signal::KILL), (Server::Postgres, Signal::QUIT)] {
+            stack.end(server, signal).await.unwrap();
+            assert!(stack.has_ended(server));
+            stack.start_again(server).await.unwrap();
+            assert!(!stack.has_ended(server));
+        }
+        assert_eq!((tables(&stack).await, stack.kafka_bootstrap()), (2, kafka.as_str()));
+        let after = stack.pids();
+        assert!(after.kafka != before.kafka && after.postgres != before.postgres);
+        std::net::TcpStream::connect(("127.0.0.1", further.port)).unwrap();
         stack.stop().await;
     }
 }

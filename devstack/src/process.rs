@@ -23,6 +23,7 @@ use crate::{
 };
 
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+const END_WITHIN: Duration = Duration::from_secs(60);
 
 /// A user and group to run as, when this process is root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +119,17 @@ impl Process {
             self.signal(Signal::KILL);
             self.ended().await;
         }
+    }
+
+    /// Sends `signal` and waits for the end.
+    pub(super) async fn end(&self, signal: Signal) -> anyhow::Result<()> {
+        self.signal(signal);
+        let ended = tokio::time::timeout(END_WITHIN, self.ended()).await;
+        ended.map(drop).with_context(|| format!("{} still runs after {signal:?}", self.name))
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.borrow().is_some()
     }
 
     fn signal(&self, signal: Signal) {

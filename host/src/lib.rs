@@ -20,6 +20,7 @@ pub mod problem;
 pub mod relay;
 pub mod rollout;
 pub mod runtime;
+pub mod sabotage;
 pub mod store;
 pub mod supervise;
 pub mod unit;

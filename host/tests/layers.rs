@@ -29,7 +29,7 @@ const LAYERS: [&[&str]; 16] = [
     &["model"],
     &["config"],
     &["log"],
-    &["clock", "fault_point", "metrics", "problem", "supervise"],
+    &["clock", "fault_point", "metrics", "problem", "sabotage", "supervise"],
 ];
 
 fn layer(module: &str) -> Option<usize> {

@@ -12,9 +12,9 @@ use crate::service::SERVICES;
 
 const CONNECTIONS_MAX: u32 = 2;
 
-/// Connections to the five databases, opened when first used.
+/// Connections to the databases of services, opened when first used.
 pub struct Databases {
-    pools: Vec<(&'static str, PgPool)>,
+    pools: Vec<(String, PgPool)>,
 }
 
 /// Counters of the server at one moment, up to a second old.
@@ -47,20 +47,31 @@ impl Counters {
 }
 
 impl Databases {
-    /// Creates the pools; connections are opened when they are first used.
+    /// Creates the pools of the five services; connections are opened when they are first used.
     ///
     /// # Errors
     /// The URL is malformed.
     pub fn new(url: &str) -> Result<Self> {
+        Self::named(url, SERVICES.iter().map(|service| service.database))
+    }
+
+    /// The same for databases of these names.
+    ///
+    /// # Errors
+    /// The URL is malformed.
+    pub fn named<'a>(url: &str, names: impl Iterator<Item = &'a str>) -> Result<Self> {
         let server = PgConnectOptions::from_str(url).context("the Postgres URL")?;
         let pool = |database: &str| {
             PgPoolOptions::new()
                 .max_connections(CONNECTIONS_MAX)
                 .connect_lazy_with(server.clone().database(database))
         };
-        Ok(Self {
-            pools: SERVICES.iter().map(|service| (service.database, pool(service.database))).collect(),
-        })
+        Ok(Self { pools: names.map(|name| (name.to_owned(), pool(name))).collect() })
+    }
+
+    /// The names of the databases.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.pools.iter().map(|(name, _)| name.as_str())
     }
 
     /// The pool of one service's database.

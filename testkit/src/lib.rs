@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  contract, verify, demo ──▶ target (addresses) ──┬─▶ caller, connection   HTTP
-//!  host_process               report (outcomes)    ├─▶ topic                Kafka
+//!  host_process, proxy        report (outcomes)    ├─▶ topic                Kafka
 //!                                                  ├─▶ database, quiet      SQL
 //!                                                  └─▶ process              /proc
 //! ```
@@ -20,6 +20,7 @@ pub mod host_process;
 pub mod output;
 pub mod plugin_folder;
 pub mod process;
+pub mod proxy;
 pub mod quiet;
 pub mod report;
 pub mod service;

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::database::Databases;
-use crate::service::SERVICES;
 use crate::target::Target;
 use crate::topic::blocking;
 use crate::topic::groups::Groups;
@@ -18,12 +17,21 @@ const CHECK_EVERY: Duration = Duration::from_millis(50);
 /// The work that is left, one line for each kind; empty when the system is quiet.
 pub type Motion = Vec<String>;
 
-/// Waits until two polls in a row find no work left. After `limit`, returns the work that is still left.
+/// Waits until two polls in a row find no work left for the five services. After `limit`, returns the work
+/// that is still left.
 ///
 /// # Errors
 /// Kafka or Postgres does not answer at the end of `limit`.
 pub async fn wait(target: &Target, databases: &Databases, limit: Duration) -> Result<Motion> {
-    let groups = Arc::new(Groups::new(&target.kafka)?);
+    wait_for(Groups::new(&target.kafka)?, databases, limit).await
+}
+
+/// The same for these consumer groups and databases.
+///
+/// # Errors
+/// As [`wait`].
+pub async fn wait_for(groups: Groups, databases: &Databases, limit: Duration) -> Result<Motion> {
+    let groups = Arc::new(groups);
     let began = Instant::now();
     let mut still = 0;
     loop {
@@ -55,8 +63,7 @@ pub async fn eventually<T>(limit: Duration, mut check: impl AsyncFnMut() -> Resu
 
 async fn motion(groups: &Arc<Groups>, databases: &Databases) -> Result<Motion> {
     let mut motion = Motion::new();
-    for service in SERVICES {
-        let database = service.database;
+    for database in databases.names() {
         let mut add = |count: i64, what: &str| {
             if count > 0 {
                 motion.push(format!("{database}: {count} {what}"));
@@ -70,8 +77,9 @@ async fn motion(groups: &Arc<Groups>, databases: &Databases) -> Result<Motion> {
         );
     }
     let groups = Arc::clone(groups);
-    for (plugin, topic, partition, records) in blocking(move || groups.lag()).await? {
-        motion.push(format!("{plugin}: {records} records behind in {topic}/{partition}"));
-    }
+    let behind = |(plugin, topic, partition, records): &(&str, &str, i32, i64)| {
+        format!("{plugin}: {records} records behind in {topic}/{partition}")
+    };
+    motion.extend(blocking(move || Ok(groups.lag()?.iter().map(behind).collect::<Vec<_>>())).await?);
     Ok(motion)
 }

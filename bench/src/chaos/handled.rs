@@ -5,18 +5,22 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 
 use super::system::System;
-use super::versions::NUMBERS;
+use super::versions::TwoVersions;
 use saga_testkit::caller::Request;
 
 /// Deliveries by version number, for versions that were running when they were counted.
 pub(super) struct Handled {
-    plugin: &'static str,
-    deliveries: BTreeMap<&'static str, f64>,
+    plugin: String,
+    deliveries: BTreeMap<String, f64>,
 }
 
 impl Handled {
-    pub(super) fn of(plugin: &'static str) -> Self {
-        Self { plugin, deliveries: NUMBERS.map(|number| (number, 0.0)).into() }
+    pub(super) fn of(plugin: &TwoVersions) -> Self {
+        Self::new(plugin.name(), plugin.numbers())
+    }
+
+    fn new(plugin: &str, numbers: [String; 2]) -> Self {
+        Self { plugin: plugin.to_owned(), deliveries: numbers.map(|number| (number, 0.0)).into() }
     }
 
     /// Adds what the active and the draining versions have handled since the last activation of each.
@@ -53,17 +57,17 @@ impl Handled {
 
 #[cfg(test)]
 mod tests {
-    use super::{Handled, NUMBERS};
+    use super::Handled;
 
     #[test]
     fn each_version_must_have_handled_something() {
         let line = |plugin: &str, number: &str| {
             format!("saga_host_deliveries_total{{plugin=\"{plugin}\",version=\"{number}\",digest=\"d\"}} 3\n")
         };
-        let mut handled = Handled::of("p");
-        handled.add(&(line("p", NUMBERS[0]) + &line("other", NUMBERS[1])));
+        let mut handled = Handled::new("p", ["1.0.0".to_owned(), "2.0.0".to_owned()]);
+        handled.add(&(line("p", "1.0.0") + &line("other", "2.0.0")));
         assert!(handled.both().is_err());
-        handled.add(&line("p", NUMBERS[1]));
+        handled.add(&line("p", "2.0.0"));
         assert!(handled.both().is_ok());
     }
 }

@@ -1,67 +1,75 @@
-//! Runs the order system under a seeded schedule of faults, and afterwards counts the outcome of every order.
+//! Runs a system under a seeded schedule of faults, and afterwards checks from outside everything that a file
+//! about the system says.
 //!
 //! ```text
-//!  seed ──▶ schedule ──▶ run ──▶ calm, faults ──▶ system: N hosts on one fresh Postgres and Kafka
+//!  seed ──▶ schedule ──▶ run ──▶ calm, faults ──▶ system: N hosts, each linked to one Postgres and Kafka
 //!                         │                          ▲
-//!                         │               orders ────┘ each sent under one id until a host accepts it
-//!                         └──▶ count (verify, account, sequence) ──▶ summary
+//!  description (TOML) ──▶ setup, calls ──────────────┘ each request sent under one id until a host accepts it
+//!                         │
+//!                         └──▶ check (archive, scratch, sequence), recovery ──▶ summary
 //! ```
 //!
-//! A new fault is one variant of [`Fault`] and one function in `faults`.
+//! A new fault is one variant of [`Fault`] and one function in `faults`. `sabotage` checks the checks: it runs
+//! hosts from which one protection was removed.
 
-mod account;
+mod calls;
 mod calm;
-mod count;
+mod check;
+mod description;
+mod disk;
+mod fault;
 mod faults;
 mod handled;
-mod orders;
-mod pause;
+mod links;
+mod recovery;
 mod run;
+mod sabotage;
 mod schedule;
-mod sequence;
+mod services;
+mod setup;
+mod skew;
 mod summary;
 mod system;
+mod template;
 mod versions;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 
-use saga_testkit::host_process::{StartOptions, on_fresh_stack};
-use saga_testkit::target::Target;
+use saga_testkit::host_process::StartOptions;
+use saga_testkit::report::Report;
 
-pub use faults::Fault;
+pub use fault::Fault;
 
 /// Options of `saga-bench chaos`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     #[command(flatten)]
     start: StartOptions,
+    /// The system: `order`, or a file that describes another one
+    #[arg(long, default_value = "order")]
+    system: String,
     /// Hosts on the same Kafka and Postgres
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=8))]
     hosts: u8,
-    /// Seconds over which orders and faults are spread
+    /// Seconds over which requests and faults are spread
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(20..))]
     seconds: u64,
-    /// Orders to place, evenly over that time
-    #[arg(long, default_value_t = 12_000, value_parser = clap::value_parser!(u64).range(1..))]
-    orders: u64,
-    /// Faults to choose from
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Fault::ALL)]
+    /// Requests to send, evenly over that time
+    #[arg(long, visible_alias = "orders", default_value_t = 12_000,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    requests: u64,
+    /// Faults to choose from [default: all that this system and machine can have]
+    #[arg(long, value_enum, value_delimiter = ',')]
     faults: Vec<Fault>,
-    /// Chooses orders, faults, hosts and moments; the same seed chooses the same [default: from the clock]
+    /// Chooses requests, faults, hosts and moments; the same seed chooses the same [default: from the clock]
     #[arg(long)]
     seed: Option<u64>,
-    /// Clients that place the orders
+    /// Clients that send the requests
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     clients: u16,
-    /// Products that the orders ask for
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
-    products: u16,
-    /// Pieces of each product; an order asks for 1 to 3 [default: three fifths of what the orders ask for]
-    #[arg(long)]
-    stock: Option<i64>,
-    /// Seconds after the last fault until every order must be accepted
+    /// Seconds after the last fault until every request must be accepted
     #[arg(long, default_value_t = 120)]
     accept_s: u64,
     /// Seconds after that until the system must be quiet
@@ -73,30 +81,30 @@ pub struct Options {
     /// Write the report to this file as JSON
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Remove one protection of the host after the other, or only these, and fail unless each is noticed;
+    /// needs a host that was built with the feature `sabotage`
+    #[arg(long, value_name = "NAME", num_args = 0.., value_delimiter = ',',
+          conflicts_with_all = ["faults", "json", "hosts", "seconds", "requests"])]
+    sabotage: Option<Vec<String>>,
 }
 
 impl Options {
-    /// The default leaves some orders without stock: an order asks for two pieces on average.
-    fn stock(&self) -> i64 {
-        let asked = 2 * self.orders / u64::from(self.products);
-        self.stock.unwrap_or_else(|| i64::try_from(asked * 3 / 5).unwrap_or(i64::MAX))
+    fn faults(&self) -> Vec<Fault> {
+        if self.faults.is_empty() { Fault::all() } else { self.faults.clone() }
     }
 
     /// The command line that repeats the run.
     fn command(&self, seed: u64) -> String {
-        let faults: Vec<String> = self.faults.iter().map(ToString::to_string).collect();
-        format!(
-            "saga-bench chaos --seed {seed} --hosts {} --seconds {} --orders {} --clients {} --products {} \
-             --swap-ms-max {} --stock {} --faults {}",
-            self.hosts,
-            self.seconds,
-            self.orders,
-            self.clients,
-            self.products,
-            self.swap_ms_max,
-            self.stock(),
-            faults.join(",")
-        )
+        let mut command = format!(
+            "saga-bench chaos --system {} --seed {seed} --hosts {} --seconds {} --requests {} --clients {} \
+             --swap-ms-max {}",
+            self.system, self.hosts, self.seconds, self.requests, self.clients, self.swap_ms_max,
+        );
+        if !self.faults.is_empty() {
+            let faults: Vec<String> = self.faults.iter().map(ToString::to_string).collect();
+            command.push_str(&format!(" --faults {}", faults.join(",")));
+        }
+        command
     }
 }
 
@@ -105,7 +113,13 @@ impl Options {
 /// # Errors
 /// Something cannot be started, a fault cannot be injected or does not heal, or an invariant is broken.
 pub async fn run(options: Options) -> Result<()> {
-    on_fresh_stack(&options.start, async |target: &Target| run::run(&options, target).await).await
+    let description = description::System::read(&options.system)?;
+    if let Some(names) = &options.sabotage {
+        return sabotage::run(&options, names, &description).await;
+    }
+    let mut report = Report::default();
+    let summary = run::run(&options, description, &mut report).await?;
+    run::release(&options, &report, &summary)
 }
 
 #[cfg(test)]
@@ -125,17 +139,10 @@ mod tests {
     }
 
     #[test]
-    fn the_default_stock_is_less_than_the_orders_ask_for() {
-        for (orders, products, stock) in [(2_000, 20, 120), (500, 20, 30), (3, 1, 3)] {
-            let options = parse(&format!("saga-bench chaos --orders {orders} --products {products}"));
-            assert_eq!(options.stock(), stock);
-        }
-    }
-
-    #[test]
     fn the_command_line_of_a_report_repeats_its_run() {
-        let command = parse("saga-bench chaos --hosts 3 --faults kill,swap-kill --stock 9").command(7);
-        assert!(command.contains("--hosts 3") && command.ends_with("--stock 9 --faults kill,swap-kill"));
+        let command = parse("saga-bench chaos --hosts 3 --faults kill,swap-kill --orders 9").command(7);
+        assert!(command.contains("--hosts 3") && command.ends_with("--faults kill,swap-kill"), "{command}");
         assert_eq!(parse(&command).command(7), command);
+        assert!(!parse("saga-bench chaos").command(7).contains("--faults"));
     }
 }

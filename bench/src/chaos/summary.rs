@@ -1,15 +1,14 @@
-//! The report of a run: which faults were injected when, the counts, and how to repeat the run.
+//! The report of a run: which faults were injected when, their effects, the counts, and how to repeat the run.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::Fault;
 use super::calm::Calm;
-use super::count::Counts;
-use saga_testkit::output;
+use super::check::Counts;
+use super::recovery::Effect;
 use saga_testkit::report::Report;
 
 /// A fault that was injected.
@@ -21,8 +20,8 @@ pub(super) struct Injected {
     pub(super) done: String,
     /// Until every host was ready again.
     pub(super) healed_s: f64,
-    /// The longest time without an accepted order meanwhile.
-    pub(super) pause_ms: u64,
+    #[serde(flatten)]
+    pub(super) effect: Effect,
 }
 
 /// All results of a run.
@@ -31,7 +30,7 @@ pub(super) struct Summary {
     pub(super) seed: u64,
     pub(super) hosts: u8,
     pub(super) seconds: u64,
-    pub(super) orders: u64,
+    pub(super) requests: u64,
     /// The command line that repeats the run.
     pub(super) command: String,
     pub(super) calm: Option<Calm>,
@@ -54,50 +53,56 @@ struct File<'a> {
 }
 
 impl Injected {
-    pub(super) fn new(fault: Fault, done: String, at: Duration, healed: Duration, pause: Duration) -> Self {
-        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        Self { at_s: at.as_secs_f64(), fault, done, healed_s: healed.as_secs_f64(), pause_ms }
-    }
-
-    /// The line that is printed when the fault has healed.
-    pub(super) fn line(&self) -> String {
-        let Self { at_s, fault, done, healed_s, pause_ms } = self;
-        format!("{at_s:6.1} s  {fault:<9}  healed {healed_s:4.1} s, pause {pause_ms:5} ms  {done}")
+    fn line(&self) -> String {
+        let Self { at_s, fault, done, healed_s, effect } = self;
+        let (recovered_s, pause_ms) = (effect.recovered_ms as f64 / 1000.0, effect.pause_ms);
+        let latencies = format!(
+            "{:.0}/{:.0} -> {:.0}/{:.0}",
+            effect.before.p50_ms, effect.before.p99_ms, effect.during.p50_ms, effect.during.p99_ms
+        );
+        format!(
+            "{at_s:6.1} s  {fault:<16}  {healed_s:5.1} s  {recovered_s:5.1} s  {pause_ms:6} ms  {latencies:<22}  \
+             {done}"
+        )
     }
 }
 
+const HEAD: &str =
+    "     at   fault              ready   recovered    pause  p50/p99 ms             what was done";
+
 impl Summary {
-    /// Prints the report, writes it to a file, and fails when a check has.
-    pub(super) fn release(&self, report: &Report, json: Option<&Path>) -> Result<()> {
-        let finished = report.finish();
-        output::line(&format!("\n{}", self.text()));
-        if let Some(path) = json {
-            let failures = report.failed().map(|check| {
-                format!("{}: {}: {}", check.area, check.name, check.failure.as_deref().unwrap_or_default())
-            });
-            let file = File { summary: self, checks: report.made(), failures: failures.collect() };
-            std::fs::write(path, serde_json::to_vec_pretty(&file)?)
-                .with_context(|| path.display().to_string())?;
-        }
-        finished.with_context(|| format!("seed {}", self.seed))
+    /// Writes all results to a file, with the checks that failed.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(super) fn write(&self, report: &Report, path: &Path) -> Result<()> {
+        let failures = report.failed().map(|check| {
+            format!("{}: {}: {}", check.area, check.name, check.failure.as_deref().unwrap_or_default())
+        });
+        let file = File { summary: self, checks: report.made(), failures: failures.collect() };
+        std::fs::write(path, serde_json::to_vec_pretty(&file)?).with_context(|| path.display().to_string())
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut lines: Vec<String> = self.faults.iter().map(Injected::line).collect();
+        if !lines.is_empty() {
+            lines.insert(0, HEAD.to_owned());
+        }
         lines.push(match &self.counts {
-            Some(counts) => format!(
-                "{} faults ({} skipped) on {} hosts, {} orders accepted ({} attempts failed on the way): \
-                 {} lost, {} doubled, {} reordered, {} stuck",
-                self.faults.len(),
-                self.skipped,
-                self.hosts,
-                counts.accepted,
-                self.failed_attempts,
-                counts.lost,
-                counts.doubled,
-                counts.reordered,
-                counts.stuck
-            ),
+            Some(counts) => {
+                let zero: Vec<String> = counts.zero.iter().map(|(of, count)| format!("{count} {of}")).collect();
+                format!(
+                    "{} faults ({} skipped) on {} hosts, {} requests accepted ({} attempts failed on the way): \
+                     {}, {} reordered",
+                    self.faults.len(),
+                    self.skipped,
+                    self.hosts,
+                    counts.accepted,
+                    self.failed_attempts,
+                    zero.join(", "),
+                    counts.reordered
+                )
+            }
             None => format!("ended early, after {} faults", self.faults.len()),
         });
         lines.push(format!("to repeat the run: {}", self.command));
@@ -107,25 +112,34 @@ impl Summary {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use super::{Counts, Fault, Injected, Summary};
+    use super::{Counts, Effect, Fault, Injected, Summary};
+    use crate::latency::Summary as Latency;
     use saga_testkit::report::Report;
 
     fn summary() -> Summary {
-        let (at, healed, pause) =
-            (Duration::from_millis(12_340), Duration::from_secs(2), Duration::from_millis(450));
+        let latency = |p50_ms, p99_ms| Latency { count: 9, p50_ms, p99_ms, max_ms: 99.0 };
+        let effect = Effect {
+            pause_ms: 450,
+            recovered_ms: 6_400,
+            before: latency(12.0, 40.0),
+            during: latency(15.0, 3_000.0),
+        };
+        let done = "host 1: SIGKILL".to_owned();
         Summary {
             seed: 7,
             hosts: 2,
             seconds: 60,
-            orders: 100,
+            requests: 100,
             command: "saga-bench chaos --seed 7".to_owned(),
             calm: None,
-            faults: vec![Injected::new(Fault::Kill, "host 1: SIGKILL".to_owned(), at, healed, pause)],
+            faults: vec![Injected { at_s: 12.34, fault: Fault::Kill, done, healed_s: 2.0, effect }],
             skipped: 1,
             failed_attempts: 3,
-            counts: Some(Counts { accepted: 100, ..Counts::default() }),
+            counts: Some(Counts {
+                accepted: 100,
+                zero: vec![("lost".to_owned(), 0), ("doubled".to_owned(), 0)],
+                ..Counts::default()
+            }),
         }
     }
 
@@ -133,23 +147,27 @@ mod tests {
     fn a_report_lists_faults_counts_and_the_command() {
         assert_eq!(
             summary().text(),
-            "  12.3 s  kill       healed  2.0 s, pause   450 ms  host 1: SIGKILL\n\
-             1 faults (1 skipped) on 2 hosts, 100 orders accepted (3 attempts failed on the way): \
-             0 lost, 0 doubled, 0 reordered, 0 stuck\n\
+            "     at   fault              ready   recovered    pause  p50/p99 ms             what was done\n\
+             \x20 12.3 s  kill                2.0 s    6.4 s     450 ms  12/40 -> 15/3000        host 1: \
+             SIGKILL\n\
+             1 faults (1 skipped) on 2 hosts, 100 requests accepted (3 attempts failed on the way): \
+             0 lost, 0 doubled, 0 reordered\n\
              to repeat the run: saga-bench chaos --seed 7"
         );
     }
 
     #[test]
-    fn a_broken_run_is_written_too_and_names_its_seed() {
+    fn a_broken_run_is_written_too() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("chaos.json");
         let mut report = Report::silent();
         report.note("no order is lost", Err(anyhow::anyhow!("1 is")));
-        let error = format!("{:#}", summary().release(&report, Some(&file)).unwrap_err());
-        assert!(error.contains("seed 7") && error.contains("no order is lost"), "{error}");
+        summary().write(&report, &file).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
         assert_eq!(json["failures"][0], ": no order is lost: 1 is");
-        assert_eq!((&json["faults"][0]["fault"], &json["counts"]["lost"]), (&"kill".into(), &0.into()));
+        assert_eq!(
+            (&json["faults"][0]["fault"], &json["faults"][0]["recovered_ms"]),
+            (&"kill".into(), &6400.into())
+        );
     }
 }

@@ -1,50 +1,48 @@
 //! A plugin with two equivalent versions: the component of the build, and a copy with another version number
 //! inside, hence with another digest.
 
+use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use saga_testkit::caller::Request;
 use saga_testkit::target::Target;
 
-/// The plugins that are swapped.
-pub(super) const PLUGINS: [&str; 2] = ["order-orchestrator", "inventory-command"];
-/// The version number of Cargo.toml, and the one that the other version has.
-pub(super) const NUMBERS: [&str; 2] = [env!("CARGO_PKG_VERSION"), "9.9.9"];
-
 /// Two versions of a plugin, and which of them is active as far as this program knows.
 pub(super) struct TwoVersions {
-    name: &'static str,
+    name: String,
     versions: [Version; 2],
     active: usize,
 }
 
 struct Version {
+    number: String,
     component: Vec<u8>,
     /// Known once it has been activated.
     digest: Option<String>,
 }
 
 impl TwoVersions {
-    /// All of [`PLUGINS`], from the folder of the build.
-    pub(super) fn all(folder: &Path) -> Result<[Self; 2]> {
-        Ok([Self::read(folder, PLUGINS[0])?, Self::read(folder, PLUGINS[1])?])
-    }
-
-    fn read(folder: &Path, name: &'static str) -> Result<Self> {
+    /// A plugin from the folder of the build.
+    pub(super) fn read(folder: &Path, name: &str) -> Result<Self> {
         let path = folder.join(format!("{name}.wasm"));
-        let built = std::fs::read(&path).with_context(|| {
+        let component = std::fs::read(&path).with_context(|| {
             format!("{}; build the plugins, or name their folder with --plugins", path.display())
         })?;
-        let other = renumbered(&built, name)
-            .with_context(|| format!("{} does not call itself {name} {}", path.display(), NUMBERS[0]))?;
-        let versions = [built, other].map(|component| Version { component, digest: None });
-        Ok(Self { name, versions, active: 0 })
+        let versions = two(component, name)
+            .with_context(|| format!("{} has no version number after its name {name}", path.display()))?
+            .map(|(number, component)| Version { number, component, digest: None });
+        Ok(Self { name: name.to_owned(), versions, active: 0 })
     }
 
-    pub(super) fn name(&self) -> &'static str {
-        self.name
+    /// The numbers of both versions.
+    pub(super) fn numbers(&self) -> [String; 2] {
+        [self.versions[0].number.clone(), self.versions[1].number.clone()]
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The digest of the active version; empty before the first activation here.
@@ -71,26 +69,44 @@ impl TwoVersions {
     }
 }
 
-/// The component with another number after its name, of the same length.
-fn renumbered(component: &[u8], plugin: &str) -> Result<Vec<u8>> {
-    ensure!(NUMBERS[0].len() == NUMBERS[1].len(), "a number of another length");
-    let from = format!("{plugin}{}", NUMBERS[0]);
-    let place = component.windows(from.len()).position(|part| part == from.as_bytes());
-    let number = place.context("no such text")? + plugin.len();
-    let mut other = component.to_vec();
-    other.splice(number..number + NUMBERS[0].len(), NUMBERS[1].bytes());
-    Ok(other)
+/// The component, and a copy in which every digit of its number is a 9; each with its number.
+fn two(component: Vec<u8>, plugin: &str) -> Option<[(String, Vec<u8>); 2]> {
+    let place = component.windows(plugin.len()).enumerate().find_map(|(place, part)| {
+        let after = place + plugin.len();
+        (part == plugin.as_bytes()).then(|| number_at(&component, after)).flatten()
+    })?;
+    let number = String::from_utf8(component[place.clone()].to_vec()).ok()?;
+    let other = number.replace(|digit: char| digit.is_ascii_digit(), "9");
+    let mut renumbered = component.clone();
+    renumbered.splice(place, other.bytes());
+    Some([(number, component), (other, renumbered)])
+}
+
+/// Where `digits.digits.digits` stands, if it begins here.
+fn number_at(component: &[u8], start: usize) -> Option<Range<usize>> {
+    let mut end = start;
+    for part in 0..3 {
+        let digits = component.get(end..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let dot = usize::from(part < 2);
+        if digits == 0 || dot == 1 && component.get(end + digits) != Some(&b'.') {
+            return None;
+        }
+        end += digits + dot;
+    }
+    Some(start..end)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{NUMBERS, renumbered};
+    use super::two;
 
     #[test]
     fn only_the_number_after_the_name_changes() {
-        let built = format!("kafka@{0} plugin{0} {0}", NUMBERS[0]);
-        let other = renumbered(built.as_bytes(), "plugin").unwrap();
-        assert_eq!(other, format!("kafka@{0} plugin{1} {0}", NUMBERS[0], NUMBERS[1]).into_bytes());
-        assert!(renumbered(b"plugin", "plugin").is_err());
+        let built = b"kafka@0.1.0 plugin plugin1.2 plugin0.1.0, plugin0.1.0 0.1.0".to_vec();
+        let [(number, same), (other_number, other)] = two(built.clone(), "plugin").unwrap();
+        assert_eq!((number.as_str(), &same), ("0.1.0", &built));
+        assert_eq!(other_number, "9.9.9");
+        assert_eq!(other, b"kafka@0.1.0 plugin plugin1.2 plugin9.9.9, plugin0.1.0 0.1.0");
+        assert!(two(b"plugin".to_vec(), "plugin").is_none());
     }
 }

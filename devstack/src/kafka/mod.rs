@@ -26,16 +26,32 @@ const LOG_SETTINGS: &str = include_str!("log4j2.properties");
 const READY_WITHIN: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
 
+/// A further address of the broker. Clients that use it are told to connect to another port, where a proxy
+/// may listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Port on loopback on which the broker listens.
+    pub port: u16,
+    /// Port on loopback that the broker gives to clients.
+    pub advertised: u16,
+}
+
 /// The running broker.
 #[derive(Debug)]
 pub(super) struct Kafka {
     pub bootstrap: String,
+    pub port: u16,
     pub process: Process,
 }
 
 impl Kafka {
     /// Starts it on `port` with its data below `data`, and waits until it answers.
-    pub(super) async fn start(data: &Path, port: Option<u16>, lock: &Lock) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        data: &Path,
+        port: Option<u16>,
+        further: &[Listener],
+        lock: &Lock,
+    ) -> anyhow::Result<Self> {
         let installation = Installation::find().await?;
         let port = port::choose(port, "Kafka", "--kafka-port")?;
         let controller_port = port::choose(None, "Kafka's controller", "--kafka-port")?;
@@ -43,7 +59,7 @@ impl Kafka {
         let log_folder = folder.join("log");
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
         let settings = folder.join("server.properties");
-        fs::write(&settings, server_properties(&log_folder, port, controller_port))?;
+        fs::write(&settings, server_properties(&log_folder, port, controller_port, further))?;
         fs::write(folder.join("log4j2.properties"), LOG_SETTINGS)?;
         if !log_folder.join("meta.properties").exists() {
             format(&installation, &folder, &settings).await?;
@@ -58,7 +74,7 @@ impl Kafka {
             lock,
         })
         .await?;
-        let kafka = Self { bootstrap: format!("127.0.0.1:{port}"), process };
+        let kafka = Self { bootstrap: format!("127.0.0.1:{port}"), port, process };
         tokio::select! {
             answered = tokio::time::timeout(READY_WITHIN, answers(&kafka.bootstrap)) => {
                 let log = data.join("kafka.log");
@@ -106,14 +122,18 @@ async fn has_broker(bootstrap: &str) -> bool {
     answer.await.ok().flatten().unwrap_or(false)
 }
 
-fn server_properties(log_folder: &Path, port: u16, controller_port: u16) -> String {
+fn server_properties(log_folder: &Path, port: u16, controller_port: u16, further: &[Listener]) -> String {
+    let each = |text: fn(usize, &Listener) -> String| -> String {
+        further.iter().enumerate().map(|(number, listener)| text(number, listener)).collect()
+    };
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.voters=1@127.0.0.1:{controller_port}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{listening}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n\
+         inter.broker.listener.name=PLAINTEXT\n\
          controller.listener.names=CONTROLLER\n\
          log.dirs={log_folder}\n\
          num.network.threads=1\n\
@@ -129,6 +149,9 @@ fn server_properties(log_folder: &Path, port: u16, controller_port: u16) -> Stri
          share.coordinator.state.topic.min.isr=1\n\
          group.initial.rebalance.delay.ms=0\n\
          log.cleaner.dedupe.buffer.size=16777216\n",
+        listening = each(|number, listener| format!(",FURTHER{number}://127.0.0.1:{}", listener.port)),
+        advertised = each(|number, listener| format!(",FURTHER{number}://127.0.0.1:{}", listener.advertised)),
+        protocols = each(|number, _| format!(",FURTHER{number}:PLAINTEXT")),
         // A backslash starts an escape sequence in this format.
         log_folder = log_folder.display().to_string().replace('\\', "\\\\"),
     )

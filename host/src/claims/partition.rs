@@ -8,6 +8,7 @@ use sqlx::PgPool;
 
 use crate::{
     model::dedup::DedupMarks,
+    sabotage::{self, Switch},
     store::{Database, PluginRole},
 };
 
@@ -32,6 +33,8 @@ pub struct PartitionClaim {
 
 /// The offset of a partition that the plugin has never read.
 const UNKNOWN_OFFSET: i64 = -1;
+const POSITION_BEHIND: &str = "UPDATE saga.partition_claim SET next_offset = greatest(next_offset - 5, 0),
+    dedup_marks = '' WHERE topic = $1 AND partition = $2 AND next_offset > 0";
 
 /// Claims a partition; `next_offset` is negative when the plugin has never read it.
 ///
@@ -43,6 +46,9 @@ pub async fn claim_partition(
     topic: &str,
     partition: i32,
 ) -> anyhow::Result<PartitionClaim> {
+    if sabotage::on(Switch::PositionBehind) {
+        sqlx::query(POSITION_BEHIND).bind(topic).bind(partition).execute(&database.admin).await?;
+    }
     let (id, epoch, next_offset, dedup_marks): (i32, i64, i64, String) = sqlx::query_as(
         "INSERT INTO saga.partition_claim AS c (plugin, role, topic, partition, epoch, next_offset)
          VALUES ($1, $2, $3, $4, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, $5)

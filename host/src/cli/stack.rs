@@ -44,6 +44,7 @@ impl StackArgs {
             fresh: self.fresh,
             postgres_port: Some(self.postgres_port),
             kafka_port: Some(self.kafka_port),
+            kafka_listeners: Vec::new(),
         };
         signals.or_stop(saga_devstack::Stack::start(options), "starting Postgres and Kafka").await?
     }

@@ -3,6 +3,7 @@
 //! A unit stays here until each of its records is acknowledged or parked, also while the Kafka client is
 //! replaced: the next client sends only what is missing.
 
+use crate::sabotage::{self, Switch};
 use std::{
     collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
@@ -112,6 +113,7 @@ impl InFlight {
         self.records += count;
         self.bytes += bytes;
         self.units.insert(seq, UnitInFlight { missing, count, bytes, sent_at: Instant::now() });
+        self.acknowledged.extend(sabotage::on(Switch::ClearedBeforeAcknowledged).then_some(seq));
         None
     }
 

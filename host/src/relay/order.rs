@@ -19,7 +19,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::model::record::Record;
+use crate::{
+    model::record::Record,
+    sabotage::{self, Switch},
+};
 
 /// The records of one unit.
 pub type Records = Arc<Vec<Record>>;
@@ -232,7 +235,8 @@ impl SendOrder {
     pub fn take_next(&mut self) -> Option<(i64, Records)> {
         loop {
             let limit = self.sendable_up_to();
-            let first = self.units.first_entry()?;
+            let newest_first = sabotage::on(Switch::OrderNotKept);
+            let first = if newest_first { self.units.last_entry() } else { self.units.first_entry() }?;
             let seq = *first.key();
             match first.get() {
                 UnitState::Registered(_) => return None,

@@ -13,6 +13,7 @@ use crate::{
         delivery::{Delivery, Origin},
         fault::ParkedUntil,
     },
+    sabotage::{self, Switch},
 };
 
 /// A delivery that is offered to one unit after the other until one commits.
@@ -121,11 +122,12 @@ impl Admission {
         advance.next_offset = offset + 1;
         let repeated = delivery.mark.as_ref().is_some_and(|mark| !advance.dedup_marks.raise(mark))
             || delivery.foreign_id.as_deref().is_some_and(|id| !batch.foreign_ids.insert(id));
-        if repeated {
+        if repeated && !sabotage::on(Switch::RepeatsHandled) {
             return Disposition::Drop;
         }
         let Some(key) = delivery.correlation.as_deref() else { return run_or_park };
-        if claim.parked.contains_key(key) || batch.parked_keys.contains(&(claim.id, key)) {
+        let parked = claim.parked.contains_key(key) || batch.parked_keys.contains(&(claim.id, key));
+        if parked && !sabotage::on(Switch::KeyNotHeld) {
             return Disposition::Queue;
         }
         if item.parking.is_some() {

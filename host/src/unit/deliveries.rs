@@ -29,6 +29,7 @@ use crate::{
         saga::LiveSaga,
         saga_log::Cause,
     },
+    sabotage::{self, Switch},
     versions::running::Running,
 };
 
@@ -155,7 +156,7 @@ fn give_up_lost(
     opened: &Opened,
 ) -> Result<(), Fault> {
     let lost = admission.lost(&opened.claim_ids);
-    if lost.is_empty() {
+    if lost.is_empty() || sabotage::on(Switch::ClaimsNotCompared) {
         return Ok(());
     }
     for place in lost {

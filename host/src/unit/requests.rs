@@ -14,12 +14,15 @@ use super::{
     waiters::Waiters,
     writes::UnitWrites,
 };
-use crate::model::{
-    effects::Effects,
-    fault::Fault,
-    format::Format,
-    request::{Request, Response},
-    saga_log::Cause,
+use crate::{
+    model::{
+        effects::Effects,
+        fault::Fault,
+        format::Format,
+        request::{Request, Response},
+        saga_log::Cause,
+    },
+    sabotage::{self, Switch},
 };
 
 /// What a committed unit did.
@@ -135,7 +138,10 @@ fn stored(pending: &Pending, opened: &Opened) -> Option<Answer> {
 
 /// Only the answer to a request that was accepted: a refused one may be corrected and sent again.
 fn to_store(pending: &Pending, response: &Response, format: Format) -> Option<StoredAnswerRow> {
-    let Idempotency { key, hash, .. } = pending.idempotency.clone().filter(|_| response.status < 300)?;
+    let Idempotency { key, hash, .. } = pending
+        .idempotency
+        .clone()
+        .filter(|_| response.status < 300 && !sabotage::on(Switch::AnswersNotKept))?;
     Some(StoredAnswerRow { idempotency_key: key, request_hash: hash, response: response.encode_as(format) })
 }
 

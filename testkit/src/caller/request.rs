@@ -32,7 +32,12 @@ impl Request {
 
     /// `POST path` with this text as JSON, valid or not.
     pub fn post(path: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
-        let mut request = Self::new("POST", path).header("Content-Type", "application/json");
+        Self::json("POST", path, body)
+    }
+
+    /// A request with this text as JSON, valid or not.
+    pub fn json(method: &str, path: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
+        let mut request = Self::new(method, path).header("Content-Type", "application/json");
         request.body = body.into();
         request
     }

@@ -1,6 +1,7 @@
 //! Kafka from outside: records, and the calls that the modules below share. Most calls of librdkafka block;
 //! run them with [`blocking`].
 
+pub mod change;
 pub mod groups;
 pub mod log_size;
 pub mod reader;

@@ -101,7 +101,13 @@ impl Drop for Own {
 }
 
 async fn start(data: &Path, kafka_port: Option<u16>) -> Stack {
-    let options = StackOptions { data: data.to_owned(), fresh: false, postgres_port: None, kafka_port };
+    let options = StackOptions {
+        data: data.to_owned(),
+        fresh: false,
+        postgres_port: None,
+        kafka_port,
+        kafka_listeners: Vec::new(),
+    };
     Stack::start(options).await.unwrap_or_else(|error| panic!("{error:#}"))
 }
 

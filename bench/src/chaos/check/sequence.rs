@@ -7,12 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use anyhow::Result;
+use super::archive::Archived;
 
-use saga_testkit::service::TOPICS;
-use saga_testkit::topic::{Record, blocking, reader};
-
-const HOST_SOURCE: &str = "/saga-host/";
 const SHOWN: usize = 5;
 
 /// Epoch, unit and index.
@@ -33,21 +29,17 @@ pub(super) struct Sequence {
 }
 
 impl Sequence {
-    /// Reads all topics.
-    pub(super) async fn read(brokers: &str) -> Result<Self> {
-        let brokers = brokers.to_owned();
-        blocking(move || {
-            let mut sequence = Self::default();
-            reader::read_all(&brokers, &TOPICS, |record| sequence.add(&record))?;
-            Ok(sequence)
-        })
-        .await
+    /// Follows all records, those of a partition in order.
+    pub(super) fn of<'a>(records: impl Iterator<Item = &'a Archived>) -> Self {
+        let mut sequence = Self::default();
+        records.for_each(|record| sequence.add(record));
+        sequence
     }
 
-    /// Adds one record. The caller passes those of a partition in order.
-    fn add(&mut self, record: &Record) {
-        let ours = record.header("ce_source").is_some_and(|source| source.starts_with(HOST_SOURCE));
-        let Some((lane, place)) = record.header("ce_id").filter(|_| ours).and_then(split) else { return };
+    fn add(&mut self, record: &Archived) {
+        let Some((lane, place)) = record.id.as_deref().filter(|_| record.ours).and_then(split) else {
+            return;
+        };
         let lane = hash(&(&record.topic, record.partition, lane));
         if !self.seen.insert(hash(&(lane, place))) {
             self.repeated += 1;
@@ -57,7 +49,7 @@ impl Sequence {
         if place < *highest {
             self.reordered += 1;
             if self.offenders.len() < SHOWN {
-                let Record { topic, partition, offset, .. } = record;
+                let Archived { topic, partition, offset, .. } = record;
                 self.offenders.push(format!("{topic}/{partition}/{offset}: {place:?} after {highest:?}"));
             }
         }
@@ -81,24 +73,14 @@ fn hash(value: &impl Hash) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::Sequence;
-    use saga_testkit::topic::Record;
+    use super::{Archived, Sequence};
 
-    fn record(topic: &str, source: &str, id: &str) -> Record {
-        let header = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
-        Record {
-            topic: topic.to_owned(),
-            partition: 0,
-            offset: 0,
-            key: None,
-            value: None,
-            headers: vec![header("ce_id", id), header("ce_source", source)],
-        }
+    fn record(topic: &str, ours: bool, id: &str) -> Archived {
+        Archived { topic: topic.to_owned(), ours, id: Some(id.to_owned()), ..Archived::default() }
     }
 
     #[test]
     fn a_new_record_below_the_highest_of_its_lane_is_reordered() {
-        let ours = "/saga-host/db/plugin";
         for (ids, reordered, repeated) in [
             (&["db:1:1:1:0", "db:1:1:1:1", "db:1:1:2:0", "db:1:2:1:0"][..], 0, 0),
             (&["db:1:1:9:0", "db:1:1:10:0"], 0, 0),
@@ -108,19 +90,21 @@ mod tests {
             (&["db:1:2:1:0", "db:1:1:7:0", "db:1:1:8:0"], 2, 0),
             (&["db:1:1:1:1", "db:1:1:1:0"], 1, 0),
         ] {
-            let mut sequence = Sequence::default();
-            ids.iter().for_each(|id| sequence.add(&record("t", ours, id)));
+            let records: Vec<_> = ids.iter().map(|id| record("t", true, id)).collect();
+            let sequence = Sequence::of(records.iter());
             assert_eq!((sequence.reordered, sequence.repeated), (reordered, repeated), "{ids:?}");
         }
     }
 
     #[test]
     fn topics_are_apart_and_foreign_records_left_out() {
-        let mut sequence = Sequence::default();
-        sequence.add(&record("t", "/saga-host/db/p", "db:1:1:2:0"));
-        sequence.add(&record("u", "/saga-host/db/p", "db:1:1:1:0"));
-        sequence.add(&record("t", "/other", "db:1:1:1:0"));
-        sequence.add(&record("t", "/saga-host/db/p", "no place"));
+        let records = [
+            record("t", true, "db:1:1:2:0"),
+            record("u", true, "db:1:1:1:0"),
+            record("t", false, "db:1:1:1:0"),
+            record("t", true, "no place"),
+        ];
+        let sequence = Sequence::of(records.iter());
         assert_eq!((sequence.reordered, sequence.repeated), (0, 0));
     }
 }
