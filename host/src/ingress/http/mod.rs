@@ -6,6 +6,8 @@
 //! ```
 
 mod body;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod handler;
 mod idempotency;
 mod outcome;
