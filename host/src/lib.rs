@@ -8,6 +8,8 @@ pub mod cli;
 mod clock;
 pub mod config;
 pub mod fault_point;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod ingress;
 pub mod kafka;
 pub mod lane;

@@ -81,7 +81,7 @@ fn unreadable(place: usize, why: &dyn std::fmt::Display) -> SqlError {
     error::of_host("XX000", format!("column {} cannot be read: {why}", place + 1))
 }
 
-fn empty(scalar: Scalar) -> Values {
+pub(super) fn empty(scalar: Scalar) -> Values {
     match scalar {
         Scalar::Bool => Values::Booleans(Vec::new()),
         Scalar::Int2 | Scalar::Int4 | Scalar::Int8 => Values::Integers(Vec::new()),
@@ -117,7 +117,7 @@ fn push_null(column: &mut Column, row: u32) -> usize {
 /// distinguishes jsonb from json, since no JSON starts with it. Returns the bytes that the value takes in the
 /// guest.
 #[inline]
-fn push(values: &mut Values, bytes: &[u8]) -> Option<usize> {
+pub(super) fn push(values: &mut Values, bytes: &[u8]) -> Option<usize> {
     Some(match values {
         Values::Booleans(list) => fixed(list, *bytes.first()? != 0),
         Values::Integers(list) => fixed(list, integer(bytes)?),

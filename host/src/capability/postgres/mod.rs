@@ -9,6 +9,8 @@
 mod array;
 mod column;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod numeric;
 mod param;
 mod scalar;

@@ -5,6 +5,8 @@
 //!                            └─▶ readers ──────────────────────────▶ answer
 //! ```
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod handler;
 mod idempotency;
 mod json_value;
