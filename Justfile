@@ -101,7 +101,7 @@ chaos *ARGS: build-plugins build-release
     set -euo pipefail
     host=()
     if [[ " {{ ARGS }} " == *" --sabotage "* ]]; then
-        # With another feature only the host is compiled again. The last build puts the product back.
+        # With another feature only the host is compiled again. The last build is the product again.
         cargo build --release {{ products }} --features saga-host/sabotage
         mkdir -p {{ target }}/sabotage
         cp {{ target }}/release/saga-host {{ target }}/sabotage/saga-host

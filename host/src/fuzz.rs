@@ -18,13 +18,15 @@ use crate::{
 
 pub use crate::{
     capability::postgres::fuzz::values as sql_values, ingress::http::fuzz::request as http_request,
+    ingress::kafka::fuzz::record,
 };
 
 /// An entry point.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its file in `fuzz/fuzz_targets` and of its folder of seeds.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
+    ("record", record),
     ("marks", marks),
     ("outbox_body", outbox_body),
     ("policy", policy),
@@ -33,16 +35,21 @@ pub const TARGETS: [(&str, Target); 6] = [
     ("component", component),
 ];
 
-/// A `ce_id`, and the stored text of a partition's dedup marks. What is read is written as it was.
+/// A line with a `ce_source`, a line with a `ce_id`, and the stored text of a partition's dedup marks. What is
+/// read is written as it was.
 pub fn marks(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
+    let (source, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let (id, stored) = rest.split_once('\n').unwrap_or((rest, ""));
     let mut raised = DedupMarks::default();
-    if let Some(mark) = DedupMark::parse(text) {
+    if let Some(mark) = DedupMark::of_record(source.as_bytes(), id) {
         assert!(raised.raise(&mark), "a first mark is new");
         assert!(!raised.raise(&mark), "the same mark is a repeat");
-        assert_eq!(raised.to_text(), text, "a mark is stored as its id");
+        assert_eq!(raised.to_text(), id, "a mark is stored as its id");
+        assert_eq!(DedupMarks::from_text(id), Some(raised), "a stored mark can be read again");
+        let _reason = mark.implausible(1_795_375_680_123);
     }
-    if let Some(marks) = DedupMarks::from_text(text) {
+    if let Some(marks) = DedupMarks::from_text(stored) {
         assert_eq!(DedupMarks::from_text(&marks.to_text()), Some(marks), "stored marks can be read again");
     }
 }

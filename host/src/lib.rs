@@ -8,7 +8,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 pub mod fault_point;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 pub mod ingress;
 pub mod kafka;

@@ -14,7 +14,7 @@ use proc_macro2::{TokenStream, TokenTree};
 /// The top-level modules of `host/src`, from the top to the bottom. Modules in one row do not import each
 /// other.
 const LAYERS: [&[&str]; 16] = [
-    &["cli"],
+    &["cli", "fuzz"],
     &["runtime"],
     &["admin"],
     &["rollout"],

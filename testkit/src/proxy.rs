@@ -192,7 +192,7 @@ mod tests {
         stream.write_u8(2).await.unwrap();
         assert_eq!(stream.try_read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
         proxy.set(Network::Open);
-        assert_eq!(stream.read_u8().await.unwrap(), 2, "what was held back is not lost");
+        assert_eq!(stream.read_u8().await.unwrap(), 2, "what was delayed is not lost");
 
         proxy.set(Network::Reset);
         assert_eq!(stream.read_u8().await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);

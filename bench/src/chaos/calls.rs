@@ -118,7 +118,7 @@ impl Calls {
         self.held.send_replace(false);
     }
 
-    /// Lets no client begin another request, and waits until those that were begun are accepted.
+    /// Lets no client send another request, and waits until those that were sent are accepted.
     ///
     /// # Errors
     /// They were not within `limit`.
@@ -182,7 +182,7 @@ impl Calls {
     }
 
     fn waits(&self, number: usize) -> bool {
-        !self.plan.load.waiting.is_empty() && number / self.plan.load.send.len() % 2 == 0
+        !self.plan.load.waiting.is_empty() && (number / self.plan.load.send.len()).is_multiple_of(2)
     }
 
     /// The request with this number, with or without waiting for the end of its saga.

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 const BALLAST: &str = "ballast";
-const BLOCK: [u8; 1 << 16] = [7; 1 << 16];
+static BLOCK: [u8; 1 << 16] = [7; 1 << 16];
 
 /// A mounted file system. Dropping it unmounts it.
 #[derive(Debug)]

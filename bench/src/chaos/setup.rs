@@ -8,7 +8,7 @@ use super::template::{Source, draw};
 use crate::sample::Sample;
 
 /// Separates this sequence from others with the same seed.
-const SALT: u64 = 0x7365_7475_70;
+const SALT: u64 = 0x0073_6574_7570;
 
 /// One request of the setup.
 pub(super) struct Made {

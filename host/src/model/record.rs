@@ -65,6 +65,10 @@ impl Record {
     }
 }
 
+/// How many bytes one byte of an LZ4 block can become.
+/// <https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md>
+const LZ4_RATIO_MAX: usize = 255;
+
 /// Encodes the body of an outbox row in the format of the release before, which every host reads.
 ///
 /// # Errors
@@ -89,7 +93,12 @@ pub fn encode_as(format: Format, records: &[Record]) -> Result<Vec<u8>, postcard
 pub fn decode(body: &[u8]) -> Result<Vec<Record>, Unreadable> {
     let damaged = |error: &dyn std::fmt::Display| Unreadable::Damaged(error.to_string());
     let content = Format::content(body)?;
-    let plain = lz4_flex::decompress_size_prepended(content).map_err(|error| damaged(&error))?;
+    // The block says how long it becomes. A damaged one must not make the host allocate that much.
+    let (length, block) = lz4_flex::block::uncompressed_size(content).map_err(|error| damaged(&error))?;
+    if length > block.len().saturating_mul(LZ4_RATIO_MAX) {
+        return Err(damaged(&format_args!("{} bytes cannot become {length}", block.len())));
+    }
+    let plain = lz4_flex::decompress(block, length).map_err(|error| damaged(&error))?;
     postcard::from_bytes(&plain).map_err(|error| damaged(&error))
 }
 

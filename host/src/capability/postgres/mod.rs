@@ -9,7 +9,7 @@
 mod array;
 mod column;
 mod error;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod numeric;
 mod param;

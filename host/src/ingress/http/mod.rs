@@ -5,7 +5,7 @@
 //!                            └─▶ readers ──────────────────────────▶ answer
 //! ```
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod handler;
 mod idempotency;

@@ -8,6 +8,8 @@
 mod claim;
 mod client;
 pub mod consumer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod health;
 mod offsets;
 mod probe;

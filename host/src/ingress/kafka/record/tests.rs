@@ -7,8 +7,8 @@ use proptest::{collection::vec, option, prelude::*};
 use super::{RawRecord, delivery};
 use crate::model::{
     correlation::Headers,
-    delivery::Delivery,
-    delivery::Origin,
+    delivery::{Delivery, Origin},
+    format::Format,
     manifest::{Correlation, Subscription},
 };
 
@@ -93,7 +93,7 @@ proptest! {
         for text in read.correlation.iter().chain(&read.foreign_id) {
             prop_assert!(!text.contains('\0') && text.len() <= 256, "{:?}", text);
         }
-        let parked = Delivery::decode(&read.encode()).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let parked = Delivery::decode(&read.encode_as(Format::newest())).map_err(|error| TestCaseError::fail(error.to_string()))?;
         prop_assert_eq!(parked.sequence, read.sequence);
         prop_assert_eq!(parked.payload, payload);
     }
