@@ -5,7 +5,10 @@
 //! only its own thread. An error that concerns a record, a partition or a topic comes with the record's answer;
 //! the owner of the client logs it.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
 use rdkafka::{
@@ -26,6 +29,8 @@ const RECHECK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct ClientLog {
     client: String,
+    /// Whether an error was reported that no success has followed: read for each record.
+    is_failing: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -46,14 +51,18 @@ impl ClientLog {
     /// `client` says what the client is for, e.g. `relay of cmd-order`.
     #[must_use]
     pub fn new(client: impl Into<String>) -> Self {
-        Self { client: client.into(), state: Mutex::default() }
+        Self { client: client.into(), is_failing: AtomicBool::new(false), state: Mutex::default() }
     }
 
     /// Call when Kafka has answered: ends the trouble, if there is one.
     pub fn works(&self) {
+        if !self.is_failing.load(Ordering::Relaxed) {
+            return;
+        }
         let mut state = self.state.lock();
         let Some(since) = state.failing_since else { return };
         let ended = std::mem::take(&mut *state);
+        self.is_failing.store(false, Ordering::Relaxed);
         drop(state);
         if ended.logged {
             let lasted_s = since.elapsed().as_secs();
@@ -89,7 +98,13 @@ impl ClientLog {
     pub fn note(&self, error: &KafkaError, reason: &str) {
         tracing::debug!(client = self.client, "Kafka client error: {error}: {reason}");
         let Some(code) = error.rdkafka_error_code() else { return };
-        if let Some(started) = self.state.lock().note(code, reason, Instant::now()) {
+        let started = {
+            let mut state = self.state.lock();
+            let started = state.note(code, reason, Instant::now());
+            self.is_failing.store(state.failing_since.is_some(), Ordering::Relaxed);
+            started
+        };
+        if let Some(started) = started {
             tracing::warn!(client = self.client, reason = started, "{}", advice(code));
         }
     }

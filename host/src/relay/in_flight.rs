@@ -3,11 +3,12 @@
 //! A unit stays here until each of its records is acknowledged or parked, also while the Kafka client is
 //! replaced: the next client sends only what is missing.
 
-use crate::sabotage::{self, Switch};
 use std::{
     collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
+
+use crate::sabotage::{self, Switch};
 
 /// Topic and partition.
 pub(super) type Place = (String, i32);
@@ -117,25 +118,29 @@ impl InFlight {
         None
     }
 
-    /// Kafka has acknowledged a record.
-    pub(super) fn acknowledge(&mut self, seq: i64, index: usize) {
+    /// Kafka has acknowledged a record. Returns whether its unit is now complete.
+    pub(super) fn acknowledge(&mut self, seq: i64, index: usize) -> bool {
         self.answered_at = Some(Instant::now());
-        self.complete(seq, index);
+        self.complete(seq, index)
     }
 
-    /// A record is acknowledged or parked. Completing it again changes nothing.
-    pub(super) fn complete(&mut self, seq: i64, index: usize) {
-        let Some(unit) = self.units.get_mut(&seq).filter(|unit| unit.missing.contains(index)) else { return };
+    /// A record is acknowledged or parked. Completing it again changes nothing. Returns whether its unit is now
+    /// complete.
+    pub(super) fn complete(&mut self, seq: i64, index: usize) -> bool {
+        let Some(unit) = self.units.get_mut(&seq).filter(|unit| unit.missing.contains(index)) else {
+            return false;
+        };
         unit.missing.remove(index);
         unit.count -= 1;
         self.records -= 1;
         if unit.count > 0 {
-            return;
+            return false;
         }
         self.total_wait += unit.sent_at.elapsed();
         self.bytes -= unit.bytes;
         self.units.remove(&seq);
         self.acknowledged.push(seq);
+        true
     }
 
     /// The batching client could not deliver a record of a partition.
@@ -220,11 +225,12 @@ mod tests {
         let mut in_flight = InFlight::default();
         assert_eq!(in_flight.begin(5, (70, 1_000), |index| index == 3), None);
         assert_eq!((in_flight.records(), in_flight.bytes()), (69, 1_000));
-        (0..69).for_each(|index| in_flight.acknowledge(5, index));
-        (0..69).for_each(|index| in_flight.acknowledge(5, index));
+        for index in (0..69).chain(0..69) {
+            assert!(!in_flight.acknowledge(5, index));
+        }
         assert_eq!(in_flight.begin(5, (70, 1_000), |_| false), Some(vec![69]));
         assert_eq!(in_flight.take_acknowledged().0, [0_i64; 0]);
-        in_flight.complete(5, 69);
+        assert!(in_flight.complete(5, 69) && !in_flight.complete(5, 69));
         assert_eq!(in_flight.take_acknowledged().0, [5]);
         assert_eq!((in_flight.records(), in_flight.bytes()), (0, 0));
     }

@@ -56,14 +56,18 @@ impl Sender {
         let (answers, is_live) = (in_flight.clone(), live.clone());
         let on_answer = move |opaque: usize, answer: Answer| {
             let (seq, index) = unit_and_index(i64::try_from(opaque).unwrap_or(0));
-            match answer {
+            let wakes = match answer {
+                // One record of many changes nothing for the publisher.
                 Ok(()) => answers.lock().acknowledge(seq, index),
                 Err((error, place)) if is_live.load(Ordering::Acquire) => {
                     fail(&answers, place, &error, position(seq, index));
+                    true
                 }
-                Err(_) => return,
+                Err(_) => false,
+            };
+            if wakes {
+                changed.notify_one();
             }
-            changed.notify_one();
         };
         let batch = batch_bytes_max.map(|bytes| bytes.to_string());
         let mut properties = vec![("enable.gapless.guarantee", "true")];

@@ -48,7 +48,7 @@ impl Publisher<'_> {
         };
         let (seq, index) = unit_and_index(position);
         match verdict {
-            Verdict::Acknowledged => self.state.in_flight.lock().acknowledge(seq, index),
+            Verdict::Acknowledged => drop(self.state.in_flight.lock().acknowledge(seq, index)),
             Verdict::Park => self.state.to_park.push_back((position, reason)),
             Verdict::Retry => {}
         }
