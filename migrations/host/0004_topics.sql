@@ -16,10 +16,11 @@ CREATE TABLE saga.topic (
 -- A unit routes its records by the counts that its host knows. So that no unit commits under an old count
 -- after another has committed under the new one, a change ends all lane leases: the lock waits for the units
 -- that run, `saga.open` refuses the next ones, and a lane reads the counts after it has acquired its lease
--- again. A change is rare, and a unit pays nothing.
+-- again. A change is rare, and a unit pays nothing. While it waits, units queue behind it, so it waits for less
+-- time than they do; the host tries again. Call it outside of a transaction, which would keep the lock.
 CREATE FUNCTION saga.agree_topics(p_topics text[], p_topic_ids uuid[], p_partitions int[])
 RETURNS TABLE (agreed_topic text, agreed_partitions int, agreed_version bigint)
-LANGUAGE plpgsql SET search_path = pg_catalog, saga, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, saga, pg_temp SET lock_timeout = '300ms' AS $$
 BEGIN
     INSERT INTO saga.topic (topic, topic_id, partitions)
     SELECT p.topic, p.topic_id, p.partitions
@@ -37,7 +38,12 @@ BEGIN
                     ELSE greatest(p.partitions, t.partitions) END
           FROM unnest(p_topics, p_topic_ids, p_partitions) p (topic, topic_id, partitions)
          WHERE t.topic = p.topic AND (p.partitions > t.partitions OR p.topic_id <> t.topic_id);
-        UPDATE saga.lane SET epoch = epoch + 1, lease_expires_at = '-infinity' WHERE slot > 0;
+        -- Another host may have done the same while this one waited. The lease of a lane that is idle stays
+        -- visible until its host acquires it again: hosts agree on formats by the leases that they see.
+        IF FOUND THEN
+            UPDATE saga.lane SET epoch = epoch + 1,
+                   lease_expires_at = least(lease_expires_at, now() + interval '5 s') WHERE slot > 0;
+        END IF;
     END IF;
     RETURN QUERY
     SELECT t.topic, t.partitions, t.version FROM saga.topic t WHERE t.topic = ANY (p_topics);
@@ -61,13 +67,14 @@ CREATE TABLE saga.topic_reader (
 --   begins     it has never read the partition, which was there when it began to read the topic
 --   added      it has never read the partition, which was added later
 --   made_anew  its position is about a topic that was deleted and created again
-CREATE FUNCTION saga.compare_topic(p_claim_id int, p_topic_id uuid, p_partitions int)
+-- Fails when the claim has another epoch: another host has claimed the partition.
+CREATE FUNCTION saga.compare_topic(p_claim_id int, p_claim_epoch bigint, p_topic_id uuid, p_partitions int)
 RETURNS text LANGUAGE plpgsql SET search_path = pg_catalog, saga, pg_temp AS $$
 DECLARE
     v_claim  saga.partition_claim;
     v_reader saga.topic_reader;
 BEGIN
-    SELECT * INTO STRICT v_claim FROM saga.partition_claim WHERE id = p_claim_id;
+    SELECT * INTO STRICT v_claim FROM saga.partition_claim WHERE id = p_claim_id AND epoch = p_claim_epoch;
     -- Where claims are older than this table, their partitions were there.
     INSERT INTO saga.topic_reader (plugin, topic, topic_id, partitions)
     SELECT v_claim.plugin, v_claim.topic, p_topic_id, coalesce(max(c.partition) + 1, p_partitions)

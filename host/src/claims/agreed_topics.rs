@@ -16,8 +16,10 @@ use crate::{
 
 /// The interval in which the host compares the topics with Kafka.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(10);
-/// How long a change may wait for the units that run.
-const LOCK_TIMEOUT: &str = "10s";
+/// The pause after a comparison that has failed: a change waits only shortly for the units that run.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Which failure in a row is logged.
+const LOGGED_FAILURE: u32 = 5;
 
 /// The agreed topics of one database on this host.
 #[derive(Debug)]
@@ -83,22 +85,34 @@ impl AgreedTopics {
     /// # Errors
     /// Never; what fails is tried again.
     pub async fn follow(&self, stop: CancellationToken) -> anyhow::Result<()> {
-        let next = || async {
+        let next = async |pause: Duration| {
             tokio::select! {
-                () = tokio::time::sleep(COMPARE_INTERVAL) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = self.topics.grown() => {}
             }
         };
-        while stop.run_until_cancelled(next()).await.is_some() {
-            if let Err(error) = self.compare().await {
-                tracing::debug!("{error:#}");
+        let (mut pause, mut failures) = (COMPARE_INTERVAL, 0);
+        while stop.run_until_cancelled(next(pause)).await.is_some() {
+            pause = COMPARE_INTERVAL;
+            match self.compare().await {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    failures += 1;
+                    pause = RETRY_PAUSE.saturating_mul(failures).min(COMPARE_INTERVAL);
+                    // An outage is reported by those whom it stops. This one would pass unnoticed.
+                    if failures == LOGGED_FAILURE {
+                        tracing::warn!(
+                            "cannot compare topics with Kafka, so added partitions are not used: {error:#}"
+                        );
+                    }
+                }
             }
         }
         Ok(())
     }
 
     async fn compare(&self) -> anyhow::Result<()> {
-        let described = self.topics.describe(self.counts.topics()).await?;
+        let described = self.topics.describe_known(self.counts.topics()).await?;
         let changed = described.into_iter().filter(|topic| self.differs(topic)).collect();
         self.agree(changed).await
     }
@@ -120,21 +134,15 @@ impl AgreedTopics {
             described.iter().map(|topic| topic.id.map(|id| id.to_string())).collect();
         let partitions: Vec<i32> = described.iter().map(|topic| topic.partitions).collect();
         let doing = || format!("agreeing on the partition counts of {}", names.join(", "));
-        let mut transaction = self.pool.begin().await.with_context(doing)?;
-        sqlx::query("SELECT set_config('lock_timeout', $1, true)")
-            .bind(LOCK_TIMEOUT)
-            .execute(&mut *transaction)
-            .await
-            .with_context(doing)?;
+        // Without a transaction of its own: a host that is suspended inside one would keep the lock.
         let rows: Vec<(String, i32, i64)> =
             sqlx::query_as("SELECT * FROM saga.agree_topics($1, $2::uuid[], $3)")
                 .bind(&names)
                 .bind(&ids)
                 .bind(&partitions)
-                .fetch_all(&mut *transaction)
+                .fetch_all(&self.pool)
                 .await
                 .with_context(doing)?;
-        transaction.commit().await.with_context(doing)?;
         self.ids.lock().extend(described.iter().map(|topic| (topic.name.clone(), topic.id)));
         self.apply(rows);
         Ok(())

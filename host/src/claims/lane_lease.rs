@@ -66,12 +66,12 @@ impl LaneLease {
         self.epoch.saturating_add(since)
     }
 
-    /// Extends the lease of an idle lane. That the lease is lost shows at the next unit.
+    /// Extends the lease of an idle lane. Returns false when it is lost.
     ///
     /// # Errors
     /// When Postgres is unreachable.
-    pub async fn renew(&self, pool: &PgPool) -> anyhow::Result<()> {
-        sqlx::query(
+    pub async fn renew(&self, pool: &PgPool) -> anyhow::Result<bool> {
+        let renewed = sqlx::query(
             "UPDATE saga.lane SET lease_expires_at = now() + $1 * interval '1 ms'
               WHERE slot = $2 AND epoch = $3",
         )
@@ -80,8 +80,8 @@ impl LaneLease {
         .bind(self.epoch)
         .execute(pool)
         .await
-        .context("renewing a lane lease")
-        .map(drop)
+        .context("renewing a lane lease")?;
+        Ok(renewed.rows_affected() > 0)
     }
 
     /// Ends the lease, so that another lane can acquire the slot at once.

@@ -5,7 +5,7 @@ use anyhow::{Context, bail};
 use sqlx::PgPool;
 
 use super::partition::PartitionClaim;
-use crate::kafka::TopicDescription;
+use crate::{kafka::TopicDescription, model::dedup::DedupMarks};
 
 /// What a plugin finds in a partition that it has claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +29,9 @@ pub async fn compare_topic(
     claim: &PartitionClaim,
     topic: &TopicDescription,
 ) -> anyhow::Result<Finds> {
-    let found: String = sqlx::query_scalar("SELECT saga.compare_topic($1, $2::uuid, $3)")
+    let found: String = sqlx::query_scalar("SELECT saga.compare_topic($1, $2, $3::uuid, $4)")
         .bind(claim.id)
+        .bind(claim.epoch)
         .bind(topic.id.map(|id| id.to_string()))
         .bind(topic.partitions)
         .fetch_one(pool)
@@ -45,7 +46,9 @@ pub async fn compare_topic(
     })
 }
 
-/// Sets the position of a claim, and the topic that it is about, if the claim is still valid.
+/// Sets the position of a claim, and the topic that it is about, if the claim is still valid. The dedup marks of
+/// a topic that was created again are forgotten: until this host noticed it, it may have handled later records
+/// of the new topic, which is read from its beginning.
 ///
 /// # Errors
 /// When Postgres is unreachable.
@@ -53,16 +56,21 @@ pub async fn set_position(
     pool: &PgPool,
     claim: &mut PartitionClaim,
     topic: &TopicDescription,
-    offset: i64,
+    (found, offset): (Finds, i64),
 ) -> anyhow::Result<()> {
+    if found == Finds::TopicMadeAnew {
+        claim.dedup_marks = DedupMarks::default();
+    }
     sqlx::query(
-        "UPDATE saga.partition_claim SET next_offset = $1, topic_id = coalesce($2::uuid, topic_id)
+        "UPDATE saga.partition_claim SET next_offset = $1, topic_id = coalesce($2::uuid, topic_id),
+                dedup_marks = CASE WHEN $5 THEN '' ELSE dedup_marks END
           WHERE id = $3 AND epoch = $4",
     )
     .bind(offset)
     .bind(topic.id.map(|id| id.to_string()))
     .bind(claim.id)
     .bind(claim.epoch)
+    .bind(found == Finds::TopicMadeAnew)
     .execute(pool)
     .await
     .with_context(|| format!("setting the position in {}/{}", claim.topic, claim.partition))?;

@@ -49,7 +49,10 @@ impl Cluster {
     ///
     /// # Errors
     /// The brokers are unreachable, or refuse to describe a topic.
-    pub async fn describe(&self, names: Vec<String>) -> anyhow::Result<Vec<TopicDescription>> {
+    pub async fn describe(
+        &self,
+        names: Vec<String>,
+    ) -> anyhow::Result<Vec<anyhow::Result<TopicDescription>>> {
         if names.is_empty() {
             return Ok(Vec::new());
         }

@@ -60,15 +60,16 @@ impl<T> Drop for Owned<T> {
     }
 }
 
-/// Describes those of `names` that exist. Blocks.
+/// Describes those of `names` that exist. A topic that the brokers refuse to describe is an error of its own.
+/// Blocks.
 ///
 /// # Errors
-/// The brokers do not answer in time, or refuse to describe a topic.
+/// The brokers do not answer in time.
 pub(super) fn describe_topics<C: ClientContext>(
     client: &Client<C>,
     names: &[String],
     within: Duration,
-) -> anyhow::Result<Vec<TopicDescription>> {
+) -> anyhow::Result<Vec<anyhow::Result<TopicDescription>>> {
     let event = ask(client, names, within)?;
     // SAFETY: the event is alive. Its type is checked before its result is read. The result and all that it
     // points at belong to the event.
@@ -84,7 +85,7 @@ pub(super) fn describe_topics<C: ClientContext>(
         let topics = rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
         let mut described = Vec::with_capacity(count);
         for index in 0..count {
-            described.extend(description(*topics.add(index))?);
+            described.extend(description(*topics.add(index)).transpose());
         }
         Ok(described)
     }

@@ -27,7 +27,7 @@ pub struct Topics {
     cluster: Cluster,
     partitions_default: i32,
     replication_default: i32,
-    /// The highest partition count that any part of this host has seen, by topic.
+    /// The highest partition count that any part of this host has seen, by topic. Brokers can differ for a while.
     seen: Mutex<HashMap<String, i32>>,
     grown: Notify,
 }
@@ -75,8 +75,26 @@ impl Topics {
     /// The brokers are unreachable, or refuse to describe a topic.
     pub async fn describe(&self, names: Vec<String>) -> anyhow::Result<Vec<TopicDescription>> {
         let described = self.cluster.describe(names).await?;
+        let described: Vec<TopicDescription> = described.into_iter().collect::<anyhow::Result<_>>()?;
         described.iter().for_each(|topic| self.saw(topic));
         Ok(described)
+    }
+
+    /// Describes those of these topics that exist and that the brokers describe. One that they refuse to
+    /// describe, for example because a right was revoked, does not keep the others from being known.
+    ///
+    /// # Errors
+    /// The brokers are unreachable.
+    pub async fn describe_known(&self, names: Vec<String>) -> anyhow::Result<Vec<TopicDescription>> {
+        let described = self.cluster.describe(names).await?;
+        let known: Vec<TopicDescription> = described
+            .into_iter()
+            .filter_map(|described| {
+                described.inspect_err(|error| tracing::debug!("cannot describe a topic: {error:#}")).ok()
+            })
+            .collect();
+        known.iter().for_each(|topic| self.saw(topic));
+        Ok(known)
     }
 
     /// Waits until some part of this host sees that a topic has more partitions than it had before.
@@ -85,8 +103,12 @@ impl Topics {
     }
 
     fn saw(&self, topic: &TopicDescription) {
-        let before = self.seen.lock().insert(topic.name.clone(), topic.partitions);
-        if before.is_some_and(|before| before < topic.partitions) {
+        let before = {
+            let mut seen = self.seen.lock();
+            let highest = seen.entry(topic.name.clone()).or_insert(topic.partitions);
+            std::mem::replace(highest, topic.partitions.max(*highest))
+        };
+        if before < topic.partitions {
             tracing::info!(
                 topic = topic.name,
                 partitions = topic.partitions,

@@ -232,12 +232,14 @@ impl LaneConnection {
         self.renew_at
     }
 
-    /// Renews the lease of an idle lane. The next unit finds out whether the lease is lost.
+    /// Renews the lease of an idle lane. A lost one must be acquired again.
     pub(super) async fn renew(&mut self) {
         self.renew_at = Instant::now() + RENEWAL;
         let Some(lease) = &self.lease else { return };
-        if let Err(error) = lease.renew(&self.backend.database.admin).await {
-            tracing::debug!(plugin = self.backend.plugin, "{error:#}");
+        match lease.renew(&self.backend.database.admin).await {
+            Ok(true) => {}
+            Ok(false) => self.lease = None,
+            Err(error) => tracing::debug!(plugin = self.backend.plugin, "{error:#}"),
         }
     }
 

@@ -40,6 +40,8 @@ use crate::{
 
 /// The interval in which the lane polls the database for what is due.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// How much longer than planned due work may take before any of it is settled.
+const DUE_WORK_EXTRA: Duration = Duration::from_secs(4);
 /// The interval in which a suspended lane checks whether it may continue.
 const SUSPENDED_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -95,11 +97,11 @@ impl KafkaLane {
                 self.wait_suspended().await;
                 continue;
             }
-            if !self.connection.acquire().await {
-                break;
-            }
             if Instant::now() >= self.connection.renew_at() {
                 self.connection.renew().await;
+            }
+            if !self.connection.acquire().await {
+                break;
             }
             if Instant::now() >= self.poll_at {
                 let more = self.handle_due().await;
@@ -152,13 +154,14 @@ impl KafkaLane {
     /// Commits all of `work`, in order, in as few units as its culprits allow. Returns whether any of it was
     /// handled or parked.
     ///
-    /// Due work is in the database: once a part of it is settled and `until` has passed, the rest is left
-    /// for the next poll, so that records do not wait for it.
+    /// Due work is in the database: once `until` has passed, the rest is left for the next poll, so that records
+    /// do not wait for it. Before a part of it is settled, it takes up to [`DUE_WORK_EXTRA`] longer.
     async fn process(&mut self, work: Vec<Work>, until: Option<Instant>) -> bool {
         let mut parts = vec![Part::new(work)];
         let mut progress = false;
         while let Some(mut part) = parts.pop() {
-            let is_late = progress && until.is_some_and(|until| Instant::now() >= until);
+            let extra = if progress { Duration::ZERO } else { DUE_WORK_EXTRA };
+            let is_late = until.is_some_and(|until| Instant::now() >= until + extra);
             if part.work.is_empty() || (is_late && part.is_undecided()) || !self.connection.acquire().await {
                 continue;
             }

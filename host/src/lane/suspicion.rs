@@ -77,6 +77,8 @@ fn runs_max(kind: Unclear) -> u32 {
         Unclear::Lock => 1,
         Unclear::Timeout | Unclear::Server => 2,
         Unclear::Conflict => 3,
+        // An outage does the same. It shows in the attempts to connect again, before the batch runs again.
+        Unclear::SessionEnded => 4,
     }
 }
 
@@ -100,12 +102,20 @@ mod tests {
     use super::{
         Evidence, IN_A_ROW_MAX,
         Step::{Again, Blame, Halve, Park, Pause, PauseAndPark},
-        Unclear::{Conflict, Lock, Server, Timeout},
+        Unclear::{Conflict, Lock, Server, SessionEnded, Timeout},
         next,
     };
 
     const ALONE: Evidence =
         Evidence { runs: 9, suspects: 1, postgres_answers: true, others_time_out: false, in_a_row: 0 };
+
+    #[test]
+    fn a_statement_that_ends_its_session_each_time_is_found() {
+        let again = |runs| Evidence { runs, suspects: 5, ..ALONE };
+        let steps = [1, 3, 4].map(|runs| next(SessionEnded, &again(runs)));
+        assert_eq!(steps, [Again, Again, Halve]);
+        assert_eq!(next(SessionEnded, &ALONE), Park);
+    }
 
     #[test]
     fn what_else_is_seen_decides() {

@@ -130,7 +130,11 @@ impl Delivery {
     /// Approximate bytes that the delivery occupies in a queue.
     #[must_use]
     pub fn size(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         256 + self.id.len()
+            + self.event_type.len()
+            + text(&self.correlation)
+            + text(&self.foreign_id)
             + self.payload.as_ref().map_or(0, Vec::len)
             + self.key.as_ref().map_or(0, Vec::len)
             + self.headers.iter().map(|(name, value)| name.len() + value.len() + 32).sum::<usize>()

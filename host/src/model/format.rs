@@ -12,7 +12,9 @@
 //! No body of format 0 starts with these four bytes: it starts with the length of a text, or with a status,
 //! and neither can be that large.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::fault_point;
 
@@ -116,26 +118,25 @@ impl Format {
     }
 }
 
-/// The format in which a host writes to one database. It starts with that of the release before.
-#[derive(Debug)]
-pub struct AgreedFormat(AtomicU8);
+/// How long an agreement holds: hosts ask several times in that time.
+const AGREED_FOR: Duration = Duration::from_secs(3);
 
-impl Default for AgreedFormat {
-    fn default() -> Self {
-        Self(AtomicU8::new(Format::previous().0))
-    }
-}
+/// The format in which a host writes to one database: that of the release before, unless it has just heard that
+/// all hosts read a later one.
+#[derive(Debug, Default)]
+pub struct AgreedFormat(Mutex<Option<(Format, Instant)>>);
 
 impl AgreedFormat {
     /// The format to write.
     #[must_use]
     pub fn get(&self) -> Format {
-        Format(self.0.load(Ordering::Relaxed))
+        let agreed = self.0.lock().filter(|(_, at)| at.elapsed() < AGREED_FOR);
+        agreed.map_or_else(Format::previous, |(format, _)| format)
     }
 
     /// All hosts of the database read formats up to this one.
     pub fn set(&self, reads_max: i32) {
-        self.0.store(Format::agreed(reads_max).0, Ordering::Relaxed);
+        *self.0.lock() = Some((Format::agreed(reads_max), Instant::now()));
     }
 }
 

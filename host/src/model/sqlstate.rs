@@ -59,14 +59,18 @@ pub enum Unclear {
     Timeout,
     /// Connections, resources, storage, rights: whatever else can be wrong with a server.
     Server,
+    /// The connection is lost, or the server process has ended, during a statement of the guest's.
+    SessionEnded,
 }
 
 impl Statement {
     /// The cause of an error. `ends_session` is true when the connection is lost or Postgres has closed it
-    /// (severity FATAL), which no statement of a guest can make it do.
+    /// (severity FATAL).
     #[must_use]
     pub fn cause(self, sqlstate: &str, ends_session: bool) -> Cause {
         match self {
+            // No statement of the host's can make it do that, but one that takes all memory can.
+            Self::Guest if ends_session => Cause::Unclear(Unclear::SessionEnded),
             _ if ends_session => Cause::Environment,
             Self::Guest => of_guest(sqlstate),
             _ if [LANE_LOST, NOT_LEASE_HOLDER].contains(&sqlstate) => Cause::LaneLost,
@@ -102,7 +106,7 @@ mod tests {
     use super::{
         Cause::{self, Environment, Guest, LaneLost},
         LANE_LOST, NOT_LEASE_HOLDER, REVISION_CONFLICT, SAGA_EXISTS, Statement,
-        Unclear::{Conflict, Lock, Server, Timeout},
+        Unclear::{Conflict, Lock, Server, SessionEnded, Timeout},
     };
 
     #[test]
@@ -149,11 +153,8 @@ mod tests {
             use Statement::{Guest as G, Host, HostLocks, HostValues};
             for (by, expected) in [(Host, host), (HostLocks, locks), (HostValues, values), (G, guest)] {
                 assert_eq!(by.cause(sqlstate, false), expected, "{sqlstate} of {by:?}");
-                assert_eq!(
-                    by.cause(sqlstate, true),
-                    Environment,
-                    "{sqlstate} of {by:?}, and the session ends"
-                );
+                let ended = if by == G { unclear(SessionEnded) } else { Environment };
+                assert_eq!(by.cause(sqlstate, true), ended, "{sqlstate} of {by:?}, and the session ends");
             }
         }
     }

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::{
     client::{Answer, Client},
-    refusal::Refusal,
+    refusal::{Refusal, reason_of},
 };
 use crate::{
     kafka::{Brokers, ClientLog},
@@ -97,9 +97,9 @@ impl<T> AloneSender<T> {
             let Some(what) = self.under_way.remove(&word) else { continue };
             let answer = answer.map_err(|(error, _)| match Refusal::of(&error) {
                 Refusal::NotSent => {
-                    (Refusal::Passing, self.fatal_reason().unwrap_or_else(|| error.to_string()))
+                    (Refusal::Passing, self.fatal_reason().unwrap_or_else(|| reason_of(&error)))
                 }
-                refusal => (refusal, error.to_string()),
+                refusal => (refusal, reason_of(&error)),
             });
             replace |= matches!(answer, Err((Refusal::Passing, _)));
             judged.push((what, answer));

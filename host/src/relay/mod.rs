@@ -80,6 +80,8 @@ pub struct Relay {
     notifier: Arc<Notifier>,
     probe: Probe,
     troubles: Troubles,
+    /// Why only a host of a later build can send the outbox.
+    needs_later_build: Mutex<Option<String>>,
     /// Records passed to the Kafka client since the start, for the metrics.
     pub published: AtomicU64,
     /// For the metrics.
@@ -103,6 +105,7 @@ impl Relay {
             notifier,
             probe: Probe::default(),
             troubles: Troubles::default(),
+            needs_later_build: Mutex::default(),
             published: AtomicU64::new(0),
             latency: PublishLatency::default(),
         })
@@ -136,6 +139,19 @@ impl Relay {
     #[must_use]
     pub fn troubles(&self) -> Vec<Trouble> {
         self.troubles.all()
+    }
+
+    /// Why only a host of a later build can send the outbox, if so.
+    #[must_use]
+    pub fn needs_later_build(&self) -> Option<String> {
+        self.needs_later_build.lock().clone()
+    }
+
+    fn note_later_build(&self, reason: Option<String>) {
+        let before = std::mem::replace(&mut *self.needs_later_build.lock(), reason.clone());
+        if let Some(reason) = reason.filter(|_| before.is_none()) {
+            tracing::error!(database = self.database.name, "{reason}");
+        }
     }
 
     /// Whether nothing that this host knows of waits to be sent or acknowledged.
@@ -190,7 +206,7 @@ impl Relay {
             let mut pause = LEASE_RENEWAL_INTERVAL;
             match LeaderLease::acquire(&self.database.admin, &self.owner).await {
                 Ok(Some(lease)) => {
-                    if self.lead(lease, &stop).await == LeadEnd::SteppedDown {
+                    if self.lead(lease, &stop).await != LeadEnd::Ended {
                         pause = STAND_ASIDE;
                     }
                 }
@@ -212,6 +228,7 @@ impl Relay {
 
     /// Another host leads.
     async fn follow(&self) {
+        self.note_later_build(None);
         // This host may have committed before it knew of its peers, hence without a notification.
         if self.notifier.set_has_peers(true) {
             self.notifier.notify_committed();

@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use sqlx::PgConnection;
 
 use super::order::{Records, bytes_of};
-use crate::model::record::decode;
+use crate::model::{format::Unreadable, record::decode};
 
 /// Outbox rows that one snapshot reads, at most.
 const SNAPSHOT_ROWS_MAX: i64 = 500;
@@ -29,8 +29,10 @@ pub(super) struct OutboxRow {
 pub(super) struct Snapshot {
     /// Sorted by `seq`.
     pub(super) rows: Vec<OutboxRow>,
-    /// Rows that this build cannot decode, with the reason.
+    /// Rows that are damaged, with the reason.
     pub(super) undecodable: Vec<(i64, String)>,
+    /// The first row that a later build has written, with the reason why this one cannot read it.
+    pub(super) of_later_build: Option<(i64, String)>,
     /// Whether the outbox has no more rows.
     pub(super) complete: bool,
 }
@@ -71,7 +73,11 @@ pub(super) async fn read_unpublished(
                 let parked = parked.into_iter().filter_map(|index| usize::try_from(index).ok()).collect();
                 snapshot.rows.push(OutboxRow { seq, records, parked });
             }
-            Err(error) => snapshot.undecodable.push((seq, format!("{error:#}"))),
+            Err(error @ Unreadable::Format { .. }) => {
+                snapshot.of_later_build = Some((seq, error.to_string()));
+                return Ok(snapshot);
+            }
+            Err(error) => snapshot.undecodable.push((seq, error.to_string())),
         }
     }
     Ok(snapshot)

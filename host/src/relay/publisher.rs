@@ -37,6 +37,8 @@ pub(super) enum LeadEnd {
     Ended,
     /// Kafka is out of reach from here, and not from another host.
     SteppedDown,
+    /// The outbox has a unit that a later build has written: a host of that build must lead.
+    LaterBuildNeeded,
 }
 
 /// The life of one Postgres connection of the leader.
@@ -100,8 +102,8 @@ impl<'a> Publisher<'a> {
                 self.delete_acknowledged().await?;
                 delete_at = now + DELETE_INTERVAL;
             }
-            if self.next_outbox_read().is_some_and(|at| at <= Instant::now()) {
-                self.read_outbox().await?;
+            if self.next_outbox_read().is_some_and(|at| at <= Instant::now()) && !self.read_outbox().await? {
+                return Ok(LeadEnd::LaterBuildNeeded);
             }
             self.send(lease).await?;
             if stop.is_cancelled() {
@@ -199,20 +201,33 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    async fn read_outbox(&mut self) -> anyhow::Result<()> {
+    /// Returns false when a later build has written a unit. It cannot be parked, since its keys are not known:
+    /// later records would overtake it.
+    async fn read_outbox(&mut self) -> anyhow::Result<bool> {
         self.relay.notifier.begin_outbox_read();
         let (started_at, in_flight) = {
             let mut order = self.relay.order.lock();
             (order.begin_snapshot(), order.in_flight_seqs())
         };
         let snapshot = outbox::read_unpublished(&mut self.database, &in_flight).await?;
+        let later = snapshot.of_later_build.as_ref();
+        self.relay.note_later_build(later.map(|(seq, reason)| {
+            format!(
+                "unit {seq} in the outbox was written by a later build ({reason}), and nothing is sent before \
+                 it: start a host of that build"
+            )
+        }));
+        if later.is_some() {
+            return Ok(false);
+        }
         for (seq, reason) in &snapshot.undecodable {
             self.state.parked.park_undecodable(&mut self.database, *seq, reason).await?;
             tracing::error!(
                 database = self.relay.database.name,
                 unit = seq,
                 reason,
-                "a unit in the outbox cannot be decoded, parking it: redrive it with the build that wrote it"
+                "a unit in the outbox is damaged, parking it; its keys are not known, so later records of them \
+                 are sent"
             );
         }
         for row in &snapshot.rows {
@@ -223,6 +238,6 @@ impl<'a> Publisher<'a> {
         self.has_read_outbox = true;
         self.outbox_read_at = Instant::now();
         self.read_outbox_by = self.outbox_read_at + OUTBOX_POLL_INTERVAL;
-        Ok(())
+        Ok(true)
     }
 }

@@ -47,6 +47,16 @@ impl Refusal {
     }
 }
 
+/// What the error says, and what to do where its text does not show that.
+pub(super) fn reason_of(error: &KafkaError) -> String {
+    match error.rdkafka_error_code() {
+        Some(Code::UnknownPartition) => format!(
+            "{error}: the topic has fewer partitions than it had when the record was written, add partitions"
+        ),
+        _ => error.to_string(),
+    }
+}
+
 /// Whether a batch was too large, perhaps none of its records.
 pub(super) fn is_too_large(error: &KafkaError) -> bool {
     matches!(error.rdkafka_error_code(), Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge))

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use super::{
     client::{Answer, Client},
     in_flight::{FailedPlace, InFlight, Place, position, unit_and_index},
-    refusal::{Refusal, is_too_large},
+    refusal::{Refusal, is_too_large, reason_of},
 };
 use crate::{
     kafka::{Brokers, ClientLog},
@@ -108,7 +108,7 @@ impl Drop for Sender {
 }
 
 fn fail(in_flight: &Mutex<InFlight>, place: Place, error: &KafkaError, position: i64) {
-    let reason = error.to_string();
+    let reason = reason_of(error);
     match Refusal::of(error) {
         Refusal::NotSent => in_flight.lock().give_up(&reason),
         refusal => {

@@ -189,7 +189,8 @@ impl Services {
             .collect();
         for (database, relay) in relays {
             let troubles = relay.troubles().into_iter().map(|trouble| trouble.to_string());
-            problems.extend(troubles.map(|reason| (format!("relay {database}"), reason)));
+            let reasons = troubles.chain(relay.needs_later_build());
+            problems.extend(reasons.map(|reason| (format!("relay {database}"), reason)));
         }
         let missing = self.awaited().into_iter();
         let missing = missing.filter(|(_, awaited)| awaited.not_running.cause != Cause::NotDeployed);

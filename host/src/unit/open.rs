@@ -86,6 +86,10 @@ fn script(lease: &LaneLease, lease_ms: u32, opening: &Opening) -> String {
     if !opening.foreign_ids.is_empty() {
         record_foreign_ids(&mut sql, lease.slot, &opening.foreign_ids);
     }
+    // Of the rows of single keys, and those that the guest's statements lock.
+    if let Some(ms) = opening.lock_timeout_ms {
+        sql.statement(&format!("SET LOCAL lock_timeout = {ms}"));
+    }
     if !saga_keys.is_empty() {
         lock_sagas(&mut sql, saga_keys);
     }
@@ -94,10 +98,6 @@ fn script(lease: &LaneLease, lease_ms: u32, opening: &Opening) -> String {
     }
     if !opening.idempotency_keys.is_empty() {
         stored_answers(&mut sql, lease.slot, &opening.idempotency_keys);
-    }
-    // After the host's own locks, which are waited for as usual.
-    if let Some(ms) = opening.lock_timeout_ms {
-        sql.statement(&format!("SET LOCAL lock_timeout = {ms}"));
     }
     sql.statement(READ_CLOCK);
     sql.into_string()

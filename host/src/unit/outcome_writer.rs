@@ -70,7 +70,7 @@ impl OutcomeWriter<'_> {
     }
 
     fn park(&mut self, delivery: &Delivery, parking: &Parking) {
-        let attempt = counted_attempt(delivery, parking.until);
+        let attempt = counted_attempt(delivery, parking.until, self.attempts_max);
         let retry_after_ms = retry_after(attempt, parking.until, self.attempts_max);
         let attempts = i32::try_from(attempt).unwrap_or(i32::MAX);
         let reason = &parking.reason;
@@ -122,10 +122,11 @@ impl OutcomeWriter<'_> {
 }
 
 /// A delivery that only waits for its version counts one attempt at the most: with none it would pass for a
-/// queued one.
-fn counted_attempt(delivery: &Delivery, until: ParkedUntil) -> u32 {
+/// queued one. A suspect always has an attempt left: whoever locked its row has not used them up.
+fn counted_attempt(delivery: &Delivery, until: ParkedUntil, attempts_max: u32) -> u32 {
     match until {
         ParkedUntil::VersionRetryMs(_) => delivery.attempt.saturating_sub(1).max(1),
+        ParkedUntil::Suspected => delivery.attempt.min(attempts_max.saturating_sub(1)).max(1),
         _ => delivery.attempt,
     }
 }

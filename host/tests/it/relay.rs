@@ -253,7 +253,7 @@ async fn a_unit_that_cannot_be_decoded_is_parked_alone() {
     let _host = start(target).await;
     let damaged = "INSERT INTO saga.outbox (seq, slot, epoch, unit, body)
                    VALUES (nextval('saga.outbox_seq'), 0, 0, 0, $1)";
-    execute(target, damaged, b"\xff\xff\xff\xff damaged").await;
+    execute(target, damaged, b"damaged").await;
     flow::product(target, 1).await;
     published(target).await;
     let shown = dead_letters(target).await.unwrap();
@@ -265,6 +265,23 @@ async fn a_unit_that_cannot_be_decoded_is_parked_alone() {
         Ok(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_unit_of_a_later_build_is_waited_for() {
+    let stack = Own::start().await;
+    let target = &stack.target;
+    let _host = start(target).await;
+    let later = "INSERT INTO saga.outbox (seq, slot, epoch, unit, body)
+                 VALUES (nextval('saga.outbox_seq'), 0, 0, 0, $1)";
+    execute(target, later, b"\xff\xff\xff\xff\x63 of format 99").await;
+    not_ready(target, "was written by a later build").await;
+    assert_eq!(flow::count(target, DATABASE, "SELECT count(*) FROM saga.outbox").await, 1);
+    assert_eq!(dead_letters(target).await.unwrap().len(), 0);
+    execute(target, "DELETE FROM saga.outbox WHERE body = $1", b"\xff\xff\xff\xff\x63 of format 99").await;
+    ready(target).await;
+    flow::product(target, 1).await;
+    published(target).await;
 }
 
 /// 240 units of 12 MB each, for a topic that does not exist.

@@ -26,7 +26,8 @@ pub enum OnDeadline {
     /// deadline, with growing pauses.
     Wait,
     /// The saga gives up: the step is undone as if it had been done, and then the completed steps before it. A
-    /// late reply changes nothing; the saga's log records it.
+    /// late reply changes nothing; the saga's log records it. A step without an undo is passed over, as when a
+    /// later step fails: it should change nothing that must be taken back.
     ///
     /// What the step asks for and its undo may reach the participant in any order, and each more than once. So
     /// the participant keeps a row for each saga and step, by which it does both once: an undo that comes

@@ -51,7 +51,7 @@ pub(super) async fn claim(
     if offset < low || offset > high {
         bail!(out_of_range(context, &claim, low, high));
     }
-    set_position(&backend.database.admin, &mut claim, described, offset).await?;
+    set_position(&backend.database.admin, &mut claim, described, (found, offset)).await?;
     Ok(Some(Claimed { claim, topic_id: described.id }))
 }
 

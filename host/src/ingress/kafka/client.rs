@@ -40,7 +40,6 @@ pub(super) fn client(context: &ConsumerContext, gather_ms: u32) -> anyhow::Resul
                 ("topic.metadata.refresh.interval.ms", "10000"),
                 ("fetch.wait.max.ms", &wait_ms.to_string()),
                 ("fetch.min.bytes", &bytes.to_string()),
-                ("statistics.interval.ms", "5000"),
             ],
             &[
                 ("group.id", &group),
@@ -49,6 +48,8 @@ pub(super) fn client(context: &ConsumerContext, gather_ms: u32) -> anyhow::Resul
                 ("enable.auto.commit", "false"),
                 ("enable.auto.offset.store", "false"),
                 ("auto.offset.reset", "error"),
+                // They show that a group works again.
+                ("statistics.interval.ms", "5000"),
             ],
         )
         .create_with_context(Rebalances::new(context.clone()))

@@ -41,7 +41,6 @@ pub struct ConsumerContext {
 /// # Errors
 /// The operator's Kafka properties are invalid.
 pub fn run(context: &ConsumerContext, runtime: &Handle) -> anyhow::Result<()> {
-    context.health.clear(&context.backend.plugin);
     while TopicReader::new(context.clone(), runtime.clone())?.run() == ReaderExit::GatherTimeChanged {}
     Ok(())
 }

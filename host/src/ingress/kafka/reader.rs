@@ -77,8 +77,9 @@ pub(super) struct TopicReader {
 impl TopicReader {
     pub(super) fn new(context: ConsumerContext, runtime: Handle) -> anyhow::Result<Self> {
         let gather_ms = context.versions.active().version.manifest.gather_ms;
-        // Claims of an earlier client are of no use: this one is assigned its partitions anew.
+        // Claims and troubles of an earlier client are of no use: this one is assigned its partitions anew.
         context.claims.remove_all();
+        context.health.clear(&context.backend.plugin);
         Ok(Self {
             consumer: client(&context, gather_ms)?,
             gather_ms,
@@ -113,6 +114,7 @@ impl TopicReader {
             let wait = if self.unclaimed.is_claiming() { POLL_CLAIMING } else { POLL };
             if self.paused {
                 self.context.queue.wait_for_room(wait);
+                self.pause_or_resume();
             }
             self.context.queue.wait_for_demand(wait);
             let burst = self.read(wait);
@@ -185,13 +187,13 @@ impl TopicReader {
     }
 
     /// Waits for a record. Returns it together with all others that the Kafka client already has, up to the
-    /// limits of a burst and of the queue, so that the lane gets them at once. While the queue is full, it
-    /// does not wait: no record comes, and the Kafka client only handles its events, such as rebalances.
+    /// limits of a burst and of the queue, so that the lane gets them at once. While the partitions are paused,
+    /// it does not wait: no record comes, and the Kafka client only handles its events, such as rebalances.
     fn read(&mut self, wait: Duration) -> Vec<(Delivery, usize)> {
         let mut burst = Vec::new();
         let mut bytes = 0;
         let bytes_max = self.context.queue.room().min(BURST_BYTES_MAX);
-        let mut wait = if bytes_max == 0 { Duration::ZERO } else { wait };
+        let mut wait = if self.paused || bytes_max == 0 { Duration::ZERO } else { wait };
         loop {
             match self.consumer.poll(wait) {
                 None => break,

@@ -29,9 +29,15 @@ impl TopicWatch {
         Self { claimed: HashMap::new(), description: None, compare_at: Instant::now() + COMPARE_INTERVAL }
     }
 
-    /// A partition of the topic was claimed while it had this id.
-    pub(super) fn claimed(&mut self, topic: Arc<str>, id: Option<Uuid>) {
-        id.and_then(|id| self.claimed.insert(topic, id));
+    /// A partition of the topic was claimed while it had this id. Returns whether earlier claims are about
+    /// another topic of that name.
+    pub(super) fn claimed(&mut self, topic: Arc<str>, id: Option<Uuid>) -> bool {
+        id.is_some_and(|id| self.claimed.insert(topic, id).is_some_and(|before| before != id))
+    }
+
+    /// The topic is no longer read.
+    pub(super) fn forget(&mut self, topic: &str) {
+        self.claimed.remove(topic);
     }
 
     /// Describes the topics when it is due. Returns those that were created again since they were claimed:
@@ -48,7 +54,7 @@ impl TopicWatch {
             self.compare_at = now + COMPARE_INTERVAL;
             let names = self.claimed.keys().map(ToString::to_string).collect();
             let topics = topics.clone();
-            self.description = Some(runtime.spawn(async move { topics.describe(names).await }));
+            self.description = Some(runtime.spawn(async move { topics.describe_known(names).await }));
         }
         Vec::new()
     }
@@ -80,12 +86,22 @@ mod tests {
     #[test]
     fn another_id_is_another_topic() {
         let mut watch = TopicWatch::new();
-        watch.claimed("t".into(), Some(Uuid::from_u128(1)));
+        assert!(!watch.claimed("t".into(), Some(Uuid::from_u128(1))));
         assert!(watch.changed(described(Some(1))).is_empty());
         assert!(watch.changed(described(None)).is_empty());
         assert_eq!(watch.changed(described(Some(2))), ["t".into()]);
         assert!(watch.changed(described(Some(2))).is_empty(), "reported once");
-        watch.claimed("t".into(), Some(Uuid::from_u128(2)));
+        assert!(!watch.claimed("t".into(), Some(Uuid::from_u128(2))));
         assert!(watch.changed(described(Some(2))).is_empty());
+    }
+
+    #[test]
+    fn a_claim_of_the_new_topic_shows_that_earlier_ones_are_of_the_old() {
+        let mut watch = TopicWatch::new();
+        assert!(!watch.claimed("t".into(), Some(Uuid::from_u128(1))));
+        assert!(!watch.claimed("t".into(), None));
+        assert!(watch.claimed("t".into(), Some(Uuid::from_u128(2))));
+        watch.forget("t");
+        assert!(!watch.claimed("t".into(), Some(Uuid::from_u128(3))));
     }
 }

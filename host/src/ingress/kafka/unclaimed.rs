@@ -17,7 +17,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// So that a partition is read within 10 s after its trouble has ended.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How many claims of one consumer run at a time: each takes a connection to Postgres.
-const CLAIMS_AT_ONCE_MAX: usize = 3;
+const CLAIMS_AT_ONCE_MAX: usize = 2;
 
 /// What is done for one partition.
 #[derive(Debug)]
@@ -69,20 +69,26 @@ impl Unclaimed {
         self.places.remove(place);
     }
 
-    /// Starts the attempts that are due, each by `start` with its number.
+    /// Starts the attempts that are due, each by `start` with its number, first what has been due for longest.
     pub(super) fn start_due(
         &mut self,
         now: Instant,
         mut start: impl FnMut(&TopicPartition, u64) -> AbortOnDropHandle<()>,
     ) {
         let running = self.places.values().filter(|unread| matches!(unread.state, State::Running(..)));
-        let mut free = CLAIMS_AT_ONCE_MAX.saturating_sub(running.count());
-        for (place, unread) in &mut self.places {
-            if free > 0 && matches!(unread.state, State::Due(due) if due <= now) {
-                free -= 1;
-                self.attempts += 1;
-                unread.state = State::Running(self.attempts, start(place, self.attempts));
-            }
+        let free = CLAIMS_AT_ONCE_MAX.saturating_sub(running.count());
+        let mut due: Vec<_> = self
+            .places
+            .iter_mut()
+            .filter_map(|(place, unread)| match unread.state {
+                State::Due(due) if due <= now => Some((due, place, unread)),
+                _ => None,
+            })
+            .collect();
+        due.sort_unstable_by_key(|(due, ..)| *due);
+        for (_, place, unread) in due.into_iter().take(free) {
+            self.attempts += 1;
+            unread.state = State::Running(self.attempts, start(place, self.attempts));
         }
     }
 
@@ -196,5 +202,17 @@ mod tests {
         (0..20).for_each(|partition| unclaimed.add(place(partition), now));
         assert_eq!(started(&mut unclaimed, now).len(), CLAIMS_AT_ONCE_MAX);
         assert!(started(&mut unclaimed, now + Duration::from_secs(9)).is_empty());
+    }
+
+    /// Otherwise partitions whose claims fail slowly would take all turns.
+    #[tokio::test]
+    async fn what_has_been_due_for_longest_comes_first() {
+        let (mut unclaimed, now) = (Unclaimed::default(), Instant::now());
+        for partition in 0..20_u32 {
+            unclaimed.add(place(partition.cast_signed()), now + PAUSE_MIN * (partition + 1));
+        }
+        unclaimed.add(place(20), now);
+        let started = started(&mut unclaimed, now + PAUSE_MIN * 30);
+        assert!(started.contains_key(&20) && started.contains_key(&0), "{started:?}");
     }
 }

@@ -51,8 +51,10 @@ impl Part {
         self.work.iter().all(|item| item.parking.is_none())
     }
 
-    fn is_of_deadlines(&self) -> bool {
-        self.work.iter().all(|item| matches!(item.delivery.origin, Origin::Deadline { .. }))
+    /// Whether all of it is in the database, where it stays due until it is handled.
+    fn stays_due(&self) -> bool {
+        let is_record = |item: &Work| matches!(item.delivery.origin, Origin::Kafka { .. });
+        self.work.iter().all(|item| item.delivery.parked_id.is_some() || !is_record(item))
     }
 
     /// Whether it may meet a row that somebody has locked: one has, or it only retries what has failed.
@@ -120,8 +122,9 @@ impl KafkaLane {
         let evidence = self.connection.evidence(kind, part.tried, suspects.len()).await;
         let step = suspicion::next(kind, &evidence);
         tracing::debug!(plugin = self.connection.backend.plugin, ?step, ?evidence, reason, "unit suspected");
-        if suspects.is_empty() && part.is_of_deadlines() {
-            // Marking their sagas overdue fails. They stay due, and other deliveries are not to wait for them.
+        if suspects.is_empty() && part.stays_due() {
+            // Parking them again fails, too, for example because somebody has locked their rows. Other
+            // deliveries are not to wait for them.
             part.work.clear();
             return Some(None);
         }

@@ -1,8 +1,14 @@
 //! Claims the partitions that Kafka assigns, and reads each from the position in the database.
 
-use std::time::{Duration, Instant};
+use std::{
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
 
+use anyhow::anyhow;
+use futures::FutureExt;
 use rdkafka::{Offset, TopicPartitionList, consumer::Consumer as _, error::KafkaResult};
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::TopicReader;
@@ -10,6 +16,7 @@ use crate::{
     claims::partitions::TopicPartition,
     ingress::kafka::{
         claim::{Claimed, claim},
+        consumer::ConsumerContext,
         health::Part,
         rebalance::Change,
     },
@@ -19,8 +26,22 @@ use crate::{
 /// to the host that has claimed it.
 const CLAIM_BACK_AFTER: Duration = Duration::from_secs(2);
 
+/// How long an attempt may take: the server may have gone without a word.
+const CLAIM_WITHIN: Duration = Duration::from_secs(30);
+
 /// A claim attempt that has ended.
 pub(super) type Attempted = (TopicPartition, u64, anyhow::Result<Option<Claimed>>);
+
+/// Claims a partition. An attempt that never ended, or ended unnoticed, would leave the partition unread, and
+/// `readyz` would not show it.
+async fn attempt_claim(context: &ConsumerContext, place: &TopicPartition) -> anyhow::Result<Option<Claimed>> {
+    let claimed = AssertUnwindSafe(claim(context, place)).catch_unwind();
+    match timeout(CLAIM_WITHIN, claimed).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_panic)) => Err(anyhow!("claiming it has panicked; the log has the message")),
+        Err(_elapsed) => Err(anyhow!("no answer within {} s", CLAIM_WITHIN.as_secs())),
+    }
+}
 
 impl TopicReader {
     /// Notes what Kafka has assigned and revoked and what the lane has given up, claims what is to be claimed,
@@ -37,6 +58,9 @@ impl TopicReader {
                     self.assigned.remove(&place);
                     self.unclaimed.remove(&place);
                     self.works(&place);
+                    if !self.assigned.iter().any(|other| other.0 == place.0) {
+                        self.watch.forget(&place.0);
+                    }
                 }
             }
         }
@@ -58,7 +82,7 @@ impl TopicReader {
         self.unclaimed.start_due(now, |place, attempt| {
             let (context, sender, place) = (context.clone(), sender.clone(), place.clone());
             AbortOnDropHandle::new(runtime.spawn(async move {
-                let outcome = claim(&context, &place).await;
+                let outcome = attempt_claim(&context, &place).await;
                 // The reader may have ended.
                 let _not_received = sender.send((place, attempt, outcome));
             }))
@@ -108,9 +132,11 @@ impl TopicReader {
         match self.assign(&place, claim.next_offset) {
             Ok(()) => {
                 self.consumer.context().read.lock().claimed(&place);
-                self.watch.claimed(claim.topic.clone(), topic_id);
                 self.context.claims.insert(claim);
                 self.works(&place);
+                if self.watch.claimed(place.0.clone(), topic_id) {
+                    self.claim_again(|other| other.0 == place.0 && *other != place);
+                }
             }
             Err(error) => {
                 let reason = format!("{}/{} is not read yet: {error}", place.0, place.1);
