@@ -1,4 +1,5 @@
--- The passwords of the roles that the host logs in as, and how a plugin's migration is recorded.
+-- The passwords of the roles that the host logs in as, the functions that a plugin's role may call, and how a
+-- plugin's migration is recorded.
 
 
 -- The password of each role that the host has created: of the plugins, which their units run under, and of
@@ -9,6 +10,16 @@ CREATE TABLE saga.role_password (
     password text NOT NULL
 );
 REVOKE ALL ON saga.role_password FROM PUBLIC;
+
+-- The functions that the role of a plugin may call, in all their overloads. A migration that creates one for
+-- units adds its name here, so that a host of an earlier build does not take it from the role.
+CREATE TABLE saga.unit_function (
+    name name NOT NULL PRIMARY KEY
+);
+REVOKE ALL ON saga.unit_function FROM PUBLIC;
+INSERT INTO saga.unit_function (name)
+VALUES ('open'), ('lock_sagas'), ('lock_parked_and_timers'), ('stored_answers'), ('record_foreign_ids'),
+       ('flush');
 
 -- Records a plugin's migration. The migration runs in the same transaction, under the role that owns the
 -- plugins' tables and that may not write here.

@@ -68,6 +68,7 @@ impl From<ProvisionError> for DeployError {
     fn from(error: ProvisionError) -> Self {
         match error {
             ProvisionError::Postgres(error) => Self::Environment(error.to_string()),
+            postponed @ ProvisionError::MigrationPostponed { .. } => Self::Environment(postponed.to_string()),
             other => Self::Rejected(other.to_string()),
         }
     }
@@ -351,5 +352,26 @@ impl Rollout {
         self.launcher.topics.ensure(read.collect()).await.map_err(environment)?;
         let agreed = self.launcher.agreed_topics(&self.databases.get(&version.policy.database.name));
         agreed.ensure(version.manifest.publishes.clone()).await.map_err(environment)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DeployError, ProvisionError};
+
+    #[test]
+    fn only_what_fails_again_is_a_rejection() {
+        let (owner, name) = ("host".to_owned(), "0001_base.sql".to_owned());
+        let source = || sqlx::Error::PoolClosed;
+        let postponed = ProvisionError::MigrationPostponed {
+            owner: owner.clone(),
+            name: name.clone(),
+            source: source(),
+            advice: ", wait",
+        };
+        let shown = postponed.to_string();
+        assert!(matches!(DeployError::from(postponed), DeployError::Environment(reason) if reason == shown));
+        let failed = ProvisionError::MigrationFailed { owner, name, source: source() };
+        assert!(matches!(DeployError::from(failed), DeployError::Rejected(_)));
     }
 }

@@ -170,16 +170,19 @@ impl Services {
         self.rejected.write().retain(|of, rejected| of.as_str() != name || rejected.digest != digest);
     }
 
-    /// What does not work, and why: a partition that is not read, unreachable brokers, a paused lane, records
-    /// that Kafka does not accept, a plugin that should run here but does not, a task that has ended. The first
-    /// of each pair is the plugin, the relay or the task.
+    /// What does not work, and why: a partition that is not read, unreachable brokers, a role that cannot log
+    /// in, a paused lane, records that Kafka does not accept, a plugin that should run here but does not, a
+    /// task that has ended. The first of each pair is the plugin, the relay or the task.
     #[must_use]
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut problems = Vec::new();
         for service in self.all() {
             let suspended = service.versions.suspended().as_deref().cloned();
             let paused = service.backend.paused.reasons();
-            let reasons = service.consumer.reasons().into_iter().chain(suspended).chain(paused);
+            // A plugin that is suspended need not log in.
+            let backend = &service.backend;
+            let login = suspended.is_none().then(|| backend.database.login_trouble(&backend.role)).flatten();
+            let reasons = service.consumer.reasons().into_iter().chain(suspended).chain(login).chain(paused);
             problems.extend(reasons.map(|reason| (service.name().to_string(), reason)));
         }
         let relays: BTreeMap<String, _> = self

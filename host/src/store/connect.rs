@@ -11,6 +11,7 @@ use std::{
 use anyhow::Context;
 use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::Mutex;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::Sha256;
 use sqlx::{
     ConnectOptions, Connection, PgPool,
@@ -33,6 +34,9 @@ pub(super) const PLANNER_OPTIONS: [(&str, &str); 2] = [("enable_seqscan", "off")
 /// Migrations of plugins can create functions and operators in other schemas, which must not be taken for
 /// those of Postgres. The host names its own tables in full.
 const SEARCH_PATH: (&str, &str) = ("search_path", "pg_catalog");
+
+/// What an address has as `%XX` in a password.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The error of a connection to the address of the setting `postgres`.
 pub(super) fn cannot_connect(options: &PgConnectOptions, error: sqlx::Error) -> anyhow::Error {
@@ -133,14 +137,19 @@ impl Server {
         self.options().database(database).options(PLANNER_OPTIONS).options([SEARCH_PATH])
     }
 
-    /// The password of a plugin's role before passwords were stored: derived from that of the account in the
-    /// address. None when there is none.
-    pub(super) fn derived_password(&self, role: &str) -> Option<String> {
-        let secret = password_of(&self.url)?;
-        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).ok()?;
-        mac.update(b"saga-host role ");
-        mac.update(role.as_bytes());
-        Some(hex::encode(mac.finalize().into_bytes()))
+    /// What the password of a plugin's role can have been before passwords were stored: derived from that of
+    /// the account, as the address has it or had it before it was moved into the file.
+    pub(super) fn derived_passwords(&self, role: &str) -> Vec<String> {
+        let secrets = match (password_of(&self.url), &self.password_file) {
+            (Some(secret), _) => vec![secret],
+            (None, Some(file)) => {
+                let password = file.password();
+                let encoded = utf8_percent_encode(&password, ENCODED).to_string();
+                vec![password, encoded]
+            }
+            (None, None) => Vec::new(),
+        };
+        secrets.iter().filter_map(|secret| derived(secret, role)).collect()
     }
 
     /// A database, accessed with the host's own account. Connects on first use.
@@ -161,6 +170,13 @@ impl Server {
 
 fn parse(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
     Ok(PgConnectOptions::from_str(url)?.application_name("saga-host").disable_statement_logging())
+}
+
+fn derived(secret: &str, role: &str) -> Option<String> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).ok()?;
+    mac.update(b"saga-host role ");
+    mac.update(role.as_bytes());
+    Some(hex::encode(mac.finalize().into_bytes()))
 }
 
 fn password_of(url: &str) -> Option<String> {
@@ -199,6 +215,20 @@ mod tests {
         assert_eq!(password_of("postgres://u:p:q@h").as_deref(), Some("p:q"));
         assert_eq!(password_of("postgres://u@h/db?host=/tmp"), None);
         assert_eq!(password_of("postgres:///db?host=/tmp/a:b@c"), None);
+    }
+
+    #[test]
+    fn a_password_of_the_account_that_moves_into_the_file_derives_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        for (encoded, password) in [("secret", "secret"), ("p%40ss-%2F", "p@ss-/")] {
+            let before = Server::new(&format!("postgres://u:{encoded}@h/db")).unwrap();
+            std::fs::write(&path, format!("{password}\n")).unwrap();
+            let after = Server::new("postgres://u@h/db").unwrap().with_password_file(path.clone()).unwrap();
+            let [derived] = &before.derived_passwords("plugin_a")[..] else { panic!("not one") };
+            assert!(after.derived_passwords("plugin_a").contains(derived), "{password}");
+        }
+        assert!(Server::new("postgres://u@h/db").unwrap().derived_passwords("plugin_a").is_empty());
     }
 
     #[test]

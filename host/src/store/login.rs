@@ -3,7 +3,7 @@
 //! may do that.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -35,7 +35,9 @@ pub(super) struct Logins {
     /// By role, as last read from `saga.role_password`.
     passwords: Mutex<HashMap<String, String>>,
     /// Why a role cannot log in, by role.
-    troubles: Mutex<BTreeMap<String, String>>,
+    troubles: Mutex<HashMap<String, String>>,
+    /// The limit on temporary files that is set for a role, where it is.
+    pub(super) temp_file_limits: Mutex<HashMap<String, String>>,
     /// How often roles were set right.
     repairs: AtomicU64,
     /// When roles could not be set right; held during an attempt.
@@ -80,7 +82,7 @@ impl Database {
         }
         let mut connection = connected.inspect_err(|error| {
             if is_refused(error) {
-                self.note_trouble(role, error.to_string());
+                self.note_refusal(role, error);
             }
         })?;
         if has_rights(&mut connection).await? {
@@ -97,10 +99,10 @@ impl Database {
         self.log_in(&self.owner_role(), options).await
     }
 
-    /// Which roles cannot log in, and why.
+    /// Why the role cannot log in, and what to do.
     #[must_use]
-    pub fn login_troubles(&self) -> Vec<String> {
-        self.logins.troubles.lock().values().cloned().collect()
+    pub fn login_trouble(&self, role: &PluginRole) -> Option<String> {
+        self.logins.troubles.lock().get(&role.name).cloned()
     }
 
     fn role_options(&self, application: &str) -> PgConnectOptions {
@@ -177,7 +179,7 @@ impl Database {
             }
             Err(error) => {
                 *failed_at = Some(Instant::now());
-                self.note_trouble(role, error.to_string());
+                self.note_failed_repair(role, &error);
                 Err(error.into())
             }
         }
@@ -189,14 +191,21 @@ impl Database {
         role: &PluginRole,
     ) -> Result<(), ProvisionError> {
         let mut left = roles::ensure(connection, self, &role.name).await?;
-        let mut grants = rights::measures(connection, role, None).await?;
+        let mut grants = rights::measures(connection, self, role, false).await?;
         grants.retain(|measure| measure.kind == Kind::Grant);
         left.extend(rights::carry_out(connection, grants, &[Kind::Grant]).await?);
-        ProvisionError::unless_prepared(self, role, left)
+        ProvisionError::unless_prepared(self, role, left)?;
+        Ok(self.restore_limit(connection, role).await?)
     }
 
-    fn note_trouble(&self, role: &PluginRole, reason: String) {
-        self.logins.troubles.lock().insert(role.name.clone(), format!("role {}: {reason}", role.name));
+    fn note_failed_repair(&self, role: &PluginRole, error: &ProvisionError) {
+        self.logins.troubles.lock().insert(role.name.clone(), format!("role {}: {error}", role.name));
+    }
+
+    /// Keeps the reason of a repair that has failed before: it has the SQL to run.
+    fn note_refusal(&self, role: &PluginRole, error: &sqlx::Error) {
+        let mut troubles = self.logins.troubles.lock();
+        troubles.entry(role.name.clone()).or_insert_with(|| format!("role {}: {error}", role.name));
     }
 }
 

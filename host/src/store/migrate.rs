@@ -5,9 +5,9 @@
 //! owns the plugins' tables, so their text cannot gain other rights: the session has no others to return to.
 
 use sha2::{Digest, Sha256};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::PgConnection;
 
-use super::{Database, ProvisionError, contracting::contracting, login::is_refused, roles::sqlstate};
+use super::{Database, ProvisionError, apply, contracting::contracting};
 use crate::{config::MigrationsMode, model::migration::Migration};
 
 /// Key of the advisory lock that serializes hosts which start at the same time.
@@ -82,8 +82,8 @@ pub(super) async fn migrate(
                     refuse_contracting(connection, owner, digest, migration).await?;
                 }
                 match run_as {
-                    RunAs::Account => apply(connection, owner, migration, &hash).await?,
-                    RunAs::Owner(database) => apply_as_owner(database, owner, migration, &hash).await?,
+                    RunAs::Account => apply::as_account(connection, owner, migration, &hash).await?,
+                    RunAs::Owner(database) => apply::as_owner(database, owner, migration, &hash).await?,
                 }
                 tracing::info!(owner, migration = migration.name, "migration applied");
             }
@@ -163,65 +163,6 @@ async fn refuse_contracting(
     }
     let (owner, name) = (owner.to_owned(), migration.name.clone());
     Err(ProvisionError::MigrationContracts { owner, name, statement, sagas })
-}
-
-fn failed(owner: &str, migration: &Migration, source: sqlx::Error) -> ProvisionError {
-    ProvisionError::MigrationFailed { owner: owner.to_owned(), name: migration.name.clone(), source }
-}
-
-async fn apply(
-    connection: &mut PgConnection,
-    owner: &str,
-    migration: &Migration,
-    hash: &str,
-) -> Result<(), ProvisionError> {
-    let mut transaction = connection.begin().await?;
-    sqlx::raw_sql(AssertSqlSafe(migration.sql.clone()))
-        .execute(&mut *transaction)
-        .await
-        .map_err(|source| failed(owner, migration, source))?;
-    sqlx::query("INSERT INTO saga.migration (owner, name, sha256) VALUES ($1, $2, $3)")
-        .bind(owner)
-        .bind(&migration.name)
-        .bind(hash)
-        .execute(&mut *transaction)
-        .await?;
-    Ok(transaction.commit().await?)
-}
-
-/// Runs a plugin's migration in a session of its own, so it leaves no settings to the next one.
-async fn apply_as_owner(
-    database: &Database,
-    plugin: &str,
-    migration: &Migration,
-    hash: &str,
-) -> Result<(), ProvisionError> {
-    let role = database.owner_role();
-    let mut session = match database.connect_owner().await {
-        Ok(session) => session,
-        Err(source) if is_refused(&source) => return Err(ProvisionError::CannotLogIn { role, source }),
-        Err(error) => return Err(error.into()),
-    };
-    let refused = |source: sqlx::Error| match sqlstate(&source).as_deref() {
-        Some("42501") => {
-            let (owner, name) = (plugin.to_owned(), migration.name.clone());
-            ProvisionError::MigrationDenied { owner, name, role: role.clone(), source }
-        }
-        _ => failed(plugin, migration, source),
-    };
-    let mut transaction = session.begin().await?;
-    sqlx::raw_sql(AssertSqlSafe(migration.sql.clone())).execute(&mut *transaction).await.map_err(refused)?;
-    sqlx::query("SELECT saga.record_migration($1, $2, $3)")
-        .bind(plugin)
-        .bind(&migration.name)
-        .bind(hash)
-        .execute(&mut *transaction)
-        .await
-        .map_err(refused)?;
-    transaction.commit().await.map_err(refused)?;
-    // When closing fails, the connection is dropped, and the server notices that too.
-    let _closed = session.close().await;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! It never accesses a business table: these belong to the plugins' migrations, and only the plugins'
 //! restricted roles use them.
 
+mod apply;
 mod connect;
 mod contracting;
 mod identity;

@@ -93,13 +93,19 @@ impl Server {
         let of_host = Migrations { all: &host_migrations(), pinning_version: None };
         migrate::migrate(connection, "host", &of_host, mode, RunAs::Account).await?;
         self.provision_roles(connection, database, role, mode).await?;
-        migrate::migrate(connection, &role.plugin, migrations, mode, RunAs::Owner(database)).await?;
+        let untransferred = match mode {
+            MigrationsMode::Apply => ownership::give_tables_to_owner(connection, database).await?,
+            MigrationsMode::Check | MigrationsMode::Off => ownership::Untransferred::default(),
+        };
+        migrate::migrate(connection, &role.plugin, migrations, mode, RunAs::Owner(database))
+            .await
+            .map_err(|error| untransferred.explain(error, database))?;
         if mode != MigrationsMode::Apply {
             return Ok(());
         }
-        // The migrations may have created tables.
-        let measures = rights::measures(connection, role, None).await?;
-        let left = rights::carry_out(connection, measures, &[Kind::Grant]).await?;
+        // The migrations may have created schemas and tables.
+        let measures = rights::measures(connection, database, role, false).await?;
+        let left = rights::carry_out(connection, measures, &[Kind::Grant, Kind::Revoke]).await?;
         let missing = left.into_iter().filter(|measure| measure.kind == Kind::Grant).collect();
         ProvisionError::unless_prepared(database, role, missing)
     }
@@ -112,12 +118,12 @@ impl Server {
         role: &PluginRole,
         mode: MigrationsMode,
     ) -> Result<(), ProvisionError> {
-        let owner = (mode == MigrationsMode::Apply).then(|| database.owner_role());
+        let migrates = mode == MigrationsMode::Apply;
         let mut left = roles::ensure(connection, database, &role.name).await?;
-        if let Some(owner) = &owner {
-            left.extend(roles::ensure(connection, database, owner).await?);
+        if migrates {
+            left.extend(roles::ensure(connection, database, &database.owner_role()).await?);
         }
-        let measures = rights::measures(connection, role, owner.as_deref()).await?;
+        let measures = rights::measures(connection, database, role, migrates).await?;
         let kinds: &[Kind] = match mode {
             MigrationsMode::Apply => &[Kind::Grant, Kind::Revoke],
             MigrationsMode::Check => &[Kind::Grant],
@@ -125,11 +131,7 @@ impl Server {
         };
         left.extend(rights::carry_out(connection, measures, kinds).await?);
         left.retain(|measure| self.prevents_start(database, mode, measure));
-        ProvisionError::unless_prepared(database, role, left)?;
-        match owner {
-            Some(owner) => Ok(ownership::give_tables_to(connection, &owner).await?),
-            None => Ok(()),
-        }
+        ProvisionError::unless_prepared(database, role, left)
     }
 
     /// Whether the plugin cannot start without this measure. In development, what a guest could misuse is

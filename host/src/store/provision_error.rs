@@ -78,7 +78,8 @@ pub enum ProvisionError {
     /// A plugin's migration does what its role may not do.
     #[error(
         "migration {name} of {owner} is refused: {source}. The migrations of plugins run as role {role}, \
-         which may create and change its own tables in schema public, but nothing else"
+         which may create and change its own tables, in schema public or schemas of its own, but nothing \
+         else{advice}"
     )]
     MigrationDenied {
         /// The plugin.
@@ -89,6 +90,20 @@ pub enum ProvisionError {
         role: String,
         /// The error of Postgres.
         source: sqlx::Error,
+        /// What else may be the cause, and what to do about it; may be empty.
+        advice: String,
+    },
+    /// A migration cannot be applied at this moment. The host tries again.
+    #[error("migration {name} of {owner} cannot be applied now: {source}{advice}")]
+    MigrationPostponed {
+        /// `host` or the plugin.
+        owner: String,
+        /// File name of the migration.
+        name: String,
+        /// The error of Postgres.
+        source: sqlx::Error,
+        /// What to do about it; may be empty.
+        advice: &'static str,
     },
     /// A migration would break an earlier version that still has sagas in flight.
     #[error(
@@ -108,10 +123,21 @@ pub enum ProvisionError {
     },
     /// The role has rights that no plugin may have.
     #[error(
-        "role {0} is a superuser or may create roles or databases; set [database] role to a role of the \
-         plugin's own"
+        "role {0} is a superuser, may create roles or databases, may replicate or bypasses row security; set \
+         [database] role to a role of the plugin's own"
     )]
     RoleTooStrong(String),
+    /// The owner's role has rights that it may not have.
+    #[error(
+        "role {role} is a superuser, may create roles or databases, may replicate or bypasses row security; \
+         as an administrator, run: {statement}"
+    )]
+    OwnerTooStrong {
+        /// The role.
+        role: String,
+        /// The statement that takes these rights from it.
+        statement: String,
+    },
     /// Another error: the server is unreachable, or refuses the account.
     #[error("Postgres: {0}")]
     Postgres(#[from] sqlx::Error),

@@ -1,14 +1,15 @@
 //! What the roles of a plugin may do: what they need, and what they must not be able to do.
 //!
 //! A plugin's role reads and writes the business tables and calls the functions of a unit. It creates
-//! nothing, not even temporary tables, which would hide others. The owner's role creates and owns the tables
-//! of the schema `public`. Neither touches the tables of the schema `saga`.
+//! nothing, not even temporary tables, which would hide others. The owner's role creates and owns these
+//! tables, in the schema `public` and in schemas of its own. Neither touches the tables of the schema `saga`.
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{PluginRole, roles::sqlstate, session_functions};
+use super::{Database, PluginRole, roles::sqlstate, session_functions};
 
-/// The functions that a lane calls under its plugin's role, in all their overloads.
+/// The functions that a lane of this build calls under its plugin's role, in all their overloads. What the
+/// role may call is in the table `saga.unit_function`: the next build may have more.
 pub(super) const UNIT_FUNCTIONS: [&str; 6] =
     ["open", "lock_sagas", "lock_parked_and_timers", "stored_answers", "record_foreign_ids", "flush"];
 
@@ -45,18 +46,19 @@ pub(super) struct Measure {
     pub(super) statement: String,
 }
 
-/// The measures that are needed for the plugin's role, and for the owner's where it is given. A role may not
-/// exist yet.
+/// The measures that are needed for the plugin's role, and for the owner's role too where `of_owner` is true.
+/// A role may not exist yet.
 pub(super) async fn measures(
     connection: &mut PgConnection,
+    database: &Database,
     role: &PluginRole,
-    owner: Option<&str>,
+    of_owner: bool,
 ) -> Result<Vec<Measure>, sqlx::Error> {
     let statement = format!("{ROLES} {GRANTS} UNION ALL {REVOKES} UNION ALL {GRANTED_ON_PURPOSE}");
     let rows: Vec<(String, bool, String, String)> = sqlx::query_as(AssertSqlSafe(statement))
         .bind(&role.name)
-        .bind(owner)
-        .bind(UNIT_FUNCTIONS.as_slice())
+        .bind(database.owner_role())
+        .bind(of_owner)
         .fetch_all(&mut *connection)
         .await?;
     let mut measures: Vec<Measure> = rows
@@ -91,20 +93,22 @@ pub(super) async fn carry_out(
     Ok(left)
 }
 
-/// The roles, this database, its schemas `public` and `saga`, and what is in them; `own` is what belongs to
-/// the account. `$1` is the plugin's role, `$2` the owner's or NULL, `$3` the functions of a unit.
+/// The roles, this database, its schemas `public`, `saga` and those of the owner's role, and what is in them;
+/// `own` is what belongs to the account. `$1` is the plugin's role, `$2` the owner's, `$3` whether the rights
+/// of the owner's role are asked for.
 const ROLES: &str = "
     WITH role AS (
         SELECT v.name, v.owns, r.oid
           FROM (VALUES ($1::text, false), ($2::text, true)) v (name, owns)
           LEFT JOIN pg_roles r ON r.rolname = v.name
-         WHERE v.name IS NOT NULL),
+         WHERE $3 OR NOT v.owns),
     here AS (
         SELECT oid, datname AS name, pg_has_role(datdba, 'USAGE') AS own
           FROM pg_database WHERE datname = current_database()),
     space AS (
         SELECT oid, nspname AS name, pg_has_role(nspowner, 'USAGE') AS own
-          FROM pg_namespace WHERE nspname IN ('public', 'saga')),
+          FROM pg_namespace
+         WHERE nspname IN ('public', 'saga') OR pg_get_userbyid(nspowner) = $2),
     relation AS (
         SELECT c.oid, s.name AS space, c.relkind = 'S' AS is_sequence,
                pg_has_role(c.relowner, 'USAGE') AS own
@@ -113,7 +117,8 @@ const ROLES: &str = "
     routine AS (
         SELECT p.oid, r.name AS role, pg_has_role(p.proowner, 'USAGE') AS own,
                has_function_privilege(r.oid, p.oid, 'EXECUTE') AS callable,
-               CASE WHEN r.owns THEN p.proname = 'record_migration' ELSE p.proname = ANY ($3) END AS needed
+               CASE WHEN r.owns THEN p.proname = 'record_migration'
+                    ELSE p.proname IN (SELECT u.name FROM saga.unit_function u) END AS needed
           FROM pg_proc p JOIN space s ON s.oid = p.pronamespace AND s.name = 'saga', role r)";
 
 const GRANTS: &str = "
@@ -146,23 +151,23 @@ const GRANTS: &str = "
            format('GRANT EXECUTE ON FUNCTION %s TO %I', string_agg(f.oid::regprocedure::text, ', '), f.role)
       FROM routine f WHERE f.needed AND NOT coalesce(f.callable, false) GROUP BY f.role
     UNION ALL
-    SELECT 'grant', true, format('role %s may not use tables of schema public', r.name),
+    SELECT 'grant', true, format('role %s may not use tables of schema %s', r.name, c.space),
            format('GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE %s TO %I',
                   string_agg(c.oid::regclass::text, ', '), r.name)
       FROM role r, relation c
-     WHERE NOT r.owns AND c.space = 'public' AND c.own AND NOT c.is_sequence
+     WHERE NOT r.owns AND c.space <> 'saga' AND c.own AND NOT c.is_sequence
        AND NOT (has_table_privilege(r.oid, c.oid, 'SELECT') AND has_table_privilege(r.oid, c.oid, 'INSERT')
                 AND has_table_privilege(r.oid, c.oid, 'UPDATE')
                 AND has_table_privilege(r.oid, c.oid, 'DELETE'))
-     GROUP BY r.name
+     GROUP BY r.name, c.space
     UNION ALL
-    SELECT 'grant', true, format('role %s may not use sequences of schema public', r.name),
+    SELECT 'grant', true, format('role %s may not use sequences of schema %s', r.name, c.space),
            format('GRANT USAGE, SELECT ON SEQUENCE %s TO %I', string_agg(c.oid::regclass::text, ', '), r.name)
       FROM role r, relation c
-     WHERE NOT r.owns AND c.space = 'public' AND c.own AND c.is_sequence
+     WHERE NOT r.owns AND c.space <> 'saga' AND c.own AND c.is_sequence
        AND NOT (has_sequence_privilege(r.oid, c.oid, 'USAGE')
                 AND has_sequence_privilege(r.oid, c.oid, 'SELECT'))
-     GROUP BY r.name";
+     GROUP BY r.name, c.space";
 
 const REVOKES: &str = "
     SELECT 'revoke', h.own, format('PUBLIC may create temporary tables or schemas in database %s', h.name),
@@ -224,3 +229,17 @@ const GRANTED_ON_PURPOSE: &str = "
        AND NOT has_function_privilege('public', p.oid, 'EXECUTE')
        AND NOT EXISTS (SELECT FROM pg_auth_members m WHERE m.member = r.oid)
      GROUP BY r.name";
+
+#[cfg(test)]
+mod tests {
+    use super::{super::migrate::host_migrations, UNIT_FUNCTIONS};
+
+    #[test]
+    fn the_role_may_call_what_a_lane_calls() {
+        let schema: String = host_migrations().into_iter().map(|migration| migration.sql).collect();
+        let (_, names) = schema.split_once("INSERT INTO saga.unit_function").unwrap_or_default();
+        for name in UNIT_FUNCTIONS {
+            assert!(names.contains(&format!("('{name}')")), "{name} is not in saga.unit_function");
+        }
+    }
+}

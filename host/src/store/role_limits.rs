@@ -3,7 +3,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{Database, PluginRole, ProvisionError, quote_ident};
+use super::{Database, PluginRole, ProvisionError, quote_ident, roles::sqlstate};
 use crate::config::MigrationsMode;
 
 impl Database {
@@ -19,34 +19,61 @@ impl Database {
         mode: MigrationsMode,
     ) -> Result<(), ProvisionError> {
         let mut connection = self.admin.acquire().await?;
-        let wanted = format!("{temp_files_mib_max}MB");
-        if limit_of(&mut connection, role).await?.is_some_and(|limit| limit == wanted) {
+        let limit = format!("{temp_files_mib_max}MB");
+        let is_set = limit_of(&mut connection, role).await?.is_some_and(|found| found == limit);
+        if is_set || mode == MigrationsMode::Apply && self.set_limit(&mut connection, role, &limit).await? {
+            self.logins.temp_file_limits.lock().insert(role.name.clone(), limit);
             return Ok(());
         }
-        let statement = format!(
-            "ALTER ROLE {} IN DATABASE {} SET temp_file_limit = '{wanted}'",
+        self.warn_of_no_limit(role, &limit);
+        Ok(())
+    }
+
+    /// Sets the limit again that was set for a role, which may have been dropped and created again since.
+    pub(super) async fn restore_limit(
+        &self,
+        connection: &mut PgConnection,
+        role: &PluginRole,
+    ) -> Result<(), sqlx::Error> {
+        let limit = self.logins.temp_file_limits.lock().get(&role.name).cloned();
+        let Some(limit) = limit else { return Ok(()) };
+        if limit_of(connection, role).await?.is_none() && !self.set_limit(connection, role, &limit).await? {
+            self.warn_of_no_limit(role, &limit);
+        }
+        Ok(())
+    }
+
+    /// False when this account may not.
+    async fn set_limit(
+        &self,
+        connection: &mut PgConnection,
+        role: &PluginRole,
+        limit: &str,
+    ) -> Result<bool, sqlx::Error> {
+        let statement = AssertSqlSafe(self.limit_statement(role, limit));
+        let Err(error) = sqlx::raw_sql(statement).execute(connection).await else { return Ok(true) };
+        match sqlstate(&error).as_deref() {
+            // Another host sets its limit at this moment, and could have come after this one as well.
+            Some("XX000") => Ok(true),
+            Some("42501") => Ok(false),
+            _ => Err(error),
+        }
+    }
+
+    fn limit_statement(&self, role: &PluginRole, limit: &str) -> String {
+        format!(
+            "ALTER ROLE {} IN DATABASE {} SET temp_file_limit = '{limit}'",
             quote_ident(&role.name),
             quote_ident(&self.name)
-        );
-        if mode == MigrationsMode::Apply {
-            let set = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *connection).await;
-            match set
-                .as_ref()
-                .err()
-                .and_then(|error| error.as_database_error())
-                .and_then(|error| error.code())
-            {
-                // Another host sets it at this moment (tuple concurrently updated): to the same.
-                Some(code) if code == "XX000" => return Ok(()),
-                Some(code) if code == "42501" => {}
-                _ => return set.map(drop).map_err(ProvisionError::from),
-            }
-        }
+        )
+    }
+
+    fn warn_of_no_limit(&self, role: &PluginRole, limit: &str) {
         tracing::warn!(
             plugin = role.plugin,
-            "a statement of the plugin can fill the disk with temporary files; as a superuser run: {statement}"
+            "a statement of the plugin can fill the disk with temporary files; as a superuser run: {}",
+            self.limit_statement(role, limit)
         );
-        Ok(())
     }
 }
 

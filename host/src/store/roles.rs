@@ -4,13 +4,12 @@
 
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgDatabaseError};
-use uuid::Uuid;
 
 use super::{
     Database, ProvisionError,
     login::is_refused,
     migrate::ROLES_MIGRATION,
-    quote_literal,
+    quote_ident, quote_literal,
     rights::{Kind, Measure},
 };
 
@@ -56,7 +55,7 @@ pub(super) async fn ensure(
     role: &str,
 ) -> Result<Vec<Measure>, ProvisionError> {
     for _ in 0..ATTEMPTS_MAX {
-        let exists = exists(connection, role).await?;
+        let exists = exists(connection, database, role).await?;
         let password = password(connection, database, role, exists).await?;
         if exists {
             match log_in(database, role, &password).await {
@@ -95,7 +94,11 @@ fn missing(role: &str, exists: bool, statement: String) -> Measure {
 ///
 /// # Errors
 /// It has rights that no plugin may have.
-async fn exists(connection: &mut PgConnection, role: &str) -> Result<bool, ProvisionError> {
+async fn exists(
+    connection: &mut PgConnection,
+    database: &Database,
+    role: &str,
+) -> Result<bool, ProvisionError> {
     let is_privileged: Option<bool> = sqlx::query_scalar(
         "SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls
            FROM pg_roles WHERE rolname = $1",
@@ -104,13 +107,20 @@ async fn exists(connection: &mut PgConnection, role: &str) -> Result<bool, Provi
     .fetch_optional(&mut *connection)
     .await?;
     match is_privileged {
+        Some(true) if role == database.owner_role() => Err(ProvisionError::OwnerTooStrong {
+            role: role.to_owned(),
+            statement: format!(
+                "ALTER ROLE {} NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS",
+                quote_ident(role)
+            ),
+        }),
         Some(true) => Err(ProvisionError::RoleTooStrong(role.to_owned())),
         found => Ok(found.is_some()),
     }
 }
 
 /// Names the password by where it is stored, so that the statement can be shown, and the server does not log
-/// the password.
+/// the password. An error is raised anew, since its context has the statement with the password.
 fn statement(role: &str, exists: bool) -> String {
     let change = match exists {
         true => "ALTER ROLE %I LOGIN VALID UNTIL ''infinity'' PASSWORD %L",
@@ -119,7 +129,8 @@ fn statement(role: &str, exists: bool) -> String {
     let role = quote_literal(role);
     format!(
         "DO $saga$ BEGIN EXECUTE (SELECT format('{change}', role, password) FROM saga.role_password WHERE \
-         role = {role}); END $saga$"
+         role = {role}); EXCEPTION WHEN query_canceled OR OTHERS THEN RAISE EXCEPTION USING ERRCODE = \
+         SQLSTATE, MESSAGE = SQLERRM; END $saga$"
     )
 }
 
@@ -153,13 +164,17 @@ async fn password(
         return Ok(password);
     }
     let derived = if exists { derived_password(database, role).await } else { None };
-    let new = derived.unwrap_or_else(|| format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()));
-    sqlx::query("INSERT INTO saga.role_password (role, password) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-        .bind(role)
-        .bind(&new)
-        .execute(&mut *connection)
-        .await?;
-    Ok(stored_password(connection, role).await?.unwrap_or(new))
+    // The server makes a new password: its log can have the parameters of a statement.
+    sqlx::query(
+        "INSERT INTO saga.role_password (role, password)
+         VALUES ($1, coalesce($2, replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '')))
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(role)
+    .bind(derived)
+    .execute(&mut *connection)
+    .await?;
+    Ok(stored_password(connection, role).await?.unwrap_or_default())
 }
 
 async fn stored_password(connection: &mut PgConnection, role: &str) -> Result<Option<String>, sqlx::Error> {
@@ -172,8 +187,12 @@ async fn stored_password(connection: &mut PgConnection, role: &str) -> Result<Op
 /// The password of a role that an earlier version of the host has created, if the role still has it. A host
 /// of that version may be running.
 async fn derived_password(database: &Database, role: &str) -> Option<String> {
-    let password = database.server.derived_password(role)?;
-    log_in(database, role, &password).await.ok().map(|()| password)
+    for password in database.server.derived_passwords(role) {
+        if log_in(database, role, &password).await.is_ok() {
+            return Some(password);
+        }
+    }
+    None
 }
 
 #[cfg(test)]

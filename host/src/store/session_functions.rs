@@ -19,8 +19,7 @@ const SESSION_FUNCTIONS: &str = "
             OR p.proname LIKE 'lo\\_%' OR p.proname LIKE 'query\\_to\\_xml%')";
 
 /// The functions that the host calls under its own account, and in the functions that belong to it.
-pub(super) const NEEDED: [&str; 5] =
-    ["set_config", "pg_notify", "pg_advisory_lock", "pg_advisory_unlock", "pg_advisory_xact_lock"];
+pub(super) const NEEDED: [&str; 4] = ["set_config", "pg_notify", "pg_advisory_lock", "pg_advisory_xact_lock"];
 
 /// Takes the session functions from PUBLIC; none when that is done.
 pub(super) async fn measure(connection: &mut PgConnection) -> Result<Option<Measure>, sqlx::Error> {

@@ -3,9 +3,9 @@
 use saga_host::{
     config::MigrationsMode::{Apply, Check},
     model::policy::Policy,
-    store::{Database, Migrations, PluginRole, Server},
+    store::{Database, LoginError, Migrations, PluginRole, ProvisionError, Server},
 };
-use sqlx::{AssertSqlSafe, Connection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgDatabaseError};
 
 use crate::support::{
     administrator::Administrator,
@@ -20,15 +20,20 @@ fn role() -> PluginRole {
     PluginRole { plugin: "ours".into(), name: "plugin_ours".into() }
 }
 
-/// Logs in as the plugin, and calls a function of a unit.
-async fn log_in(database: &Database) {
+async fn connect(database: &Database) -> Result<PgConnection, LoginError> {
     let policy = Policy::parse("ours", "name = 'ours'\n[database]\nname = 'any'").unwrap();
-    let mut session =
-        database.connect_plugin(&role(), &policy).await.unwrap_or_else(|error| panic!("{error}"));
+    database.connect_plugin(&role(), &policy).await
+}
+
+/// Logs in as the plugin, and calls a function of a unit. Returns the limit on temporary files.
+async fn log_in(database: &Database) -> String {
+    let mut session = connect(database).await.unwrap_or_else(|error| panic!("{error}"));
     let answers = "SELECT count(*) FROM saga.stored_answers(1, '{}')";
     sqlx::query(answers).execute(&mut session).await.unwrap();
+    let limit = sqlx::query_scalar("SHOW temp_file_limit").fetch_one(&mut session).await.unwrap();
     session.close().await.unwrap();
-    assert_eq!(database.login_troubles(), Vec::<String>::new());
+    assert_eq!(database.login_trouble(&role()), None);
+    limit
 }
 
 /// The name of a new database, which is dropped at the end.
@@ -50,6 +55,8 @@ async fn a_role_that_cannot_work_any_more_is_set_right_by_the_next_connection_of
     let databases = [first.database(&name), second.database(&name)];
     first.provision(&databases[0], &role(), &NO_MIGRATIONS, Apply).await.unwrap();
     second.provision(&databases[1], &role(), &NO_MIGRATIONS, Check).await.unwrap();
+    databases[0].limit_role(&role(), 77, Apply).await.unwrap();
+    databases[1].limit_role(&role(), 77, Check).await.unwrap();
     for change in [
         "SELECT 1",
         "ALTER ROLE plugin_ours PASSWORD 'another'",
@@ -60,9 +67,12 @@ async fn a_role_that_cannot_work_any_more_is_set_right_by_the_next_connection_of
         "DROP OWNED BY plugin_ours; DROP ROLE plugin_ours",
         "DELETE FROM saga.role_password; ALTER ROLE plugin_ours PASSWORD 'another'",
     ] {
-        administrator.run(&name, change).await;
-        log_in(&databases[0]).await;
-        log_in(&databases[1]).await;
+        for order in [[0, 1], [1, 0]] {
+            administrator.run(&name, change).await;
+            for host in order {
+                assert_eq!(log_in(&databases[host]).await, "77MB", "{change}");
+            }
+        }
     }
     // A start sets it right, too.
     administrator.run(&name, "ALTER ROLE plugin_ours NOLOGIN PASSWORD 'another'").await;
@@ -155,9 +165,33 @@ async fn another_account_takes_over_with_the_sql_that_is_printed() {
     }
     log_in(&database).await;
     // What the leader and the relay need.
-    for statement in ["SELECT saga.roll_partitions(9, 30, 2)", "SELECT pg_notify('a', 'b')"] {
+    for statement in [
+        "SELECT saga.roll_partitions(9, 30, 2)",
+        "SELECT pg_notify('a', 'b')",
+        "SELECT * FROM saga.agree_topics('{a}', '{NULL}', '{3}')",
+        "SELECT set_config('lock_timeout', '1s', true)",
+        "UPDATE saga.relay_stall SET stalled_at = now()",
+        "DELETE FROM saga.topic_reader",
+        "SELECT FROM saga.confirm_identity()",
+    ] {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&database.admin).await.unwrap();
     }
+    // It may not set the role's password. Every attempt leaves the SQL to run, and no password in the log.
+    administrator.run(&name, "ALTER ROLE plugin_ours PASSWORD 'another'").await;
+    for _ in 0..2 {
+        connect(&database).await.expect_err("the password is wrong");
+        let trouble = database.login_trouble(&role()).unwrap();
+        assert!(trouble.contains("ALTER ROLE %I LOGIN"), "{trouble}");
+    }
+    let refusal = next.provision(&database, &role(), &NO_MIGRATIONS, Check).await.unwrap_err();
+    let ProvisionError::NotPrepared { statements, .. } = &refusal else { panic!("{refusal}") };
+    let denied =
+        sqlx::raw_sql(AssertSqlSafe(statements[0].clone())).execute(&database.admin).await.unwrap_err();
+    let denied = denied.as_database_error().unwrap().downcast_ref::<PgDatabaseError>();
+    assert_eq!(denied.code(), "42501");
+    assert!(!denied.r#where().unwrap_or_default().contains("PASSWORD '"), "{denied:?}");
+    administrator.follow(&refusal.to_string()).await;
+    log_in(&database).await;
     administrator.run("postgres", "DROP DATABASE credentials_account WITH (FORCE)").await;
     administrator.run("postgres", "DROP ROLE saga_next").await;
 }

@@ -63,6 +63,12 @@ impl House {
     async fn text(&self, sql: &'static str) -> String {
         sqlx::query_scalar(sql).fetch_one(&self.database.admin).await.unwrap()
     }
+
+    /// Whether a condition holds for the plugin's role, `$1`.
+    async fn holds(&self, condition: &str) -> bool {
+        let asked = AssertSqlSafe(format!("SELECT {condition}"));
+        sqlx::query_scalar(asked).bind(&self.role.name).fetch_one(&self.database.admin).await.unwrap()
+    }
 }
 
 impl Drop for House {
@@ -112,11 +118,29 @@ async fn a_migration_can_change_its_own_tables_and_nothing_else() {
     }
     let fine = [
         ("0002_more.sql", "ALTER TABLE ours ADD COLUMN note text; CREATE TYPE mood AS ENUM ('good')"),
-        ("0003_extension.sql", "CREATE EXTENSION pg_trgm; CREATE SCHEMA more"),
+        (
+            "0003_extension.sql",
+            "CREATE EXTENSION pg_trgm; CREATE SCHEMA more; CREATE TABLE more.item (id serial PRIMARY KEY)",
+        ),
     ];
+    let usable =
+        "has_schema_privilege($1, 'more', 'USAGE') AND NOT has_schema_privilege($1, 'more', 'CREATE')
+                  AND has_table_privilege($1, 'more.item', 'SELECT')
+                  AND has_table_privilege($1, 'more.item', 'DELETE')
+                  AND has_sequence_privilege($1, 'more.item_id_seq', 'USAGE')";
     for mode in [Apply, Apply, Check] {
         house.provision(&fine, mode).await.unwrap();
+        assert!(house.holds(usable).await, "a schema of the plugins' own");
     }
+    // The host that checks gives the plugin's role what it needs, too.
+    house
+        .run(&format!(
+            "REVOKE ALL ON SCHEMA more FROM {0}; REVOKE ALL ON more.item FROM {0}",
+            house.role.name
+        ))
+        .await;
+    house.provision(&fine, Check).await.unwrap();
+    assert!(house.holds(usable).await);
     assert_eq!(
         house
             .text(
@@ -150,12 +174,71 @@ async fn tables_of_the_hosts_account_become_those_of_the_owner() {
                       WHERE relnamespace = 'public'::regnamespace
                         AND pg_get_userbyid(relowner) NOT LIKE 'saga\\_owner\\_%'";
     assert_eq!(house.text(of_others).await, "none");
-    let usable: bool = sqlx::query_scalar("SELECT has_table_privilege($1, 'public.old', 'UPDATE')")
-        .bind(&house.role.name)
-        .fetch_one(&house.database.admin)
-        .await
-        .unwrap();
-    assert!(usable);
+    assert!(house.holds("has_table_privilege($1, 'public.old', 'UPDATE')").await);
+}
+
+/// A copy, a dump that is restored under another name, and a rename leave the tables to the earlier role.
+#[tokio::test]
+async fn tables_of_another_owner_become_those_of_this_one_or_the_sql_is_printed() {
+    let house = House::new("copy").await;
+    let mark = house.role.name.trim_start_matches("plugin_rights_");
+    let (copied, stranger) = (format!("saga_owner_copied_{mark}"), format!("stranger_{mark}"));
+    house
+        .run(&format!(
+            "CREATE ROLE {copied}; CREATE ROLE {stranger};
+             CREATE SCHEMA app AUTHORIZATION {copied};
+             CREATE TABLE app.item (id int); ALTER TABLE app.item OWNER TO {copied};
+             ALTER TABLE public.ours OWNER TO {copied};
+             CREATE TYPE public.mood AS ENUM ('good'); ALTER TYPE public.mood OWNER TO {stranger};
+             CREATE TABLE public.known (id int); ALTER TABLE public.known OWNER TO {stranger}"
+        ))
+        .await;
+    let first = ("0002_copied.sql", "ALTER TABLE ours ADD a int; ALTER TABLE app.item ADD a int");
+    house.provision(&[first], Apply).await.unwrap();
+    assert!(house.holds("has_table_privilege($1, 'app.item', 'UPDATE')").await);
+    let second = ("0003_known.sql", "ALTER TYPE mood RENAME TO feeling; ALTER TABLE known ADD a int");
+    let refusal = house.provision(&[first, second], Apply).await.expect_err("of another").to_string();
+    let (says, sql) = refusal.split_once(&format!("run in database {}: ", house.database.name)).unwrap();
+    assert!(says.contains("must be owner of type mood") && says.contains(&stranger), "{refusal}");
+    house.run(sql).await;
+    house.provision(&[first, second], Apply).await.unwrap();
+    house.run(&format!("DROP ROLE {copied}; DROP ROLE {stranger}")).await;
+}
+
+/// What `pg_dump` holds while it runs.
+#[tokio::test]
+async fn while_a_dump_runs_a_plugin_starts_and_a_migration_of_what_it_reads_is_postponed() {
+    let house = House::new("dump").await;
+    // As an earlier version of the host has left it.
+    house
+        .run(
+            "ALTER TABLE saga.lane DROP COLUMN reads_format, DROP COLUMN reads_owner;
+             DELETE FROM saga.migration WHERE name = '0006_stored_formats.sql';
+             CREATE TABLE public.old (id int)",
+        )
+        .await;
+    let postponed = async |more: &[(&str, &str)], of: &str| {
+        let error = house.provision(more, Apply).await.expect_err("a table is in use");
+        let postponed = matches!(&error, ProvisionError::MigrationPostponed { owner, .. } if owner == of);
+        assert!(postponed && error.to_string().contains("e.g. of a dump"), "{error}");
+    };
+    let mut dump = house.database.admin.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE saga.lane IN ACCESS SHARE MODE").execute(&mut *dump).await.unwrap();
+    postponed(&[], "host").await;
+    dump.rollback().await.unwrap();
+
+    let mut dump = house.database.admin.begin().await.unwrap();
+    let read = "LOCK TABLE public.ours, public.old IN ACCESS SHARE MODE";
+    sqlx::raw_sql(read).execute(&mut *dump).await.unwrap();
+    house.provision(&[], Apply).await.unwrap();
+    let change =
+        [("0002_old.sql", "ALTER TABLE old ADD a int"), ("0003_ours.sql", "ALTER TABLE ours ADD a int")];
+    postponed(&change[..1], "ours").await;
+    postponed(&change[1..], "ours").await;
+    let another = ("0001_another.sql", "CREATE TABLE another (id int)");
+    house.provision(&[another], Apply).await.unwrap();
+    dump.rollback().await.unwrap();
+    house.provision(&change, Apply).await.unwrap();
 }
 
 #[tokio::test]
@@ -191,6 +274,24 @@ async fn what_a_guest_could_misuse_is_refused_with_the_sql_that_ends_it() {
         house.run(&statements.join("; ")).await;
         house.provision(&[], Check).await.unwrap_or_else(|error| panic!("{harm}: {error}"));
     }
+    // What the next build's migration has added belongs to the role.
+    house
+        .run(
+            "CREATE FUNCTION saga.of_the_next_build() RETURNS int LANGUAGE sql AS 'SELECT 1';
+             REVOKE ALL ON FUNCTION saga.of_the_next_build FROM PUBLIC;
+             INSERT INTO saga.unit_function VALUES ('of_the_next_build')",
+        )
+        .await;
+    for mode in [Check, Apply] {
+        house.provision(&[], mode).await.unwrap();
+        let callable = "has_function_privilege($1, 'saga.of_the_next_build()', 'EXECUTE')";
+        assert!(house.holds(callable).await, "{mode:?}");
+    }
+    let owner = house.database.owner_role();
+    house.run(&format!("ALTER ROLE \"{owner}\" CREATEDB")).await;
+    let refusal = house.provision(&[], Apply).await.expect_err("too strong").to_string();
+    assert!(refusal.contains(&owner) && !refusal.contains("[database] role"), "{refusal}");
+    house.run(refusal.split_once("run: ").unwrap().1).await;
     // Where it may change the schema, the host takes away itself what PUBLIC has.
     house.run("GRANT CREATE ON SCHEMA public TO PUBLIC").await;
     house.provision(&[], Apply).await.unwrap();
