@@ -50,8 +50,8 @@ pub(super) async fn as_owner(
     };
     let refused = |source: sqlx::Error| match sqlstate(&source).as_deref() {
         Some("42501") => {
-            let (owner, name, advice) = (plugin.to_owned(), migration.name.clone(), String::new());
-            ProvisionError::MigrationDenied { owner, name, role: role.clone(), source, advice }
+            let (owner, name, advice) = (plugin.to_owned(), migration.name.as_str().into(), Box::default());
+            ProvisionError::MigrationDenied { owner, name, role: role.as_str().into(), source, advice }
         }
         _ => failed(plugin, migration, source),
     };

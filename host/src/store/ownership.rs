@@ -108,9 +108,12 @@ impl Untransferred {
             return error;
         };
         if self.in_use {
-            return ProvisionError::MigrationPostponed { owner, name, source, advice: IN_USE };
+            return ProvisionError::MigrationPostponed { owner, name: name.into(), source, advice: IN_USE };
         }
-        let advice = if self.statements.is_empty() { advice } else { format!(". {}", self.advice(database)) };
+        let advice = match self.statements.is_empty() {
+            true => advice,
+            false => format!(". {}", self.advice(database)).into(),
+        };
         ProvisionError::MigrationDenied { owner, name, role, source, advice }
     }
 }

@@ -85,13 +85,13 @@ pub enum ProvisionError {
         /// The plugin.
         owner: String,
         /// File name of the migration.
-        name: String,
+        name: Box<str>,
         /// The owner's role.
-        role: String,
+        role: Box<str>,
         /// The error of Postgres.
         source: sqlx::Error,
         /// What else may be the cause, and what to do about it; may be empty.
-        advice: String,
+        advice: Box<str>,
     },
     /// A migration cannot be applied at this moment. The host tries again.
     #[error("migration {name} of {owner} cannot be applied now: {source}{advice}")]
