@@ -41,6 +41,6 @@ pub struct ConsumerContext {
 /// # Errors
 /// The operator's Kafka properties are invalid.
 pub fn run(context: &ConsumerContext, runtime: &Handle) -> anyhow::Result<()> {
-    while TopicReader::new(context.clone(), runtime.clone())?.run() == ReaderExit::GatherTimeChanged {}
+    while TopicReader::new(context.clone(), runtime.clone())?.run() == ReaderExit::ClientOutdated {}
     Ok(())
 }

@@ -50,9 +50,9 @@ const BURST_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ReaderExit {
     HostStopped,
-    /// The active version gathers for another time: a new Kafka client is needed, because the setting of a
-    /// client cannot change.
-    GatherTimeChanged,
+    /// A new Kafka client is needed: the active version gathers for another time, and the setting of a client
+    /// cannot change, or a topic was deleted and created again.
+    ClientOutdated,
 }
 
 pub(super) struct TopicReader {
@@ -66,6 +66,8 @@ pub(super) struct TopicReader {
     assigned: HashSet<TopicPartition>,
     unclaimed: Unclaimed,
     watch: TopicWatch,
+    /// Whether a topic was created again since this client has read it.
+    must_replace: bool,
     attempts: (mpsc::Sender<Attempted>, mpsc::Receiver<Attempted>),
     /// The last check whether a trouble has ended, and when the next is due.
     check: Option<AbortOnDropHandle<()>>,
@@ -90,6 +92,7 @@ impl TopicReader {
             assigned: HashSet::new(),
             unclaimed: Unclaimed::default(),
             watch: TopicWatch::new(),
+            must_replace: false,
             attempts: mpsc::channel(),
             check: None,
             check_at: Instant::now(),
@@ -104,10 +107,13 @@ impl TopicReader {
                 break ReaderExit::HostStopped;
             }
             if self.context.versions.active().version.manifest.gather_ms != self.gather_ms {
-                break ReaderExit::GatherTimeChanged;
+                break ReaderExit::ClientOutdated;
             }
             self.subscribe();
             self.claim_partitions();
+            if self.must_replace {
+                break ReaderExit::ClientOutdated;
+            }
             self.check_troubles();
             self.pause_or_resume();
             self.commits.commit_due(&self.consumer, &self.context.claims);
@@ -138,6 +144,7 @@ impl TopicReader {
             return;
         }
         self.topics = wanted.cloned().collect();
+        self.watch.keep(&self.topics);
         if self.topics.is_empty() {
             self.consumer.unsubscribe();
             return;

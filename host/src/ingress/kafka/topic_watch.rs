@@ -1,5 +1,6 @@
 //! Notices that a topic was deleted and created again while its partitions are read: the Kafka client then
-//! continues at the old position where the new topic has one.
+//! continues at the old position where the new topic has one. Or it never reads the new topic, because its
+//! leader epochs are lower than those that it knows. So it is replaced.
 
 use std::{
     collections::HashMap,
@@ -35,16 +36,15 @@ impl TopicWatch {
         id.is_some_and(|id| self.claimed.insert(topic, id).is_some_and(|before| before != id))
     }
 
-    /// The topic is no longer read.
-    pub(super) fn forget(&mut self, topic: &str) {
-        self.claimed.remove(topic);
+    /// Only these topics are read from now on.
+    pub(super) fn keep(&mut self, topics: &[String]) {
+        self.claimed.retain(|topic, _| topics.iter().any(|kept| **kept == **topic));
     }
 
-    /// Describes the topics when it is due. Returns those that were created again since they were claimed:
-    /// their partitions must be claimed again.
-    pub(super) fn made_anew(&mut self, runtime: &Handle, topics: &Arc<Topics>) -> Vec<Arc<str>> {
+    /// Describes the topics when it is due. Returns whether one was created again since it was claimed.
+    pub(super) fn made_anew(&mut self, runtime: &Handle, topics: &Arc<Topics>) -> bool {
         if let Some(description) = &mut self.description {
-            let Some(described) = description.now_or_never() else { return Vec::new() };
+            let Some(described) = description.now_or_never() else { return false };
             self.description = None;
             // While Kafka is unreachable, nothing is known; the consumer shows that.
             return self.changed(described.ok().and_then(Result::ok).unwrap_or_default());
@@ -56,20 +56,14 @@ impl TopicWatch {
             let topics = topics.clone();
             self.description = Some(runtime.spawn(async move { topics.describe_known(names).await }));
         }
-        Vec::new()
+        false
     }
 
-    fn changed(&mut self, described: Vec<TopicDescription>) -> Vec<Arc<str>> {
-        let mut changed = Vec::new();
-        for TopicDescription { name, id, .. } in described {
-            let claimed = self.claimed.get_key_value(&*name);
-            if let Some((topic, _)) = claimed.filter(|(_, claimed)| id.is_some_and(|id| id != **claimed)) {
-                changed.push(topic.clone());
-            }
-        }
-        // The next claim records the new id.
-        self.claimed.retain(|topic, _| !changed.contains(topic));
-        changed
+    fn changed(&self, described: Vec<TopicDescription>) -> bool {
+        described.into_iter().any(|TopicDescription { name, id, .. }| {
+            let claimed = self.claimed.get(&*name);
+            claimed.is_some_and(|claimed| id.is_some_and(|id| id != *claimed))
+        })
     }
 }
 
@@ -87,12 +81,9 @@ mod tests {
     fn another_id_is_another_topic() {
         let mut watch = TopicWatch::new();
         assert!(!watch.claimed("t".into(), Some(Uuid::from_u128(1))));
-        assert!(watch.changed(described(Some(1))).is_empty());
-        assert!(watch.changed(described(None)).is_empty());
-        assert_eq!(watch.changed(described(Some(2))), ["t".into()]);
-        assert!(watch.changed(described(Some(2))).is_empty(), "reported once");
-        assert!(!watch.claimed("t".into(), Some(Uuid::from_u128(2))));
-        assert!(watch.changed(described(Some(2))).is_empty());
+        assert!(!watch.changed(described(Some(1))));
+        assert!(!watch.changed(described(None)));
+        assert!(watch.changed(described(Some(2))));
     }
 
     #[test]
@@ -101,7 +92,9 @@ mod tests {
         assert!(!watch.claimed("t".into(), Some(Uuid::from_u128(1))));
         assert!(!watch.claimed("t".into(), None));
         assert!(watch.claimed("t".into(), Some(Uuid::from_u128(2))));
-        watch.forget("t");
+        watch.keep(&["t".to_owned()]);
+        assert!(!watch.claimed("t".into(), Some(Uuid::from_u128(2))));
+        watch.keep(&[]);
         assert!(!watch.claimed("t".into(), Some(Uuid::from_u128(3))));
     }
 }

@@ -58,9 +58,6 @@ impl TopicReader {
                     self.assigned.remove(&place);
                     self.unclaimed.remove(&place);
                     self.works(&place);
-                    if !self.assigned.iter().any(|other| other.0 == place.0) {
-                        self.watch.forget(&place.0);
-                    }
                 }
             }
         }
@@ -69,9 +66,7 @@ impl TopicReader {
                 self.unclaimed.add_new(place, now + CLAIM_BACK_AFTER);
             }
         }
-        for topic in self.watch.made_anew(&self.runtime, self.context.backend.topics.topics()) {
-            self.claim_again(|place| place.0 == topic);
-        }
+        self.must_replace |= self.watch.made_anew(&self.runtime, self.context.backend.topics.topics());
         if self.unclaimed.is_empty() {
             return;
         }
@@ -127,16 +122,17 @@ impl TopicReader {
     /// Reads a claimed partition from its position, and only then uses the claim. Records that the Kafka
     /// client has in its buffer under an earlier claim are discarded: under the new claim they would advance
     /// the position past records that were not handled.
-    fn read_from(&mut self, Claimed { claim, topic_id }: Claimed) {
+    fn read_from(&mut self, Claimed { claim, topic_id, made_anew }: Claimed) {
         let place = (claim.topic.clone(), claim.partition);
+        if self.watch.claimed(place.0.clone(), topic_id) || made_anew {
+            self.must_replace = true;
+            return;
+        }
         match self.assign(&place, claim.next_offset) {
             Ok(()) => {
                 self.consumer.context().read.lock().claimed(&place);
                 self.context.claims.insert(claim);
                 self.works(&place);
-                if self.watch.claimed(place.0.clone(), topic_id) {
-                    self.claim_again(|other| other.0 == place.0 && *other != place);
-                }
             }
             Err(error) => {
                 let reason = format!("{}/{} is not read yet: {error}", place.0, place.1);
