@@ -6,6 +6,7 @@
 //!  host_process, proxy        report (outcomes)    ├─▶ topic                Kafka
 //!                                                  ├─▶ database, quiet      SQL
 //!                                                  └─▶ process              /proc
+//!  wrong_clock   a host whose clock is wrong
 //! ```
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
@@ -27,3 +28,4 @@ pub mod service;
 pub mod target;
 pub mod topic;
 pub mod verify;
+pub mod wrong_clock;

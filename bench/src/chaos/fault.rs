@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::description::System;
 use super::disk::Disk;
-use super::skew;
+use saga_testkit::wrong_clock;
 
 /// What can be done to a system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, clap::ValueEnum)]
@@ -75,7 +75,7 @@ impl Fault {
             Self::Partitions => needs(!system.topics.grow.is_empty(), "`topics.grow`"),
             Self::TopicAnew => needs(!system.topics.anew.is_empty(), "`topics.anew`"),
             Self::Redrive => needs(system.redrive.is_some(), "`redrive`"),
-            Self::Skew => skew::possible(),
+            Self::Skew => wrong_clock::possible(),
             Self::DiskFull => Disk::possible(),
             _ => Ok(()),
         }

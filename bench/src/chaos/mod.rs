@@ -27,7 +27,6 @@ mod sabotage;
 mod schedule;
 mod services;
 mod setup;
-mod skew;
 mod summary;
 mod system;
 mod template;

@@ -28,7 +28,7 @@ const ANSWER_MS_DEFAULT: usize = 20;
 
 /// The environment variable that makes a host kill itself in its next swap, after it has recorded the
 /// activation and before it runs the new version.
-pub(in crate::chaos) const FAULT_POINT: (&str, &str) = ("SAGA_HOST_FAULT", "after-activation-before-swap");
+pub(in crate::chaos) const FAULT_POINT: [&str; 2] = ["SAGA_HOST_FAULT", "after-activation-before-swap"];
 
 /// The active version of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,10 +143,9 @@ impl System {
     }
 
     /// Starts a host that is down, with additional environment variables, and waits until it is ready.
-    pub(super) async fn start(&mut self, host: usize, environment: &[(&str, &str)]) -> Result<()> {
+    pub(super) async fn start(&mut self, host: usize, environment: &[(String, String)]) -> Result<()> {
         let mut options = self.options.clone();
-        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        options.environment.extend(environment);
+        options.environment.extend_from_slice(environment);
         self.hosts[host].process = Some(HostProcess::run(&options, &self.hosts[host].target).await?);
         // A name that is new is the one of the host that has just started.
         let new = self.lease_owners(">").await?.into_iter().find(|owner| self.owners.insert(owner.clone()));

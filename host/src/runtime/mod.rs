@@ -190,38 +190,25 @@ async fn end(what: &str, tasks: &TaskTracker) {
 
 /// The tasks that follow other hosts, guard new versions and drain old ones.
 fn start_rollout_tasks(rollout: &Arc<Rollout>, requests: UnboundedReceiver<RollbackRequest>) {
-    let Launcher { supervisor, stops: Stops { listeners: stop, .. }, tasks, .. } = &rollout.launcher;
-    let follower = rollout.clone();
-    let follow = move || {
-        let rollout = follower.clone();
-        async move {
-            rollout.follow().await;
-            Ok(())
-        }
-    };
-    tasks.listeners.spawn(supervisor.clone().keep("follower of other hosts".into(), stop.clone(), follow));
-    let drained = rollout.clone();
-    let drain = move || {
-        let rollout = drained.clone();
-        async move {
-            rollout.drain().await;
-            Ok(())
-        }
-    };
-    tasks.listeners.spawn(supervisor.clone().keep("drain of old versions".into(), stop.clone(), drain));
-    let (keeper, stopped) = (rollout.clone(), stop.clone());
-    let refresh = move || {
-        let (rollout, stop) = (keeper.clone(), stopped.clone());
-        async move {
-            rollout.databases.refresh_credentials(stop).await;
-            Ok(())
-        }
-    };
-    tasks.listeners.spawn(supervisor.clone().keep("refresh of credentials".into(), stop.clone(), refresh));
-    let (rollout, stop) = (rollout.clone(), stop.clone());
-    let guard = async move {
-        rollout.guard(requests).await;
-        Ok(())
-    };
-    tasks.listeners.spawn(supervisor.clone().rely_on("rollback guard", stop, guard));
+    keep(rollout, "follower of other hosts", |rollout| async move { rollout.follow().await });
+    keep(rollout, "drain of old versions", |rollout| async move { rollout.drain().await });
+    keep(rollout, "refresh of credentials", |rollout| async move {
+        let stop = rollout.launcher.stops.listeners.clone();
+        rollout.databases.refresh_credentials(stop).await;
+    });
+    let Launcher { supervisor, stops, tasks, .. } = &rollout.launcher;
+    let (guarded, stop) = (rollout.clone(), stops.listeners.clone());
+    let guard = async move { guarded.guard(requests).await };
+    tasks.listeners.spawn(supervisor.clone().rely_on("rollback guard", stop, guard.map(Ok)));
+}
+
+/// Runs a task of the rollout until the host stops, and starts it again whenever it ends.
+fn keep<F>(rollout: &Arc<Rollout>, name: &str, run: impl Fn(Arc<Rollout>) -> F + Send + 'static)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let Launcher { supervisor, stops, tasks, .. } = &rollout.launcher;
+    let kept = rollout.clone();
+    let task = move || run(kept.clone()).map(Ok);
+    tasks.listeners.spawn(supervisor.clone().keep(name.to_owned(), stops.listeners.clone(), task));
 }

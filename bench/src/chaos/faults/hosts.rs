@@ -3,10 +3,9 @@
 use anyhow::Result;
 
 use super::{DOWN_MS_MAX, SLOW_BEFORE, SLOW_BEFORE_MS, sleep};
-use crate::chaos::skew;
 use crate::chaos::system::System;
 use crate::sample::Sample;
-use saga_testkit::proxy::Network;
+use saga_testkit::{proxy::Network, wrong_clock};
 
 /// Longer than the consumers' session time-out of 6 s. Some stops are longer than a lane's lease of 10 s,
 /// too.
@@ -19,7 +18,7 @@ const JOINED_MS_SPREAD: usize = 5_000;
 const SKEWED_MS_MIN: usize = 4_000;
 const SKEWED_MS_SPREAD: usize = 4_000;
 /// Milliseconds by which a clock is wrong.
-const SKEWS_MS: [&str; 3] = ["-50", "+50", "+3600000"];
+const SKEWS_MS: [i64; 3] = [-50, 50, 3_600_000];
 
 pub(super) async fn kill(system: &mut System, host: usize, sample: &mut Sample) -> Result<String> {
     system.kill(host).await?;
@@ -63,12 +62,12 @@ pub(super) async fn join(system: &mut System, sample: &mut Sample) -> Result<Str
 
 /// The clock is right again when the host is started once more, so it jumps in both directions.
 pub(super) async fn skew(system: &mut System, host: usize, sample: &mut Sample) -> Result<String> {
-    let library = skew::build(system.folder())?;
-    let (library, ms) = (library.to_string_lossy(), SKEWS_MS[sample.below(SKEWS_MS.len())]);
+    let library = wrong_clock::build(system.folder())?;
+    let ms = SKEWS_MS[sample.below(SKEWS_MS.len())];
     system.term(host).await?;
-    system.start(host, &[("LD_PRELOAD", &library), (skew::VARIABLE, ms)]).await?;
+    system.start(host, &wrong_clock::environment(&library, ms)).await?;
     let skewed = sleep(SKEWED_MS_MIN + sample.below(SKEWED_MS_SPREAD)).await;
     system.term(host).await?;
     system.start(host, &[]).await?;
-    Ok(format!("host {}: its clock {ms} ms for {skewed} ms, between two restarts", host + 1))
+    Ok(format!("host {}: its clock {ms:+} ms for {skewed} ms, between two restarts", host + 1))
 }

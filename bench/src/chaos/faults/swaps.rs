@@ -74,7 +74,7 @@ async fn kill_in_swap(
     if moment == Moment::Written {
         // A host reads its fault point from its environment at the start.
         system.term(victim).await?;
-        system.start(victim, &[FAULT_POINT]).await?;
+        system.start(victim, &[FAULT_POINT.map(str::to_owned).into()]).await?;
     }
     for _ in 0..TRIES_MAX {
         let previous = system.plugins[plugin].active().to_owned();

@@ -17,8 +17,6 @@ pub(super) struct Claimed {
     pub(super) claim: PartitionClaim,
     /// Of its topic, as far as the brokers know topic ids.
     pub(super) topic_id: Option<Uuid>,
-    /// Whether the position was about a topic that was deleted and created again.
-    pub(super) made_anew: bool,
 }
 
 /// Claims a partition. None when the topic no longer has it: the group can assign it for a while after the topic
@@ -54,7 +52,7 @@ pub(super) async fn claim(
         bail!(out_of_range(context, &claim, low, high));
     }
     set_position(&backend.database.admin, &mut claim, described, (found, offset)).await?;
-    Ok(Some(Claimed { claim, topic_id: described.id, made_anew: found == Finds::TopicMadeAnew }))
+    Ok(Some(Claimed { claim, topic_id: described.id }))
 }
 
 fn report(context: &ConsumerContext, place: &TopicPartition, found: Finds, positions: (i64, i64)) {

@@ -144,7 +144,7 @@ impl TopicReader {
             return;
         }
         self.topics = wanted.cloned().collect();
-        self.watch.keep(&self.topics);
+        self.watch.read(self.topics.clone());
         if self.topics.is_empty() {
             self.consumer.unsubscribe();
             return;

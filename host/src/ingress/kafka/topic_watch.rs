@@ -1,6 +1,6 @@
-//! Notices that a topic was deleted and created again while its partitions are read: the Kafka client then
-//! continues at the old position where the new topic has one. Or it never reads the new topic, because its
-//! leader epochs are lower than those that it knows. So it is replaced.
+//! Notices that a topic was deleted and created again since the Kafka client knows it. The client must then be
+//! replaced: it continues at the old position where the new topic has one, or never reads the new topic, because
+//! the leader epochs of that one are lower than those that it knows.
 
 use std::{
     collections::HashMap,
@@ -19,51 +19,47 @@ const COMPARE_INTERVAL: Duration = Duration::from_secs(10);
 /// The topics that a consumer reads.
 #[derive(Debug)]
 pub(super) struct TopicWatch {
-    /// The topic ids under which partitions were claimed.
-    claimed: HashMap<Arc<str>, Uuid>,
+    topics: Vec<String>,
+    /// The topic ids that were seen first, of all topics that the client has read.
+    ids: HashMap<String, Uuid>,
     description: Option<JoinHandle<anyhow::Result<Vec<TopicDescription>>>>,
     compare_at: Instant,
 }
 
 impl TopicWatch {
     pub(super) fn new() -> Self {
-        Self { claimed: HashMap::new(), description: None, compare_at: Instant::now() + COMPARE_INTERVAL }
+        let compare_at = Instant::now();
+        Self { topics: Vec::new(), ids: HashMap::new(), description: None, compare_at }
     }
 
-    /// A partition of the topic was claimed while it had this id. Returns whether earlier claims are about
-    /// another topic of that name.
-    pub(super) fn claimed(&mut self, topic: Arc<str>, id: Option<Uuid>) -> bool {
-        id.is_some_and(|id| self.claimed.insert(topic, id).is_some_and(|before| before != id))
+    /// These topics are read from now on.
+    pub(super) fn read(&mut self, topics: Vec<String>) {
+        self.topics = topics;
+        self.compare_at = Instant::now();
     }
 
-    /// Only these topics are read from now on.
-    pub(super) fn keep(&mut self, topics: &[String]) {
-        self.claimed.retain(|topic, _| topics.iter().any(|kept| **kept == **topic));
+    /// Notes the id of a topic; none where the brokers know no ids. Returns whether it was created again.
+    pub(super) fn note(&mut self, topic: &str, id: Option<Uuid>) -> bool {
+        let Some(id) = id.filter(|_| self.topics.iter().any(|read| read == topic)) else { return false };
+        *self.ids.entry(topic.to_owned()).or_insert(id) != id
     }
 
-    /// Describes the topics when it is due. Returns whether one was created again since it was claimed.
+    /// Describes the topics when it is due. Returns whether one was created again.
     pub(super) fn made_anew(&mut self, runtime: &Handle, topics: &Arc<Topics>) -> bool {
         if let Some(description) = &mut self.description {
             let Some(described) = description.now_or_never() else { return false };
             self.description = None;
             // While Kafka is unreachable, nothing is known; the consumer shows that.
-            return self.changed(described.ok().and_then(Result::ok).unwrap_or_default());
+            let described = described.ok().and_then(Result::ok).unwrap_or_default();
+            return described.into_iter().any(|topic| self.note(&topic.name, topic.id));
         }
         let now = Instant::now();
-        if now >= self.compare_at && !self.claimed.is_empty() {
+        if now >= self.compare_at && !self.topics.is_empty() {
             self.compare_at = now + COMPARE_INTERVAL;
-            let names = self.claimed.keys().map(ToString::to_string).collect();
-            let topics = topics.clone();
+            let (names, topics) = (self.topics.clone(), topics.clone());
             self.description = Some(runtime.spawn(async move { topics.describe_known(names).await }));
         }
         false
-    }
-
-    fn changed(&self, described: Vec<TopicDescription>) -> bool {
-        described.into_iter().any(|TopicDescription { name, id, .. }| {
-            let claimed = self.claimed.get(&*name);
-            claimed.is_some_and(|claimed| id.is_some_and(|id| id != *claimed))
-        })
     }
 }
 
@@ -71,30 +67,26 @@ impl TopicWatch {
 mod tests {
     use uuid::Uuid;
 
-    use super::{TopicDescription, TopicWatch};
-
-    fn described(id: Option<u128>) -> Vec<TopicDescription> {
-        vec![TopicDescription { name: "t".to_owned(), id: id.map(Uuid::from_u128), partitions: 3 }]
-    }
+    use super::TopicWatch;
 
     #[test]
     fn another_id_is_another_topic() {
+        let (one, two) = (Some(Uuid::from_u128(1)), Some(Uuid::from_u128(2)));
         let mut watch = TopicWatch::new();
-        assert!(!watch.claimed("t".into(), Some(Uuid::from_u128(1))));
-        assert!(!watch.changed(described(Some(1))));
-        assert!(!watch.changed(described(None)));
-        assert!(watch.changed(described(Some(2))));
-    }
-
-    #[test]
-    fn a_claim_of_the_new_topic_shows_that_earlier_ones_are_of_the_old() {
-        let mut watch = TopicWatch::new();
-        assert!(!watch.claimed("t".into(), Some(Uuid::from_u128(1))));
-        assert!(!watch.claimed("t".into(), None));
-        assert!(watch.claimed("t".into(), Some(Uuid::from_u128(2))));
-        watch.keep(&["t".to_owned()]);
-        assert!(!watch.claimed("t".into(), Some(Uuid::from_u128(2))));
-        watch.keep(&[]);
-        assert!(!watch.claimed("t".into(), Some(Uuid::from_u128(3))));
+        watch.read(vec!["t".to_owned()]);
+        for (topic, id, made_anew) in [
+            ("t", None, false),
+            ("t", one, false),
+            ("t", None, false),
+            ("t", one, false),
+            ("not-read", one, false),
+            ("not-read", two, false),
+            ("t", two, true),
+        ] {
+            assert_eq!(watch.note(topic, id), made_anew, "{topic} {id:?}");
+        }
+        watch.read(Vec::new());
+        watch.read(vec!["t".to_owned()]);
+        assert!(watch.note("t", two), "the client knows the first one, also while the plugin is suspended");
     }
 }

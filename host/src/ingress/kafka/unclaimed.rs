@@ -151,7 +151,7 @@ mod tests {
             dedup_marks: DedupMarks::default(),
             parked: HashMap::new(),
         };
-        Claimed { claim, topic_id: None, made_anew: false }
+        Claimed { claim, topic_id: None }
     }
 
     /// The attempts that start now, by partition.

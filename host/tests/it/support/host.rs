@@ -4,7 +4,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::OnceLock,
+    sync::{LazyLock, OnceLock},
 };
 
 use anyhow::Context;
@@ -12,11 +12,16 @@ use saga_testkit::{
     caller::Request,
     host_process::{HostProcess, StartOptions, free_address},
     target::Target,
+    wrong_clock,
 };
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{SOON, folder, stack, wrong_clock};
+use super::{SOON, folder, stack};
+
+/// The library for hosts whose clock is wrong.
+static WRONG_CLOCK: LazyLock<PathBuf> =
+    LazyLock::new(|| wrong_clock::build(&folder::new("wrong-clock")).unwrap());
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_saga-host");
 /// All plugins of the order system.
@@ -140,7 +145,7 @@ pub(crate) fn spawn_with_fault(target: &Target, plugins: &Path, fault: &str) -> 
 /// Starts a host whose own clock is wrong by this many seconds, and waits until it is ready.
 pub(crate) async fn run_with_clock(target: &Target, plugins: &Path, wrong_by_s: i64) -> Host {
     let mut options = options(plugins);
-    options.environment.extend(wrong_clock::environment(wrong_by_s));
+    options.environment.extend(wrong_clock::environment(&WRONG_CLOCK, wrong_by_s * 1_000));
     start(&options, target).await
 }
 

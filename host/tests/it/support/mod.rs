@@ -14,7 +14,6 @@
 //!  kafka_proxy  a connection to Kafka that can be cut
 //!  raw      writes records that other clients can write, and rdkafka's safe interface cannot
 //!  wire     counts what a host sends to Postgres
-//!  wrong_clock  a host whose own clock is wrong
 //!  flow     orders that are sent again until they are accepted, and their expected ends
 //! ```
 
@@ -32,7 +31,6 @@ pub(crate) mod stack;
 pub(crate) mod topics;
 pub(crate) mod trip;
 pub(crate) mod wire;
-mod wrong_clock;
 
 use std::time::Duration;
 

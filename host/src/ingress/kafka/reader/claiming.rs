@@ -122,9 +122,9 @@ impl TopicReader {
     /// Reads a claimed partition from its position, and only then uses the claim. Records that the Kafka
     /// client has in its buffer under an earlier claim are discarded: under the new claim they would advance
     /// the position past records that were not handled.
-    fn read_from(&mut self, Claimed { claim, topic_id, made_anew }: Claimed) {
+    fn read_from(&mut self, Claimed { claim, topic_id }: Claimed) {
         let place = (claim.topic.clone(), claim.partition);
-        if self.watch.claimed(place.0.clone(), topic_id) || made_anew {
+        if self.watch.note(&place.0, topic_id) {
             self.must_replace = true;
             return;
         }

@@ -1,4 +1,4 @@
-/* Loaded into a host by LD_PRELOAD: the wall clock is CHAOS_SKEW_MS ahead, every other clock is as it is. The
+/* Loaded into a host by LD_PRELOAD: the wall clock is WRONG_BY_MS ahead, every other clock is as it is. The
  * kernel does not know of it, so waits until a time of the wall clock are corrected: they last as long as they
  * should. */
 #define _GNU_SOURCE
@@ -14,7 +14,7 @@
 static long long skew_ns;
 
 __attribute__((constructor)) static void read_skew(void) {
-    const char *ms = getenv("CHAOS_SKEW_MS");
+    const char *ms = getenv("WRONG_BY_MS");
     skew_ns = ms ? atoll(ms) * 1000000LL : 0;
 }
 

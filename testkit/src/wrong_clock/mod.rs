@@ -1,22 +1,21 @@
-//! A library that changes the wall clock of one process.
+//! Makes the wall clock of one process wrong: a library that is loaded before the C library.
 //!
 //! libfaketime changes timed waits, too, and a host does not start under it.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, ensure};
 
-const SOURCE: &str = include_str!("skew.c");
-
-/// The variable that holds the difference, in milliseconds.
-pub(super) const VARIABLE: &str = "CHAOS_SKEW_MS";
+const SOURCE: &str = include_str!("clock.c");
 
 /// Whether the library can be built here.
 ///
 /// # Errors
 /// It cannot; the message says what is missing.
-pub(super) fn possible() -> Result<()> {
+pub fn possible() -> Result<()> {
     ensure!(cfg!(target_os = "linux"), "it needs Linux");
     let compiler = Command::new("cc").arg("--version").output();
     ensure!(compiler.is_ok_and(|output| output.status.success()), "it needs a C compiler, `cc`");
@@ -27,8 +26,8 @@ pub(super) fn possible() -> Result<()> {
 ///
 /// # Errors
 /// The compiler fails.
-pub(super) fn build(folder: &Path) -> Result<PathBuf> {
-    let (source, library) = (folder.join("skew.c"), folder.join("skew.so"));
+pub fn build(folder: &Path) -> Result<PathBuf> {
+    let (source, library) = (folder.join("clock.c"), folder.join("clock.so"));
     std::fs::write(&source, SOURCE).with_context(|| source.display().to_string())?;
     let built = Command::new("cc")
         .args(["-O2", "-shared", "-fPIC", "-o"])
@@ -41,20 +40,28 @@ pub(super) fn build(folder: &Path) -> Result<PathBuf> {
     library.canonicalize().with_context(|| library.display().to_string())
 }
 
-#[cfg(test)]
-mod tests {
-    use std::process::Command;
-    use std::time::{SystemTime, UNIX_EPOCH};
+/// The environment of a process whose clock is ahead by so many milliseconds, or behind.
+#[must_use]
+pub fn environment(library: &Path, by_ms: i64) -> [(String, String); 2] {
+    [("LD_PRELOAD".to_owned(), library.display().to_string()), ("WRONG_BY_MS".to_owned(), by_ms.to_string())]
+}
 
-    use super::{VARIABLE, build};
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::{
+        process::Command,
+        time::{SystemTime, UNIX_EPOCH},
+    };
+
+    use super::{build, environment};
 
     #[test]
     fn only_the_wall_clock_is_changed() {
         let folder = tempfile::tempdir().unwrap();
         let library = build(folder.path()).unwrap();
-        let output =
-            Command::new("date").arg("+%s").env("LD_PRELOAD", &library).env(VARIABLE, "3600000").output();
-        let shown: u64 = String::from_utf8(output.unwrap().stdout).unwrap().trim().parse().unwrap();
+        let shown = Command::new("date").arg("+%s").envs(environment(&library, 3_600_000)).output();
+        let shown: u64 = String::from_utf8(shown.unwrap().stdout).unwrap().trim().parse().unwrap();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         assert!((now + 3_540..=now + 3_600).contains(&shown), "{shown} at {now}");
     }
