@@ -95,10 +95,21 @@ impl Options {
     /// The command line that repeats the run.
     fn command(&self, seed: u64) -> String {
         let mut command = format!(
-            "saga-bench chaos --system {} --seed {seed} --hosts {} --seconds {} --requests {} --clients {} \
-             --swap-ms-max {}",
-            self.system, self.hosts, self.seconds, self.requests, self.clients, self.swap_ms_max,
+            "./dev chaos --system {} --plugins {} --seed {seed} --hosts {} --seconds {} --requests {} \
+             --clients {} --accept-s {} --quiet-s {} --swap-ms-max {}",
+            self.system,
+            self.start.plugins.display(),
+            self.hosts,
+            self.seconds,
+            self.requests,
+            self.clients,
+            self.accept_s,
+            self.quiet_s,
+            self.swap_ms_max,
         );
+        if let Some(binary) = &self.start.host_binary {
+            command.push_str(&format!(" --host-binary {}", binary.display()));
+        }
         if !self.faults.is_empty() {
             let faults: Vec<String> = self.faults.iter().map(ToString::to_string).collect();
             command.push_str(&format!(" --faults {}", faults.join(",")));
@@ -139,9 +150,16 @@ mod tests {
 
     #[test]
     fn the_command_line_of_a_report_repeats_its_run() {
-        let command = parse("saga-bench chaos --hosts 3 --faults kill,swap-kill --orders 9").command(7);
-        assert!(command.contains("--hosts 3") && command.ends_with("--faults kill,swap-kill"), "{command}");
+        let command =
+            parse("./dev chaos --host-binary x --accept-s 9 --hosts 3 --faults kill,swap-kill --orders 9")
+                .command(7);
+        assert!(
+            command.contains("--hosts 3")
+                && command.contains("--accept-s 9")
+                && command.ends_with("--faults kill,swap-kill"),
+            "{command}"
+        );
         assert_eq!(parse(&command).command(7), command);
-        assert!(!parse("saga-bench chaos").command(7).contains("--faults"));
+        assert!(!parse("./dev chaos").command(7).contains("--faults"));
     }
 }

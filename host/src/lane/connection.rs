@@ -8,7 +8,7 @@ use sqlx::Connection;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::suspicion::{Evidence, in_time, timed_out};
+use super::suspicion::{self, Evidence, Tried, in_time, timed_out};
 use crate::{
     claims::lane_lease::{LEASE_MS, LaneLease},
     model::sqlstate::Unclear,
@@ -38,31 +38,6 @@ pub struct LaneContext {
     pub stop: CancellationToken,
 }
 
-/// How often a batch, or the one that it is a part of, has failed for an unclear cause, and since when.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tried {
-    pub(super) runs: u32,
-    pub(super) since: Instant,
-    /// Whether it has met a row that somebody has locked.
-    pub(super) met_lock: bool,
-}
-
-impl Tried {
-    /// For a batch that has not failed yet.
-    pub(super) fn not_yet() -> Self {
-        Self { runs: 0, since: Instant::now(), met_lock: false }
-    }
-
-    /// Counts a failure.
-    pub(super) fn failed(&mut self, kind: Unclear) {
-        if self.runs == 0 {
-            self.since = Instant::now();
-        }
-        self.runs += 1;
-        self.met_lock |= kind == Unclear::Lock;
-    }
-}
-
 /// A lane's lease and session.
 #[derive(Debug)]
 pub(super) struct LaneConnection {
@@ -79,6 +54,8 @@ pub(super) struct LaneConnection {
     paused_by_acquire: bool,
     /// Suspects that were parked or refused since the last unit in which the plugin succeeded.
     in_a_row: u32,
+    /// Whether a unit took too long since then.
+    timed_out: bool,
     renew_at: Instant,
     stop: CancellationToken,
 }
@@ -98,6 +75,7 @@ impl LaneConnection {
             backoff: BACKOFF_MIN,
             paused_by_acquire: false,
             in_a_row: 0,
+            timed_out: false,
             renew_at: Instant::now() + RENEWAL,
             stop,
         }
@@ -144,10 +122,7 @@ impl LaneConnection {
     /// second pause in a row is reported.
     pub(super) async fn pause(&mut self, reason: &str) -> bool {
         if self.backoff > BACKOFF_MIN {
-            let (plugin, what) = (&self.backend.plugin, self.what());
-            if self.backend.paused.pause(what, reason.to_owned()) {
-                tracing::warn!(plugin, reason, "{what} paused; retrying until the cause is removed");
-            }
+            self.backend.paused.pause(self.what(), reason);
         }
         let waited = tokio::select! {
             () = tokio::time::sleep(self.backoff) => true,
@@ -159,10 +134,7 @@ impl LaneConnection {
 
     /// Records that the lane is not paused any more.
     pub(super) fn resume(&mut self) {
-        let (plugin, what) = (&self.backend.plugin, self.what());
-        if self.backend.paused.resume(what) {
-            tracing::info!(plugin, "{what} continue");
-        }
+        self.backend.paused.resume(self.what());
     }
 
     fn is_paused(&self) -> bool {
@@ -174,15 +146,13 @@ impl LaneConnection {
     }
 
     /// What the lane sees besides a failure of an unclear cause.
-    pub(super) async fn evidence(&self, kind: Unclear, tried: Tried, suspects: usize) -> Evidence {
-        let plugin = &self.backend.plugin;
-        Evidence {
-            runs: tried.runs,
-            suspects,
-            others_time_out: kind == Unclear::Timeout && timed_out(plugin, tried.since),
-            postgres_answers: self.postgres_answers().await,
-            in_a_row: self.in_a_row,
-        }
+    pub(super) async fn evidence(&mut self, kind: Unclear, tried: Tried, suspects: usize) -> Evidence {
+        let is_timeout = kind == Unclear::Timeout;
+        self.timed_out |= is_timeout;
+        let others_time_out = is_timeout && timed_out(&self.backend.plugin, tried.since);
+        let is_asked = suspicion::depends_on_postgres(kind, tried, suspects);
+        let postgres_answers = !is_asked || self.postgres_answers().await;
+        Evidence { runs: tried.runs, suspects, others_time_out, postgres_answers, in_a_row: self.in_a_row }
     }
 
     async fn postgres_answers(&self) -> bool {
@@ -217,7 +187,7 @@ impl LaneConnection {
             lease.unit += 1;
         }
         if handled {
-            if self.in_a_row > 0 || self.backoff > BACKOFF_MIN {
+            if std::mem::take(&mut self.timed_out) {
                 in_time(&self.backend.plugin);
             }
             self.in_a_row = 0;

@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::{
     batching::{BatchLimit, BatchTimer},
-    connection::{LaneConnection, LaneContext, Tried},
+    connection::{LaneConnection, LaneContext},
     recovery::Recovery,
-    suspicion::{self, Step},
+    suspicion::{self, Step, Tried},
 };
 use crate::{
     model::{

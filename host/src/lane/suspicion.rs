@@ -1,9 +1,10 @@
-//! Weighs a failure of which it is unclear whether the environment or the guest has caused it. Pure.
+//! Weighs a failure of which it is unclear whether the environment or the guest has caused it.
 //!
 //! The environment fails everything, a guest fails at one delivery or request. So the batch runs again, then
 //! Postgres is asked for something trivial, then the batch is halved. What fails alone, while the rest goes
-//! on, never stops its plugin: a delivery is parked and retried without a limit, so that nothing is lost where
-//! the environment was to blame after all; a request is answered 503.
+//! on, never stops its plugin. A statement that takes too long, while Postgres and the other plugins are in
+//! time, is the guest's fault. Anything else is blamed on nobody: a delivery is parked and retried without a
+//! limit, so that nothing is lost where the environment was to blame after all; a request is answered 503.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -22,6 +23,31 @@ const TIMED_OUT_FOR: Duration = Duration::from_secs(10);
 
 /// The plugins of this process whose last unit took too long.
 static TIMED_OUT: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new());
+
+/// How often a batch, or the one that it is a part of, has failed for an unclear cause, and since when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tried {
+    pub(super) runs: u32,
+    pub(super) since: Instant,
+    /// Whether it has met a row that somebody has locked.
+    pub(super) met_lock: bool,
+}
+
+impl Tried {
+    /// For a batch that has not failed yet.
+    pub(super) fn not_yet() -> Self {
+        Self { runs: 0, since: Instant::now(), met_lock: false }
+    }
+
+    /// Counts a failure.
+    pub(super) fn failed(&mut self, kind: Unclear) {
+        if self.runs == 0 {
+            self.since = Instant::now();
+        }
+        self.runs += 1;
+        self.met_lock |= kind == Unclear::Lock;
+    }
+}
 
 /// What a lane sees when a unit fails for an unclear cause.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +95,11 @@ pub(super) fn next(kind: Unclear, evidence: &Evidence) -> Step {
         1 if kind == Unclear::Timeout => Step::Blame,
         1 => Step::Park,
     }
+}
+
+/// Whether [`next`] asks if Postgres answers.
+pub(super) fn depends_on_postgres(kind: Unclear, tried: Tried, suspects: usize) -> bool {
+    suspects > 0 && tried.runs >= runs_max(kind)
 }
 
 /// How often a batch runs before it is suspected. A statement that waited for a lock has waited long enough.

@@ -118,14 +118,19 @@ fn with_sqlstate(sqlstate: Option<&str>, error: &sqlx::Error) -> String {
 /// Milliseconds before the next attempt: 1 s, doubling up to 5 minutes; none after `attempts_max`.
 #[must_use]
 pub fn retry_after_ms(attempt: u32, attempts_max: u32) -> Option<i64> {
-    (attempt < attempts_max).then(|| (1_000_i64 << attempt.saturating_sub(1).min(16)).min(300_000))
+    (attempt < attempts_max).then(|| doubled_ms(attempt, 300_000))
+}
+
+/// 1 s after the first attempt, doubled by each further one.
+fn doubled_ms(attempt: u32, ms_max: i64) -> i64 {
+    (1_000_i64 << attempt.saturating_sub(1).min(16)).min(ms_max)
 }
 
 /// Milliseconds before the next attempt of a suspect: 1 s, doubling up to 30 s. It tries for as long as it
 /// takes, so it tries often enough to go on soon after a lock is released.
 #[must_use]
 pub fn suspect_retry_after_ms(attempt: u32) -> i64 {
-    (1_000_i64 << attempt.saturating_sub(1).min(16)).min(30_000)
+    doubled_ms(attempt, 30_000)
 }
 
 #[cfg(test)]

@@ -59,7 +59,16 @@ impl Databases {
 
     /// The role that a version's units run under.
     pub(super) fn role(version: &Version) -> PluginRole {
-        PluginRole { plugin: version.plugin.clone(), name: version.policy.database.role.clone() }
+        Self::role_of(&version.policy)
+    }
+
+    fn role_of(policy: &Policy) -> PluginRole {
+        PluginRole { plugin: policy.name.to_string(), name: policy.database.role.clone() }
+    }
+
+    /// What the host may do about migrations.
+    fn mode_of(&self, policy: &Policy) -> MigrationsMode {
+        policy.database.migrations.unwrap_or(self.migrations)
     }
 
     /// Lets new connections use the present password of the host's account, until `stop`.
@@ -73,8 +82,7 @@ impl Databases {
 
     /// Why a database cannot be read: where the account lacks rights, what an administrator has to do.
     pub(super) async fn refusal(&self, policy: &Policy, error: anyhow::Error) -> DeployError {
-        let role = PluginRole { plugin: policy.name.to_string(), name: policy.database.role.clone() };
-        let mode = policy.database.migrations.unwrap_or(self.migrations);
+        let (role, mode) = (Self::role_of(policy), self.mode_of(policy));
         let database = self.get(&policy.database.name);
         match self.server.check_account(&database, &role, mode).await {
             Err(refusal @ ProvisionError::NotPrepared { .. }) => refusal.into(),
@@ -88,8 +96,7 @@ impl Databases {
     /// Something is missing and may not be created, or a migration does not fit.
     pub(super) async fn provision(&self, version: &Version) -> Result<(), ProvisionError> {
         let policy = &version.policy;
-        let mode = policy.database.migrations.unwrap_or(self.migrations);
-        let role = Self::role(version);
+        let (role, mode) = (Self::role_of(policy), self.mode_of(policy));
         let database = self.get(&policy.database.name);
         let wanted = Provision {
             database: database.name.clone(),
@@ -97,17 +104,16 @@ impl Databases {
             migrations: version.manifest.migrations.clone(),
             mode,
         };
-        let temp_files_mib_max = policy.limits.temp_files_mib_max;
-        if self.provisioned.lock().contains(&wanted) {
-            return database.limit_role(&role, temp_files_mib_max, mode).await;
+        let is_provisioned = self.provisioned.lock().contains(&wanted);
+        if !is_provisioned {
+            let pins = policy.rollout.in_flight == InFlight::Pin;
+            let migrations = Migrations {
+                all: &version.manifest.migrations,
+                pinning_version: pins.then_some(version.digest.as_str()),
+            };
+            self.server.provision(&database, &role, &migrations, mode).await?;
         }
-        let pins = policy.rollout.in_flight == InFlight::Pin;
-        let migrations = Migrations {
-            all: &version.manifest.migrations,
-            pinning_version: pins.then_some(version.digest.as_str()),
-        };
-        self.server.provision(&database, &role, &migrations, mode).await?;
-        database.limit_role(&role, temp_files_mib_max, mode).await?;
+        database.limit_role(&role, policy.limits.temp_files_mib_max, mode).await?;
         self.provisioned.lock().insert(wanted);
         Ok(())
     }

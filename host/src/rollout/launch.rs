@@ -98,7 +98,7 @@ impl Launcher {
                 saga_durations: SagaDurations::default(),
                 ignored: IgnoredDeliveries::default(),
                 format: AgreedFormat::default(),
-                paused: PausedLanes::default(),
+                paused: PausedLanes::new(name),
             }),
             versions,
             endpoint: Arc::new(endpoint),

@@ -135,12 +135,8 @@ impl Database {
         let password = match known {
             Some(password) => password,
             None => {
-                let stored: Option<String> =
-                    sqlx::query_scalar("SELECT password FROM saga.role_password WHERE role = $1")
-                        .bind(role)
-                        .fetch_optional(&self.admin)
-                        .await?;
-                let password = stored.unwrap_or_default();
+                let mut connection = self.admin.acquire().await?;
+                let password = roles::stored_password(&mut connection, role).await?.unwrap_or_default();
                 self.logins.passwords.lock().insert(role.to_owned(), password.clone());
                 password
             }

@@ -4,7 +4,7 @@
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{
-    Database, ProvisionError, quote_literal,
+    Database, ProvisionError, quote_ident, quote_literal,
     rights::{Kind, Measure},
     roles::sqlstate,
     session_functions::NEEDED,
@@ -16,8 +16,9 @@ const LOCK_TIMEOUT: &str = "500ms";
 /// The same after the first table that was in use: a dump uses all of them.
 const NEXT_LOCK_TIMEOUT: &str = "10ms";
 /// What to do about a migration that needs such a table.
-const IN_USE: &str = ". The table is to become one of this role, which waits for a transaction that is still \
-                      open and has used it, e.g. of a dump: wait for its end, or end it";
+const IN_USE: &str = ". The table still belongs to another role. The host gives it to the role that runs \
+                      migrations at the next attempt, which waits for a transaction that is still open and has \
+                      used it, e.g. of a dump: wait for its end, or end it";
 
 /// The parts of a database that should belong to the owner's role, and do not.
 #[derive(Debug, Default)]
@@ -166,10 +167,7 @@ pub(super) async fn measures_for_account(
             kind: Kind::Administer,
             own: false,
             finding: format!("account {account} may not call {functions}"),
-            statement: format!(
-                "GRANT EXECUTE ON FUNCTION {functions} TO \"{}\"",
-                account.replace('"', "\"\"")
-            ),
+            statement: format!("GRANT EXECUTE ON FUNCTION {functions} TO {}", quote_ident(&account)),
         });
     }
     Ok(measures)

@@ -177,7 +177,10 @@ async fn password(
     Ok(stored_password(connection, role).await?.unwrap_or_default())
 }
 
-async fn stored_password(connection: &mut PgConnection, role: &str) -> Result<Option<String>, sqlx::Error> {
+pub(super) async fn stored_password(
+    connection: &mut PgConnection,
+    role: &str,
+) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar("SELECT password FROM saga.role_password WHERE role = $1")
         .bind(role)
         .fetch_optional(connection)

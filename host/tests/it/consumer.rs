@@ -7,7 +7,6 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
 };
 use saga_testkit::{
-    caller::Request,
     target::Target,
     topic::writer::{Draft, Writer},
 };
@@ -37,20 +36,6 @@ async fn handled(target: &Target, expected: u64) {
     eventually(async || {
         let done = flow::records(target, DONE).await;
         ensure!(done == expected, "{done} records are handled instead of {expected}");
-        Ok(())
-    })
-    .await;
-}
-
-async fn ready(target: &Target) {
-    eventually(async || Request::get("/readyz").send(target.admin()?).await?.expect(200).map(drop)).await;
-}
-
-/// Waits until the host is not ready for this reason.
-async fn not_ready(target: &Target, reason: &str) {
-    eventually(async || {
-        let answer = Request::get("/readyz").send(target.admin()?).await?.expect(503)?.text();
-        ensure!(answer.contains(reason), "{answer}");
         Ok(())
     })
     .await;
@@ -91,7 +76,7 @@ async fn a_record_of_any_bytes_in_any_codec_is_delivered() {
         writer.write(TOPIC, &draft).await.unwrap();
     }
     handled(target, 4 + 5 + 3).await;
-    ready(target).await;
+    host::ready(target).await;
 }
 
 #[tokio::test]
@@ -134,11 +119,11 @@ async fn a_consumer_that_panics_is_shown_and_started_again() {
     let stack = Own::start().await;
     let target = &stack.target;
     let _host = host::spawn_with_fault(target, &guest_alone(), "panic:record-read");
-    ready(target).await;
+    host::ready(target).await;
     Writer::new(&target.kafka).unwrap().write(TOPIC, &Draft::text(FINE)).await.unwrap();
-    not_ready(target, "consumer of misbehaving: it has ended and is started again: it panicked").await;
+    host::not_ready(target, "consumer of misbehaving: it has ended and is started again: it panicked").await;
     handled(target, 1).await;
-    ready(target).await;
+    host::ready(target).await;
 }
 
 /// A lane panics in its unit: nothing of the unit is lost or done twice.
@@ -147,11 +132,11 @@ async fn a_lane_that_panics_is_started_again_and_loses_nothing() {
     let stack = Own::start().await;
     let target = &stack.target;
     let _host = host::spawn_with_fault(target, &folder::plugins(&[]), "panic:before-commit:4");
-    ready(target).await;
+    host::ready(target).await;
     let products = Products::new(target).await;
     flow::all_accepted(products.place(target)).await;
     flow::ends_as_expected(target).await;
-    ready(target).await;
+    host::ready(target).await;
 }
 
 /// No record arrives after the outage.
@@ -160,7 +145,7 @@ async fn a_host_is_ready_again_without_traffic_after_an_outage() {
     let mut stack = Own::start().await;
     let _host = host::run(&stack.target, &folder::plugins(&[])).await;
     stack.restart().await;
-    ready(&stack.target).await;
+    host::ready(&stack.target).await;
     let products = Products::new(&stack.target).await;
     flow::all_accepted(products.place(&stack.target)).await;
     flow::ends_as_expected(&stack.target).await;
@@ -193,11 +178,11 @@ async fn a_partition_that_cannot_be_claimed_concerns_itself_alone_and_is_read_on
     let _host = host::spawn(target, &plugins);
     write(0).await;
     write(1).await;
-    not_ready(target, "misbehaviour-topic/0").await;
+    host::not_ready(target, "misbehaviour-topic/0").await;
     handled(target, 2).await;
     execute(target, REPAIR).await;
     handled(target, 3).await;
-    ready(target).await;
+    host::ready(target).await;
 }
 
 /// The lag of the plugin's group in partition 0, from what it has committed.

@@ -88,20 +88,6 @@ async fn execute(target: &Target, statement: &'static str, body: &[u8]) {
     databases.close().await;
 }
 
-/// Waits until `readyz` is 503 and says this.
-async fn not_ready(target: &Target, says: &str) {
-    eventually(async || {
-        let answer = Request::get("/readyz").send(target.admin()?).await?.expect(503)?.text();
-        ensure!(answer.contains(says), "{answer}");
-        Ok(())
-    })
-    .await;
-}
-
-async fn ready(target: &Target) {
-    eventually(async || Request::get("/readyz").send(target.admin()?).await?.expect(200)).await;
-}
-
 /// The broker refuses most batches of several records, and none of the records.
 #[tokio::test]
 async fn a_batch_that_is_refused_condemns_none_of_its_records() {
@@ -128,7 +114,7 @@ async fn a_batch_that_is_refused_condemns_none_of_its_records() {
     let expected: Vec<i64> = (1..=UPDATES as i64).collect();
     assert_eq!(found.len(), PRODUCTS);
     assert!(found.values().all(|of_key| *of_key == expected), "{found:?}");
-    ready(target).await;
+    host::ready(target).await;
 }
 
 /// More records of one key than one redrive reads, and more of them while they are sent.
@@ -218,7 +204,7 @@ async fn a_topic_that_is_gone_holds_back_only_its_own_records() {
     assert!(found.len() > 2, "{found:?}");
     assert_eq!(*found, (found[0]..=last as i64).collect::<Vec<_>>());
     assert_eq!(flow::count(target, DATABASE, PARKED).await, 0);
-    ready(target).await;
+    host::ready(target).await;
 }
 
 /// The records wait in the outbox for longer than their topic lets a record be old.
@@ -243,7 +229,7 @@ async fn a_record_whose_timestamp_is_refused_is_sent_with_the_present_time() {
     published(target).await;
     assert_eq!(flow::count(target, DATABASE, PARKED).await, 0);
     assert!(flow::records(target, STOCK_CREATED).await > 0);
-    ready(target).await;
+    host::ready(target).await;
 }
 
 #[tokio::test]
@@ -275,11 +261,11 @@ async fn a_unit_of_a_later_build_is_waited_for() {
     let later = "INSERT INTO saga.outbox (seq, slot, epoch, unit, body)
                  VALUES (nextval('saga.outbox_seq'), 0, 0, 0, $1)";
     execute(target, later, b"\xff\xff\xff\xff\x63 of format 99").await;
-    not_ready(target, "was written by a later build").await;
+    host::not_ready(target, "was written by a later build").await;
     assert_eq!(flow::count(target, DATABASE, "SELECT count(*) FROM saga.outbox").await, 1);
     assert_eq!(dead_letters(target).await.unwrap().len(), 0);
     execute(target, "DELETE FROM saga.outbox WHERE body = $1", b"\xff\xff\xff\xff\x63 of format 99").await;
-    ready(target).await;
+    host::ready(target).await;
     flow::product(target, 1).await;
     published(target).await;
 }
@@ -307,10 +293,10 @@ async fn the_memory_of_the_relay_is_bounded_and_its_lease_is_kept() {
                  SELECT nextval('saga.outbox_seq'), 0, 0, 0, $1 FROM generate_series(1, 240)";
     execute(target, large, &body).await;
     let host = host::spawn(target, &folder::plugins(&[PLUGIN]));
-    not_ready(target, "records of topic nowhere-topic").await;
+    host::not_ready(target, "records of topic nowhere-topic").await;
     let epoch = flow::count(target, DATABASE, EPOCH).await;
     flow::product(target, 1).await;
-    not_ready(target, "records of topic nowhere-topic").await;
+    host::not_ready(target, "records of topic nowhere-topic").await;
     assert_eq!(flow::count(target, DATABASE, EPOCH).await, epoch, "the lease was lost");
     let peak = host.id().and_then(peak_bytes).unwrap();
     assert!(peak <= PEAK_MAX, "{} MiB", peak >> 20);
@@ -382,7 +368,7 @@ async fn a_leader_without_another_host_keeps_the_lead() {
     let epoch = flow::count(&target, DATABASE, EPOCH).await;
     proxy.cut();
     update(&target, product, 1).await;
-    not_ready(&target, "records of topic stock-updated-topic").await;
+    host::not_ready(&target, "records of topic stock-updated-topic").await;
     assert_eq!(host::metric(&target, "relay_leads", DATABASE).await.unwrap(), 1.0);
     assert_eq!(flow::count(&target, DATABASE, EPOCH).await, epoch);
     host.kill().await;

@@ -26,19 +26,6 @@ fn order() -> Request {
     Request::post("/orders", r#"{"productId":1,"orderQty":1}"#)
 }
 
-/// `/readyz` is 503 and names this.
-async fn not_ready(target: &Target, names: &str) {
-    eventually(async || {
-        let reply = Request::get("/readyz").send(target.admin()?).await?;
-        reply.expect_problem(&[503], names)
-    })
-    .await;
-}
-
-async fn ready(target: &Target) {
-    eventually(async || Request::get("/readyz").send(target.admin()?).await?.expect(200)).await;
-}
-
 /// A 503 that says so and when to try again.
 fn unavailable(reply: anyhow::Result<Reply>, says: &str) {
     let reply = reply.unwrap().expect_problem(&[503], says).unwrap();
@@ -52,7 +39,7 @@ async fn while_postgres_or_kafka_is_away_routes_are_503_and_the_plugins_start_wh
     let (postgres, behind) = Gate::before_postgres(&behind);
     let (host, log) = host::spawn_logging(&behind, &folder::plugins(&PLUGINS));
     eventually(async || Request::get("/healthz").send(behind.admin()?).await?.expect(200)).await;
-    not_ready(&behind, "waiting for Postgres").await;
+    host::not_ready(&behind, "waiting for Postgres").await;
     for request in
         [order(), Request::get("/orders/1/events"), Request::get("/unknown"), Request::get("/orders")]
     {
@@ -60,7 +47,7 @@ async fn while_postgres_or_kafka_is_away_routes_are_503_and_the_plugins_start_wh
     }
     postgres.open().await;
     for plugin in PLUGINS {
-        not_ready(&behind, &format!("{plugin}: waits for Postgres or Kafka, retrying")).await;
+        host::not_ready(&behind, &format!("{plugin}: waits for Postgres or Kafka, retrying")).await;
     }
     eventually(async || send(&behind, Request::get("/unknown")).await?.expect_problem(&[404], "")).await;
     unavailable(send(&behind, order()).await, "order-orchestrator does not run: Postgres or Kafka");
@@ -68,7 +55,7 @@ async fn while_postgres_or_kafka_is_away_routes_are_503_and_the_plugins_start_wh
     let shown = host::get(&behind, "/v1/plugins").await.unwrap();
     assert_eq!(shown["plugins"][1]["versions"][0]["state"], "waiting", "{shown}");
     kafka.open().await;
-    ready(&behind).await;
+    host::ready(&behind).await;
     product(&behind, 5).await;
     send(&behind, order()).await.unwrap().expect(201).unwrap();
     host.stop().await;
@@ -94,7 +81,7 @@ async fn a_plugin_that_is_rejected_after_a_restart_is_503_until_its_policy_is_co
     let good = std::fs::read(&policy).unwrap();
     std::fs::write(&policy, "nonsense").unwrap();
     let _host = host::spawn(target, &plugins);
-    not_ready(target, "inventory-command: inventory-command.toml: line 1").await;
+    host::not_ready(target, "inventory-command: inventory-command.toml: line 1").await;
     eventually(async || send(target, order()).await?.expect(201)).await;
     unavailable(
         send(target, Request::post("/stocks", r#"{"qty":1}"#)).await,
@@ -102,7 +89,7 @@ async fn a_plugin_that_is_rejected_after_a_restart_is_503_until_its_policy_is_co
     );
     send(target, Request::get("/unknown")).await.unwrap().expect_problem(&[404], "").unwrap();
     plugin_folder::replace(&policy, &good).unwrap();
-    ready(target).await;
+    host::ready(target).await;
     product(target, 5).await;
 }
 
@@ -146,7 +133,7 @@ async fn a_host_that_checks_migrations_refuses_to_start_and_names_those_of_all_d
     }
     host::run(target, &plugins).await.stop().await;
     let host = run_checked(target, &plugins);
-    ready(target).await;
+    host::ready(target).await;
     let pid = i32::try_from(host.id().unwrap()).unwrap();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
     let output = ended(host).await;

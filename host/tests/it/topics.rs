@@ -110,7 +110,7 @@ async fn a_topic_is_created_again_while_it_is_read() {
         Ok(())
     })
     .await;
-    eventually(async || Request::get("/readyz").send(target.admin()?).await?.expect(200)).await;
+    host::ready(target).await;
 }
 
 /// The plugin begins at the latest records, but what is written to a new partition before its claim is new.

@@ -156,7 +156,7 @@ async fn a_host_killed_between_the_database_and_its_swap_leaves_one_active_versi
     let _follows = host::run(second, &plugins).await;
     let before = host::active(second, plugin).await.unwrap();
     let doomed = host::spawn_with_fault(first, &plugins, "after-activation-before-swap");
-    eventually(async || Request::get("/readyz").send(first.admin()?).await?.expect(200)).await;
+    host::ready(first).await;
     let elsewhere = folder::plugins(&[plugin]);
     plugin_folder::change(&elsewhere, plugin).unwrap();
     host::cli_refuses(first, &["deploy", &elsewhere.join(format!("{plugin}.wasm")).display().to_string()]);
@@ -250,7 +250,7 @@ async fn a_suspended_leader_leaves_deadlines_to_the_other_host() {
     assert_ne!(host::active(second, plugin).await.unwrap(), before);
     plugin_folder::replace(&of_first, hurried.as_bytes()).unwrap();
     taken_over(first, &host::active(second, plugin).await.unwrap()).await;
-    eventually(async || Request::get("/readyz").send(first.admin()?).await?.expect(200)).await;
+    host::ready(first).await;
 }
 
 async fn taken_over(target: &Target, digest: &str) {

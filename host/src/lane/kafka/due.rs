@@ -45,9 +45,7 @@ impl KafkaLane {
         let Backend { plugin, paused, format, .. } = &*self.connection.backend;
         match due {
             Ok(due) => {
-                if paused.resume(DUE_WORK) {
-                    tracing::info!(plugin, "{DUE_WORK} continue");
-                }
+                paused.resume(DUE_WORK);
                 format.set(due.reads_max);
                 for (id, reason) in due.unreadable {
                     tracing::error!(
@@ -62,10 +60,7 @@ impl KafkaLane {
                 Some(due.deliveries)
             }
             Err(error) => {
-                let reason = format!("{error:#}");
-                if paused.pause(DUE_WORK, reason.clone()) {
-                    tracing::warn!(plugin, reason, "{DUE_WORK} paused; retrying until the cause is removed");
-                }
+                paused.pause(DUE_WORK, &format!("{error:#}"));
                 None
             }
         }

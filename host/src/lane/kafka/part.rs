@@ -5,10 +5,7 @@ use std::{collections::HashSet, sync::atomic::Ordering};
 
 use super::{KafkaLane, TopicPartition, Work, place_of};
 use crate::{
-    lane::{
-        connection::Tried,
-        suspicion::{self, Step},
-    },
+    lane::suspicion::{self, Step, Tried},
     model::{
         delivery::Origin,
         fault::{Culprit, ParkedUntil, Suspicion},
@@ -119,15 +116,15 @@ impl KafkaLane {
     ) -> Option<Option<Part>> {
         part.tried.failed(kind);
         let suspects = part.suspects();
-        let evidence = self.connection.evidence(kind, part.tried, suspects.len()).await;
-        let step = suspicion::next(kind, &evidence);
-        tracing::debug!(plugin = self.connection.backend.plugin, ?step, ?evidence, reason, "unit suspected");
         if suspects.is_empty() && part.stays_due() {
             // Parking them again fails, too, for example because somebody has locked their rows. Other
             // deliveries are not to wait for them.
             part.work.clear();
             return Some(None);
         }
+        let evidence = self.connection.evidence(kind, part.tried, suspects.len()).await;
+        let step = suspicion::next(kind, &evidence);
+        tracing::debug!(plugin = self.connection.backend.plugin, ?step, ?evidence, reason, "unit suspected");
         let pauses = matches!(step, Step::Pause | Step::PauseAndPark);
         if pauses && !self.connection.pause(&reason).await {
             return None;

@@ -7,7 +7,7 @@ use std::{
     sync::{LazyLock, OnceLock},
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use saga_testkit::{
     caller::Request,
     host_process::{HostProcess, StartOptions, free_address},
@@ -17,7 +17,7 @@ use saga_testkit::{
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{SOON, folder, stack};
+use super::{SOON, eventually, folder, stack};
 
 /// The library for hosts whose clock is wrong.
 static WRONG_CLOCK: LazyLock<PathBuf> =
@@ -193,6 +193,27 @@ pub(crate) async fn metric(target: &Target, name: &str, label: &str) -> anyhow::
     let of = |line: &&str| line.starts_with(&format!("saga_host_{name}{{")) && line.contains(label);
     let line = text.lines().find(of).with_context(|| format!("no {name} of {label} in:\n{text}"))?;
     line.rsplit(' ').next().unwrap_or_default().parse().with_context(|| line.to_owned())
+}
+
+/// Waits until the host is ready.
+pub(crate) async fn ready(target: &Target) {
+    eventually(async || Request::get("/readyz").send(target.admin()?).await?.expect(200).map(drop)).await;
+}
+
+/// Waits until the host is not ready, and says this about it.
+pub(crate) async fn not_ready(target: &Target, says: &str) {
+    eventually(async || {
+        let answer = Request::get("/readyz").send(target.admin()?).await?.expect(503)?.text();
+        ensure!(answer.contains(says), "{answer}");
+        Ok(())
+    })
+    .await;
+}
+
+/// What is parked of a plugin, the newest first.
+pub(crate) async fn parked(target: &Target, plugin: &str) -> anyhow::Result<Vec<Value>> {
+    let shown = get(target, &format!("/v1/parked?plugin={plugin}")).await?;
+    shown["parked"].as_array().cloned().context("no list")
 }
 
 /// Runs a client command, which must succeed; gives its output.
