@@ -113,8 +113,8 @@ impl ClientLog {
 impl State {
     /// The reason to log when this error makes a trouble.
     fn note(&mut self, code: Code, reason: &str, now: Instant) -> Option<String> {
-        // A fatal error ends the client. Its owner logs why.
-        if code == Code::Fatal {
+        // These end the client, of which Kafka has refused a record. Its owner judges the record and logs that.
+        if matches!(code, Code::Fatal | Code::GaplessGuarantee) {
             return None;
         }
         // This one only counts brokers. The one before it says what failed.
@@ -209,7 +209,7 @@ mod tests {
             [(at, lost, "closed"), (at, down, "1/1")]
         });
         assert_eq!(lines(&every_ten_minutes.collect::<Vec<_>>()), []);
-        assert_eq!(lines(&[(0, Code::Fatal, "gap"), (9_000, Code::Fatal, "gap")]), []);
+        assert_eq!(lines(&[(0, Code::GaplessGuarantee, "gap"), (9_000, Code::Fatal, "gap")]), []);
     }
 
     #[test]

@@ -230,6 +230,8 @@ async fn a_record_whose_timestamp_is_refused_is_sent_with_the_present_time() {
     assert_eq!(flow::count(target, DATABASE, PARKED).await, 0);
     assert!(flow::records(target, STOCK_CREATED).await > 0);
     host::ready(target).await;
+    // A broker that restarts has been seen to keep the setting for the next topic of this name.
+    topics::set(target, STOCK_CREATED, oldest[0].0, "9223372036854775807").await;
 }
 
 #[tokio::test]
