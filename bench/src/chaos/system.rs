@@ -21,6 +21,8 @@ use saga_testkit::topic::groups;
 
 const POLL: Duration = Duration::from_millis(10);
 const AGREE_WITHIN: Duration = Duration::from_secs(20);
+/// The lease of a host that cannot renew it ends after 2 s.
+const LED_WITHIN: Duration = Duration::from_secs(10);
 /// A host whose session was lost joins its consumer groups again, which takes a while.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// The assumed time until a swap is answered, before one was measured.
@@ -167,8 +169,12 @@ impl System {
         Ok(owners)
     }
 
-    /// The host that leads the most relays.
+    /// The host that leads the most relays. Right after another fault there may be none for a while.
     pub(super) async fn leader(&self) -> Result<usize> {
+        eventually(LED_WITHIN, || self.leads_most()).await
+    }
+
+    async fn leads_most(&self) -> Result<usize> {
         let leaders = self.lease_owners("=").await?;
         let leads = |host: &usize| {
             leaders.iter().filter(|leader| self.hosts[*host].owner.as_ref() == Some(leader)).count()

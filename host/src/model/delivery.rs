@@ -11,6 +11,9 @@ use super::{
     trace::Trace,
 };
 
+/// The header that keeps the state of the trace of a parked delivery.
+const TRACESTATE: &str = "tracestate";
+
 /// One input of a plugin. It is serialized when it is parked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Delivery {
@@ -107,12 +110,18 @@ impl Delivery {
         }
     }
 
-    /// Encodes it to be parked. The sequence comes last: a build that knows none reads the rest. The encoding
-    /// is pinned by a test: a change of it is a new format.
+    /// Encodes it to be parked. The sequence comes last: a build that knows none reads the rest. The state of the
+    /// trace is a header, which no other delivery has ([`Delivery::headers`]). The encoding is pinned by a test: a
+    /// change of it is a new format.
     #[must_use]
     pub fn encode_as(&self, format: Format) -> Vec<u8> {
+        let with_state = self.trace.state().map(|state| {
+            let mut delivery = self.clone();
+            delivery.headers.push((TRACESTATE.to_owned(), state.into()));
+            delivery
+        });
         // Encoding cannot fail: vectors, numbers and texts.
-        let mut content = postcard::to_stdvec(self).unwrap_or_default();
+        let mut content = postcard::to_stdvec(with_state.as_ref().unwrap_or(self)).unwrap_or_default();
         content.extend_from_slice(self.sequence.as_ref().map_or("", Sequence::as_str).as_bytes());
         format.body(content)
     }
@@ -123,7 +132,10 @@ impl Delivery {
     /// A later build has written it, or it is damaged.
     pub fn decode(body: &[u8]) -> Result<Self, Unreadable> {
         let decoded = postcard::take_from_bytes::<Self>(Format::content(body)?);
-        let (delivery, sequence) = decoded.map_err(|error| Unreadable::Damaged(error.to_string()))?;
+        let (mut delivery, sequence) = decoded.map_err(|error| Unreadable::Damaged(error.to_string()))?;
+        if let Some((_, state)) = delivery.headers.pop_if(|(name, _)| name == TRACESTATE) {
+            delivery.trace = delivery.trace.with_state([&*state]);
+        }
         Ok(Self { sequence: Sequence::parse(sequence), ..delivery })
     }
 
@@ -190,6 +202,19 @@ mod tests {
         let read_by_0_1_0: Delivery = postcard::from_bytes(&parked.encode_as(Format::previous())).unwrap();
         assert_eq!(read_by_0_1_0.timestamp_us, 7);
         assert!(Delivery::decode(&earlier[..3]).is_err());
+    }
+
+    #[test]
+    fn a_parked_delivery_keeps_the_state_of_its_trace() {
+        let trace = Trace::start().with_state([&b"rojo=1"[..]]);
+        let headers = vec![("h".to_owned(), b"v".to_vec())];
+        let parked = Delivery {
+            trace: trace.clone(),
+            headers,
+            ..Delivery::bare(Origin::Timer { name: "t".into() }, 7)
+        };
+        let decoded = Delivery::decode(&parked.encode_as(Format::newest())).unwrap();
+        assert_eq!((decoded.trace, decoded.headers), (trace, parked.headers));
     }
 
     /// Databases hold parked deliveries of released builds. A change of the encoding is a new format.

@@ -267,5 +267,5 @@ fn caused<'a>(delivery: &'a Delivery, digest: &'a str) -> EffectCause<'a> {
         Origin::Timer { .. } => cause.kind = "timer".into(),
         Origin::Deadline { .. } => cause.kind = "deadline".into(),
     }
-    EffectCause { cause, digest, trace: delivery.trace }
+    EffectCause { cause, digest, trace: delivery.trace.clone() }
 }

@@ -170,5 +170,5 @@ fn notify_ended(waiters: &Waiters, ended: &[EndedSaga]) {
 fn caused<'a>(pending: &'a Pending, digest: &'a str) -> EffectCause<'a> {
     let id = pending.request.id.as_str().into();
     let cause = Cause { kind: "request".into(), id, topic: None, partition: None, offset: None };
-    EffectCause { cause, digest, trace: pending.trace }
+    EffectCause { cause, digest, trace: pending.trace.clone() }
 }

@@ -218,7 +218,7 @@ fn caused(delivery: &Delivery) -> EffectCause<'_> {
         partition: Some(0),
         offset: Some(0),
     };
-    EffectCause { cause, digest: DIGEST, trace: delivery.trace }
+    EffectCause { cause, digest: DIGEST, trace: delivery.trace.clone() }
 }
 
 /// As the orchestrator ends an order.

@@ -14,6 +14,8 @@ use crate::service::{
 use crate::topic::{Record, partition_of, partitions};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+/// The members that the caller gives beside it.
+const TRACE_STATE: &str = "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE";
 
 /// A scenario, and the records that it published.
 struct Scenario {
@@ -45,12 +47,23 @@ pub async fn check(system: &System, report: &mut Report) {
     );
 }
 
+/// `traceparent` and `tracestate`.
+fn trace_of(record: &Record) -> (&str, &str) {
+    let value = |name| record.header(name).unwrap_or_default();
+    (value("traceparent"), value("tracestate"))
+}
+
+fn is_callers((parent, state): &(&str, &str)) -> bool {
+    parent.contains(TRACE) && *state == TRACE_STATE
+}
+
 async fn run_scenario(system: &System) -> Result<Scenario> {
     system.quiet().await?;
     let mark: Mark = system.mark().await?;
     let product = system.product(10).await?;
     let traced = |request: Request| {
-        request.header("Prefer", "wait=25").header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"))
+        let traced = request.header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"));
+        traced.header("tracestate", TRACE_STATE).header("Prefer", "wait=25")
     };
     let confirmed = system.send(traced(order_request(product, 3))).await?.expect(201)?;
     let cancelled = system.send(traced(order_request(product, 8))).await?.expect(201)?;
@@ -157,21 +170,17 @@ impl Scenario {
     fn traced(&self) -> Result<()> {
         for (order, count) in [(&self.confirmed, 3), (&self.cancelled, 3)] {
             let of_order = self.records.iter().filter(|record| record.key_text() == Some(order));
-            let traces: Vec<_> =
-                of_order.map(|record| record.header("traceparent").unwrap_or_default()).collect();
+            let traces: Vec<_> = of_order.map(trace_of).collect();
             ensure!(traces.len() == count, "{} records of {order}", traces.len());
-            ensure!(traces.iter().all(|trace| trace.contains(TRACE)), "{traces:?}");
+            ensure!(traces.iter().all(is_callers), "{traces:?}");
         }
         let deduction = format!(r#""currentQty":{}}}"#, 7);
         let update = self
             .records
             .iter()
             .find(|record| record.topic == STOCK_UPDATED && record.text().ends_with(&deduction));
-        let trace = update.and_then(|record| record.header("traceparent"));
-        ensure!(
-            trace.is_some_and(|trace| trace.contains(TRACE)),
-            "stock-updated of the deduction: {trace:?}"
-        );
+        let trace = update.map(trace_of);
+        ensure!(trace.as_ref().is_some_and(is_callers), "stock-updated of the deduction: {trace:?}");
         Ok(())
     }
 

@@ -78,8 +78,8 @@ pub(super) async fn handle(State(ingress): State<Arc<Ingress>>, request: HttpReq
 /// The trace that the caller continues. A `traceparent` that is sent twice is ignored (W3C Trace Context).
 fn parent(headers: &HeaderMap) -> Option<Trace> {
     let mut values = headers.get_all("traceparent").iter();
-    let parent = Trace::parse(values.next()?.as_bytes());
-    parent.filter(|_| values.next().is_none())
+    let parent = Trace::parse(values.next()?.as_bytes()).filter(|_| values.next().is_none())?;
+    Some(parent.with_state(headers.get_all("tracestate").iter().map(HeaderValue::as_bytes)))
 }
 
 async fn answer(
@@ -161,7 +161,7 @@ fn prepare(
     let wait = prefer::wait(parts.headers.get_all("prefer").iter().map(HeaderValue::as_bytes));
     Ok(Write {
         route: Arc::clone(&target.route),
-        trace: *trace,
+        trace: trace.clone(),
         idempotency,
         wait_until: wait.map(|wait| started + wait),
         request,
@@ -249,7 +249,10 @@ mod tests {
         assert_eq!(parent(&headers), None);
         let value = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         headers.append("traceparent", value.parse().unwrap());
+        headers.append("tracestate", "rojo=1".parse().unwrap());
+        headers.append("tracestate", "congo=2".parse().unwrap());
         assert_eq!(parent(&headers).unwrap().id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(parent(&headers).unwrap().state(), Some("rojo=1,congo=2"));
         headers.append("traceparent", value.parse().unwrap());
         assert_eq!(parent(&headers), None);
     }

@@ -54,7 +54,7 @@ pub(super) async fn write(
     let id = request.id.clone();
     let (reply, answer) = oneshot::channel();
     let waits = wait_until.is_some();
-    let pending = Pending { request, route, trace, idempotency, waits, reply };
+    let pending = Pending { request, route, trace: trace.clone(), idempotency, waits, reply };
     let bytes = pending.size();
     queue.offer(pending, bytes).map_err(|_full| busy("writes"))?;
     let answer = match tokio::time::timeout(ANSWER_WITHIN, answer).await {

@@ -36,6 +36,7 @@ struct Envelope<'a> {
     event_type: String,
     sequence: Option<Sequence>,
     trace: Option<Trace>,
+    trace_states: Vec<&'a [u8]>,
     others: Headers,
 }
 
@@ -77,7 +78,10 @@ pub fn delivery<'r>(
         payload: payload.map(<[u8]>::to_vec),
         timestamp_us: timestamp_ms.unwrap_or(0).saturating_mul(1_000),
         attempt: 1,
-        trace: envelope.trace.unwrap_or_else(Trace::start),
+        trace: match envelope.trace {
+            Some(trace) => trace.with_state(envelope.trace_states),
+            None => Trace::start(),
+        },
         mark,
         foreign_id,
         sequence,
@@ -101,7 +105,7 @@ fn envelope<'r>(headers: impl Iterator<Item = (&'r [u8], Option<&'r [u8]>)>) -> 
             b"ce_type" => envelope.event_type = String::from_utf8_lossy(value).into_owned(),
             b"ce_sequence" => envelope.sequence = Sequence::parse(value),
             b"traceparent" => envelope.trace = Trace::parse(value),
-            b"tracestate" => {}
+            b"tracestate" => envelope.trace_states.push(value),
             name if name.starts_with(b"ce_") => {}
             name => {
                 // Plugins get names as text: bytes that are not UTF-8 become U+FFFD.

@@ -23,8 +23,8 @@ pub(super) fn of(
     let shared = SharedHeaders::of(context, at);
     for (index, outgoing) in published.into_iter().enumerate() {
         sent.push((outgoing.cause, index));
-        let trace = cause_of(causes, outgoing.cause).map_or_else(Trace::start, |caused| caused.trace);
-        records.push(record(context, &shared, outgoing, index, trace));
+        let trace = cause_of(causes, outgoing.cause).map_or_else(Trace::start, |caused| caused.trace.clone());
+        records.push(record(context, &shared, outgoing, index, &trace));
     }
     // Stable: the records of one cause stay in their order.
     sent.sort_by_key(|(cause, _)| *cause);
@@ -49,7 +49,7 @@ fn record(
     shared: &SharedHeaders,
     outgoing: Outgoing,
     index: usize,
-    trace: Trace,
+    trace: &Trace,
 ) -> Record {
     let id = format!("{}:{index}", context.unit);
     let partitions = context.topics.partitions(&outgoing.topic);
@@ -65,6 +65,9 @@ fn record(
     add("ce_time", shared.time.clone());
     add("content-type", outgoing.content_type.into());
     add("traceparent", trace.child(span(&id)).into());
+    if let Some(state) = trace.state() {
+        add("tracestate", Bytes::copy_from_slice(state.as_bytes()));
+    }
     add(MESSAGE_ID, id.into());
     headers.extend(outgoing.headers.into_iter().map(|(name, value)| (Cow::Owned(name), value.into())));
     Record {
