@@ -39,7 +39,8 @@ pub(super) struct Due {
     pub(super) reads_max: i32,
 }
 
-/// What is due, at most `limit` of each kind.
+/// What is due, at most `limit` of each kind. Timers and deadlines that somebody has locked are left out, since
+/// they cannot be handled: however many they are, they hold up no others.
 ///
 /// # Errors
 /// Postgres is unreachable.
@@ -143,7 +144,7 @@ async fn parked(
 async fn timers(pool: &PgPool, plugin: &str, limit: u32) -> anyhow::Result<Vec<Delivery>> {
     let rows: Vec<(String, Option<String>, Vec<u8>, i64)> = sqlx::query_as(
         "SELECT name, correlation, payload, (extract(epoch FROM due_at) * 1000000)::bigint FROM saga.timer
-          WHERE plugin = $1 AND due_at <= now() ORDER BY due_at, name LIMIT $2",
+          WHERE plugin = $1 AND due_at <= now() ORDER BY due_at, name LIMIT $2 FOR UPDATE SKIP LOCKED",
     )
     .bind(plugin)
     .bind(i64::from(limit))
@@ -161,7 +162,7 @@ async fn timers(pool: &PgPool, plugin: &str, limit: u32) -> anyhow::Result<Vec<D
 async fn deadlines(pool: &PgPool, plugin: &str, limit: u32) -> anyhow::Result<Vec<Delivery>> {
     let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(
         "SELECT type, key, revision, (extract(epoch FROM next_at) * 1000000)::bigint FROM saga.saga_live
-          WHERE plugin = $1 AND next_at <= now() ORDER BY next_at LIMIT $2",
+          WHERE plugin = $1 AND next_at <= now() ORDER BY next_at LIMIT $2 FOR UPDATE SKIP LOCKED",
     )
     .bind(plugin)
     .bind(i64::from(limit))

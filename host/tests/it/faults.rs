@@ -161,6 +161,30 @@ async fn a_row_that_somebody_has_locked_delays_its_key_only() {
     .await;
 }
 
+#[tokio::test]
+async fn deadlines_that_somebody_has_locked_hold_up_no_others() {
+    let mut house = House::new().await;
+    let digest = host::active(house.target(), PLUGIN).await.unwrap();
+    // More locked ones than one poll reads, all due before the other one, and locked before they are due.
+    let begin = format!(
+        "INSERT INTO saga.saga_live
+                (type, key, plugin, digest, revision, state, data, started_at, next_at, log)
+         SELECT 'trip', 'locked-' || n, '{PLUGIN}', '{digest}', 1, 's', '{{}}', now(),
+                now() + interval '3 s', ''
+           FROM generate_series(1, 1000) n
+          UNION ALL
+         SELECT 'trip', 'free', '{PLUGIN}', '{digest}', 1, 's', '{{}}', now(), now() + interval '4 s', ''"
+    );
+    house.database.run(&begin).await;
+    let mut person = Database::connect(house.target(), PLUGIN).await;
+    person.run("BEGIN; SELECT FROM saga.saga_live WHERE key <> 'free' FOR UPDATE").await;
+    let overdue = "SELECT count(*) FROM saga.saga_live WHERE overdue";
+    house.database.reaches(overdue, 1).await;
+    assert!(house.parked().await.unwrap().is_empty());
+    person.run("ROLLBACK").await;
+    house.database.reaches(overdue, 1_001).await;
+}
+
 /// The version is new, so a failure that it is blamed for would roll it back.
 #[tokio::test]
 async fn a_failing_statement_of_the_host_is_nobodys_fault() {
