@@ -23,7 +23,11 @@ impl Run {
         let config = settings.config()?;
         block_on(workers, async {
             let mut signals = Signals::new()?;
-            let host = signals.or_stop(Host::start(config), "starting").await??;
+            // For example while it waits for Postgres: a supervisor must not take that for a failure.
+            let Some(host) = signals.unless_stopped(Host::start(config)).await.transpose()? else {
+                tracing::info!("stopped before the start was complete");
+                return Ok(());
+            };
             tracing::info!(http = %host.http_address(), admin = %host.admin_address(), "serving");
             signals.serve(host).await
         })

@@ -44,16 +44,24 @@ impl Signals {
         }
     }
 
+    /// The result of `work`; none when a signal comes first.
+    pub(super) async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.next() => None,
+        }
+    }
+
     /// The result of `work`, unless a signal comes first.
+    ///
+    /// # Errors
+    /// A signal came first.
     pub(super) async fn or_stop<T>(
         &mut self,
         work: impl Future<Output = T>,
         doing: &str,
     ) -> anyhow::Result<T> {
-        tokio::select! {
-            done = work => Ok(done),
-            () = self.next() => bail!("stopped while {doing}"),
-        }
+        self.unless_stopped(work).await.with_context(|| format!("stopped while {doing}"))
     }
 
     /// Serves until the first signal, then finishes the units that run; a second signal ends at once.

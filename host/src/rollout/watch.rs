@@ -139,10 +139,10 @@ impl Rollout {
                         plugin = %plugin,
                         digest,
                         reason,
-                        "plugin waits: Postgres or Kafka is not available, retrying"
+                        "plugin waits for Postgres or Kafka, retrying"
                     );
                 }
-                let reason = format!("waits for Postgres or Kafka, retrying: {reason}");
+                let reason = format!("waits, retrying: {reason}");
                 self.not_running(plugin, component, &digest, (Cause::Outage, &reason)).await;
             }
             Err(DeployError::Rejected(reason)) => {

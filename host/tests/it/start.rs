@@ -37,7 +37,11 @@ async fn while_postgres_or_kafka_is_away_routes_are_503_and_the_plugins_start_wh
     let stack = Own::start().await;
     let (kafka, behind) = Gate::before_kafka(&stack.target);
     let (postgres, behind) = Gate::before_postgres(&behind);
-    let (host, log) = host::spawn_logging(&behind, &folder::plugins(&PLUGINS));
+    let plugins = folder::plugins(&PLUGINS);
+    let stopped = host::spawn(&behind, &plugins);
+    host::not_ready(&behind, "waiting for Postgres").await;
+    stopped.stop().await;
+    let (host, log) = host::spawn_logging(&behind, &plugins);
     eventually(async || Request::get("/healthz").send(behind.admin()?).await?.expect(200)).await;
     host::not_ready(&behind, "waiting for Postgres").await;
     for request in
@@ -47,7 +51,7 @@ async fn while_postgres_or_kafka_is_away_routes_are_503_and_the_plugins_start_wh
     }
     postgres.open().await;
     for plugin in PLUGINS {
-        host::not_ready(&behind, &format!("{plugin}: waits for Postgres or Kafka, retrying")).await;
+        host::not_ready(&behind, &format!("{plugin}: waits, retrying: ")).await;
     }
     eventually(async || send(&behind, Request::get("/unknown")).await?.expect_problem(&[404], "")).await;
     unavailable(send(&behind, order()).await, "order-orchestrator does not run: Postgres or Kafka");

@@ -52,8 +52,8 @@ impl KafkaLane {
                         plugin,
                         id,
                         %reason,
-                        "a parked delivery cannot be read, and holds back its key; run the build that parked \
-                         it, or discard it: POST /v1/parked/{plugin}-{id}/discard"
+                        "a parked delivery cannot be read, and holds back its key; run the build that reads it, \
+                         or discard it: POST /v1/parked/{plugin}-{id}/discard"
                     );
                     self.unreadable.push(id);
                 }
