@@ -98,6 +98,22 @@ impl LaneLease {
             .map(drop)
     }
 
+    /// Whether the database has all units that were committed under this lease. False also when it cannot be
+    /// known: another lane has taken the slot.
+    ///
+    /// # Errors
+    /// When Postgres is unreachable.
+    pub async fn units_are_stored(&self, pool: &PgPool) -> anyhow::Result<bool> {
+        let stored: Option<i64> =
+            sqlx::query_scalar("SELECT unit FROM saga.lane WHERE slot = $1 AND token = $2")
+                .bind(self.slot)
+                .bind(&self.token)
+                .fetch_optional(pool)
+                .await
+                .context("reading the units of a lane")?;
+        Ok(stored.is_some_and(|unit| unit >= self.unit))
+    }
+
     /// The slot's (epoch, unit) as the database has it: whether a COMMIT without an answer took place.
     /// Waits for a transaction that still has the row locked.
     ///

@@ -25,10 +25,21 @@ pub struct PartitionClaim {
     pub epoch: i64,
     /// The next record to handle.
     pub next_offset: i64,
+    /// The same as the database has it. It is lower after repeats: a position that only passes repeats is noted
+    /// here, and stored with the next unit, or after a while.
+    pub stored_offset: i64,
     /// High-water marks of the streams that saga-host itself publishes.
     pub dedup_marks: DedupMarks,
     /// Parked deliveries by key: later ones of the key queue behind them.
     pub parked: HashMap<String, u32>,
+}
+
+impl PartitionClaim {
+    /// Whether its position is not stored yet.
+    #[must_use]
+    pub fn is_noted(&self) -> bool {
+        self.next_offset != self.stored_offset
+    }
 }
 
 /// The offset of a partition that the plugin has never read.
@@ -73,7 +84,8 @@ pub async fn claim_partition(
         )
     })?;
     let parked = parked_keys(&database.admin, &role.plugin, topic, partition).await?;
-    Ok(PartitionClaim { id, topic: Arc::from(topic), partition, epoch, next_offset, dedup_marks, parked })
+    let (topic, stored_offset) = (Arc::from(topic), next_offset);
+    Ok(PartitionClaim { id, topic, partition, epoch, next_offset, stored_offset, dedup_marks, parked })
 }
 
 /// How many deliveries of each key of a partition are parked.

@@ -79,6 +79,22 @@ impl PartitionClaims {
         read(&self.claimed.lock())
     }
 
+    /// Notes positions that pass only repeats; skips partitions that were claimed again meanwhile.
+    pub fn note(&self, advances: Vec<ClaimAdvance>) {
+        let mut claimed = self.claimed.lock();
+        for ClaimAdvance { place, epoch, next_offset, .. } in advances {
+            if let Some(claim) = claimed.get_mut(&place).filter(|claim| claim.epoch == epoch) {
+                claim.next_offset = next_offset;
+            }
+        }
+    }
+
+    /// Whether a position is noted and not stored.
+    #[must_use]
+    pub fn has_noted(&self) -> bool {
+        self.claimed.lock().values().any(PartitionClaim::is_noted)
+    }
+
     /// Applies what a committed unit changed; skips partitions that were claimed again meanwhile.
     pub fn advance(&self, advances: Vec<ClaimAdvance>) {
         let mut claimed = self.claimed.lock();
@@ -108,6 +124,7 @@ impl PartitionClaims {
 
 fn apply(claim: &mut PartitionClaim, advance: ClaimAdvance) {
     claim.next_offset = advance.next_offset;
+    claim.stored_offset = advance.next_offset;
     claim.dedup_marks = advance.dedup_marks;
     for key in advance.parked {
         *claim.parked.entry(key).or_default() += 1;
@@ -133,6 +150,7 @@ mod tests {
             partition: place.1,
             epoch,
             next_offset: 0,
+            stored_offset: 0,
             dedup_marks: DedupMarks::default(),
             parked: HashMap::new(),
         }

@@ -74,6 +74,6 @@ pub async fn set_position(
     .execute(pool)
     .await
     .with_context(|| format!("setting the position in {}/{}", claim.topic, claim.partition))?;
-    claim.next_offset = offset;
+    (claim.next_offset, claim.stored_offset) = (offset, offset);
     Ok(())
 }

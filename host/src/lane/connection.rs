@@ -48,6 +48,9 @@ pub(super) struct LaneConnection {
     kind: &'static str,
     stages: Arc<Stages>,
     pub(super) lease: Option<LaneLease>,
+    /// The last one, until it is known what became of its units.
+    lost_lease: Option<LaneLease>,
+    units_lost: bool,
     pub(super) session: Option<Session>,
     backoff: Duration,
     /// Whether the missing lease or session has started the pause that is reported.
@@ -71,6 +74,8 @@ impl LaneConnection {
             kind,
             stages,
             lease: None,
+            lost_lease: None,
+            units_lost: false,
             session: None,
             backoff: BACKOFF_MIN,
             paused_by_acquire: false,
@@ -98,14 +103,21 @@ impl LaneConnection {
     }
 
     async fn try_acquire(&mut self) -> anyhow::Result<()> {
-        let Backend { database, role, relay, topics, .. } = &*self.backend;
+        let backend = self.backend.clone();
+        let Backend { database, role, relay, topics, .. } = &*backend;
         if self.session.is_none() {
             // The server may have crashed, or be another one.
             let identity = confirm_identity(&database.admin, &database.name).await?;
-            self.lease.take_if(|lease| lease.identity != identity);
+            if self.lease.as_ref().is_some_and(|lease| lease.identity != identity) {
+                self.lose_lease();
+            }
             relay.distrust_numbers();
         }
         if self.lease.is_none() {
+            if let Some(lost) = &self.lost_lease {
+                self.units_lost |= !lost.units_are_stored(&database.admin).await?;
+                self.lost_lease = None;
+            }
             let lease = LaneLease::acquire(database, role, self.kind, &self.host_id).await?;
             topics.reload().await?;
             self.lease = Some(lease);
@@ -208,9 +220,22 @@ impl LaneConnection {
         let Some(lease) = &self.lease else { return };
         match lease.renew(&self.backend.database.admin).await {
             Ok(true) => {}
-            Ok(false) => self.lease = None,
+            Ok(false) => self.lose_lease(),
             Err(error) => tracing::debug!(plugin = self.backend.plugin, "{error:#}"),
         }
+    }
+
+    /// The lease must be acquired again.
+    pub(super) fn lose_lease(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.lost_lease = Some(lease);
+        }
+    }
+
+    /// Whether the database has lost units that the lane has committed, since the last call. A server that
+    /// crashes loses those whose commit did not wait for the disk.
+    pub(super) fn take_units_lost(&mut self) -> bool {
+        std::mem::take(&mut self.units_lost)
     }
 
     /// Gives the lease up, so that another lane can acquire the slot at once.

@@ -44,6 +44,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 const DUE_WORK_EXTRA: Duration = Duration::from_secs(4);
 /// The interval in which a suspended lane checks whether it may continue.
 const SUSPENDED_POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// The interval in which positions are stored that only pass repeats. A host that dies before has to read the
+/// repeats again.
+const STORE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The Kafka lane of one plugin.
 #[derive(Debug)]
@@ -56,6 +59,7 @@ pub struct KafkaLane {
     /// The active version at the last unit.
     version: Arc<Version>,
     poll_at: Instant,
+    store_at: Instant,
     /// Parked deliveries that this build cannot read.
     unreadable: Vec<i64>,
     timer: BatchTimer,
@@ -82,6 +86,7 @@ impl KafkaLane {
             stop,
             version,
             poll_at: Instant::now(),
+            store_at: Instant::now() + STORE_INTERVAL,
             unreadable: Vec::new(),
             timer: BatchTimer::new(),
         }
@@ -100,12 +105,15 @@ impl KafkaLane {
             if Instant::now() >= self.connection.renew_at() {
                 self.connection.renew().await;
             }
-            if !self.connection.acquire().await {
+            if !self.acquire().await {
                 break;
             }
             if Instant::now() >= self.poll_at {
                 let more = self.handle_due().await;
                 self.poll_at = Instant::now() + if more { Duration::ZERO } else { POLL_INTERVAL };
+            }
+            if Instant::now() >= self.store_at {
+                self.store_positions().await;
             }
             self.timer.pause(self.gather()).await;
             let wake_at = self.poll_at.min(self.connection.renew_at());
@@ -122,6 +130,31 @@ impl KafkaLane {
             self.connection.backend.relay.notifier().set_unit_duration(self.timer.end());
         }
         self.connection.release().await;
+    }
+
+    /// Acquires what is missing. When the database no longer has what the lane has committed, what it knows of
+    /// its partitions is wrong: they are claimed again.
+    async fn acquire(&mut self) -> bool {
+        let acquired = self.connection.acquire().await;
+        if self.connection.take_units_lost() {
+            self.give_up_claims();
+        }
+        acquired
+    }
+
+    /// Stores the positions that only pass repeats.
+    async fn store_positions(&mut self) {
+        self.store_at = Instant::now() + STORE_INTERVAL;
+        if !self.claims.has_noted() {
+            return;
+        }
+        let active = self.connection.versions.active();
+        if let Err(failed) = self.unit(&active, &Part::new(Vec::new())).await {
+            if let Recovery::UnknownOutcome = self.connection.recover(failed.fault).await {
+                self.give_up_claims();
+            }
+            self.connection.resume();
+        }
     }
 
     fn is_suspended(&self) -> bool {
@@ -162,7 +195,7 @@ impl KafkaLane {
         while let Some(mut part) = parts.pop() {
             let extra = if progress { Duration::ZERO } else { DUE_WORK_EXTRA };
             let is_late = until.is_some_and(|until| Instant::now() >= until + extra);
-            if part.work.is_empty() || (is_late && part.is_undecided()) || !self.connection.acquire().await {
+            if part.work.is_empty() || (is_late && part.is_undecided()) || !self.acquire().await {
                 continue;
             }
             let active = self.connection.versions.active();
@@ -214,6 +247,7 @@ impl KafkaLane {
         let CommittedDeliveries { advances, ended, ran, dealt_with, committed } =
             deliveries::run(&mut setup, &claims, &part.work).await?;
         if !committed {
+            self.claims.note(advances);
             return Ok(0);
         }
         self.connection.committed(!ran.is_empty());

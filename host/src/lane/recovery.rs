@@ -47,7 +47,7 @@ impl LaneConnection {
     async fn discard_after(&mut self, fault: &Fault) {
         match fault {
             Fault::LaneLost | Fault::Unknown => {
-                self.lease = None;
+                self.lose_lease();
                 self.session = None;
             }
             Fault::Environment(_) => self.session = None,

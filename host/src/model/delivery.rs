@@ -58,6 +58,9 @@ pub struct Delivery {
     pub unreadable: Option<Box<str>>,
 }
 
+/// The offset of a record that was handed over: Kafka has not said it yet.
+pub const OFFSET_UNKNOWN: i64 = -1;
+
 /// What caused a delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
@@ -68,7 +71,7 @@ pub enum Origin {
         topic: Arc<str>,
         /// Partition.
         partition: i32,
-        /// Offset.
+        /// Offset, or [`OFFSET_UNKNOWN`].
         offset: i64,
     },
     /// A timer that is due.
@@ -152,10 +155,11 @@ impl Delivery {
             + self.headers.iter().map(|(name, value)| name.len() + value.len() + 32).sum::<usize>()
     }
 
-    /// The origin as a person sees it: `topic/partition/offset`, `timer/NAME`, or `deadline/TYPE/KEY`.
+    /// The origin as a person sees it: `topic/partition/offset` (`topic/partition` while the offset is unknown), `timer/NAME`, or `deadline/TYPE/KEY`.
     #[must_use]
     pub fn source(&self) -> String {
         match &self.origin {
+            Origin::Kafka { topic, partition, offset: OFFSET_UNKNOWN } => format!("{topic}/{partition}"),
             Origin::Kafka { topic, partition, offset } => format!("{topic}/{partition}/{offset}"),
             Origin::Timer { name } => format!("timer/{name}"),
             Origin::Deadline { saga_type, key, .. } => format!("deadline/{saga_type}/{key}"),

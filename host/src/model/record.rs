@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     format::{Format, Unreadable},
-    identity::Identity,
+    identity::{Identity, Sequence},
 };
 
 /// One record to send, with its partition and headers.
@@ -43,6 +43,23 @@ impl Record {
     #[must_use]
     pub fn identity(&self) -> Option<Identity> {
         Identity::parse(self.id().split(':').next()?)
+    }
+
+    /// Where it stands among all records, as the one at `index` in the outbox row `seq`. It depends on nothing
+    /// else than the row, so a record that is sent again has the same bytes. None for a record whose id has no
+    /// identity yet, of an earlier build.
+    #[must_use]
+    pub fn sequence(&self, seq: i64, index: usize) -> Option<Sequence> {
+        self.identity().map(|identity| Sequence::new(identity, seq, index))
+    }
+
+    /// Its headers as Kafka gets them: with `ce_sequence`, which is known only when the number of the row is.
+    pub fn kafka_headers<'r>(
+        &'r self,
+        sequence: Option<&'r Sequence>,
+    ) -> impl Iterator<Item = (&'r str, &'r [u8])> {
+        let headers = self.headers.iter().map(|(name, value)| (&**name, &**value));
+        headers.chain(sequence.map(|sequence| ("ce_sequence", sequence.as_str().as_bytes())))
     }
 
     /// The plugin that published it, from the header `ce_source`: `/saga-host/DATABASE/PLUGIN`.

@@ -95,7 +95,7 @@ impl<T> AloneSender<T> {
         let mut judged = Vec::new();
         for (word, answer) in answers {
             let Some(what) = self.under_way.remove(&word) else { continue };
-            let answer = answer.map_err(|(error, _)| match Refusal::of(&error) {
+            let answer = answer.map(drop).map_err(|(error, _)| match Refusal::of(&error) {
                 Refusal::NotSent => {
                     (Refusal::Passing, self.fatal_reason().unwrap_or_else(|| reason_of(&error)))
                 }

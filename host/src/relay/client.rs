@@ -31,8 +31,8 @@ const CLIENT_QUEUE_RECORDS_MAX: &str = "500000";
 /// Size of one record, at most. Above what brokers accept, so that the broker decides.
 const RECORD_BYTES_MAX: &str = "64000000";
 
-/// Kafka's answer to a record.
-pub(super) type Answer = Result<(), (KafkaError, Place)>;
+/// Kafka's answer to a record: its offset, negative when Kafka does not say it.
+pub(super) type Answer = Result<i64, (KafkaError, Place)>;
 
 /// Gets the word that was sent with a record, and the answer.
 pub(super) type OnAnswer = dyn Fn(usize, Answer) + Send + Sync;
@@ -62,7 +62,7 @@ impl ProducerContext for Answers {
         }
         let answer = result
             .as_ref()
-            .map(drop)
+            .map(Message::offset)
             .map_err(|(error, message)| (error.clone(), (message.topic().to_owned(), message.partition())));
         (self.on_answer)(opaque, answer);
     }

@@ -2,23 +2,15 @@
 
 use rdkafka::message::{Header, OwnedHeaders};
 
-use crate::model::{identity::Sequence, record::Record};
+use crate::model::record::Record;
 
-/// The headers of the record at `index` in the outbox row `seq`. `ce_sequence` is added here, where the number
-/// of the row is known. It depends on nothing else than the row, so a record that is sent again has the same
-/// bytes. A record whose id has no identity yet, of an earlier build, gets none.
+/// The headers of the record at `index` in the outbox row `seq`.
 pub(super) fn kafka_headers(record: &Record, seq: i64, index: usize) -> OwnedHeaders {
     let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + 1);
-    for (key, value) in &record.headers {
-        headers = headers.insert(Header { key, value: Some(&**value) });
+    for (key, value) in record.kafka_headers(record.sequence(seq, index).as_ref()) {
+        headers = headers.insert(Header { key, value: Some(value) });
     }
-    match record.identity() {
-        Some(identity) => {
-            let sequence = Sequence::new(identity, seq, index);
-            headers.insert(Header { key: "ce_sequence", value: Some(sequence.as_str()) })
-        }
-        None => headers,
-    }
+    headers
 }
 
 #[cfg(test)]

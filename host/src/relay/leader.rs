@@ -112,7 +112,15 @@ impl LeaderState {
             none => {
                 let in_flight = self.in_flight.clone();
                 let (log, changed) = (&self.log, relay.changed.clone());
-                let sender = Sender::new(&relay.brokers, log, self.batch_bytes_max, in_flight, changed)?;
+                let hand_over = relay.hand_over.clone();
+                let sender = Sender::new(
+                    &relay.brokers,
+                    log,
+                    self.batch_bytes_max,
+                    in_flight,
+                    hand_over,
+                    changed,
+                )?;
                 self.client_since = Instant::now();
                 Ok(none.insert(sender))
             }
@@ -126,15 +134,21 @@ impl LeaderState {
         (seq, index): (i64, usize),
         record: &Record,
     ) -> anyhow::Result<bool> {
-        if self.isolated.push(&record.topic, record.partition, position(seq, index)) {
+        let position = position(seq, index);
+        if self.isolated.push(&record.topic, record.partition, position) {
+            relay.hand_over.interrupt(record);
             return Ok(true);
         }
-        Ok(self.sender(relay)?.send(seq, index, record))
+        let sender = self.sender(relay)?;
+        relay.hand_over.sent(record, (seq, index), position);
+        Ok(sender.send(seq, index, record))
     }
 
     /// Ends the batching client when it has given up, and isolates the partitions that have refused a batch.
     pub(super) async fn replace_broken_client(&mut self, relay: &Relay) {
         let Some(broken) = self.in_flight.lock().broken().map(str::to_owned) else { return };
+        // The next client sends again what this one may not have sent.
+        relay.hand_over.restart();
         let mut reason = broken;
         if let Some(sender) = self.sender.take() {
             reason = sender.fatal_reason().unwrap_or(reason);

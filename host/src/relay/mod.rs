@@ -17,6 +17,7 @@ mod alone;
 mod batch_size;
 mod client;
 mod election;
+pub mod hand_over;
 mod headers;
 mod in_flight;
 mod isolated;
@@ -50,6 +51,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     election::{LEASE_DURATION, LEASE_RENEWAL_INTERVAL, LeaderLease},
+    hand_over::{HandOver, Receivers},
     latency::PublishLatency,
     leader::LeaderState,
     notifier::Notifier,
@@ -79,6 +81,8 @@ pub struct Relay {
     changed: Arc<Notify>,
     notifier: Arc<Notifier>,
     probe: Probe,
+    /// To the lanes of this host.
+    pub hand_over: Arc<HandOver>,
     troubles: Troubles,
     /// Why only a host of a later build can send the outbox.
     needs_later_build: Mutex<Option<String>>,
@@ -89,9 +93,10 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay that [`Relay::run`] starts. `owner` names this host in its lease.
+    /// A relay that [`Relay::run`] starts. `owner` names this host in its lease; `receivers` are the consumers
+    /// of this host.
     #[must_use]
-    pub fn new(database: Database, brokers: Brokers, owner: &str) -> Arc<Self> {
+    pub fn new(database: Database, brokers: Brokers, owner: &str, receivers: Arc<Receivers>) -> Arc<Self> {
         let changed = Arc::<Notify>::default();
         let notifier = Notifier::new(database.admin.clone(), changed.clone());
         Arc::new(Self {
@@ -104,6 +109,7 @@ impl Relay {
             changed,
             notifier,
             probe: Probe::default(),
+            hand_over: Arc::new(HandOver::new(receivers)),
             troubles: Troubles::default(),
             needs_later_build: Mutex::default(),
             published: AtomicU64::new(0),
@@ -253,6 +259,7 @@ impl Relay {
 
     async fn lead(&self, lease: LeaderLease, stop: &CancellationToken) -> LeadEnd {
         self.order.lock().lead();
+        self.hand_over.restart();
         self.leading.store(true, Ordering::Release);
         tracing::debug!(database = self.database.name, "this host leads the relay");
         let ended = self.publish_until_lost(&lease, stop).await;

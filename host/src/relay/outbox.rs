@@ -24,6 +24,10 @@ pub(super) struct OutboxRow {
     pub(super) parked: Vec<usize>,
 }
 
+/// A row of the query: the leader's epoch, and a unit; seq, body, parked indexes, and whether it is the last one
+/// that is read. Without units in the outbox there is one row, with the epoch alone.
+type SnapshotRow = (i64, Option<i64>, Option<Vec<u8>>, Option<Vec<i32>>, Option<bool>);
+
 /// What one snapshot of the outbox shows.
 #[derive(Default)]
 pub(super) struct Snapshot {
@@ -35,22 +39,29 @@ pub(super) struct Snapshot {
     pub(super) of_later_build: Option<(i64, String)>,
     /// Whether the outbox has no more rows.
     pub(super) complete: bool,
+    /// Whether another host leads.
+    pub(super) lead_lost: bool,
 }
 
 /// Reads the lowest units that are not in flight, up to the limits above. Decodes one row after the other, so
 /// only one encoded body is in memory at a time.
+///
+/// Another leader may have sent and deleted what should come first, so a snapshot counts only under the own
+/// `leader_epoch`.
 pub(super) async fn read_unpublished(
     database: &mut PgConnection,
+    leader_epoch: i64,
     in_flight: &[i64],
 ) -> anyhow::Result<Snapshot> {
     // The sizes of the bodies are known without reading them, since they are stored uncompressed.
-    let mut rows = sqlx::query_as::<_, (i64, Vec<u8>, Vec<i32>, bool)>(
-        "SELECT seq, body, parked_indexes, is_last FROM (
+    let mut rows = sqlx::query_as::<_, SnapshotRow>(
+        "SELECT leader.epoch, seq, body, parked_indexes, is_last FROM saga.lane leader LEFT JOIN (
              SELECT seq, body, parked_indexes, place = $2 AS is_last,
                     sum(octet_length(body)) OVER (ORDER BY seq) - octet_length(body) AS bytes_before
                FROM (SELECT seq, body, parked_indexes, row_number() OVER (ORDER BY seq) AS place
                        FROM saga.outbox WHERE seq <> ALL ($1) ORDER BY seq LIMIT $2) lowest) measured
-          WHERE bytes_before < $3 ORDER BY seq",
+            ON bytes_before < $3
+          WHERE leader.slot = 0 ORDER BY seq",
     )
     .bind(in_flight)
     .bind(SNAPSHOT_ROWS_MAX)
@@ -58,7 +69,13 @@ pub(super) async fn read_unpublished(
     .fetch(database);
     let mut snapshot = Snapshot { complete: true, ..Snapshot::default() };
     let (mut body_bytes, mut record_bytes) = (0, 0);
-    while let Some((seq, body, parked, is_last)) = rows.try_next().await.context("reading the outbox")? {
+    while let Some(row) = rows.try_next().await.context("reading the outbox")? {
+        let (epoch, seq, body, parked_indexes, is_last) = row;
+        if epoch != leader_epoch {
+            return Ok(Snapshot { lead_lost: true, ..Snapshot::default() });
+        }
+        let (Some(seq), Some(body)) = (seq, body) else { break };
+        let is_last = is_last.unwrap_or(false);
         // A row was left out above it, or may have been.
         body_bytes += i64::try_from(body.len()).unwrap_or(i64::MAX);
         snapshot.complete &= !is_last && body_bytes < SNAPSHOT_BODY_BYTES_MAX;
@@ -70,7 +87,8 @@ pub(super) async fn read_unpublished(
             Ok(records) => {
                 let records = Arc::new(records);
                 record_bytes += bytes_of(&records);
-                let parked = parked.into_iter().filter_map(|index| usize::try_from(index).ok()).collect();
+                let parked = parked_indexes.into_iter().flatten();
+                let parked = parked.filter_map(|index| usize::try_from(index).ok()).collect();
                 snapshot.rows.push(OutboxRow { seq, records, parked });
             }
             Err(error @ Unreadable::Format { .. }) => {

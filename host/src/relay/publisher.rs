@@ -102,8 +102,10 @@ impl<'a> Publisher<'a> {
                 self.delete_acknowledged().await?;
                 delete_at = now + DELETE_INTERVAL;
             }
-            if self.next_outbox_read().is_some_and(|at| at <= Instant::now()) && !self.read_outbox().await? {
-                return Ok(LeadEnd::LaterBuildNeeded);
+            if self.next_outbox_read().is_some_and(|at| at <= Instant::now())
+                && let Some(ended) = self.read_outbox(lease).await?
+            {
+                return Ok(ended);
             }
             self.send(lease).await?;
             if stop.is_cancelled() {
@@ -201,15 +203,18 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    /// Returns false when a later build has written a unit. It cannot be parked, since its keys are not known:
-    /// later records would overtake it.
-    async fn read_outbox(&mut self) -> anyhow::Result<bool> {
+    /// Returns why the lead ends, if it does: a unit that a later build has written cannot be parked, since its
+    /// keys are not known, and later records would overtake it.
+    async fn read_outbox(&mut self, lease: &LeaderLease) -> anyhow::Result<Option<LeadEnd>> {
         self.relay.notifier.begin_outbox_read();
         let (started_at, in_flight) = {
             let mut order = self.relay.order.lock();
             (order.begin_snapshot(), order.in_flight_seqs())
         };
-        let snapshot = outbox::read_unpublished(&mut self.database, &in_flight).await?;
+        let snapshot = outbox::read_unpublished(&mut self.database, lease.epoch(), &in_flight).await?;
+        if snapshot.lead_lost {
+            return Ok(Some(LeadEnd::Ended));
+        }
         let later = snapshot.of_later_build.as_ref();
         self.relay.note_later_build(later.map(|(seq, reason)| {
             format!(
@@ -218,7 +223,7 @@ impl<'a> Publisher<'a> {
             )
         }));
         if later.is_some() {
-            return Ok(false);
+            return Ok(Some(LeadEnd::LaterBuildNeeded));
         }
         for (seq, reason) in &snapshot.undecodable {
             self.state.parked.park_undecodable(&mut self.database, *seq, reason).await?;
@@ -238,6 +243,6 @@ impl<'a> Publisher<'a> {
         self.has_read_outbox = true;
         self.outbox_read_at = Instant::now();
         self.read_outbox_by = self.outbox_read_at + OUTBOX_POLL_INTERVAL;
-        Ok(true)
+        Ok(None)
     }
 }

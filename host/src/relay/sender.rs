@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::{
     client::{Answer, Client},
+    hand_over::HandOver,
     in_flight::{FailedPlace, InFlight, Place, position, unit_and_index},
     refusal::{Refusal, is_too_large, reason_of},
 };
@@ -50,6 +51,7 @@ impl Sender {
         log: &Arc<ClientLog>,
         batch_bytes_max: Option<usize>,
         in_flight: Arc<Mutex<InFlight>>,
+        hand_over: Arc<HandOver>,
         changed: Arc<Notify>,
     ) -> anyhow::Result<Self> {
         let live = Arc::new(AtomicBool::new(true));
@@ -58,7 +60,10 @@ impl Sender {
             let (seq, index) = unit_and_index(i64::try_from(opaque).unwrap_or(0));
             let wakes = match answer {
                 // One record of many changes nothing for the publisher.
-                Ok(()) => answers.lock().acknowledge(seq, index),
+                Ok(offset) => {
+                    hand_over.acknowledged(position(seq, index), offset);
+                    answers.lock().acknowledge(seq, index)
+                }
                 Err((error, place)) if is_live.load(Ordering::Acquire) => {
                     fail(&answers, place, &error, position(seq, index));
                     true

@@ -25,7 +25,7 @@ use crate::{
     metrics::{IgnoredDeliveries, SagaDurations},
     model::{format::AgreedFormat, plugin_name::PluginName, queue::Queue},
     plugin::engine::Engine,
-    relay::Relay,
+    relay::{Relay, hand_over::Receivers},
     store::Database,
     supervise::{Supervisor, on_thread},
     unit::{Backend, paused::PausedLanes, waiters::Waiters},
@@ -43,6 +43,7 @@ pub(crate) struct Launcher {
     pub(crate) stops: Stops,
     pub(crate) tasks: Tasks,
     pub(crate) supervisor: Supervisor,
+    pub(crate) receivers: Arc<Receivers>,
     /// By database.
     pub(crate) relays: Mutex<HashMap<String, Arc<Relay>>>,
     /// By database.
@@ -126,6 +127,7 @@ impl Launcher {
             versions: service.versions.clone(),
             queue: service.deliveries.clone(),
             claims,
+            receivers: self.receivers.clone(),
             health: service.consumer.clone(),
             stop: self.stops.consumers.clone(),
         };
@@ -202,7 +204,7 @@ impl Launcher {
             return relay.clone();
         }
         let brokers = self.topics.cluster().brokers().clone();
-        let relay = Relay::new(database.clone(), brokers, &self.host_id);
+        let relay = Relay::new(database.clone(), brokers, &self.host_id, self.receivers.clone());
         let stop = self.stops.relays.clone();
         let (runs, until) = (relay.clone(), stop.clone());
         let task = move || {

@@ -119,6 +119,7 @@ fn rollout(
         stops: Stops::default(),
         tasks: Tasks::default(),
         supervisor: services.supervisor().clone(),
+        receivers: Arc::default(),
         relays: parking_lot::Mutex::default(),
         agreed_topics: parking_lot::Mutex::default(),
     };

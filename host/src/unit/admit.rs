@@ -10,7 +10,7 @@ use crate::{
         partitions::{ClaimAdvance, TopicPartition},
     },
     model::{
-        delivery::{Delivery, Origin},
+        delivery::{Delivery, OFFSET_UNKNOWN, Origin},
         fault::ParkedUntil,
     },
     sabotage::{self, Switch},
@@ -116,10 +116,16 @@ impl Admission {
         if delivery.parked_id.is_some() {
             return run_or_park;
         }
-        if delivery.claim_epoch != claim.epoch || *offset < advance.next_offset {
+        if delivery.claim_epoch != claim.epoch {
             return Disposition::Drop;
         }
-        advance.next_offset = offset + 1;
+        // Only Kafka's copy of a record that was handed over moves the position.
+        if *offset != OFFSET_UNKNOWN {
+            if *offset < advance.next_offset {
+                return Disposition::Drop;
+            }
+            advance.next_offset = offset + 1;
+        }
         let repeated = delivery.mark.as_ref().is_some_and(|mark| !advance.dedup_marks.raise(mark))
             || delivery.foreign_id.as_deref().is_some_and(|id| !batch.foreign_ids.insert(id));
         if repeated && !sabotage::on(Switch::RepeatsHandled) {
@@ -144,7 +150,7 @@ impl Admission {
             rows.push(ClaimAdvanceRow {
                 id: claim.id,
                 epoch: claim.epoch,
-                expected_offset: claim.next_offset,
+                expected_offset: claim.stored_offset,
                 next_offset: claim.next_offset,
                 dedup_marks: String::new(),
             });
@@ -159,11 +165,25 @@ impl Admission {
         })
     }
 
-    /// True when there is nothing to handle and no partition advances.
+    /// The admission of no delivery, which stores the positions that were only noted.
+    #[must_use]
+    pub fn of_noted(claims: &HashMap<TopicPartition, PartitionClaim>) -> Self {
+        let mut admission = Self::default();
+        let mut noted: Vec<_> = claims.values().filter(|claim| claim.is_noted()).collect();
+        noted.sort_unstable_by_key(|claim| claim.id);
+        for claim in noted {
+            let marks = admission.advance_of(claim).dedup_marks.to_text();
+            if let Some(row) = admission.claim_advances.last_mut() {
+                row.dedup_marks = marks;
+            }
+        }
+        admission
+    }
+
+    /// Whether there is nothing to handle. The positions may advance.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.claim_advances.is_empty()
-            && self.dispositions.iter().all(|disposition| *disposition == Disposition::Drop)
+        self.dispositions.iter().all(|disposition| *disposition == Disposition::Drop)
     }
 
     /// The partitions whose claims are not among `ours`, the ids that `saga.open` has confirmed.

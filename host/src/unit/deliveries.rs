@@ -22,7 +22,7 @@ use crate::{
     claims::partitions::{ClaimAdvance, PartitionClaims},
     metrics::SagaDurations,
     model::{
-        delivery::{Delivery, Origin},
+        delivery::{Delivery, OFFSET_UNKNOWN, Origin},
         effects::Effects,
         fault::{Culprit, Fault, ParkedUntil},
         outcome::Outcome,
@@ -36,7 +36,7 @@ use crate::{
 /// What a committed unit did.
 #[derive(Debug, Default)]
 pub struct CommittedDeliveries {
-    /// How its partitions advance.
+    /// How its partitions advance. Where no unit was opened, they pass only repeats.
     pub advances: Vec<ClaimAdvance>,
     /// Sagas that ended.
     pub ended: Vec<EndedSaga>,
@@ -59,7 +59,8 @@ pub struct Ran {
     pub statements: u32,
 }
 
-/// Runs `work` as one unit, again after a lost race over a saga.
+/// Runs `work` as one unit, again after a lost race over a saga. Without work, it stores the positions that are
+/// noted.
 ///
 /// # Errors
 /// Why it was rolled back.
@@ -82,9 +83,13 @@ async fn run_once(
     claims: &PartitionClaims,
     work: &[Work],
 ) -> Result<CommittedDeliveries, Failed> {
-    let mut admission = claims.with(|claims| Admission::decide(work, claims));
-    if admission.is_empty() {
-        return Ok(CommittedDeliveries::default());
+    let mut admission = claims.with(|claims| match work {
+        [] => Admission::of_noted(claims),
+        work => Admission::decide(work, claims),
+    });
+    if admission.is_empty() && !work.is_empty() {
+        let advances = admission.advances.into_values().collect();
+        return Ok(CommittedDeliveries { advances, ..CommittedDeliveries::default() });
     }
     let mut laps = setup.stages.start();
     let opened = setup.open(opening(&admission, work)).await?;
@@ -262,7 +267,7 @@ fn caused<'a>(delivery: &'a Delivery, digest: &'a str) -> EffectCause<'a> {
         Origin::Kafka { topic, partition, offset } => {
             cause.topic = Some((&**topic).into());
             cause.partition = Some(*partition);
-            cause.offset = Some(*offset);
+            cause.offset = Some(*offset).filter(|offset| *offset != OFFSET_UNKNOWN);
         }
         Origin::Timer { .. } => cause.kind = "timer".into(),
         Origin::Deadline { .. } => cause.kind = "deadline".into(),

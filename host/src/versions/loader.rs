@@ -65,6 +65,12 @@ impl Loader {
         Ok(())
     }
 
+    /// The policy of an active version says which topics the relay hands over.
+    pub(super) fn note_sole_writer(&self, active: &Running) {
+        let version = &active.version;
+        self.relay.hand_over.set_sole_writer(&version.plugin, &version.policy.kafka.sole_writer);
+    }
+
     async fn load(&self, plugin: &str, stored: registry::StoredVersion) -> Result<Running, Rejection> {
         let policy = Arc::new(Policy::parse(plugin, &stored.policy)?);
         let version = Arc::new(Version::load(&self.engine, plugin, &stored.body, policy).await?);

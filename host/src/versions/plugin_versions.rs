@@ -29,6 +29,7 @@ impl PluginVersions {
     /// `rollback_requests`.
     #[must_use]
     pub fn new(active: Running, loader: Loader, rollback_requests: RollbackRequests) -> Self {
+        loader.note_sole_writer(&active);
         Self {
             plugin: active.version.plugin.clone(),
             active: ArcSwap::from_pointee(active),
@@ -52,6 +53,7 @@ impl PluginVersions {
         if previous.version.digest != digest {
             self.draining.add(previous, SystemTime::now());
         }
+        self.loader.note_sole_writer(&next);
         self.active.store(Arc::new(next));
         // After the store: until then the sagas of `next` find it among the draining versions.
         self.draining.restore(&digest);

@@ -193,6 +193,7 @@ fn claims() -> HashMap<TopicPartition, PartitionClaim> {
         partition,
         epoch: EPOCH,
         next_offset: 0,
+        stored_offset: 0,
         dedup_marks: DedupMarks::default(),
         parked: HashMap::new(),
     };

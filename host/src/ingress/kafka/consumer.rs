@@ -15,6 +15,7 @@ use super::{
 use crate::{
     claims::partitions::PartitionClaims,
     model::{delivery::Delivery, queue::Queue},
+    relay::hand_over::Receivers,
     unit::Backend,
     versions::PluginVersions,
 };
@@ -30,6 +31,8 @@ pub struct ConsumerContext {
     pub queue: Arc<Queue<Delivery>>,
     /// The claimed partitions, shared with the lane. Only their records go to the lane.
     pub claims: Arc<PartitionClaims>,
+    /// Where relays find it.
+    pub receivers: Arc<Receivers>,
     /// The state that the host API shows.
     pub health: Arc<ConsumerHealth>,
     /// Stops the consumer, which then commits its positions to Kafka a last time.

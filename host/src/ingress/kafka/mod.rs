@@ -10,6 +10,7 @@ mod client;
 pub mod consumer;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+mod hand_over;
 pub mod health;
 mod offsets;
 mod probe;

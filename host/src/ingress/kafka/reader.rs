@@ -22,6 +22,7 @@ use self::claiming::Attempted;
 use super::{
     client::client,
     consumer::ConsumerContext,
+    hand_over::{HandedOver, ReadUpTo},
     health::Part,
     offsets::{Commits, commit_all},
     probe::{About, about, check},
@@ -32,7 +33,7 @@ use super::{
 };
 use crate::{
     claims::partitions::TopicPartition, fault_point, kafka::raw_headers::raw_headers,
-    model::delivery::Delivery,
+    model::delivery::Delivery, relay::hand_over::Receiver,
 };
 
 /// The longest wait for a record, for room in the queue, or for the lane to ask for records.
@@ -73,6 +74,7 @@ pub(super) struct TopicReader {
     check: Option<AbortOnDropHandle<()>>,
     check_at: Instant,
     commits: Commits,
+    handed_over: Arc<HandedOver>,
     paused: bool,
 }
 
@@ -82,6 +84,12 @@ impl TopicReader {
         // Claims and troubles of an earlier client are of no use: this one is assigned its partitions anew.
         context.claims.remove_all();
         context.health.clear(&context.backend.plugin);
+        let handed_over = HandedOver::new(
+            context.backend.plugin.clone(),
+            context.versions.clone(),
+            context.claims.clone(),
+            context.queue.clone(),
+        );
         Ok(Self {
             consumer: client(&context, gather_ms)?,
             gather_ms,
@@ -97,6 +105,7 @@ impl TopicReader {
             check: None,
             check_at: Instant::now(),
             commits: Commits::new(),
+            handed_over: Arc::new(handed_over),
             paused: false,
         })
     }
@@ -126,11 +135,20 @@ impl TopicReader {
             let burst = self.read(wait);
             if !burst.is_empty() {
                 self.consumer.context().read.lock().deliver(&burst);
+                let read = ReadUpTo::of(&burst);
                 self.context.queue.push_all(burst);
+                self.handed_over.read(&read);
             }
         };
+        self.receive(&[]);
         commit_all(&self.consumer, &self.context.claims, CommitMode::Sync);
         ended
+    }
+
+    /// Relays hand over the records of these topics.
+    fn receive(&self, topics: &[String]) {
+        let receiver: Arc<dyn Receiver> = self.handed_over.clone();
+        self.context.receivers.set_topics(&receiver, topics);
     }
 
     /// Subscribes to the topics of the active version, or to none while the plugin is suspended. Does nothing
@@ -145,11 +163,13 @@ impl TopicReader {
         }
         self.topics = wanted.cloned().collect();
         self.watch.read(self.topics.clone());
+        self.names = self.topics.iter().map(|topic| (topic.clone(), Arc::from(topic.as_str()))).collect();
+        self.handed_over.set_topics(&self.names);
+        self.receive(&self.topics);
         if self.topics.is_empty() {
             self.consumer.unsubscribe();
             return;
         }
-        self.names = self.topics.iter().map(|topic| (topic.clone(), Arc::from(topic.as_str()))).collect();
         let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
         if let Err(error) = self.consumer.subscribe(&topics) {
             let plugin = &self.context.backend.plugin;

@@ -148,6 +148,7 @@ mod tests {
             partition: place.1,
             epoch: 7,
             next_offset: 0,
+            stored_offset: 0,
             dedup_marks: DedupMarks::default(),
             parked: HashMap::new(),
         };

@@ -26,6 +26,9 @@ pub struct KafkaGrant {
     pub read: Vec<String>,
     /// Topics that the plugin may publish to.
     pub write: Vec<String>,
+    /// Topics of `write` to which nobody else writes than the plugins of this database. The host hands their
+    /// records over to its other plugins when it sends them, without waiting for Kafka.
+    pub sole_writer: Vec<String>,
     /// Consumer group. Default: the plugin's name.
     pub group: String,
     /// Where a partition without a stored offset starts.

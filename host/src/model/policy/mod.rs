@@ -88,6 +88,10 @@ impl Policy {
         if let Some(route) = wrong {
             return Err(format!("[http] routes: {route:?} must have the form \"POST /orders/{{id}}\""));
         }
+        let not_written = self.kafka.sole_writer.iter().find(|topic| !self.kafka.write.contains(topic));
+        if let Some(topic) = not_written {
+            return Err(format!("[kafka] sole_writer: {topic:?} is not in write"));
+        }
         self.limits.check()
     }
 }

@@ -151,6 +151,7 @@ impl Publisher<'_> {
             return Ok(());
         }
         let timestamp_ms = self.present_time(alone.with_present_time).await?;
+        self.relay.hand_over.interrupt(&record);
         let what = SentAlone::Isolated(alone.place.clone());
         self.state.alone.send(what, &record, unit_and_index, timestamp_ms)
     }
@@ -166,6 +167,8 @@ impl Publisher<'_> {
         let Some(next) = next else { return Ok(()) };
         let sent = match self.present_time(next.with_present_time).await {
             Ok(timestamp_ms) => {
+                // Later records of the key must not overtake it.
+                self.relay.hand_over.interrupt(&next.record);
                 let (alone, place) = (&mut self.state.alone, unit_and_index(next.position));
                 alone.send(SentAlone::Redriven, &next.record, place, timestamp_ms)
             }

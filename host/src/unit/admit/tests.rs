@@ -21,6 +21,7 @@ fn claim(next_offset: i64, parked: &[&str]) -> HashMap<(Arc<str>, i32), Partitio
         partition: 0,
         epoch: 7,
         next_offset,
+        stored_offset: next_offset,
         dedup_marks: DedupMarks::default(),
         parked: parked.iter().map(|key| ((*key).to_owned(), 1)).collect(),
     };

@@ -131,7 +131,9 @@ impl TopicReader {
         match self.assign(&place, claim.next_offset) {
             Ok(()) => {
                 self.consumer.context().read.lock().claimed(&place);
+                let (epoch, offset) = (claim.epoch, claim.next_offset);
                 self.context.claims.insert(claim);
+                self.handed_over.claimed(&place, epoch, offset);
                 self.works(&place);
             }
             Err(error) => {

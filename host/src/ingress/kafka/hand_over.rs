@@ -1,0 +1,226 @@
+//! Takes the records that relays of this host hand over, and passes them to the lane as deliveries.
+//!
+//! A record that was handed over becomes the same delivery as the one that Kafka brings, but for the offset,
+//! which nobody knows yet.
+
+mod joining;
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+
+use self::joining::{Joining, Source, Step};
+use super::record::{RawRecord, delivery};
+use crate::{
+    claims::partitions::{PartitionClaims, TopicPartition},
+    model::{
+        delivery::{Delivery, OFFSET_UNKNOWN, Origin},
+        identity::Identity,
+        queue::Queue,
+        record::Record,
+    },
+    relay::hand_over::{Receiver, Sent},
+    versions::PluginVersions,
+};
+
+/// The bytes that are kept for one partition until it is joined. With more, a later record is the first one.
+const KEPT_BYTES_MAX: usize = 256 << 10;
+
+/// The consumer of one plugin, to which relays hand records over.
+#[derive(Debug)]
+pub(super) struct HandedOver {
+    plugin: String,
+    versions: Arc<PluginVersions>,
+    claims: Arc<PartitionClaims>,
+    queue: Arc<Queue<Delivery>>,
+    topics: Mutex<HashMap<String, Topic>>,
+}
+
+#[derive(Debug)]
+struct Topic {
+    name: Arc<str>,
+    partitions: HashMap<i32, Joining<Delivery>>,
+    /// Whose records are handed over.
+    identity: Option<Identity>,
+    /// Whether somebody else writes to it.
+    has_other_writer: bool,
+}
+
+impl HandedOver {
+    pub(super) fn new(
+        plugin: String,
+        versions: Arc<PluginVersions>,
+        claims: Arc<PartitionClaims>,
+        queue: Arc<Queue<Delivery>>,
+    ) -> Self {
+        Self { plugin, versions, claims, queue, topics: Mutex::default() }
+    }
+
+    /// The topics that the consumer reads from now on.
+    pub(super) fn set_topics(&self, names: &HashMap<String, Arc<str>>) {
+        let mut topics = self.topics.lock();
+        topics.retain(|topic, _| names.contains_key(topic));
+        for (topic, name) in names {
+            topics.entry(topic.clone()).or_insert_with(|| Topic {
+                name: name.clone(),
+                partitions: HashMap::new(),
+                identity: None,
+                has_other_writer: false,
+            });
+        }
+    }
+
+    /// A partition is claimed, and read from `offset` on.
+    pub(super) fn claimed(&self, place: &TopicPartition, claim_epoch: i64, offset: i64) {
+        let mut topics = self.topics.lock();
+        if let Some(topic) = topics.get_mut(&*place.0) {
+            let mut fresh = Joining::default();
+            fresh.read(claim_epoch, offset);
+            topic.partitions.insert(place.1, fresh);
+        }
+    }
+
+    /// These records, read from Kafka, are in the lane's queue now.
+    pub(super) fn read(&self, burst: &[ReadUpTo]) {
+        let mut topics = self.topics.lock();
+        for ReadUpTo { place, claim_epoch, next_offset, writers } in burst {
+            let Some(topic) = topics.get_mut(&*place.0) else { continue };
+            let Some(joining) = topic.partitions.get_mut(&place.1) else { continue };
+            let joined_at = joining.joined_at();
+            if let Some(kept) = joining.read(*claim_epoch, *next_offset)
+                && !self.deliver(kept)
+            {
+                joining.leave();
+            }
+            let other = writers.iter().find(|(writer, offset)| {
+                joined_at.is_some_and(|joined| *offset >= joined) && *writer != topic.identity
+            });
+            if let Some((_, offset)) = other {
+                topic.has_other_writer = true;
+                topic.partitions.values_mut().for_each(Joining::leave);
+                tracing::warn!(
+                    plugin = self.plugin,
+                    topic = &*place.0,
+                    partition = place.1,
+                    offset,
+                    "this record is not from the database that a policy names as the one writer of the topic: \
+                     its records are not handed over any more until the host restarts; remove the topic from \
+                     sole_writer, or stop the other writer"
+                );
+            }
+        }
+    }
+
+    /// False when the lane's queue has no room.
+    fn deliver(&self, deliveries: Vec<(Delivery, usize)>) -> bool {
+        deliveries.into_iter().all(|(delivery, bytes)| self.queue.offer(delivery, bytes).is_ok())
+    }
+
+    fn delivery(&self, topic: &Arc<str>, sent: &Sent<'_>, claim_epoch: i64) -> Option<(Delivery, usize)> {
+        let active = self.versions.active();
+        let mut subscriptions = active.version.manifest.subscriptions.iter();
+        let subscription = subscriptions.find(|subscription| subscription.topic == **topic)?;
+        let Record { partition, timestamp_ms, key, payload, .. } = sent.record;
+        let record = RawRecord {
+            partition: *partition,
+            offset: OFFSET_UNKNOWN,
+            timestamp_ms: Some(*timestamp_ms),
+            key: key.as_deref(),
+            payload: payload.as_deref(),
+        };
+        let sequence = sent.record.sequence(sent.seq, sent.index);
+        let headers = sent.record.kafka_headers(sequence.as_ref());
+        let headers = headers.map(|(name, value)| (name.as_bytes(), Some(value)));
+        let handed_over = delivery(record, Ok(headers), subscription, topic, claim_epoch);
+        let bytes = handed_over.size();
+        Some((handed_over, bytes))
+    }
+}
+
+impl Receiver for HandedOver {
+    fn sent(&self, sent: &Sent<'_>) -> bool {
+        let mut topics = self.topics.lock();
+        let Some(topic) = topics.get_mut(&sent.record.topic).filter(|topic| !topic.has_other_writer) else {
+            return false;
+        };
+        let partition = sent.record.partition;
+        let epoch = self.claims.epoch(&(topic.name.clone(), partition));
+        let Some(joining) = topic.partitions.get_mut(&partition) else { return false };
+        let delivery = epoch.and_then(|epoch| Some((epoch, self.delivery(&topic.name, sent, epoch)?)));
+        let Some((claim_epoch, delivery)) = delivery else {
+            joining.leave();
+            return false;
+        };
+        topic.identity = Some(sent.identity);
+        let source = Source { claim_epoch, leadership: sent.leadership };
+        match joining.sent(source, (sent.position, sent.acceptable), delivery, KEPT_BYTES_MAX) {
+            Step::Kept => false,
+            Step::First => true,
+            Step::Deliver(deliveries) => {
+                if !self.deliver(deliveries) {
+                    joining.leave();
+                }
+                false
+            }
+        }
+    }
+
+    fn acknowledged(&self, topic: &str, partition: i32, position: i64, offset: i64) {
+        let mut topics = self.topics.lock();
+        let Some(joining) = topics.get_mut(topic).and_then(|topic| topic.partitions.get_mut(&partition))
+        else {
+            return;
+        };
+        if let Some(kept) = joining.acknowledged(position, offset)
+            && !self.deliver(kept)
+        {
+            joining.leave();
+        }
+    }
+
+    fn interrupted(&self, topic: &str, partition: i32) {
+        let mut topics = self.topics.lock();
+        if let Some(joining) = topics.get_mut(topic).and_then(|topic| topic.partitions.get_mut(&partition)) {
+            joining.leave();
+        }
+    }
+}
+
+/// How far a burst of records reaches in one partition.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ReadUpTo {
+    place: TopicPartition,
+    claim_epoch: i64,
+    next_offset: i64,
+    /// Each database that has written to it, none for writers that are no saga-host, with the offset of its
+    /// last record.
+    writers: Vec<(Option<Identity>, i64)>,
+}
+
+impl ReadUpTo {
+    /// One for each partition of a burst.
+    pub(super) fn of(burst: &[(Delivery, usize)]) -> Vec<Self> {
+        let mut read: Vec<Self> = Vec::new();
+        for (delivery, _) in burst {
+            let Origin::Kafka { topic, partition, offset } = &delivery.origin else { continue };
+            let writer = delivery.mark.as_ref().and_then(|mark| mark.identity());
+            // Records of one partition come in a row.
+            let known = read.iter_mut().rfind(|known| known.place.1 == *partition && known.place.0 == *topic);
+            let Some(known) = known else {
+                read.push(Self {
+                    place: (topic.clone(), *partition),
+                    claim_epoch: delivery.claim_epoch,
+                    next_offset: offset + 1,
+                    writers: vec![(writer, *offset)],
+                });
+                continue;
+            };
+            (known.claim_epoch, known.next_offset) = (delivery.claim_epoch, offset + 1);
+            match known.writers.iter_mut().find(|(of, _)| *of == writer) {
+                Some((_, last)) => *last = *offset,
+                None => known.writers.push((writer, *offset)),
+            }
+        }
+        read
+    }
+}
