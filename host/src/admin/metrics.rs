@@ -137,6 +137,12 @@ impl Collector for Lanes {
         family(&mut encoder, ("unit_duration", Some(Unit::Seconds)), help, units)?;
         let commits = self.stages().map(|(labels, stages)| (labels, stages.commits.clone()));
         family(&mut encoder, ("commit_duration", Some(Unit::Seconds)), "Time that a COMMIT took", commits)?;
+        let handed_over = self.0.iter().map(|service| {
+            let count = service.consumer.handed_over.load(Ordering::Relaxed);
+            ([("plugin", service.name().as_str())], ConstCounter::new(count))
+        });
+        let help = "Deliveries that a relay of this host has handed over, before Kafka has brought them";
+        family(&mut encoder, ("deliveries_handed_over", None), help, handed_over)?;
         let waited = self.0.iter().flat_map(|service| {
             [("kafka", service.deliveries.total_wait()), ("http", service.endpoint.requests.total_wait())]
                 .map(|(lane, waited)| (lane_labels(service, lane), ConstCounter::new(waited.as_secs_f64())))

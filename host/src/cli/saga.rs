@@ -105,6 +105,7 @@ fn show(saga: &Value) -> String {
 
 fn cause(cause: &Value) -> String {
     match cause["topic"].as_str() {
+        Some(topic) if cause["offset"].is_null() => format!("{topic}/{}", cause["partition"]),
         Some(topic) => format!("{topic}/{}/{}", cause["partition"], cause["offset"]),
         None => format!("{} {}", text(&cause["kind"]), cut(&text(&cause["id"]), 40)),
     }

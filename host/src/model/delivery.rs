@@ -1,6 +1,6 @@
 //! A delivery: one record, due timer, due deadline, or parked delivery that is retried.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -90,6 +90,19 @@ pub enum Origin {
     },
 }
 
+/// The origin as a person sees it: `topic/partition/offset` (`topic/partition` while the offset is unknown),
+/// `timer/NAME`, or `deadline/TYPE/KEY`.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kafka { topic, partition, offset: OFFSET_UNKNOWN } => write!(f, "{topic}/{partition}"),
+            Self::Kafka { topic, partition, offset } => write!(f, "{topic}/{partition}/{offset}"),
+            Self::Timer { name } => write!(f, "timer/{name}"),
+            Self::Deadline { saga_type, key, .. } => write!(f, "deadline/{saga_type}/{key}"),
+        }
+    }
+}
+
 impl Delivery {
     /// A delivery with nothing but its origin and time, microseconds since 1970.
     pub(crate) fn bare(origin: Origin, timestamp_us: i64) -> Self {
@@ -153,17 +166,6 @@ impl Delivery {
             + self.payload.as_ref().map_or(0, Vec::len)
             + self.key.as_ref().map_or(0, Vec::len)
             + self.headers.iter().map(|(name, value)| name.len() + value.len() + 32).sum::<usize>()
-    }
-
-    /// The origin as a person sees it: `topic/partition/offset` (`topic/partition` while the offset is unknown), `timer/NAME`, or `deadline/TYPE/KEY`.
-    #[must_use]
-    pub fn source(&self) -> String {
-        match &self.origin {
-            Origin::Kafka { topic, partition, offset: OFFSET_UNKNOWN } => format!("{topic}/{partition}"),
-            Origin::Kafka { topic, partition, offset } => format!("{topic}/{partition}/{offset}"),
-            Origin::Timer { name } => format!("timer/{name}"),
-            Origin::Deadline { saga_type, key, .. } => format!("deadline/{saga_type}/{key}"),
-        }
     }
 
     /// The key of the saga that the delivery may belong to.

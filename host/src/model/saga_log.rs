@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The event of a saga's first line. Only the host writes it.
 pub const STARTED: &str = "SAGA_STARTED";
@@ -50,9 +50,14 @@ pub struct Cause<'a> {
     /// Of a record of Kafka.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partition: Option<i32>,
-    /// Of a record of Kafka.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub offset: Option<i64>,
+    /// Of a record of Kafka; null for one that was handed over before Kafka had given it an offset.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "null_or_number")]
+    pub offset: Option<Option<i64>>,
+}
+
+/// A member that is there, also when it is null.
+fn null_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<i64>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// A record that a transition sent.
@@ -140,5 +145,17 @@ mod tests {
         let read = Entry::read(&format!("{line}{{}}\n{more}"));
         assert_eq!((&read[0], &*read[1].event, &read[2]), (&entry, "UNREADABLE", &entry));
         assert_eq!(read.len(), 3);
+    }
+
+    #[test]
+    fn an_offset_is_a_number_or_null_or_missing() {
+        for (offset, member) in
+            [(None, ""), (Some(None), r#","offset":null"#), (Some(Some(7)), r#","offset":7"#)]
+        {
+            let cause = Cause { kind: "kafka".into(), id: "i".into(), topic: None, partition: None, offset };
+            let text = serde_json::to_string(&cause).unwrap_or_default();
+            assert_eq!(text, format!(r#"{{"kind":"kafka","id":"i"{member}}}"#));
+            assert_eq!(serde_json::from_str::<Cause<'_>>(&text).ok(), Some(cause));
+        }
     }
 }

@@ -207,3 +207,11 @@ impl HandOver {
         });
     }
 }
+
+/// The headers of a record as the Kafka client sends them.
+#[cfg(test)]
+pub(crate) fn sent_headers(record: &Record, seq: i64, index: usize) -> Vec<(String, Option<Vec<u8>>)> {
+    use rdkafka::message::Headers;
+    let headers = super::headers::kafka_headers(record, seq, index);
+    headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+}

@@ -267,7 +267,7 @@ fn caused<'a>(delivery: &'a Delivery, digest: &'a str) -> EffectCause<'a> {
         Origin::Kafka { topic, partition, offset } => {
             cause.topic = Some((&**topic).into());
             cause.partition = Some(*partition);
-            cause.offset = Some(*offset).filter(|offset| *offset != OFFSET_UNKNOWN);
+            cause.offset = Some(Some(*offset).filter(|offset| *offset != OFFSET_UNKNOWN));
         }
         Origin::Timer { .. } => cause.kind = "timer".into(),
         Origin::Deadline { .. } => cause.kind = "deadline".into(),

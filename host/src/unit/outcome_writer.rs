@@ -29,7 +29,7 @@ impl OutcomeWriter<'_> {
             Outcome::Ignored(reason) => {
                 self.remove_origin(delivery);
                 self.writes.ignore(IgnoredRow {
-                    source: delivery.source(),
+                    source: delivery.origin.to_string(),
                     key: delivery.correlation.clone(),
                     reason: reason.clone(),
                 });
@@ -76,7 +76,7 @@ impl OutcomeWriter<'_> {
         let reason = &parking.reason;
         tracing::warn!(
             plugin = self.plugin,
-            source = delivery.source(),
+            source = %delivery.origin,
             attempt,
             trace = delivery.trace.id(),
             retry_ms = retry_after_ms,

@@ -15,6 +15,7 @@ mod deadline;
 mod deploy;
 mod faults;
 mod golden;
+mod hand_over;
 mod http_input;
 mod identity;
 mod isolation;

@@ -217,7 +217,7 @@ fn caused(delivery: &Delivery) -> EffectCause<'_> {
         id: delivery.id.as_str().into(),
         topic: Some(TOPIC.into()),
         partition: Some(0),
-        offset: Some(0),
+        offset: Some(Some(0)),
     };
     EffectCause { cause, digest: DIGEST, trace: delivery.trace.clone() }
 }

@@ -102,7 +102,7 @@ fn read(row: &PgRow, database: &str) -> Result<Parked, sqlx::Error> {
         id: ParkedId::text(&plugin, row_id),
         plugin,
         database: database.to_owned(),
-        offset: (direction == "in" && partition >= 0).then_some(position),
+        offset: (direction == "in" && partition >= 0 && position >= 0).then_some(position),
         direction,
         state: row.try_get("state")?,
         topic: row.try_get("topic")?,

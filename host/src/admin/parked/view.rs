@@ -104,7 +104,7 @@ impl Parked {
 fn of_delivery(delivery: &Delivery) -> Value {
     json!({
         "id": delivery.id,
-        "source": delivery.source(),
+        "source": delivery.origin.to_string(),
         "eventType": delivery.event_type,
         "key": delivery.key.as_deref().map(text),
         "headers": headers(&delivery.headers),

@@ -5,22 +5,28 @@
 
 mod joining;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use parking_lot::Mutex;
 
 use self::joining::{Joining, Source, Step};
-use super::record::{RawRecord, delivery};
+use super::{
+    consumer::ConsumerContext,
+    record::{RawRecord, delivery},
+};
 use crate::{
-    claims::partitions::{PartitionClaims, TopicPartition},
+    claims::partitions::TopicPartition,
+    fault_point,
     model::{
         delivery::{Delivery, OFFSET_UNKNOWN, Origin},
         identity::Identity,
-        queue::Queue,
+        manifest::Subscription,
         record::Record,
     },
     relay::hand_over::{Receiver, Sent},
-    versions::PluginVersions,
 };
 
 /// The bytes that are kept for one partition until it is joined. With more, a later record is the first one.
@@ -29,10 +35,7 @@ const KEPT_BYTES_MAX: usize = 256 << 10;
 /// The consumer of one plugin, to which relays hand records over.
 #[derive(Debug)]
 pub(super) struct HandedOver {
-    plugin: String,
-    versions: Arc<PluginVersions>,
-    claims: Arc<PartitionClaims>,
-    queue: Arc<Queue<Delivery>>,
+    context: ConsumerContext,
     topics: Mutex<HashMap<String, Topic>>,
 }
 
@@ -47,13 +50,8 @@ struct Topic {
 }
 
 impl HandedOver {
-    pub(super) fn new(
-        plugin: String,
-        versions: Arc<PluginVersions>,
-        claims: Arc<PartitionClaims>,
-        queue: Arc<Queue<Delivery>>,
-    ) -> Self {
-        Self { plugin, versions, claims, queue, topics: Mutex::default() }
+    pub(super) fn new(context: ConsumerContext) -> Self {
+        Self { context, topics: Mutex::default() }
     }
 
     /// The topics that the consumer reads from now on.
@@ -99,7 +97,7 @@ impl HandedOver {
                 topic.has_other_writer = true;
                 topic.partitions.values_mut().for_each(Joining::leave);
                 tracing::warn!(
-                    plugin = self.plugin,
+                    plugin = self.context.backend.plugin,
                     topic = &*place.0,
                     partition = place.1,
                     offset,
@@ -113,28 +111,47 @@ impl HandedOver {
 
     /// False when the lane's queue has no room.
     fn deliver(&self, deliveries: Vec<(Delivery, usize)>) -> bool {
-        deliveries.into_iter().all(|(delivery, bytes)| self.queue.offer(delivery, bytes).is_ok())
+        let handed_over = |(delivery, bytes)| {
+            let has_room = self.context.queue.offer(delivery, bytes).is_ok();
+            if has_room {
+                self.context.health.handed_over.fetch_add(1, Ordering::Relaxed);
+                fault_point::reach("handed-over");
+            }
+            has_room
+        };
+        deliveries.into_iter().all(handed_over)
     }
 
     fn delivery(&self, topic: &Arc<str>, sent: &Sent<'_>, claim_epoch: i64) -> Option<(Delivery, usize)> {
-        let active = self.versions.active();
+        let active = self.context.versions.active();
         let mut subscriptions = active.version.manifest.subscriptions.iter();
         let subscription = subscriptions.find(|subscription| subscription.topic == **topic)?;
-        let Record { partition, timestamp_ms, key, payload, .. } = sent.record;
-        let record = RawRecord {
-            partition: *partition,
-            offset: OFFSET_UNKNOWN,
-            timestamp_ms: Some(*timestamp_ms),
-            key: key.as_deref(),
-            payload: payload.as_deref(),
-        };
-        let sequence = sent.record.sequence(sent.seq, sent.index);
-        let headers = sent.record.kafka_headers(sequence.as_ref());
-        let headers = headers.map(|(name, value)| (name.as_bytes(), Some(value)));
-        let handed_over = delivery(record, Ok(headers), subscription, topic, claim_epoch);
-        let bytes = handed_over.size();
-        Some((handed_over, bytes))
+        let delivery = delivery_of(sent.record, (sent.seq, sent.index), subscription, topic, claim_epoch);
+        let bytes = delivery.size();
+        Some((delivery, bytes))
     }
+}
+
+/// The delivery of a record that is sent: the same as of the record that Kafka brings, but for the offset.
+fn delivery_of(
+    record: &Record,
+    (seq, index): (i64, usize),
+    subscription: &Subscription,
+    topic: &Arc<str>,
+    claim_epoch: i64,
+) -> Delivery {
+    let Record { partition, timestamp_ms, key, payload, .. } = record;
+    let raw = RawRecord {
+        partition: *partition,
+        offset: OFFSET_UNKNOWN,
+        timestamp_ms: Some(*timestamp_ms),
+        key: key.as_deref(),
+        payload: payload.as_deref(),
+    };
+    let sequence = record.sequence(seq, index);
+    let headers = record.kafka_headers(sequence.as_ref());
+    let headers = headers.map(|(name, value)| (name.as_bytes(), Some(value)));
+    delivery(raw, Ok(headers), subscription, topic, claim_epoch)
 }
 
 impl Receiver for HandedOver {
@@ -144,7 +161,7 @@ impl Receiver for HandedOver {
             return false;
         };
         let partition = sent.record.partition;
-        let epoch = self.claims.epoch(&(topic.name.clone(), partition));
+        let epoch = self.context.claims.epoch(&(topic.name.clone(), partition));
         let Some(joining) = topic.partitions.get_mut(&partition) else { return false };
         let delivery = epoch.and_then(|epoch| Some((epoch, self.delivery(&topic.name, sent, epoch)?)));
         let Some((claim_epoch, delivery)) = delivery else {
@@ -224,3 +241,6 @@ impl ReadUpTo {
         read
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! What the host API shows of a consumer. Each trouble is logged when it begins and when it ends.
 
-use std::{collections::BTreeMap, fmt, sync::atomic::AtomicBool};
+use std::{collections::BTreeMap, fmt, sync::atomic::{AtomicBool, AtomicU64}};
 
 use parking_lot::Mutex;
 
@@ -45,6 +45,8 @@ pub struct ConsumerHealth {
     troubles: Mutex<BTreeMap<Part, String>>,
     /// Whether the consumer is a member of its group, and the group is not rebalancing.
     pub(super) in_group: AtomicBool,
+    /// Deliveries that a relay of this host has handed over.
+    pub handed_over: AtomicU64,
 }
 
 impl ConsumerHealth {

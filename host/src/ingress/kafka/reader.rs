@@ -78,18 +78,20 @@ pub(super) struct TopicReader {
     paused: bool,
 }
 
+/// Also after a panic: nothing is handed over to a reader that has ended.
+impl Drop for TopicReader {
+    fn drop(&mut self) {
+        self.receive(&[]);
+    }
+}
+
 impl TopicReader {
     pub(super) fn new(context: ConsumerContext, runtime: Handle) -> anyhow::Result<Self> {
         let gather_ms = context.versions.active().version.manifest.gather_ms;
         // Claims and troubles of an earlier client are of no use: this one is assigned its partitions anew.
         context.claims.remove_all();
         context.health.clear(&context.backend.plugin);
-        let handed_over = HandedOver::new(
-            context.backend.plugin.clone(),
-            context.versions.clone(),
-            context.claims.clone(),
-            context.queue.clone(),
-        );
+        let handed_over = HandedOver::new(context.clone());
         Ok(Self {
             consumer: client(&context, gather_ms)?,
             gather_ms,
@@ -140,7 +142,6 @@ impl TopicReader {
                 self.handed_over.read(&read);
             }
         };
-        self.receive(&[]);
         commit_all(&self.consumer, &self.context.claims, CommitMode::Sync);
         ended
     }

@@ -51,6 +51,7 @@ pub fn delivery<'r>(
     claim: i64,
 ) -> Delivery {
     let RawRecord { partition, offset, timestamp_ms, key, payload } = record;
+    let origin = Origin::Kafka { topic: topic.clone(), partition, offset };
     let (envelope, undecodable) = match headers {
         Ok(headers) => (envelope(headers), None),
         Err(reason) => (Envelope::default(), Some(format!("its headers cannot be decoded: {reason}"))),
@@ -68,9 +69,11 @@ pub fn delivery<'r>(
             Ok(key) => (key, None),
             Err(reason) => (None, Some(format!("it has no correlation key: {reason}"))),
         };
+    let unreadable =
+        undecodable.or(without_key).map(|reason| format!("{origin} is not delivered: {reason}").into());
     Delivery {
-        id: envelope.id.unwrap_or_else(|| format!("{topic}/{partition}/{offset}")),
-        origin: Origin::Kafka { topic: topic.clone(), partition, offset },
+        id: envelope.id.unwrap_or_else(|| origin.to_string()),
+        origin,
         correlation,
         event_type: envelope.event_type,
         key: key.map(<[u8]>::to_vec),
@@ -87,9 +90,7 @@ pub fn delivery<'r>(
         sequence,
         parked_id: None,
         claim_epoch: claim,
-        unreadable: undecodable
-            .or(without_key)
-            .map(|reason| format!("{topic}/{partition}/{offset} is not delivered: {reason}").into()),
+        unreadable,
     }
 }
 
