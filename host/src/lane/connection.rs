@@ -19,6 +19,9 @@ use crate::{
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A pause that comes so long after the last one is not about the same trouble. Above the time that a unit may
+/// take.
+const TROUBLE_OVER_AFTER: Duration = Duration::from_secs(30);
 /// Postgres answers a trivial statement within this time, or a quarter of `unit_ms_max` if that is longer.
 /// Otherwise it is too slow to blame a guest for a statement that took too long.
 const TRIVIAL_MS_MAX: u32 = 100;
@@ -53,6 +56,8 @@ pub(super) struct LaneConnection {
     units_lost: bool,
     pub(super) session: Option<Session>,
     backoff: Duration,
+    /// The end of the last pause.
+    paused_at: Instant,
     /// Whether the missing lease or session has started the pause that is reported.
     paused_by_acquire: bool,
     /// Suspects that were parked or refused since the last unit in which the plugin succeeded.
@@ -78,6 +83,7 @@ impl LaneConnection {
             units_lost: false,
             session: None,
             backoff: BACKOFF_MIN,
+            paused_at: Instant::now(),
             paused_by_acquire: false,
             in_a_row: 0,
             timed_out: false,
@@ -133,6 +139,10 @@ impl LaneConnection {
     /// Pauses before the next attempt, longer each time until a unit commits; false when the host stops. The
     /// second pause in a row is reported.
     pub(super) async fn pause(&mut self, reason: &str) -> bool {
+        // An earlier trouble is over, although no unit has committed since.
+        if self.paused_at.elapsed() > self.backoff + TROUBLE_OVER_AFTER {
+            self.backoff = BACKOFF_MIN;
+        }
         if self.backoff > BACKOFF_MIN {
             self.backend.paused.pause(self.what(), reason);
         }
@@ -141,6 +151,7 @@ impl LaneConnection {
             () = self.stop.cancelled() => false,
         };
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+        self.paused_at = Instant::now();
         waited
     }
 

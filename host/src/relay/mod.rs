@@ -45,6 +45,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::bail;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +66,8 @@ use crate::{kafka::Brokers, store::Database};
 
 /// Units that are committed, not yet sent, and kept in memory, at most.
 const READY_MAX: ReadyMax = ReadyMax { units: 2_000, bytes: 32 << 20 };
+/// How long Postgres may take to answer who leads: somebody may have locked the row.
+const ACQUIRED_WITHIN: Duration = Duration::from_secs(2);
 /// Pause before a broken database connection is replaced.
 const PUBLISHER_RESTART_PAUSE: Duration = Duration::from_millis(200);
 
@@ -84,6 +87,8 @@ pub struct Relay {
     /// To the lanes of this host.
     pub hand_over: Arc<HandOver>,
     troubles: Troubles,
+    /// Why the leader lease cannot be acquired.
+    cannot_lead: Mutex<Option<String>>,
     /// Why only a host of a later build can send the outbox.
     needs_later_build: Mutex<Option<String>>,
     /// Records passed to the Kafka client since the start, for the metrics.
@@ -111,6 +116,7 @@ impl Relay {
             probe: Probe::default(),
             hand_over: Arc::new(HandOver::new(receivers)),
             troubles: Troubles::default(),
+            cannot_lead: Mutex::default(),
             needs_later_build: Mutex::default(),
             published: AtomicU64::new(0),
             latency: PublishLatency::default(),
@@ -151,6 +157,22 @@ impl Relay {
     #[must_use]
     pub fn needs_later_build(&self) -> Option<String> {
         self.needs_later_build.lock().clone()
+    }
+
+    /// Why this host can neither lead nor find out who does, if so.
+    #[must_use]
+    pub fn cannot_lead(&self) -> Option<String> {
+        self.cannot_lead.lock().clone()
+    }
+
+    fn note_cannot_lead(&self, reason: Option<String>) {
+        let before = std::mem::replace(&mut *self.cannot_lead.lock(), reason.clone());
+        let database = &self.database.name;
+        match (before, reason) {
+            (None, Some(reason)) => tracing::warn!(database, reason, "relay paused, retrying"),
+            (Some(_), None) => tracing::info!(database, "relay continues"),
+            _ => {}
+        }
     }
 
     fn note_later_build(&self, reason: Option<String>) {
@@ -210,20 +232,19 @@ impl Relay {
         self.leading.store(false, Ordering::Release);
         while !stop.is_cancelled() {
             let mut pause = LEASE_RENEWAL_INTERVAL;
-            match LeaderLease::acquire(&self.database.admin, &self.owner).await {
+            let acquired = LeaderLease::acquire(&self.database.admin, &self.owner);
+            let acquired = tokio::time::timeout(ACQUIRED_WITHIN, acquired).await.unwrap_or_else(|_| {
+                bail!("acquiring the leader lease of the relay: no answer within {ACQUIRED_WITHIN:?}")
+            });
+            self.note_cannot_lead(acquired.as_ref().err().map(|error| format!("{error:#}")));
+            match acquired {
                 Ok(Some(lease)) => {
                     if self.lead(lease, &stop).await != LeadEnd::Ended {
                         pause = STAND_ASIDE;
                     }
                 }
                 Ok(None) => self.follow().await,
-                Err(error) => {
-                    tracing::warn!(
-                        database = self.database.name,
-                        reason = format!("{error:#}"),
-                        "relay paused: cannot acquire the leader lease in Postgres, retrying"
-                    )
-                }
+                Err(_) => {}
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}

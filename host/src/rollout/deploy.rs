@@ -254,6 +254,10 @@ impl Rollout {
     /// The policy of a plugin; none when it has no file.
     pub(super) async fn policy_file(&self, plugin: &PluginName) -> Result<Option<Policy>, DeployError> {
         let path = self.policy_path(plugin);
+        // To open a named pipe would wait for its writer.
+        if tokio::fs::metadata(&path).await.is_ok_and(|found| !found.is_file()) {
+            return Err(DeployError::Rejected(format!("{} is not a file", path.display())));
+        }
         match tokio::fs::read_to_string(&path).await {
             Ok(text) => Ok(Some(Policy::parse(plugin, &text)?)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -192,7 +192,7 @@ impl Services {
             .collect();
         for (database, relay) in relays {
             let troubles = relay.troubles().into_iter().map(|trouble| trouble.to_string());
-            let reasons = troubles.chain(relay.needs_later_build());
+            let reasons = troubles.chain(relay.cannot_lead()).chain(relay.needs_later_build());
             problems.extend(reasons.map(|reason| (format!("relay {database}"), reason)));
         }
         let missing = self.awaited().into_iter();

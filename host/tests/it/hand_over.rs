@@ -117,7 +117,7 @@ async fn discard_all(target: &Target) {
     loop {
         let page = Request::get("/v1/parked").send(admin).await.unwrap().expect(200).unwrap();
         let page: serde_json::Value = serde_json::from_str(&page.text()).unwrap();
-        let entries = page["items"].as_array().unwrap();
+        let entries = page["parked"].as_array().unwrap();
         if entries.is_empty() {
             return;
         }

@@ -128,6 +128,37 @@ async fn a_restored_database_takes_a_new_identity_and_its_changes_count() {
     assert_eq!(logged.matches("it has taken a new identity").count(), 1, "{logged}");
 }
 
+/// Without traffic nothing would show the host that its positions are not those of the database any more.
+#[tokio::test]
+async fn a_read_model_that_is_restored_under_a_running_host_is_read_again_without_traffic() {
+    let stack = Own::start().await;
+    let target = &stack.target;
+    let plugins = folder::plugins(&INVENTORY);
+    let host = host::run(target, &plugins).await;
+    create(target, 7, 10).await;
+    shows(target, 7, 10).await;
+    host.stop().await;
+    execute(target, r#"CREATE DATABASE backup TEMPLATE "query-inventory""#).await;
+
+    let _host = host::run(target, &plugins).await;
+    set(target, 7, 25).await;
+    shows(target, 7, 25).await;
+    let restore =
+        [r#"DROP DATABASE "query-inventory" WITH (FORCE)"#, r#"ALTER DATABASE backup RENAME TO "query-inventory""#];
+    for statement in restore {
+        execute(target, statement).await;
+    }
+    eventually(async || {
+        let known: i64 = sqlx::query_scalar("SELECT count(*) FROM saga.lane WHERE lease_expires_at > now()")
+            .fetch_one(&mut sql(target, "query-inventory").await)
+            .await?;
+        ensure!(known > 0, "the host has no lane in the restored database yet");
+        Ok(())
+    })
+    .await;
+    shows(target, 7, 25).await;
+}
+
 fn restored() -> String {
     format!(r#"ALTER DATABASE backup RENAME TO "{DATABASE}""#)
 }
