@@ -78,35 +78,42 @@ impl HandedOver {
         }
     }
 
-    /// These records, read from Kafka, are in the lane's queue now.
-    pub(super) fn read(&self, burst: &[ReadUpTo]) {
+    /// These records, read from Kafka, are in the lane's queue now. Returns whether all of them were handed over
+    /// before.
+    pub(super) fn read(&self, burst: &[ReadUpTo]) -> bool {
         let mut topics = self.topics.lock();
-        for ReadUpTo { place, claim_epoch, next_offset, writers } in burst {
-            let Some(topic) = topics.get_mut(&*place.0) else { continue };
-            let Some(joining) = topic.partitions.get_mut(&place.1) else { continue };
-            let joined_at = joining.joined_at();
-            if let Some(kept) = joining.read(*claim_epoch, *next_offset)
-                && !self.deliver(kept)
-            {
-                joining.leave();
-            }
-            let other = writers.iter().find(|(writer, offset)| {
-                joined_at.is_some_and(|joined| *offset >= joined) && *writer != topic.identity
-            });
-            if let Some((_, offset)) = other {
-                topic.has_other_writer = true;
-                topic.partitions.values_mut().for_each(Joining::leave);
-                tracing::warn!(
-                    plugin = self.context.backend.plugin,
-                    topic = &*place.0,
-                    partition = place.1,
-                    offset,
-                    "this record is not from the database that a policy names as the one writer of the topic: \
-                     its records are not handed over any more until the host restarts; remove the topic from \
-                     sole_writer, or stop the other writer"
-                );
-            }
+        let mut only_repeats = true;
+        for read in burst {
+            only_repeats &= topics.get_mut(&*read.place.0).is_some_and(|topic| self.read_in(topic, read));
         }
+        only_repeats
+    }
+
+    /// Returns whether the partition was joined before.
+    fn read_in(&self, topic: &mut Topic, read: &ReadUpTo) -> bool {
+        let Some(joining) = topic.partitions.get_mut(&read.place.1) else { return false };
+        let joined_at = joining.joined_at();
+        if let Some(kept) = joining.read(read.claim_epoch, read.next_offset)
+            && !self.deliver(kept)
+        {
+            joining.leave();
+        }
+        let Some(joined_at) = joined_at else { return false };
+        let mut others = read.writers.iter().filter(|(writer, _)| *writer != topic.identity);
+        if let Some((_, offset)) = others.find(|(_, offset)| *offset >= joined_at) {
+            topic.has_other_writer = true;
+            topic.partitions.values_mut().for_each(Joining::leave);
+            tracing::warn!(
+                plugin = self.context.backend.plugin,
+                topic = &*read.place.0,
+                partition = read.place.1,
+                offset,
+                "this record is not from the database that a policy names as the one writer of the topic: its \
+                 records are not handed over any more until the host restarts; remove the topic from \
+                 sole_writer, or stop the other writer"
+            );
+        }
+        true
     }
 
     /// False when the lane's queue has no room.

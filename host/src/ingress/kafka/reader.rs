@@ -40,6 +40,9 @@ use crate::{
 const POLL: Duration = Duration::from_millis(250);
 /// The same while partitions are being claimed.
 const POLL_CLAIMING: Duration = Duration::from_millis(10);
+/// The pause after a small burst of records that were all handed over before. Nobody waits for the next ones,
+/// so they are read together.
+const REPEATS_PAUSE: Duration = Duration::from_millis(50);
 /// The interval in which a consumer in trouble finds out whether the trouble has ended.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// The number of records after which a burst goes to the lane.
@@ -138,8 +141,11 @@ impl TopicReader {
             if !burst.is_empty() {
                 self.consumer.context().read.lock().deliver(&burst);
                 let read = ReadUpTo::of(&burst);
+                let is_small = burst.len() < BURST_RECORDS_MAX / 2;
                 self.context.queue.push_all(burst);
-                self.handed_over.read(&read);
+                if self.handed_over.read(&read) && is_small {
+                    std::thread::sleep(REPEATS_PAUSE);
+                }
             }
         };
         commit_all(&self.consumer, &self.context.claims, CommitMode::Sync);
