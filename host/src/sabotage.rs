@@ -19,6 +19,8 @@ pub enum Switch {
     ClearedBeforeAcknowledged,
     /// The relay sends the newest unit first.
     OrderNotKept,
+    /// Records are handed over to a lane that has not read all that comes before them.
+    JoinedAtOnce,
     /// A delivery is handled although an earlier one of its key is parked.
     KeyNotHeld,
     /// A COMMIT without an answer counts as committed.
@@ -59,6 +61,7 @@ mod chosen {
             "sent-before-commit" => Switch::SentBeforeCommit,
             "cleared-before-acknowledged" => Switch::ClearedBeforeAcknowledged,
             "order-not-kept" => Switch::OrderNotKept,
+            "joined-at-once" => Switch::JoinedAtOnce,
             "key-not-held" => Switch::KeyNotHeld,
             "commit-guessed" => Switch::CommitGuessed,
             "answers-not-kept" => Switch::AnswersNotKept,

@@ -25,7 +25,7 @@ struct Switch {
     faults: &'static [Fault],
 }
 
-const SWITCHES: [Switch; 9] = [
+const SWITCHES: [Switch; 10] = [
     Switch {
         name: "repeats-handled",
         removed: "a repeated record is recognised by the dedup mark",
@@ -55,6 +55,11 @@ const SWITCHES: [Switch; 9] = [
         name: "order-not-kept",
         removed: "the relay sends units in the order of the outbox",
         faults: &[Fault::FreezeKill],
+    },
+    Switch {
+        name: "joined-at-once",
+        removed: "records are handed over only to a lane that has read all before them",
+        faults: &[Fault::FreezeKill, Fault::Kill],
     },
     Switch {
         name: "key-not-held",

@@ -12,6 +12,8 @@
 //! What is handed over must continue, without a gap, what was read from Kafka: everything below `o` comes
 //! before the first record in the order of sending, and everything after it is kept.
 
+use crate::sabotage::{self, Switch};
+
 /// What is known of one partition. `T` is a delivery.
 #[derive(Debug)]
 pub(super) struct Joining<T> {
@@ -73,6 +75,9 @@ impl<T> Joining<T> {
         (delivery, bytes): (T, usize),
         bytes_max: usize,
     ) -> Step<T> {
+        if sabotage::on(Switch::JoinedAtOnce) {
+            return Step::Deliver(vec![(delivery, bytes)]);
+        }
         match &mut self.state {
             State::Joined { source: joined, .. } if *joined == source && acceptable => {
                 return Step::Deliver(vec![(delivery, bytes)]);
