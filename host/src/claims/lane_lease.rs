@@ -66,18 +66,19 @@ impl LaneLease {
         self.epoch.saturating_add(since)
     }
 
-    /// Extends the lease of an idle lane. Returns false when it is lost.
+    /// Extends the lease of an idle lane. Returns false when it is lost, or when the database has lost units.
     ///
     /// # Errors
     /// When Postgres is unreachable.
     pub async fn renew(&self, pool: &PgPool) -> anyhow::Result<bool> {
         let renewed = sqlx::query(
             "UPDATE saga.lane SET lease_expires_at = now() + $1 * interval '1 ms'
-              WHERE slot = $2 AND epoch = $3",
+              WHERE slot = $2 AND epoch = $3 AND unit = $4",
         )
         .bind(LEASE_MS.cast_signed())
         .bind(self.slot)
         .bind(self.epoch)
+        .bind(self.unit)
         .execute(pool)
         .await
         .context("renewing a lane lease")?;

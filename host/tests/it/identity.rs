@@ -159,6 +159,23 @@ async fn a_read_model_that_is_restored_under_a_running_host_is_read_again_withou
     shows(target, 7, 25).await;
 }
 
+/// A read model's commit does not wait for the disk, so a crash of the server can undo it.
+#[tokio::test]
+async fn what_a_crashed_server_has_lost_of_a_read_model_is_read_again_without_traffic() {
+    let stack = Own::start().await;
+    let target = &stack.target;
+    let _host = host::run(target, &folder::plugins(&INVENTORY)).await;
+    create(target, 7, 10).await;
+    shows(target, 7, 10).await;
+    let undone = "UPDATE saga.lane SET unit = unit - 1 WHERE kind = 'kafka';
+         UPDATE saga.partition_claim SET next_offset = 0, dedup_marks = '';
+         DELETE FROM public.stock_view";
+    let mut database = sql(target, "query-inventory").await;
+    sqlx::raw_sql(undone).execute(&mut database).await.unwrap();
+    database.close().await.unwrap();
+    shows(target, 7, 10).await;
+}
+
 fn restored() -> String {
     format!(r#"ALTER DATABASE backup RENAME TO "{DATABASE}""#)
 }
