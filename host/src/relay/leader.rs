@@ -113,14 +113,8 @@ impl LeaderState {
                 let in_flight = self.in_flight.clone();
                 let (log, changed) = (&self.log, relay.changed.clone());
                 let hand_over = relay.hand_over.clone();
-                let sender = Sender::new(
-                    &relay.brokers,
-                    log,
-                    self.batch_bytes_max,
-                    in_flight,
-                    hand_over,
-                    changed,
-                )?;
+                let sender =
+                    Sender::new(&relay.brokers, log, self.batch_bytes_max, in_flight, hand_over, changed)?;
                 self.client_since = Instant::now();
                 Ok(none.insert(sender))
             }

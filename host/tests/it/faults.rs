@@ -247,3 +247,29 @@ async fn a_right_that_was_revoked_is_waited_for() {
     house.database.run(&format!("GRANT UPDATE ON public.account TO {ROLE}")).await;
     house.database.reaches(MOVES_OF_7, 1).await;
 }
+
+/// As a provider's protection against a full disk makes it. Nothing is written meanwhile, so nothing else shows
+/// it.
+#[tokio::test]
+async fn a_database_that_is_read_only_is_named_without_traffic() {
+    let mut house = House::new().await;
+    let read_only = format!(r#"ALTER DATABASE "{PLUGIN}" SET default_transaction_read_only = on"#);
+    let sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    house.database.run(&read_only).await;
+    house.database.run(sessions).await;
+    host::not_ready(house.target(), "read-only transaction").await;
+    house.database.run("SET default_transaction_read_only = off").await;
+    house.database.run(&format!(r#"ALTER DATABASE "{PLUGIN}" RESET default_transaction_read_only"#)).await;
+    house.database.run(sessions).await;
+    host::ready(house.target()).await;
+}
+
+#[tokio::test]
+async fn a_lock_that_keeps_a_relay_from_leading_is_named_without_traffic() {
+    let mut house = House::new().await;
+    house.database.run("BEGIN; LOCK TABLE saga.lane").await;
+    host::not_ready(house.target(), "leader lease").await;
+    house.database.run("ROLLBACK").await;
+    host::ready(house.target()).await;
+}

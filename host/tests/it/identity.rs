@@ -143,8 +143,10 @@ async fn a_read_model_that_is_restored_under_a_running_host_is_read_again_withou
     let _host = host::run(target, &plugins).await;
     set(target, 7, 25).await;
     shows(target, 7, 25).await;
-    let restore =
-        [r#"DROP DATABASE "query-inventory" WITH (FORCE)"#, r#"ALTER DATABASE backup RENAME TO "query-inventory""#];
+    let restore = [
+        r#"DROP DATABASE "query-inventory" WITH (FORCE)"#,
+        r#"ALTER DATABASE backup RENAME TO "query-inventory""#,
+    ];
     for statement in restore {
         execute(target, statement).await;
     }

@@ -1,6 +1,10 @@
 //! What the host API shows of a consumer. Each trouble is logged when it begins and when it ends.
 
-use std::{collections::BTreeMap, fmt, sync::atomic::{AtomicBool, AtomicU64}};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::atomic::{AtomicBool, AtomicU64},
+};
 
 use parking_lot::Mutex;
 

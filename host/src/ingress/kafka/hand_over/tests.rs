@@ -99,8 +99,5 @@ fn a_burst_shows_how_far_each_partition_is_read_and_who_has_written_to_it() {
         })
         .collect();
     let of_ours = Some("6921f3c000c0ffee".to_owned());
-    assert_eq!(
-        up_to,
-        [(0, 7, 7, vec![(of_ours.clone(), 6), (None, 5)]), (1, 7, 10, vec![(of_ours, 9)])]
-    );
+    assert_eq!(up_to, [(0, 7, 7, vec![(of_ours.clone(), 6), (None, 5)]), (1, 7, 10, vec![(of_ours, 9)])]);
 }

@@ -76,7 +76,9 @@ fn when_too_much_would_be_kept_a_later_record_is_the_first_one() {
 /// What happens to a partition.
 #[derive(Clone, Debug)]
 enum Event {
-    Send { acceptable: bool },
+    Send {
+        acceptable: bool,
+    },
     /// Another leader, which sends again what was not acknowledged, or anything else sends this many records.
     SendElsewhere,
     /// Kafka answers to the oldest record without an answer.
