@@ -12,6 +12,8 @@ use saga_testkit::report::Report;
 const VARIABLE: &str = "SAGA_HOST_SABOTAGE";
 const SECONDS: u64 = 40;
 const REQUESTS: u64 = 900;
+/// Where the moment is rare in which the protection counts.
+const MANY_REQUESTS: u64 = 6_000;
 
 /// Seconds until everything must be accepted, and until the system must be quiet: what is lost never comes.
 const WITHIN_S: u64 = 40;
@@ -23,6 +25,7 @@ struct Switch {
     name: &'static str,
     removed: &'static str,
     faults: &'static [Fault],
+    requests: u64,
 }
 
 const SWITCHES: [Switch; 10] = [
@@ -30,51 +33,61 @@ const SWITCHES: [Switch; 10] = [
         name: "repeats-handled",
         removed: "a repeated record is recognised by the dedup mark",
         faults: &[Fault::FreezeKill, Fault::Kill],
+        requests: REQUESTS,
     },
     Switch {
         name: "claims-not-compared",
         removed: "a host that has lost a partition cannot write for it",
         faults: &[Fault::Stop],
+        requests: REQUESTS,
     },
     Switch {
         name: "position-behind",
         removed: "the position is stored with the unit's effects",
         faults: &[Fault::Kill],
+        requests: REQUESTS,
     },
     Switch {
         name: "sent-before-commit",
         removed: "records are sent after COMMIT",
         faults: &[Fault::PostgresCrash],
+        requests: REQUESTS,
     },
     Switch {
         name: "cleared-before-acknowledged",
         removed: "the outbox keeps records until Kafka has acknowledged them",
         faults: &[Fault::FreezeKill],
+        requests: MANY_REQUESTS,
     },
     Switch {
         name: "order-not-kept",
         removed: "the relay sends units in the order of the outbox",
         faults: &[Fault::FreezeKill],
+        requests: REQUESTS,
     },
     Switch {
         name: "joined-at-once",
         removed: "records are handed over only to a lane that has read all before them",
         faults: &[Fault::FreezeKill, Fault::Kill],
+        requests: REQUESTS,
     },
     Switch {
         name: "key-not-held",
         removed: "a parked delivery holds back later ones of its key",
         faults: &[Fault::Redrive],
+        requests: REQUESTS,
     },
     Switch {
         name: "commit-guessed",
         removed: "a COMMIT without an answer is looked up",
         faults: &[Fault::PostgresCut],
+        requests: MANY_REQUESTS,
     },
     Switch {
         name: "answers-not-kept",
         removed: "a repeated Idempotency-Key gets the stored answer",
         faults: &[Fault::Kill],
+        requests: REQUESTS,
     },
 ];
 
@@ -95,14 +108,15 @@ pub(super) async fn run(options: &Options, names: &[String], system: &System) ->
     output::line(&format!("{:<28}  {:<7}  {:>8}  checks that failed", "removed", "noticed", "requests"));
     let mut wrong = Vec::new();
     if names.is_empty() {
-        let outcome = one(options, system, None, &faults()).await?;
+        let outcome = one(options, system, None, (&faults(), REQUESTS)).await?;
         outcome.print("nothing");
         wrong.extend(outcome.noticed().then_some("nothing"));
     }
     for switch in
         SWITCHES.iter().filter(|switch| names.is_empty() || names.iter().any(|name| name == switch.name))
     {
-        let outcome = one(options, system, Some(switch.name), switch.faults).await?;
+        let under = (switch.faults, switch.requests);
+        let outcome = one(options, system, Some(switch.name), under).await?;
         outcome.print(switch.name);
         wrong.extend((!outcome.noticed()).then_some(switch.removed));
     }
@@ -134,9 +148,13 @@ impl Outcome {
     }
 }
 
-async fn one(options: &Options, system: &System, name: Option<&str>, faults: &[Fault]) -> Result<Outcome> {
-    let mut options =
-        Options { faults: faults.to_vec(), seconds: SECONDS, requests: REQUESTS, ..options.clone() };
+async fn one(
+    options: &Options,
+    system: &System,
+    name: Option<&str>,
+    (faults, requests): (&[Fault], u64),
+) -> Result<Outcome> {
+    let mut options = Options { faults: faults.to_vec(), seconds: SECONDS, requests, ..options.clone() };
     (options.accept_s, options.quiet_s) = (WITHIN_S, WITHIN_S);
     if let Some(name) = name {
         options.start.environment.push((VARIABLE.to_owned(), name.to_owned()));

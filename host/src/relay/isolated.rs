@@ -209,10 +209,14 @@ impl Isolated {
         }
     }
 
-    /// Releases the partitions whose suspects are judged. Their waiting records can be sent in batches.
+    /// Releases the partitions whose suspects are judged. Their waiting records can be sent in batches. One in
+    /// which nothing waits has no trouble: Kafka has accepted its records while the client was replaced.
     pub(super) fn release(&mut self, now: Instant) -> Vec<(Place, Vec<i64>)> {
         let mut released = Vec::new();
         for isolated in self.0.iter_mut().filter(|isolated| isolated.released_at.is_none()) {
+            if isolated.waiting.is_empty() && isolated.sending.is_none() {
+                isolated.accepts();
+            }
             let judged = isolated.waiting.first().is_none_or(|first| *first > isolated.suspect_up_to);
             if judged && isolated.sending.is_none() && isolated.passing.is_none() && isolated.until <= now {
                 isolated.released_at = Some(now);

@@ -6,9 +6,9 @@ mod sending;
 
 use std::time::{Duration, Instant as StdInstant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use sqlx::{Postgres, pool::PoolConnection};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -29,6 +29,8 @@ const DELETE_INTERVAL: Duration = Duration::from_millis(50);
 /// How often the outbox is polled without a notification: a host may have died between its commit and its
 /// notification.
 const OUTBOX_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How long one read of the outbox may take: somebody may have locked a table, and the lease has expired then.
+const READ_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why the leader stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +213,10 @@ impl<'a> Publisher<'a> {
             let mut order = self.relay.order.lock();
             (order.begin_snapshot(), order.in_flight_seqs())
         };
-        let snapshot = outbox::read_unpublished(&mut self.database, lease.epoch(), &in_flight).await?;
+        let read = outbox::read_unpublished(&mut self.database, lease.epoch(), &in_flight);
+        let snapshot = timeout(READ_WITHIN, read)
+            .await
+            .unwrap_or_else(|_| bail!("reading the outbox: no answer within {READ_WITHIN:?}"))?;
         if snapshot.lead_lost {
             return Ok(Some(LeadEnd::Ended));
         }

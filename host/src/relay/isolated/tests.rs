@@ -120,3 +120,13 @@ fn a_parked_record_is_not_sent() {
     isolated.remove(&place(), 2);
     assert_eq!(sent(&mut isolated, now), [(3, false)]);
 }
+
+#[test]
+fn a_partition_in_which_nothing_waits_has_no_trouble() {
+    let now = Instant::now();
+    let mut isolated = Isolated::default();
+    isolated.isolate(place(), 2, Some("Kafka acknowledges nothing".to_owned()), now);
+    assert_eq!(isolated.waiting().len(), 1);
+    assert_eq!(isolated.release(now), [(place(), vec![])]);
+    assert!(isolated.is_empty() && isolated.waiting().is_empty() && isolated.next_at().is_none());
+}
