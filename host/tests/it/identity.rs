@@ -81,6 +81,15 @@ async fn last_record(target: &Target, product: i64) -> (String, String) {
     (header("ce_sequence"), header("ce_id"))
 }
 
+async fn back_up(target: &Target, database: &str) {
+    execute(target, &format!(r#"CREATE DATABASE backup TEMPLATE "{database}""#)).await;
+}
+
+async fn restore(target: &Target, database: &str) {
+    execute(target, &format!(r#"DROP DATABASE "{database}" WITH (FORCE)"#)).await;
+    execute(target, &format!(r#"ALTER DATABASE backup RENAME TO "{database}""#)).await;
+}
+
 fn partition(product: i64) -> i32 {
     partition_of(product.to_string().as_bytes(), PARTITIONS)
 }
@@ -101,7 +110,7 @@ async fn a_restored_database_takes_a_new_identity_and_its_changes_count() {
     shows(target, 7, 10).await;
     let before = identity(target).await;
     host.stop().await;
-    execute(target, &format!(r#"CREATE DATABASE backup TEMPLATE "{DATABASE}""#)).await;
+    back_up(target, DATABASE).await;
 
     let host = host::run(target, &plugins).await;
     assert_eq!(identity(target).await, before, "a restart is no reason");
@@ -111,10 +120,7 @@ async fn a_restored_database_takes_a_new_identity_and_its_changes_count() {
     shows(target, 7, 25).await;
     let (lost, _) = last_record(target, 7).await;
     host.stop().await;
-    let restore = [format!(r#"DROP DATABASE "{DATABASE}""#), restored()];
-    for statement in restore {
-        execute(target, &statement).await;
-    }
+    restore(target, DATABASE).await;
 
     let (host, log) = host::run_logging_lanes(target, &plugins).await;
     let after = identity(target).await;
@@ -138,18 +144,12 @@ async fn a_read_model_that_is_restored_under_a_running_host_is_read_again_withou
     create(target, 7, 10).await;
     shows(target, 7, 10).await;
     host.stop().await;
-    execute(target, r#"CREATE DATABASE backup TEMPLATE "query-inventory""#).await;
+    back_up(target, "query-inventory").await;
 
     let _host = host::run(target, &plugins).await;
     set(target, 7, 25).await;
     shows(target, 7, 25).await;
-    let restore = [
-        r#"DROP DATABASE "query-inventory" WITH (FORCE)"#,
-        r#"ALTER DATABASE backup RENAME TO "query-inventory""#,
-    ];
-    for statement in restore {
-        execute(target, statement).await;
-    }
+    restore(target, "query-inventory").await;
     eventually(async || {
         let known: i64 = sqlx::query_scalar("SELECT count(*) FROM saga.lane WHERE lease_expires_at > now()")
             .fetch_one(&mut sql(target, "query-inventory").await)
@@ -178,8 +178,48 @@ async fn what_a_crashed_server_has_lost_of_a_read_model_is_read_again_without_tr
     shows(target, 7, 10).await;
 }
 
-fn restored() -> String {
-    format!(r#"ALTER DATABASE backup RENAME TO "{DATABASE}""#)
+/// Places an order for all of product 7, then one that is rejected; gives both answers.
+async fn two_orders(target: &Target) -> Vec<String> {
+    let mut ends = Vec::new();
+    for (number, qty) in [(1, 3), (2, 1)] {
+        let order = format!(r#"{{"orderId":"{}","productId":7,"orderQty":{qty}}}"#, flow::id(number));
+        let order = Request::post("/orders", order).header("Prefer", "wait=30");
+        let answer = order.send(target.http().unwrap()).await.unwrap().expect(201).unwrap();
+        ends.push(answer.member("orderStatus").unwrap().as_str().unwrap().to_owned());
+    }
+    ends
+}
+
+/// Inventory has decided on the orders, and the restored database of orders does not know them.
+#[tokio::test]
+async fn orders_that_a_restore_has_lost_and_that_are_placed_again_end_as_before() {
+    let stack = Own::start().await;
+    let target = &stack.target;
+    let plugins = folder::plugins(&host::PLUGINS);
+    host::run(target, &plugins).await.stop().await;
+    back_up(target, "cmd-order").await;
+
+    let host = host::run(target, &plugins).await;
+    create(target, 7, 3).await;
+    assert_eq!(two_orders(target).await, ["CONFIRMED", "CANCELLED"]);
+    set(target, 7, 10).await;
+    host.stop().await;
+    restore(target, "cmd-order").await;
+
+    let _host = host::run(target, &plugins).await;
+    assert_eq!(flow::count(target, "cmd-order", "SELECT count(*) FROM public.customer_order").await, 0);
+    assert_eq!(two_orders(target).await, ["CONFIRMED", "CANCELLED"]);
+    let deducted = "SELECT count(*) FROM public.stock WHERE product_id = 7 AND current_qty <> 10";
+    assert_eq!(flow::count(target, "cmd-inventory", deducted).await, 0, "an order was deducted twice");
+    for (number, status) in [(1, "CONFIRMED"), (2, "CANCELLED")] {
+        eventually(async || {
+            let shown = Request::get(format!("/orders/{}", flow::id(number))).send(target.http()?).await?;
+            let shown = shown.expect(200)?.member("orderStatus")?;
+            ensure!(shown == status, "order {number} shows {shown} instead of {status}");
+            Ok(())
+        })
+        .await;
+    }
 }
 
 /// The host runs on: its lanes and its relay find out on their next connection.

@@ -20,7 +20,10 @@ fn define() -> Definition {
         .http::<create::CreateStock>("POST", "/stocks")
         .http::<set::SetStock>("PATCH", "/stocks/{productId}")
         .publishes(&[DEDUCTED, REJECTED, STOCK_CREATED, STOCK_UPDATED])
-        .migrations([migration!("../../../migrations/cmd-inventory/0001_stock.sql")])
+        .migrations([
+            migration!("../../../migrations/cmd-inventory/0001_stock.sql"),
+            migration!("../../../migrations/cmd-inventory/0002_decision.sql"),
+        ])
 }
 
 saga_plugin::plugin!(define);

@@ -5,6 +5,7 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use super::system::{Mark, System, about, eventually, new_id};
+use crate::caller::Request;
 use crate::report::Report;
 use crate::service::{DEDUCTED, NOTIFICATIONS, ORDER_CREATED, REJECTED, STOCK_UPDATED};
 use crate::topic::{Record, writer::Draft};
@@ -21,6 +22,7 @@ pub async fn check(system: &System, report: &mut Report) {
         report.run(format!("timestamp {timestamp}"), handled(system, timestamp)).await;
     }
     report.run("the same order twice, without an id, is deducted once", twice(system)).await;
+    report.run("an order that comes again gets the same reply, whatever is in stock", again(system)).await;
     for qty in [0, -5, -2_147_483_648] {
         report
             .run(
@@ -88,6 +90,28 @@ async fn twice(system: &System) -> Result<()> {
     let rejections = about(&records, REJECTED, &id).len();
     ensure!(rejections == 0, "{rejections} rejections of an order that was deducted");
     Ok(())
+}
+
+async fn again(system: &System) -> Result<()> {
+    let (product, deducted, rejected) = (system.product(3).await?, new_id(), new_id());
+    let orders = [(DEDUCTED, &deducted, 3), (REJECTED, &rejected, 1)];
+    let mut first = Vec::new();
+    for (topic, id, qty) in orders {
+        let mark = system.mark().await?;
+        system.write(ORDER_CREATED, order(id, product, qty, TIMESTAMP)).await?;
+        first.push(replied(system, &mark, topic, id).await?);
+    }
+    system.send(Request::new("PATCH", format!("/stocks/{product}?qty=10"))).await?.expect(200)?;
+    for ((topic, id, qty), first) in orders.into_iter().zip(&first) {
+        let mark = system.mark().await?;
+        system.write(ORDER_CREATED, order(id, product, qty, TIMESTAMP)).await?;
+        let records = replied(system, &mark, topic, id).await?;
+        let (first, repeated) = (about(first, topic, id), about(&records, topic, id));
+        ensure!(repeated.len() == 1 && repeated[0].text() == first[0].text(), "{first:?}, then {repeated:?}");
+        let changed = about(&records, STOCK_UPDATED, &product.to_string()).len();
+        ensure!(changed == 0, "{changed} stock records of a repeated order");
+    }
+    system.await_quantity(product, 10).await
 }
 
 async fn rejected(system: &System, product: i64, qty: i64) -> Result<()> {

@@ -168,11 +168,13 @@ fn nothing_without_order(ledger: &Ledger, rows: &Rows) -> Finding {
 }
 
 fn deductions_published(ledger: &Ledger) -> Finding {
-    let deducted: u64 = ledger.orders.values().map(|flow| u64::from(flow.deducted)).sum();
+    // An order of another service can be sent twice, and is then answered twice.
+    let deducted = ledger.orders.values().map(|flow| u64::from(flow.deducted > 0)).sum::<u64>();
     let updates = ledger.deduction_updates;
-    let outcome =
-        none_of((deducted != updates).then(|| format!("{deducted} deductions, {updates} stock records")));
-    (format!("one stock-updated per deduction: {updates}"), outcome)
+    let outcome = none_of(
+        (deducted != updates).then(|| format!("{deducted} deducted orders, {updates} stock records")),
+    );
+    (format!("one stock-updated per deducted order: {updates}"), outcome)
 }
 
 fn views_of_orders(ledger: &Ledger, rows: &Rows) -> Finding {
