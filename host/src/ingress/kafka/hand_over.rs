@@ -32,6 +32,10 @@ use crate::{
 /// The bytes that are kept for one partition until it is joined. With more, a later record is the first one.
 const KEPT_BYTES_MAX: usize = 256 << 10;
 
+/// With more bytes in its queue, a lane is behind, and reads from Kafka what it is ready for: to hand over to it
+/// would only fill the memory.
+const QUEUED_BYTES_MAX: usize = 2 << 20;
+
 /// The consumer of one plugin, to which relays hand records over.
 #[derive(Debug)]
 pub(super) struct HandedOver {
@@ -116,10 +120,11 @@ impl HandedOver {
         true
     }
 
-    /// False when the lane's queue has no room.
+    /// False when the lane is behind, or stops.
     fn deliver(&self, deliveries: Vec<(Delivery, usize)>) -> bool {
         let handed_over = |(delivery, bytes)| {
-            let has_room = self.context.queue.offer(delivery, bytes).is_ok();
+            let is_behind = self.context.queue.bytes() >= QUEUED_BYTES_MAX;
+            let has_room = !is_behind && self.context.queue.offer(delivery, bytes).is_ok();
             if has_room {
                 self.context.health.handed_over.fetch_add(1, Ordering::Relaxed);
                 fault_point::reach("handed-over");
