@@ -9,7 +9,7 @@
 //! A lane must not get a record while an earlier one of its partition is missing: the mark of the later record
 //! would make the earlier one pass for a repeat. So a receiver joins a partition only when it has read, from
 //! Kafka, all that comes before a record that was sent ([`Receiver`]); and it leaves the partition when a
-//! record is sent there in another way ([`HandOver::interrupt`]).
+//! record is sent there in another way (`HandOver::interrupt`).
 //!
 //! Only topics whose one writer is the relay's database are handed over, as the policies of its plugins say
 //! (`sole_writer`): records of other writers would be overtaken.

@@ -174,7 +174,7 @@ row! {
     "saga.ignored_row",
     /// A delivery that changed nothing.
     struct IgnoredRow {
-        /// See [`crate::model::delivery::Delivery::source`].
+        /// The origin as a person sees it, see [`crate::model::delivery::Origin`].
         source: String,
         /// Its correlation.
         key: Option<String>,
