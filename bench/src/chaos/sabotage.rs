@@ -80,7 +80,7 @@ const SWITCHES: [Switch; 10] = [
     Switch {
         name: "commit-guessed",
         removed: "a COMMIT without an answer is looked up",
-        faults: &[Fault::PostgresCut],
+        faults: &[Fault::PostgresCrash, Fault::PostgresCut],
         requests: MANY_REQUESTS,
     },
     Switch {
