@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use self::joining::{Joining, Source, Step};
 use super::{
+    burst::ReadUpTo,
     consumer::ConsumerContext,
     record::{RawRecord, delivery},
 };
@@ -21,7 +22,7 @@ use crate::{
     claims::partitions::TopicPartition,
     fault_point,
     model::{
-        delivery::{Delivery, OFFSET_UNKNOWN, Origin},
+        delivery::{Delivery, OFFSET_UNKNOWN},
         identity::Identity,
         manifest::Subscription,
         record::Record,
@@ -212,45 +213,6 @@ impl Receiver for HandedOver {
         if let Some(joining) = topics.get_mut(topic).and_then(|topic| topic.partitions.get_mut(&partition)) {
             joining.leave();
         }
-    }
-}
-
-/// How far a burst of records reaches in one partition.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct ReadUpTo {
-    place: TopicPartition,
-    claim_epoch: i64,
-    next_offset: i64,
-    /// Each database that has written to it, none for writers that are no saga-host, with the offset of its
-    /// last record.
-    writers: Vec<(Option<Identity>, i64)>,
-}
-
-impl ReadUpTo {
-    /// One for each partition of a burst.
-    pub(super) fn of(burst: &[(Delivery, usize)]) -> Vec<Self> {
-        let mut read: Vec<Self> = Vec::new();
-        for (delivery, _) in burst {
-            let Origin::Kafka { topic, partition, offset } = &delivery.origin else { continue };
-            let writer = delivery.mark.as_ref().and_then(|mark| mark.identity());
-            // Records of one partition come in a row.
-            let known = read.iter_mut().rfind(|known| known.place.1 == *partition && known.place.0 == *topic);
-            let Some(known) = known else {
-                read.push(Self {
-                    place: (topic.clone(), *partition),
-                    claim_epoch: delivery.claim_epoch,
-                    next_offset: offset + 1,
-                    writers: vec![(writer, *offset)],
-                });
-                continue;
-            };
-            (known.claim_epoch, known.next_offset) = (delivery.claim_epoch, offset + 1);
-            match known.writers.iter_mut().find(|(of, _)| *of == writer) {
-                Some((_, last)) => *last = *offset,
-                None => known.writers.push((writer, *offset)),
-            }
-        }
-        read
     }
 }
 

@@ -5,6 +5,7 @@
 //!  callbacks     partitions    (tasks)   its loop
 //! ```
 
+mod burst;
 mod claim;
 mod client;
 pub mod consumer;

@@ -16,11 +16,8 @@ use rdkafka::{
 };
 use serde::Deserialize;
 
-use super::rebalance::Rebalances;
-use crate::{
-    claims::partitions::{PartitionClaims, TopicPartition},
-    model::delivery::{Delivery, Origin},
-};
+use super::{burst::ReadUpTo, rebalance::Rebalances};
+use crate::claims::partitions::{PartitionClaims, TopicPartition};
 
 /// The interval in which positions that have changed are committed to Kafka.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
@@ -47,16 +44,9 @@ impl Read {
         self.next.remove(place);
     }
 
-    /// These records go to the lane.
-    pub(super) fn deliver(&mut self, burst: &[(Delivery, usize)]) {
-        let mut records = burst.iter().filter_map(|(delivery, _)| record_of(delivery)).peekable();
-        while let Some((topic, partition, offset)) = records.next() {
-            // Records of one partition come in a row.
-            let goes_on = records.peek().is_some_and(|(of, number, _)| *number == partition && *of == topic);
-            if !goes_on {
-                self.delivered.insert((topic.clone(), partition), offset + 1);
-            }
-        }
+    /// The records of a burst go to the lane.
+    pub(super) fn deliver(&mut self, burst: &[ReadUpTo]) {
+        self.delivered.extend(burst.iter().map(|read| (read.place.clone(), read.next_offset)));
     }
 
     /// The Kafka client has reported how far it is.
@@ -70,13 +60,6 @@ impl Read {
         let handled = self.delivered.get(place).is_none_or(|delivered| position >= *delivered);
         let next = self.next.get(place).copied().filter(|_| handled);
         next.map_or(position, |next| position.max(next))
-    }
-}
-
-fn record_of(delivery: &Delivery) -> Option<(&Arc<str>, i32, i64)> {
-    match &delivery.origin {
-        Origin::Kafka { topic, partition, offset } => Some((topic, *partition, *offset)),
-        _ => None,
     }
 }
 
@@ -198,7 +181,8 @@ fn commit(consumer: &BaseConsumer<Rebalances>, offsets: &Offsets, mode: CommitMo
 mod tests {
     use std::sync::Arc;
 
-    use super::{Delivery, Origin, Read, Statistics};
+    use super::{Read, ReadUpTo, Statistics};
+    use crate::model::delivery::{Delivery, Origin};
 
     const STATISTICS: &[u8] = br#"{"name":"x","topics":{"t":{"age":3,"partitions":{
         "0":{"partition":0,"fetchq_cnt":0,"app_offset":11,"next_offset":11,"hi_offset":11},
@@ -214,7 +198,7 @@ mod tests {
     #[test]
     fn what_the_client_has_passed_over_counts_once_all_before_it_is_handled() {
         let mut read = Read::default();
-        read.deliver(&[delivered(0, 8), delivered(0, 9), delivered(1, 9), delivered(0, 9)]);
+        read.deliver(&ReadUpTo::of(&[delivered(0, 8), delivered(0, 9), delivered(1, 9), delivered(0, 9)]));
         read.set_next(Statistics::parse(STATISTICS));
         for (partition, position, expected) in [
             (0, 10, 11),

@@ -20,9 +20,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::claiming::Attempted;
 use super::{
+    burst::ReadUpTo,
     client::client,
     consumer::ConsumerContext,
-    hand_over::{HandedOver, ReadUpTo},
+    hand_over::HandedOver,
     health::Part,
     offsets::{Commits, commit_all},
     probe::{About, about, check},
@@ -139,8 +140,8 @@ impl TopicReader {
             self.context.queue.wait_for_demand(wait);
             let burst = self.read(wait);
             if !burst.is_empty() {
-                self.consumer.context().read.lock().deliver(&burst);
                 let read = ReadUpTo::of(&burst);
+                self.consumer.context().read.lock().deliver(&read);
                 let is_small = burst.len() < BURST_RECORDS_MAX / 2;
                 self.context.queue.push_all(burst);
                 if self.handed_over.read(&read) && is_small {

@@ -94,7 +94,7 @@ pub(crate) async fn product(target: &Target, qty: usize) -> i64 {
 }
 
 /// Sends an order until it is accepted. Repeats it only after failures that a repeat can help with.
-async fn accepted(order: Request, address: String) -> anyhow::Result<()> {
+pub(crate) async fn accepted(order: Request, address: String) -> anyhow::Result<()> {
     let began = Instant::now();
     loop {
         match order.send(&address).await {

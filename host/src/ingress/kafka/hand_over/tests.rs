@@ -3,11 +3,10 @@ use std::{borrow::Cow, sync::Arc};
 use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
 
-use super::{ReadUpTo, delivery_of};
+use super::delivery_of;
 use crate::{
     ingress::kafka::record::{RawRecord, delivery},
     model::{
-        dedup::DedupMark,
         delivery::{Delivery, OFFSET_UNKNOWN, Origin},
         format::Format,
         manifest::{Correlation, Subscription},
@@ -79,25 +78,4 @@ proptest! {
         prop_assert_eq!(reason(left.3.take()), reason(right.3.take()));
         prop_assert_eq!(left, right);
     }
-}
-
-#[test]
-fn a_burst_shows_how_far_each_partition_is_read_and_who_has_written_to_it() {
-    let read = |partition, offset, id: Option<&str>| {
-        let origin = Origin::Kafka { topic: "t".into(), partition, offset };
-        let mark = id.and_then(|id| DedupMark::of_record(b"/saga-host/d/p", id));
-        (Delivery { claim_epoch: 7, mark, ..Delivery::bare(origin, 0) }, 1)
-    };
-    let ours = Some("6921f3c000c0ffee:2:7:17:3");
-    let burst = [read(0, 4, ours), read(0, 5, None), read(0, 6, ours), read(1, 9, ours)];
-    let up_to: Vec<_> = ReadUpTo::of(&burst)
-        .into_iter()
-        .map(|read| {
-            let writers: Vec<_> =
-                read.writers.iter().map(|(of, last)| (of.map(|of| of.to_string()), *last)).collect();
-            (read.place.1, read.claim_epoch, read.next_offset, writers)
-        })
-        .collect();
-    let of_ours = Some("6921f3c000c0ffee".to_owned());
-    assert_eq!(up_to, [(0, 7, 7, vec![(of_ours.clone(), 6), (None, 5)]), (1, 7, 10, vec![(of_ours, 9)])]);
 }
